@@ -1,0 +1,112 @@
+"""Every error deliv raises on purpose, in one tree.
+
+DelivError
+├── ConfigError             the configuration can't be used; the message names the key
+├── InvalidRequest          the caller's input is wrong: 400
+├── Forbidden               the caller may not do this: 403
+│   └── CredentialRefused   a certificate chain that deliv does not accept
+├── NotFound                nothing of that name: 404
+├── Conflict                the request contradicts an earlier one: 409
+│   └── KeyReused           an idempotency key came with another body: 422
+├── Unavailable             a dependency is down or deliv is full; worth a retry: 503
+│   ├── Unreachable         no answer from a host (connect, TLS, time-out)
+│   ├── DatabaseUnavailable
+│   │   └── CommitUnknown   the connection broke during COMMIT: it may stand or not
+│   ├── BrokerUnavailable
+│   └── Saturated           the bounded bridge to blocking calls is full
+├── IllegalTransition       a state change that the transition table does not have
+├── LostRace                somebody else changed the row first; handled, never shown
+├── DestinationBusy         another unfinished job delivers to the same file
+└── Refused                 a stager or FTS said no; carries its status and reason
+    └── DelegationNeeded    FTS wants a (longer) delegation: 419
+"""
+
+from __future__ import annotations
+
+
+class DelivError(Exception):
+    """Base of all deliberate errors."""
+
+    status = 500
+
+
+class ConfigError(DelivError):
+    pass
+
+
+class InvalidRequest(DelivError):
+    status = 400
+
+
+class Forbidden(DelivError):
+    status = 403
+
+
+class CredentialRefused(Forbidden):
+    pass
+
+
+class NotFound(DelivError):
+    status = 404
+
+
+class Conflict(DelivError):
+    status = 409
+
+
+class KeyReused(Conflict):
+    status = 422
+
+
+class Unavailable(DelivError):
+    """`retry_after` is in seconds and goes to the caller as Retry-After."""
+
+    status = 503
+
+    def __init__(self, message: str, *, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unreachable(Unavailable):
+    pass
+
+
+class DatabaseUnavailable(Unavailable):
+    pass
+
+
+class CommitUnknown(DatabaseUnavailable):
+    pass
+
+
+class BrokerUnavailable(Unavailable):
+    pass
+
+
+class Saturated(Unavailable):
+    pass
+
+
+class IllegalTransition(DelivError):
+    pass
+
+
+class LostRace(DelivError):
+    pass
+
+
+class DestinationBusy(DelivError):
+    pass
+
+
+class Refused(DelivError):
+    """`code` is the HTTP status the other side answered with."""
+
+    def __init__(self, message: str, *, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class DelegationNeeded(Refused):
+    pass

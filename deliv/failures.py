@@ -1,0 +1,47 @@
+"""Why a delivery failed: the classes, and the sentence that tells the submitter what to do."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class ErrorClass(StrEnum):
+    DESTINATION_FULL = "destination full"
+    NO_PERMISSION = "no permission"
+    EXISTS = "exists"
+    SOURCE_MISSING = "source missing"
+    CREDENTIAL = "credential"
+    CHECKSUM = "checksum"
+    TIMEOUT = "timeout"
+    UNREACHABLE = "unreachable"
+    CANCELLED = "cancelled"
+    STAGER = "stager"
+    OTHER = "other"
+
+
+ADVICE = MappingProxyType(
+    {
+        ErrorClass.DESTINATION_FULL: "The destination has no space left: free some or choose "
+        "another directory, then submit again.",
+        ErrorClass.NO_PERMISSION: "The destination refused the write: check that the directory "
+        "exists and that deliv's identity may write there, then submit again.",
+        ErrorClass.EXISTS: "The destination already has a file of this name, and deliv never "
+        "overwrites: move it away or choose another directory, then submit again.",
+        ErrorClass.SOURCE_MISSING: "The staged copy could not be read: submit again; if it "
+        "persists, report the product id to the archive's operators.",
+        ErrorClass.CREDENTIAL: "A grid credential was refused or has expired: the operators of "
+        "deliv have to renew it; submit again later.",
+        ErrorClass.CHECKSUM: "The copy differs from the archived product and was not accepted: "
+        "submit again; if it persists, report the product id to the archive's operators.",
+        ErrorClass.TIMEOUT: "The work did not finish in time: submit again later.",
+        ErrorClass.UNREACHABLE: "A GridFTP server could not be reached: check the host name and "
+        "port of the destination and that its server is up, then submit again.",
+        ErrorClass.CANCELLED: "The transfer was cancelled on the FTS server: ask its operators "
+        "why, then submit again.",
+        ErrorClass.STAGER: "The archive could not stage the product: check the product id; if it "
+        "is right, report it to the archive's operators.",
+        ErrorClass.OTHER: "The reason is given above as FTS reported it: if it means nothing to "
+        "you, report the job id to the operators of deliv.",
+    }
+)

@@ -1,0 +1,92 @@
+"""What deliv works on: jobs, submissions, stager reports. Times are timezone-aware, in UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+from deliv.states import Status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A checked request for one delivery, not yet a job.
+
+    `destination_path` is a gsiftp URL of a directory, `destination_host` its host (no port),
+    `submitter` a DN in the grid's one-line form.
+    """
+
+    job_id: str
+    product_id: str
+    destination_path: str
+    destination_host: str
+    submitter: str
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One row of `jobs`. The columns, their meaning and units: deliv/sql/0001_initial.sql."""
+
+    job_id: str
+    product_id: str
+    status: Status
+    detailed_status: str | None = None
+    destination_path: str
+    submitter: str
+    fts_jobid: str | None = None
+    fts_details: str | None = None
+    stager_callback: str | None = None
+    stager_path: str | None = None
+    stager_hostname: str | None = None
+    stager_status: str | None = None
+    time_submitted: datetime
+    time_staging: datetime | None = None
+    time_staged: datetime | None = None
+    time_transferring: datetime | None = None
+    time_error: datetime | None = None
+    time_success: datetime | None = None
+    time_cancelled: datetime | None = None
+    error_class: str | None = None
+    attempt: int = 1
+    product_size: int | None = None
+    checksum: str | None = None
+    # internal from here on: never shown to callers
+    version: int = 0
+    due_at: datetime | None = None
+    destination_host: str = ""
+    destination_key: bytes | None = None
+    idempotency_key: str | None = None
+    idempotency_digest: bytes | None = None
+    request_digest: bytes | None = None
+    stager_accepted: datetime | None = None
+    time_released: datetime | None = None
+    fts_endpoint: str | None = None
+    fts_posted: datetime | None = None
+    fts_misses: int = 0
+    partial: bool = False
+
+
+INTERNAL = frozenset(
+    {
+        "stager_callback", "version", "due_at", "destination_host", "destination_key",
+        "idempotency_key", "idempotency_digest", "request_digest", "stager_accepted",
+        "time_released", "fts_endpoint", "fts_posted", "fts_misses", "partial",
+    }
+)  # fmt: skip
+PUBLIC = tuple(field.name for field in fields(Job) if field.name not in INTERNAL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageReport:
+    """What the stager says through /doneStaging. `size` in bytes, `checksum` as ADLER32:hex."""
+
+    job_id: str
+    product_id: str
+    authcode: str
+    success: bool
+    staged_to: str | None
+    path: str | None
+    msg: str | None
+    size: int | None = None
+    checksum: str | None = None
