@@ -1,0 +1,239 @@
+"""deliv's configuration: one YAML file, typed, unknown keys refused with their path.
+
+config/deliv.example.yaml explains every key. Durations and sizes carry units ("30s", "64KiB");
+secrets stand in files of their own, named by a key that ends in `_file`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from deliv.errors import ConfigError
+from deliv.failures import ErrorClass
+
+DEFAULT_PATH = Path("/etc/deliv/deliv.yaml")
+DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+SIZE_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+class Seconds(float):
+    """A duration in seconds, written with a unit: 500ms, 30s, 5m, 24h, 7d."""
+
+
+class Bytes(int):
+    """A size in bytes, written with a unit: 512B, 64KiB, 16MiB, 2GiB, 1TiB."""
+
+
+class Address(str):
+    """An address to listen on, HOST:PORT; an IPv6 host stands in brackets."""
+
+    @property
+    def host(self) -> str:
+        return self.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.rpartition(":")[2])
+
+
+class HttpsUrl(str):
+    """An https URL without a trailing slash."""
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Credential(Section, frozen=True, kw_only=True):
+    """A certificate (or proxy) file and its private key; both may be the same file."""
+
+    certificate: Path
+    key: Path
+
+
+class Rest(Section, frozen=True, kw_only=True):
+    listen: Address
+    public_url: HttpsUrl
+    certificate: Path
+    key: Path
+    body_limit: Bytes = Bytes(64 * 2**10)
+    drain: Seconds = Seconds(20)
+
+
+class Account(Section, frozen=True, kw_only=True):
+    user: str
+    password_file: Path
+
+    def password(self) -> str:
+        return secret(self.password_file)
+
+
+class Database(Account, frozen=True, kw_only=True):
+    host: str
+    port: int = 3306
+    name: str = "deliv"
+    ca_file: Path | None = None
+    pool: int = 8
+    waiting: int = 64
+    connect_timeout: Seconds = Seconds(5)
+    statement_timeout: Seconds = Seconds(30)
+    migrations: Account | None = None
+
+
+class Broker(Account, frozen=True, kw_only=True):
+    host: str
+    port: int = 5672
+    vhost: str = "/"
+    ca_file: Path | None = None
+    prefetch: int = 16
+    heartbeat: Seconds = Seconds(30)
+    delivery_limit: int = 10
+
+
+class Stager(Section, frozen=True, kw_only=True):
+    url: HttpsUrl
+    gridftp_hosts: tuple[str, ...]
+    timeout: Seconds = Seconds(24 * 3600)
+    request_timeout: Seconds = Seconds(30)
+
+
+class Fts(Section, frozen=True, kw_only=True):
+    endpoints: Mapping[str, HttpsUrl]
+    request_timeout: Seconds = Seconds(30)
+    poll_every: Seconds = Seconds(5)
+    reconcile_every: Seconds = Seconds(300)
+    misses: int = 3
+    delegation: Seconds = Seconds(24 * 3600)
+    renew_below: Seconds = Seconds(4 * 3600)
+    max_time_in_queue: str = "24h"
+
+
+class Limits(Section, frozen=True, kw_only=True):
+    in_flight: int = 200
+    per_submitter: int = 100
+    per_destination: int = 50
+
+
+class Retry(Section, frozen=True, kw_only=True):
+    """`attempts` in all, the first included; waits `backoff`, doubled each time."""
+
+    attempts: int = 1
+    backoff: Seconds = Seconds(60)
+
+
+class Sweeps(Section, frozen=True, kw_only=True):
+    every: Seconds = Seconds(10)
+    lease: Seconds = Seconds(30)
+    hold: Seconds = Seconds(60)
+    batch: int = 100
+
+
+class Log(Section, frozen=True, kw_only=True):
+    level: str = "info"
+    format: str = "json"
+
+
+NEVER = Retry()
+TRANSIENT = Retry(attempts=4, backoff=Seconds(60))
+DEFAULT_RETRIES = {
+    ErrorClass.UNREACHABLE: TRANSIENT,
+    ErrorClass.TIMEOUT: TRANSIENT,
+    ErrorClass.SOURCE_MISSING: Retry(attempts=2, backoff=Seconds(60)),
+    ErrorClass.CHECKSUM: Retry(attempts=2, backoff=Seconds(60)),
+    ErrorClass.CREDENTIAL: TRANSIENT,
+    ErrorClass.OTHER: Retry(attempts=2, backoff=Seconds(60)),
+}
+
+
+class Config(Section, frozen=True, kw_only=True):
+    rest: Rest
+    monitoring: Address = Address("127.0.0.1:9091")
+    ca_directory: Path = Path("/etc/grid-security/certificates")
+    credential: Credential
+    policy: Path
+    database: Database
+    broker: Broker
+    stager: Stager
+    fts: Fts
+    limits: Limits = Limits()
+    retries: Mapping[ErrorClass, Retry] = {}
+    sweeps: Sweeps = Sweeps()
+    log: Log = Log()
+
+    def retry(self, error_class: ErrorClass) -> Retry:
+        """How often deliv tries again after a failure of this class."""
+        return self.retries.get(error_class) or DEFAULT_RETRIES.get(error_class, NEVER)
+
+
+def find(option: str | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """The file to read: `--config`, else DELIV_CONFIG, else /etc/deliv/deliv.yaml."""
+    return Path(option or environ.get("DELIV_CONFIG") or DEFAULT_PATH)
+
+
+def load(path: Path) -> Config:
+    """Read and check one file; ConfigError names the file and the key that is wrong."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from error
+    try:
+        return msgspec.convert(document, Config, dec_hook=_decode)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def secret(path: Path) -> str:
+    """The secret in a file, without the line end."""
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the secret file {path} can't be read: {error}") from error
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return _path(value)
+    if kind is Seconds:
+        return Seconds(_quantity(value, DURATION_UNITS, "a duration like 500ms, 30s, 5m, 24h, 7d"))
+    if kind is Bytes:
+        return Bytes(_quantity(value, SIZE_UNITS, "a size like 512B, 64KiB, 16MiB, 2GiB"))
+    if kind is Address:
+        return _address(value)
+    if kind is HttpsUrl:
+        return _https_url(value)
+    raise NotImplementedError(kind)
+
+
+def _path(value: object) -> Path:
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise ValueError(f"expected an absolute path, got {value!r}")
+    return Path(value)
+
+
+def _quantity(value: object, units: Mapping[str, float], expected: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)", str(value))
+    if not match or match[2] not in units:
+        raise ValueError(f"expected {expected}, got {value!r}")
+    return float(match[1]) * units[match[2]]
+
+
+def _address(value: object) -> Address:
+    pattern = r"(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}"
+    if not isinstance(value, str) or not re.fullmatch(pattern, value):
+        raise ValueError(f"expected HOST:PORT, got {value!r}")
+    return Address(value)
+
+
+def _https_url(value: object) -> HttpsUrl:
+    if not isinstance(value, str) or not re.fullmatch(r"https://[^\s/]+(/\S*)?", value):
+        raise ValueError(f"expected an https:// URL, got {value!r}")
+    return HttpsUrl(value.rstrip("/"))
