@@ -1,0 +1,1 @@
+"""The dummy stager: real files, real callbacks over HTTPS, faults by product id."""

@@ -1,0 +1,43 @@
+"""A plain, interruptible copy with its ADLER32 computed on the way."""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PARTIAL = ".partial"
+
+
+class Interrupted(Exception):
+    """The copy was told to stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy:
+    """`size` in bytes; `checksum` as ADLER32:hex, eight digits."""
+
+    size: int
+    checksum: str
+
+
+def copy(chunks: Iterable[bytes], target: Path, stop: threading.Event) -> Copy:
+    """Write `chunks` to `target`, which appears under its name only when it is complete.
+
+    Raises Interrupted when `stop` is set meanwhile, OSError when a file can't be read or written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / PARTIAL
+    size, adler = 0, zlib.adler32(b"")
+    with partial.open("wb") as file:
+        for chunk in chunks:
+            if stop.is_set():
+                raise Interrupted
+            file.write(chunk)
+            size += len(chunk)
+            adler = zlib.adler32(chunk, adler)
+    os.replace(partial, target)
+    return Copy(size=size, checksum=f"ADLER32:{adler:08x}")

@@ -1,0 +1,42 @@
+"""Faults on order: a product id's prefixes say what shall go wrong.
+
+`fail-X`, `slow-SECONDS-X`, `silent-X`, `twice-X`, `badcode-X`; X is the real product id and may
+carry a further prefix, as in `twice-slow-2-X`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+PREFIX = re.compile(r"(fail|silent|twice|badcode|slow-(\d+(?:\.\d+)?))-(.+)", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to do for one request: `delay` in seconds before the copy starts."""
+
+    product_id: str
+    fail: bool = False
+    silent: bool = False
+    twice: bool = False
+    badcode: bool = False
+    delay: float = 0.0
+
+
+def plan(product_id: str) -> Plan:
+    """The faults ordered by the prefixes, and the product id behind them."""
+    ordered: set[str] = set()
+    delay = 0.0
+    while match := PREFIX.fullmatch(product_id):
+        word, seconds, product_id = match.groups()
+        ordered.add(word)
+        delay += float(seconds or 0)
+    return Plan(
+        product_id=product_id,
+        fail="fail" in ordered,
+        silent="silent" in ordered,
+        twice="twice" in ordered,
+        badcode="badcode" in ordered,
+        delay=delay,
+    )
