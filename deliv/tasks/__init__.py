@@ -1,0 +1,1 @@
+"""Periodic work, on Tornado's periodic callbacks."""

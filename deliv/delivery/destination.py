@@ -1,0 +1,120 @@
+"""What a caller may ask for: product ids, destination URLs, staged paths. Pure checks.
+
+GridFTP URLs are kept percent-encoded (RFC 3986), so that no server or library on the way reads a
+space, a `?` or a `#` of a file name as syntax.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+from deliv.errors import InvalidRequest
+
+MAX_PRODUCT_ID = 1024
+MAX_URL = 2048
+SAFE_IN_PATH = "/-._~!$&'()*+,;=:@"
+HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Directory:
+    """A GridFTP directory: `url` canonical and without a trailing slash, `host` lower-case."""
+
+    url: str
+    host: str
+
+    def file(self, name: str) -> str:
+        """The URL of the file `name` (not encoded) in this directory."""
+        return f"{self.url}/{quote(name, safe=SAFE_IN_PATH.replace('/', ''))}"
+
+
+def check_product_id(value: str) -> str:
+    """The product id itself; InvalidRequest when empty, too long or with control characters."""
+    if not value.strip():
+        raise InvalidRequest("product_id is empty")
+    if len(value.encode()) > MAX_PRODUCT_ID:
+        raise InvalidRequest(f"product_id is longer than {MAX_PRODUCT_ID} bytes")
+    _no_control_characters("product_id", value)
+    return value
+
+
+def parse_directory(value: str) -> Directory:
+    """Check a destination: gsiftp://HOST[:PORT]/DIRECTORY and nothing else."""
+    if not value.strip():
+        raise InvalidRequest("destination_path is empty")
+    if len(value.encode()) > MAX_URL:
+        raise InvalidRequest(f"destination_path is longer than {MAX_URL} bytes")
+    _no_control_characters("destination_path", value)
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise InvalidRequest(f"destination_path is not a well-formed URL: {error}") from error
+    if parts.scheme != "gsiftp":
+        given = parts.scheme or "a bare path"
+        raise InvalidRequest(f"destination_path must be a gsiftp:// URL (GridFTP), not {given}")
+    if "@" in parts.netloc:
+        raise InvalidRequest("destination_path must not carry user information before the host")
+    if "?" in value or "#" in value:
+        raise InvalidRequest(
+            "destination_path must not have a query or a fragment: write %3F or %23"
+        )
+    path = _canonical_path("destination_path", parts.path)
+    name = check_host("destination_path", host or "")
+    authority = f"[{name}]" if ":" in name else name
+    suffix = "" if port is None else f":{port}"
+    return Directory(url=f"gsiftp://{authority}{suffix}{path.rstrip('/')}", host=name)
+
+
+def check_host(field: str, host: str) -> str:
+    """A DNS name or address literal (IPv6 without brackets), lower-case."""
+    if not host:
+        raise InvalidRequest(f"{field} names no host")
+    if ":" in host or re.fullmatch(r"[\d.]+", host):
+        try:
+            return str(ipaddress.ip_address(host))
+        except ValueError as error:
+            raise InvalidRequest(f"{field}: {host} is not an IP address") from error
+    if len(host) > 253 or not HOST_NAME.fullmatch(host):
+        raise InvalidRequest(f"{field}: {host!r} is not a host name")
+    return host.lower()
+
+
+def staged_url(staged_to: str, path: str) -> str:
+    """The source URL of a staged copy: `staged_to` is HOST[:PORT], `path` absolute, not encoded."""
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:/@\s]+)(?::(\d{1,5}))?", staged_to)
+    if not match or (match[2] and not 0 < int(match[2]) < 65536):
+        raise InvalidRequest("staged_to must be HOST or HOST:PORT")
+    check_host("staged_to", match[1].strip("[]"))
+    _no_control_characters("path", path)
+    if not path.startswith("/") or path.endswith("/"):
+        raise InvalidRequest("path must be absolute and name a file")
+    _no_dot_segments("path", path)
+    return f"gsiftp://{staged_to}{quote(path, safe=SAFE_IN_PATH)}"
+
+
+def _canonical_path(field: str, path: str) -> str:
+    if not path.startswith("/"):
+        raise InvalidRequest(f"{field} names no directory: write gsiftp://HOST/DIRECTORY")
+    if re.search(r"%(?![0-9A-Fa-f]{2})", path):
+        raise InvalidRequest(f"{field} has a % that starts no percent-encoding: write %25")
+    try:
+        plain = unquote_to_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{field} is not UTF-8 behind its percent-encoding") from error
+    _no_control_characters(field, plain)
+    _no_dot_segments(field, plain)
+    return quote(plain, safe=SAFE_IN_PATH)
+
+
+def _no_dot_segments(field: str, path: str) -> None:
+    if any(segment in {".", ".."} for segment in path.split("/")):
+        raise InvalidRequest(f"{field} must not have . or .. segments")
+
+
+def _no_control_characters(field: str, value: str) -> None:
+    if any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in value):
+        raise InvalidRequest(f"{field} has control characters")

@@ -1,0 +1,70 @@
+"""What to do next for a job: the one place that maps its state to an action.
+
+A job that is not at rest has a due time. A message from the broker makes it be looked at now; the
+sweep looks at whatever is overdue, so that no message is ever needed for a job to go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from deliv.config import Config
+from deliv.delivery.staging import Staging
+from deliv.delivery.transfers import Transfers
+from deliv.errors import LostRace
+from deliv.model import Job
+from deliv.states import FINAL, Status
+from deliv.store import Store
+
+log = structlog.get_logger()
+
+
+class Engine:
+    def __init__(
+        self, store: Store, staging: Staging, transfers: Transfers, config: Config
+    ) -> None:
+        self._store = store
+        self._staging = staging
+        self._transfers = transfers
+        self._config = config
+
+    async def admit_next(self) -> bool:
+        """Admit whoever is next by fairness and caps; False when nobody may be."""
+        job = await self._store.admit(self._config.limits)
+        if job is None:
+            return False
+        await self.attend(job.job_id)
+        return True
+
+    async def attend(self, job_id: str) -> None:
+        """Do what a job needs now. Nothing when it is not due: somebody else has it in hand."""
+        job = await self._store.take(job_id, float(self._config.sweeps.hold))
+        if job is None:
+            return
+        try:
+            await self._action(job)(job)
+        except LostRace:
+            log.info("job moved on meanwhile", job_id=job_id)
+
+    def _action(self, job: Job) -> Callable[[Job], Awaitable[None]]:
+        if job.status in FINAL:
+            return self._staging.release if self._unreleased(job) else self._rest
+        if job.status is Status.STAGING:
+            return self._staging_action(job)
+        if job.fts_posted is not None:
+            return self._rest  # polled by the periodic callbacks
+        return self._transfers.post if job.fts_jobid else self._transfers.start
+
+    def _staging_action(self, job: Job) -> Callable[[Job], Awaitable[None]]:
+        if job.time_staged is not None:
+            return self._transfers.start
+        return self._staging.time_out if job.stager_accepted else self._staging.request
+
+    @staticmethod
+    def _unreleased(job: Job) -> bool:
+        return job.time_staging is not None and job.time_released is None
+
+    async def _rest(self, job: Job) -> None:
+        await self._store.update(job, delay=None)

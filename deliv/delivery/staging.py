@@ -1,0 +1,130 @@
+"""Staging: the stager is asked, answers through /doneStaging, or runs out of time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import structlog
+
+from deliv.config import Stager as StagerConfig
+from deliv.delivery import authcode
+from deliv.delivery.destination import staged_url
+from deliv.delivery.failing import Failing, Failure
+from deliv.errors import Forbidden, InvalidRequest, LostRace, Refused, Unavailable
+from deliv.failures import ErrorClass
+from deliv.model import Job, StageReport
+from deliv.stager import Stager
+from deliv.states import Event, Status
+from deliv.store import NOW, Store
+
+log = structlog.get_logger()
+
+RETRY_STAGER = 5.0  # seconds until an unreachable stager is asked again
+RETRY_RELEASE = 30.0
+RETRY_REFUSED_RELEASE = 600.0
+
+
+class Staging:
+    def __init__(
+        self, store: Store, stager: Stager, failing: Failing, config: StagerConfig
+    ) -> None:
+        self._store = store
+        self._stager = stager
+        self._failing = failing
+        self._timeout = float(config.timeout)
+        self._hosts = frozenset(host.lower() for host in config.gridftp_hosts)
+
+    async def request(self, job: Job) -> None:
+        """Ask the stager, with a new code whose digest is stored before the stager hears it."""
+        if self._left(job) <= 0:
+            await self.time_out(job)
+            return
+        code = authcode.new()
+        job = await self._store.update(job, stager_callback=authcode.digest(code))
+        try:
+            await self._stager.stage(job, code)
+        except Unavailable as error:
+            log.warning("stager unreachable", job_id=job.job_id, reason=str(error))
+            status = f"not reached yet: {error}"
+            await self._store.update(job, delay=RETRY_STAGER, stager_status=status)
+        except Refused as error:
+            failure = Failure(error_class=ErrorClass.STAGER, reason=str(error))
+            await self._failing.attempt(job, failure)
+        else:
+            await self._store.update(
+                job, delay=self._left(job), stager_accepted=NOW, stager_status="accepted"
+            )
+
+    async def time_out(self, job: Job) -> None:
+        """End staging that outlived `stager.timeout`."""
+        state = job.stager_status or "never asked"
+        reason = f"the stager did not deliver within {self._timeout:.0f} s (stager: {state})"
+        await self._failing.attempt(job, Failure(error_class=ErrorClass.TIMEOUT, reason=reason))
+
+    async def report(self, report: StageReport) -> Job:
+        """Take the stager's report, once. Forbidden for any code that is not the current one."""
+        while True:
+            job = await self._expecting(report)
+            try:
+                return await self._record(job, report)
+            except LostRace:  # our own bookkeeping got in between: look again
+                continue
+
+    async def release(self, job: Job) -> None:
+        """Tell the stager that a final job's copy is not needed any more, until it confirms."""
+        try:
+            await self._stager.release(job.job_id)
+        except Unavailable as error:
+            log.warning("release postponed", job_id=job.job_id, reason=str(error))
+            await self._store.update(job, delay=RETRY_RELEASE)
+        except Refused as error:
+            log.error("release refused", job_id=job.job_id, reason=str(error))
+            await self._store.update(job, delay=RETRY_REFUSED_RELEASE)
+        else:
+            await self._store.update(job, delay=None, time_released=NOW)
+
+    async def _expecting(self, report: StageReport) -> Job:
+        job = await self._store.job(report.job_id)
+        if (
+            job is None
+            or not authcode.matches(report.authcode, job.stager_callback)
+            or job.status is not Status.STAGING
+            or job.time_staged is not None
+        ):
+            raise Forbidden("no staging of this job expects this code: unknown, used or outdated")
+        if report.product_id != job.product_id:
+            raise Forbidden("the code was not given for this product")
+        return job
+
+    async def _record(self, job: Job, report: StageReport) -> Job:
+        if not report.success:
+            reason = f"the stager reported a failure: {report.msg or 'no reason given'}"
+            failure = Failure(error_class=ErrorClass.STAGER, reason=reason)
+            return await self._failing.attempt(job, failure, stager_status=report.msg)
+        self._check_place(report)
+        log.info("staged", job_id=job.job_id, staged_to=report.staged_to, path=report.path)
+        return await self._store.apply(
+            job,
+            Event.STAGED,
+            wake=("transfer",),
+            stager_callback=None,
+            time_staged=NOW,
+            stager_hostname=report.staged_to,
+            stager_path=report.path,
+            stager_status=report.msg or "staged",
+            product_size=report.size,
+            checksum=report.checksum,
+        )
+
+    def _check_place(self, report: StageReport) -> None:
+        if not report.staged_to or not report.path:
+            raise InvalidRequest("a successful report needs staged_to and path")
+        staged_url(report.staged_to, report.path)
+        host = report.staged_to.lower()
+        if host not in self._hosts and host.rsplit(":", 1)[0] not in self._hosts:
+            raise Forbidden(f"staged_to names {host}, which is not among stager.gridftp_hosts")
+
+    def _left(self, job: Job) -> float:
+        """Seconds until this attempt's staging deadline."""
+        started = job.time_staging or datetime.now(UTC)
+        return self._timeout - (datetime.now(UTC) - started).total_seconds()

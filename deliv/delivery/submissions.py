@@ -1,0 +1,69 @@
+"""Taking a request for a delivery, and telling how it fares."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+
+import structlog
+
+from deliv.delivery.destination import Directory, check_product_id
+from deliv.errors import InvalidRequest, NotFound
+from deliv.model import Job, Submission
+from deliv.store import Store
+
+log = structlog.get_logger()
+
+MAX_KEY = 255
+
+
+class Submissions:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def submit(
+        self, submitter: str, product_id: str, directory: Directory, key: str | None = None
+    ) -> Job:
+        """The job for this request, durable when this returns. The same key gives the same job."""
+        submission = Submission(
+            job_id=uuid7(),
+            product_id=check_product_id(product_id),
+            destination_path=directory.url,
+            destination_host=directory.host,
+            submitter=submitter,
+            idempotency_key=_check_key(key),
+        )
+        job, created = await self._store.submit(submission)
+        log.info("submitted" if created else "submitted before", job_id=job.job_id)
+        return job
+
+    async def job(self, job_id: str) -> Job:
+        """NotFound when there is none of that id."""
+        job = await self._store.job(_check_job_id(job_id))
+        if job is None:
+            raise NotFound(f"there is no job {job_id}")
+        return job
+
+
+def uuid7() -> str:
+    """A UUID of version 7 (RFC 9562): the time in milliseconds, then 74 random bits."""
+    value = int.from_bytes(os.urandom(10)) | (time.time_ns() // 1_000_000) << 80
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))
+
+
+def _check_job_id(job_id: str) -> str:
+    try:
+        return str(uuid.UUID(job_id))
+    except ValueError as error:
+        raise NotFound("there is no such job: a job id is a UUID") from error
+
+
+def _check_key(key: str | None) -> str | None:
+    if key is None:
+        return None
+    if not 0 < len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
+        raise InvalidRequest(f"Idempotency-Key must be 1 to {MAX_KEY} printable ASCII characters")
+    return key

@@ -1,0 +1,138 @@
+"""Transferring: a staged product is handed to FTS, and FTS's verdict becomes the job's."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import PurePosixPath
+
+import structlog
+
+from deliv.delivery.destination import parse_directory, staged_url
+from deliv.delivery.failing import Failing, Failure
+from deliv.errors import DestinationBusy, Refused, Unavailable
+from deliv.failures import ErrorClass
+from deliv.fts import Endpoint, Fts, Outcome, Transfer, Verdict
+from deliv.model import Job
+from deliv.states import Event, Status
+from deliv.store import NOW, Store
+
+log = structlog.get_logger()
+
+RETRY_FTS = 5.0  # seconds until an FTS that was out is tried again
+
+
+class Transfers:
+    def __init__(self, store: Store, fts: Fts, failing: Failing) -> None:
+        self._store = store
+        self._fts = fts
+        self._failing = failing
+
+    async def start(self, job: Job) -> None:
+        """Hand a staged job to an FTS that is up. Its id there is fixed before FTS hears of it."""
+        endpoint = self._fts.choose()
+        if endpoint is None:
+            await self._store.update(job, delay=RETRY_FTS)
+            return
+        try:
+            job = await self._assign(job, endpoint)
+        except Unavailable as error:
+            log.warning("FTS unreachable", endpoint=endpoint.name, reason=str(error))
+            await self._store.update(job, delay=RETRY_FTS)
+        except DestinationBusy:
+            reason = "another delivery to the same destination file is under way"
+            await self._failing.end(job, Failure(error_class=ErrorClass.EXISTS, reason=reason))
+        else:
+            await self.post(job)
+
+    async def post(self, job: Job) -> None:
+        """Submit to the FTS that the job is assigned to; repeating it never copies twice."""
+        endpoint = self._fts.endpoint(job.fts_endpoint or "")
+        try:
+            await endpoint.submit(_transfer(job))
+        except Unavailable as error:
+            log.warning("FTS unreachable", endpoint=endpoint.name, reason=str(error))
+            await self._store.update(job, delay=RETRY_FTS)
+        except Refused as error:
+            await self._failing.attempt(job, _refusal(error))
+        else:
+            log.info("handed to FTS", job_id=job.job_id, fts_jobid=job.fts_jobid)
+            await self._store.update(job, delay=None, fts_posted=NOW)
+
+    async def settle(self, job: Job, outcome: Outcome) -> None:
+        """Turn what FTS says about a transfer into the job's next state."""
+        if outcome.verdict is Verdict.FINISHED:
+            await self._finished(job, outcome)
+        elif outcome.verdict in {Verdict.FAILED, Verdict.CANCELLED}:
+            failure = Failure(
+                error_class=outcome.error_class or ErrorClass.OTHER,
+                reason=outcome.reason,
+                partial=outcome.partial,
+                details=outcome.details,
+            )
+            await self._failing.attempt(job, failure)
+
+    async def lost(self, job: Job) -> None:
+        """FTS knows nothing of a job it had taken."""
+        reason = f"FTS ({job.fts_endpoint}) has lost the transfer {job.fts_jobid}"
+        failure = Failure(error_class=ErrorClass.OTHER, reason=reason, partial=True)
+        await self._failing.attempt(job, failure)
+
+    async def _assign(self, job: Job, endpoint: Endpoint) -> Job:
+        await endpoint.ensure_delegated()
+        assignment = {
+            "fts_endpoint": endpoint.name,
+            "fts_jobid": await endpoint.job_id(_sid(job)),
+            "destination_key": sha256(_destination(job).encode()).digest(),
+        }
+        if job.status is Status.STAGING:
+            return await self._store.apply(job, Event.TRANSFER, delay=RETRY_FTS * 12, **assignment)
+        return await self._store.update(job, **assignment)
+
+    async def _finished(self, job: Job, outcome: Outcome) -> None:
+        announced, copied = job.product_size, outcome.filesize
+        if announced is not None and copied is not None and copied != announced:
+            reason = f"the copy has {copied} bytes, the stager announced {announced}"
+            failure = Failure(
+                error_class=ErrorClass.CHECKSUM,
+                reason=reason,
+                partial=True,
+                details=outcome.details,
+            )
+            await self._failing.attempt(job, failure)
+            return
+        log.info("delivered", job_id=job.job_id, size=copied)
+        await self._store.apply(
+            job,
+            Event.DELIVER,
+            wake=("stage", "transfer"),
+            product_size=copied if announced is None else announced,
+            fts_details=outcome.details,
+            detailed_status=f"delivered to {_destination(job)}",
+        )
+
+
+def _sid(job: Job) -> str:
+    return f"{job.job_id}:{job.attempt}"
+
+
+def _destination(job: Job) -> str:
+    name = PurePosixPath(job.stager_path or "").name
+    return parse_directory(job.destination_path).file(name)
+
+
+def _transfer(job: Job) -> Transfer:
+    return Transfer(
+        sid=_sid(job),
+        source=staged_url(job.stager_hostname or "", job.stager_path or ""),
+        destination=_destination(job),
+        checksum=job.checksum,
+        size=job.product_size,
+        overwrite=job.partial,  # only ever what an earlier attempt of this job may have left
+        metadata={"deliv_job_id": job.job_id, "attempt": job.attempt},
+    )
+
+
+def _refusal(error: Refused) -> Failure:
+    by_code = {403: ErrorClass.CREDENTIAL, 409: ErrorClass.EXISTS, 419: ErrorClass.CREDENTIAL}
+    error_class = by_code.get(error.code, ErrorClass.OTHER)
+    return Failure(error_class=error_class, reason=f"FTS refused the transfer: {error}")

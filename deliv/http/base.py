@@ -1,0 +1,152 @@
+"""What every call has in common: who calls, what it may carry, how it fails."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import structlog
+from tornado.httputil import responses
+from tornado.web import HTTPError, RequestHandler, stream_request_body
+
+from deliv import metrics
+from deliv.delivery.staging import Staging
+from deliv.delivery.submissions import Submissions
+from deliv.errors import CredentialRefused, DelivError, Forbidden, InvalidRequest, Unavailable
+from deliv.http import parameters
+from deliv.identity.chain import Identity
+from deliv.identity.policy import LivePolicy
+from deliv.identity.tls import ConnectionIdentities
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What the calls need."""
+
+    submissions: Submissions
+    staging: Staging
+    policy: LivePolicy
+    identities: ConnectionIdentities
+    body_limit: int
+
+
+class TooLarge(DelivError):
+    status = 413
+
+
+@stream_request_body
+class Call(RequestHandler):
+    """One REST call. Subclasses parse, authorise, make one delivery call and write."""
+
+    error_fields: ClassVar[dict[str, Any]] = {}
+    accepts: ClassVar[parameters.Accepts]
+    identity: Identity
+
+    def initialize(self, services: Services) -> None:
+        self.services = services
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._started = time.monotonic()
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("Content-Type", "application/json; charset=UTF-8")
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+    def prepare(self) -> None:
+        self.request_id = uuid.uuid4().hex
+        self.set_header("X-Request-Id", self.request_id)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=self.request_id)
+        self._check_method()
+        self.identity = self._identify()
+        structlog.contextvars.bind_contextvars(dn=self.identity.dn)
+        self._count(int(self.request.headers.get("Content-Length") or 0))
+        self._size = 0
+
+    def data_received(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._size <= self.services.body_limit:
+            self._chunks.append(chunk)
+
+    def query_parameters(self) -> dict[str, str]:
+        return self.accepts.check(parameters.from_query(self.request.query))
+
+    def body_parameters(self) -> dict[str, str]:
+        if self.request.query:
+            raise InvalidRequest("the parameters of this call belong in its body, not in the URL")
+        self._count(self._size)
+        content_type = self.request.headers.get("Content-Type", "")
+        return self.accepts.check(parameters.from_body(content_type, b"".join(self._chunks)))
+
+    def authorise(self, action: str, **context: str) -> None:
+        """Forbidden, with the policy's reason, unless the caller may do this."""
+        decision = self.services.policy.decide(self.identity, action, **context)
+        if not decision.allowed:
+            log.warning("refused", action=action, reason=decision.reason)
+            raise Forbidden(decision.reason)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = (kwargs.get("exc_info") or (None, None, None))[1]
+        if isinstance(error, DelivError):
+            status_code = error.status
+            self.set_status(status_code)
+        if isinstance(error, Unavailable):
+            self.set_header("Retry-After", str(error.retry_after))
+        if status_code == 405:
+            self.set_header("Allow", self._allowed())
+        self.finish({**self.error_fields, "error": True, "msg": self._message(status_code, error)})
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        if isinstance(value, DelivError):
+            log.info("answered with an error", status=value.status, reason=str(value))
+        elif not isinstance(value, HTTPError):
+            log.error("unexpected error", exc_info=(typ, value, tb))
+
+    def on_finish(self) -> None:
+        call, seconds = type(self).__name__, time.monotonic() - self._started
+        metrics.REQUESTS.labels(call=call, code=self.get_status()).inc()
+        metrics.REQUEST_SECONDS.labels(call=call).observe(seconds)
+        log.info("request", method=self.request.method, path=self.request.path,
+                 status=self.get_status(), seconds=round(seconds, 4))  # fmt: skip
+
+    def _identify(self) -> Identity:
+        try:
+            return self.services.identities.of(self.request.connection.stream)  # type: ignore[union-attr]
+        except CredentialRefused as error:
+            log.warning("credential refused", reason=str(error))
+            raise
+
+    def _count(self, size: int) -> None:
+        if size > self.services.body_limit:
+            raise TooLarge(f"the body is larger than {self.services.body_limit} bytes")
+
+    def _check_method(self) -> None:
+        if self.request.method not in self._allowed().split(", "):
+            raise HTTPError(405)
+
+    def _allowed(self) -> str:
+        own = {"GET": RequestHandler.get, "POST": RequestHandler.post}
+        return ", ".join(m for m, base in own.items() if getattr(type(self), m.lower()) is not base)
+
+    def _message(self, status: int, error: BaseException | None) -> str:
+        if isinstance(error, DelivError) and error.status != 500:
+            return str(error)
+        if status == 404:
+            return f"there is no {self.request.path[:200]!r} here"
+        if status == 405:
+            return f"{self.request.method} is not allowed here, only {self._allowed()}"
+        if status == 500:
+            return f"an internal error; report the request id {self.request_id} to the operators"
+        return responses.get(status, "error")
+
+
+class UnknownPath(Call):
+    def prepare(self) -> None:
+        self.request_id = uuid.uuid4().hex
+        raise HTTPError(404)

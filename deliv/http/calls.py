@@ -1,0 +1,77 @@
+"""The REST calls, as the prototype named them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from deliv.delivery.destination import check_product_id, parse_directory
+from deliv.http.base import Call
+from deliv.http.parameters import Accepts, boolean, checksum, size
+from deliv.model import PUBLIC, Job, StageReport
+
+
+class SubmitTransfer(Call):
+    """POST /submitTransfer: 202 and the job's id."""
+
+    error_fields: ClassVar[dict[str, Any]] = {"job_id": None}
+    accepts = Accepts(required=("product_id", "destination_path"))
+
+    async def post(self) -> None:
+        values = self.body_parameters()
+        product_id = check_product_id(values["product_id"])
+        directory = parse_directory(values["destination_path"])
+        self.authorise("submit", destination_host=directory.host)
+        key = self.request.headers.get("Idempotency-Key")
+        job = await self.services.submissions.submit(self.identity.dn, product_id, directory, key)
+        self.set_status(202)
+        self.write({"job_id": job.job_id, "error": False, "msg": "accepted for delivery"})
+
+
+class TransferStatus(Call):
+    """GET /transferStatus: every column of the job that concerns its owner and is not null."""
+
+    accepts = Accepts(required=("job_id",))
+
+    async def get(self) -> None:
+        job = await self.services.submissions.job(self.query_parameters()["job_id"])
+        self.authorise("status", owner=job.submitter)
+        self.write(public(job))
+
+
+class DoneStaging(Call):
+    """POST /doneStaging: the stager's report on one product."""
+
+    accepts = Accepts(
+        required=("job_id", "product_id", "authcode", "success"),
+        optional=("staged_to", "path", "msg", "size", "checksum"),
+    )
+
+    async def post(self) -> None:
+        values = self.body_parameters()
+        self.authorise("stage_report")
+        report = StageReport(
+            job_id=values["job_id"],
+            product_id=values["product_id"],
+            authcode=values["authcode"],
+            success=boolean(values, "success"),
+            staged_to=values.get("staged_to"),
+            path=values.get("path"),
+            msg=values.get("msg"),
+            size=size(values, "size"),
+            checksum=checksum(values, "checksum"),
+        )
+        await self.services.staging.report(report)
+        self.write({"error": False, "msg": "report taken"})
+
+
+def public(job: Job) -> dict[str, Any]:
+    """The job as its owner sees it; times in ISO 8601, UTC."""
+    columns = {name: getattr(job, name) for name in PUBLIC}
+    return {name: _plain(value) for name, value in columns.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return value

@@ -1,0 +1,48 @@
+"""The second port, plain and for the machine's own loopback: liveness, readiness, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from tornado.web import Application, RequestHandler
+
+Readiness = Callable[[], dict[str, Any]]
+
+
+class Live(RequestHandler):
+    """GET /live: 200 while the process's loop turns."""
+
+    def get(self) -> None:
+        self.write({"status": "alive"})
+
+
+class Ready(RequestHandler):
+    """GET /ready: each dependency's state; 503 while requests can't be served at all."""
+
+    def initialize(self, readiness: Readiness) -> None:
+        self._readiness = readiness
+
+    def get(self) -> None:
+        report = self._readiness()
+        self.set_status(503 if report["status"] == "unavailable" else 200)
+        self.write(report)
+
+
+class Metrics(RequestHandler):
+    """GET /metrics, in Prometheus' text format."""
+
+    def get(self) -> None:
+        self.set_header("Content-Type", CONTENT_TYPE_LATEST)
+        self.write(generate_latest())
+
+
+def application(readiness: Readiness) -> Application:
+    return Application(
+        [
+            ("/live", Live),
+            ("/ready", Ready, {"readiness": readiness}),
+            ("/metrics", Metrics),
+        ]
+    )

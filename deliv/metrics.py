@@ -1,0 +1,19 @@
+"""What deliv counts, for Prometheus. Labels come from enums and exist before the first event."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from deliv.states import Status
+
+JOBS = Gauge("deliv_jobs", "Jobs by status, as last counted in the database", ["status"])
+REQUESTS = Counter("deliv_http_requests_total", "Answers given", ["call", "code"])
+REQUEST_SECONDS = Histogram("deliv_http_request_seconds", "Time to answer", ["call"])
+PERIODIC_FAILURES = Counter("deliv_periodic_failures_total", "Failed periodic runs", ["name"])
+PERIODIC_SUCCESS = Gauge(
+    "deliv_periodic_last_success_timestamp_seconds", "End of the last good run", ["name"]
+)
+DEPENDENCY_UP = Gauge("deliv_dependency_up", "1 while a dependency answers", ["dependency"])
+
+for _status in Status:
+    JOBS.labels(status=_status.value)

@@ -1,0 +1,67 @@
+"""The gateway to the archive's stager: ask for a copy, release it."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+from deliv.config import Stager as StagerConfig
+from deliv.errors import Refused, Unreachable
+from deliv.https import HttpsClient, Response
+from deliv.model import Job
+
+
+class Stager:
+    """Calls `POST /stage` and `DELETE /stage/{job_id}`; the stager answers to `callback`."""
+
+    def __init__(self, config: StagerConfig, https: HttpsClient, callback: str) -> None:
+        self._url = config.url
+        self._timeout = float(config.request_timeout)
+        self._https = https
+        self._callback = callback
+
+    async def stage(self, job: Job, authcode: str) -> None:
+        """Ask for `job`'s product. Refused when the stager says no, Unreachable otherwise."""
+        body = {
+            "job_id": job.job_id,
+            "product_id": job.product_id,
+            "authcode": authcode,
+            "callback": self._callback,
+        }
+        await self._call("POST", "/stage", json.dumps(body).encode())
+
+    async def release(self, job_id: str) -> None:
+        """Withdraw the request and drop the staged copy; one that is gone already is fine."""
+        try:
+            await self._call("DELETE", f"/stage/{quote(job_id, safe='')}")
+        except Refused as error:
+            if error.code != 404:
+                raise
+
+    async def ping(self) -> None:
+        """Unreachable when no stager answers at the configured URL."""
+        await self._https.request("GET", f"{self._url}/", timeout=self._timeout)
+
+    async def _call(self, method: str, path: str, body: bytes | None = None) -> Response:
+        answer = await self._https.request(
+            method,
+            self._url + path,
+            body=body,
+            content_type="application/json" if body else None,
+            timeout=self._timeout,
+        )
+        if answer.status >= 500 or answer.status == 429:
+            raise Unreachable(f"the stager answered {answer.status}")
+        if answer.status >= 300:
+            raise Refused(
+                f"the stager refused ({answer.status}): {_reason(answer)}", code=answer.status
+            )
+        return answer
+
+
+def _reason(answer: Response) -> str:
+    try:
+        document = json.loads(answer.body)
+        return str(document["msg"])
+    except (ValueError, KeyError, TypeError):
+        return answer.body[:200].decode("utf-8", "replace").strip() or "no reason given"

@@ -1,0 +1,71 @@
+"""One piece of periodic work: run on a timer, by one instance at a time, failures counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+from tornado.ioloop import PeriodicCallback
+
+from deliv import metrics
+from deliv.errors import Unavailable
+
+log = structlog.get_logger()
+
+Body = Callable[[], Awaitable[object]]
+
+
+class Periodic:
+    """Runs `body` every `every` seconds, and at once when poked; runs never overlap.
+
+    `holds` tells whether this instance has the lease for it; None: every instance runs it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        every: float,
+        body: Body,
+        holds: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        self.name = name
+        self._body = body
+        self._holds = holds
+        self._timer = PeriodicCallback(self.run, every * 1000, jitter=0.1)
+        self._running = False
+        self._again = False
+        metrics.PERIODIC_FAILURES.labels(name=name)
+        metrics.PERIODIC_SUCCESS.labels(name=name)
+
+    def start(self) -> None:
+        self._timer.start()
+
+    def stop(self) -> None:
+        self._timer.stop()
+
+    async def run(self) -> None:
+        """One run now; while one is under way another follows it instead."""
+        self._again = True
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._again:
+                self._again = False
+                await self._guarded()
+        finally:
+            self._running = False
+
+    async def _guarded(self) -> None:
+        try:
+            if self._holds is None or await self._holds():
+                await self._body()
+        except Unavailable as error:
+            metrics.PERIODIC_FAILURES.labels(name=self.name).inc()
+            log.warning("periodic work waits", name=self.name, reason=str(error))
+        except Exception:  # noqa: BLE001 - the timer would swallow it; it is counted and told here
+            metrics.PERIODIC_FAILURES.labels(name=self.name).inc()
+            log.exception("periodic work failed", name=self.name)
+        else:
+            metrics.PERIODIC_SUCCESS.labels(name=self.name).set(time.time())

@@ -1,0 +1,86 @@
+"""The sweeps: relay what the broker was not told yet, attend what is overdue, count the jobs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from deliv import metrics
+from deliv.broker import Broker, Message
+from deliv.config import Sweeps
+from deliv.delivery.engine import Engine
+from deliv.errors import BrokerUnavailable
+from deliv.states import Status
+from deliv.store import OutboxRow, Store
+
+log = structlog.get_logger()
+
+PUBLISH_HOLD = 30.0  # seconds a relay has to publish what it took
+TOGETHER = 8
+
+
+class Relay:
+    """Publishes outbox rows with confirms and deletes what was confirmed."""
+
+    def __init__(self, store: Store, broker: Broker, batch: int) -> None:
+        self._store = store
+        self._broker = broker
+        self._batch = batch
+
+    async def relay_once(self) -> int:
+        """Publish until the outbox is empty; returns how many rows were confirmed."""
+        total = 0
+        while self._broker.ready:
+            rows = await self._store.outbox_take(self._batch, PUBLISH_HOLD)
+            if not rows:
+                break
+            confirmed = await self._publish(rows)
+            await self._store.outbox_done(confirmed)
+            total += len(confirmed)
+            if len(confirmed) < len(rows):
+                raise BrokerUnavailable(f"{len(rows) - len(confirmed)} messages not confirmed")
+        return total
+
+    async def _publish(self, rows: list[OutboxRow]) -> list[int]:
+        results = await asyncio.gather(*map(self._send, rows), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, BrokerUnavailable):
+                raise result
+        return [row.id for row, result in zip(rows, results, strict=True) if result is None]
+
+    async def _send(self, row: OutboxRow) -> None:
+        message = Message(routing=row.routing, job_id=row.job_id, payload=row.payload)
+        if row.routing == "event":
+            await self._broker.publish_event(message)
+        else:
+            await self._broker.publish_work(message)
+
+
+class Sweep:
+    """Attends what is due and admits what may be, whether or not a message came."""
+
+    def __init__(self, store: Store, engine: Engine, config: Sweeps) -> None:
+        self._store = store
+        self._engine = engine
+        self._batch = config.batch
+
+    async def sweep_once(self) -> int:
+        """Returns how many jobs were looked at."""
+        due = await self._store.due(self._batch)
+        gate = asyncio.Semaphore(TOGETHER)
+        await asyncio.gather(*(self._attend(job_id, gate) for job_id in due))
+        admitted = 0
+        while admitted < self._batch and await self._engine.admit_next():
+            admitted += 1
+        await self._count()
+        return len(due) + admitted
+
+    async def _attend(self, job_id: str, gate: asyncio.Semaphore) -> None:
+        async with gate:
+            await self._engine.attend(job_id)
+
+    async def _count(self) -> None:
+        counts = await self._store.counts()
+        for status in Status:
+            metrics.JOBS.labels(status=status.value).set(counts.get(status, 0))
