@@ -1,0 +1,42 @@
+# `make` alone lists the targets. DIR is the local stack's directory, PYTHON the interpreter.
+DIR ?= .run
+export PYTHON ?= python3
+BIN := .venv/bin
+SCRIPTS = $$(git grep -lIE '^\#!.*[ /](ba)?sh$$')
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down test fix check stack dev
+
+help: ## This list
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: stack ## Install, bring the local stack up, deliver real files, take it down
+	@$(BIN)/python -m deliv.testbed.demo --dir $(DIR)
+
+up: stack ## Bring the local stack up and leave it running in DIR (.run)
+	@$(BIN)/deliv testbed up --dir $(DIR)
+
+down: ## Stop the local stack
+	@$(BIN)/deliv testbed down --dir $(DIR)
+
+test: dev ## Install, then run every check and every test
+	@$(BIN)/python tools/run_tests.py
+
+check: dev ## Formatting, lint, types, layers, shell scripts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	shellcheck $(SCRIPTS)
+
+fix: dev ## Mend formatting and lint where a tool can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+stack:
+	@tools/install-packages python stack
+	@tools/install-python testbed
+
+dev:
+	@tools/install-packages python stack test
+	@tools/install-python dev

@@ -1,0 +1,96 @@
+"""Run every check and every test, and end with one line of counts.
+
+Two lanes run side by side, for two cores: the static checks with the quick suites, and the
+acceptance tests, which mostly wait for the running stack.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+REPORTS = ROOT / ".cache" / "tests"
+LANES = (("check", "unit", "integration"), ("acceptance",))
+PRINTING = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    suite: str
+    exit_code: int
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
+def main() -> int:
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(len(LANES)) as pool:
+        results = [result for lane in pool.map(run_lane, LANES) for result in lane]
+    for result in results:
+        if result.exit_code:
+            print(f"{result.suite}: failed with exit code {result.exit_code}")
+    print(counts(results))
+    return int(any(result.exit_code for result in results))
+
+
+def run_lane(suites: tuple[str, ...]) -> list[Result]:
+    return [run_checks() if suite == "check" else run_suite(suite) for suite in suites]
+
+
+def run_checks() -> Result:
+    return Result(suite="check", exit_code=stream("check", ["make", "check"]))
+
+
+def run_suite(suite: str) -> Result:
+    """One pytest run over tests/SUITE; its report is the source of the counts."""
+    report = REPORTS / f"{suite}.xml"
+    report.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", f"tests/{suite}", f"--junitxml={report}"]
+    exit_code = stream(suite, command)
+    if not report.exists():
+        return Result(suite=suite, exit_code=exit_code or 1)
+    totals = ElementTree.parse(report).getroot()[0].attrib
+    failed = int(totals["failures"]) + int(totals["errors"])
+    skipped = int(totals["skipped"])
+    return Result(
+        suite=suite,
+        exit_code=exit_code,
+        passed=int(totals["tests"]) - failed - skipped,
+        failed=failed,
+        skipped=skipped,
+    )
+
+
+def stream(suite: str, command: list[str]) -> int:
+    """Run a command, each line of its output headed by the suite's name; the exit code."""
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        for line in process.stdout or ():
+            with PRINTING:
+                print(f"{suite:>11} | {line}", end="", flush=True)
+    return process.returncode
+
+
+def counts(results: list[Result]) -> str:
+    passed = sum(result.passed for result in results)
+    failed = sum(result.failed for result in results)
+    skipped = sum(result.skipped for result in results)
+    return f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
