@@ -65,6 +65,7 @@ class Rest(Section, frozen=True, kw_only=True):
     key: Path
     body_limit: Bytes = Bytes(64 * 2**10)
     drain: Seconds = Seconds(20)
+    shared_port: bool = False
 
 
 class Account(Section, frozen=True, kw_only=True):

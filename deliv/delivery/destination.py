@@ -35,9 +35,9 @@ def check_product_id(value: str) -> str:
     """The product id itself; InvalidRequest when empty, too long or with control characters."""
     if not value.strip():
         raise InvalidRequest("product_id is empty")
+    _no_control_characters("product_id", value)
     if len(value.encode()) > MAX_PRODUCT_ID:
         raise InvalidRequest(f"product_id is longer than {MAX_PRODUCT_ID} bytes")
-    _no_control_characters("product_id", value)
     return value
 
 
@@ -45,9 +45,9 @@ def parse_directory(value: str) -> Directory:
     """Check a destination: gsiftp://HOST[:PORT]/DIRECTORY and nothing else."""
     if not value.strip():
         raise InvalidRequest("destination_path is empty")
+    _no_control_characters("destination_path", value)
     if len(value.encode()) > MAX_URL:
         raise InvalidRequest(f"destination_path is longer than {MAX_URL} bytes")
-    _no_control_characters("destination_path", value)
     try:
         parts = urlsplit(value)
         host, port = parts.hostname, parts.port

@@ -64,7 +64,7 @@ class Periodic:
         except Unavailable as error:
             metrics.PERIODIC_FAILURES.labels(name=self.name).inc()
             log.warning("periodic work waits", name=self.name, reason=str(error))
-        except Exception:  # noqa: BLE001 - the timer would swallow it; it is counted and told here
+        except Exception:  # the timer would swallow it; it is counted and told here
             metrics.PERIODIC_FAILURES.labels(name=self.name).inc()
             log.exception("periodic work failed", name=self.name)
         else:

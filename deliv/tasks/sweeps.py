@@ -10,7 +10,7 @@ from deliv import metrics
 from deliv.broker import Broker, Message
 from deliv.config import Sweeps
 from deliv.delivery.engine import Engine
-from deliv.errors import BrokerUnavailable
+from deliv.errors import BrokerUnavailable, Unavailable
 from deliv.states import Status
 from deliv.store import OutboxRow, Store
 
@@ -70,15 +70,24 @@ class Sweep:
         due = await self._store.due(self._batch)
         gate = asyncio.Semaphore(TOGETHER)
         await asyncio.gather(*(self._attend(job_id, gate) for job_id in due))
-        admitted = 0
-        while admitted < self._batch and await self._engine.admit_next():
-            admitted += 1
+        admitted = sum(await asyncio.gather(*(self._admit() for _ in range(TOGETHER))))
         await self._count()
         return len(due) + admitted
 
+    async def _admit(self) -> int:
+        admitted = 0
+        while admitted < self._batch and await self._engine.admit_next():
+            admitted += 1
+        return admitted
+
     async def _attend(self, job_id: str, gate: asyncio.Semaphore) -> None:
         async with gate:
-            await self._engine.attend(job_id)
+            try:
+                await self._engine.attend(job_id)
+            except Unavailable:
+                raise
+            except Exception:  # one job's trouble must not keep the others waiting
+                log.exception("a job could not be attended", job_id=job_id)
 
     async def _count(self) -> None:
         counts = await self._store.counts()

@@ -1,0 +1,240 @@
+"""The composition root: build the service from its configuration, start, drain, stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import Awaitable, Callable
+
+import structlog
+from tornado.httpserver import HTTPServer
+
+from deliv import __version__, config, logs, migrations
+from deliv.broker import Broker, Message
+from deliv.config import Config
+from deliv.db import Database
+from deliv.delivery.engine import Engine
+from deliv.delivery.failing import Failing
+from deliv.delivery.polling import Polling
+from deliv.delivery.staging import Staging
+from deliv.delivery.submissions import Submissions
+from deliv.delivery.transfers import Transfers
+from deliv.errors import DatabaseUnavailable, DelivError
+from deliv.fts import Fts
+from deliv.http import monitoring, server
+from deliv.http.base import Services
+from deliv.https import HttpsClient
+from deliv.identity.policy import LivePolicy
+from deliv.identity.tls import ConnectionIdentities, ServerTls
+from deliv.stager import Stager
+from deliv.store import Store
+from deliv.tasks.health import Health
+from deliv.tasks.periodic import Periodic
+from deliv.tasks.sweeps import Relay, Sweep
+
+log = structlog.get_logger()
+
+HEALTH_EVERY = 5.0
+RELOAD_EVERY = 30.0
+
+
+class Runtime:
+    """One instance of deliv. Instances share MariaDB and RabbitMQ; none is special."""
+
+    def __init__(self, settings: Config) -> None:
+        self.config = settings
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.database = Database(settings.database)
+        self.store = Store(self.database)
+        self.https = HttpsClient(settings.credential, settings.ca_directory)
+        self.stager = Stager(settings.stager, self.https, f"{settings.rest.public_url}/doneStaging")
+        self.fts = Fts(settings.fts, settings.credential, settings.ca_directory, self.https)
+        self.policy = LivePolicy(settings.policy)
+        self.tls = ServerTls(settings.rest.certificate, settings.rest.key, settings.ca_directory)
+        failing = Failing(self.store, settings)
+        self.staging = Staging(self.store, self.stager, failing, settings.stager)
+        self.transfers = Transfers(self.store, self.fts, failing)
+        self.engine = Engine(self.store, self.staging, self.transfers, settings)
+        self.broker = Broker(
+            settings.broker,
+            {"deliv.stage": self._on_stage, "deliv.transfer": self._on_transfer},
+        )
+        self.health = Health(self._probes())
+        self.periodics = self._periodics()
+        self._servers: list[HTTPServer] = []
+
+    async def start(self) -> None:
+        """Listen first: what can be served is served while dependencies are still coming."""
+        services = Services(
+            submissions=Submissions(self.store),
+            staging=self.staging,
+            policy=self.policy,
+            identities=ConnectionIdentities(self.tls),
+            body_limit=self.config.rest.body_limit,
+        )
+        self._listen(server.https_server(services, self.tls.context), self.config.rest.listen)
+        status = HTTPServer(monitoring.application(self.health.report))
+        self._listen(status, self.config.monitoring)
+        self.broker.start()
+        for periodic in self.periodics:
+            periodic.start()
+        await asyncio.gather(*(periodic.run() for periodic in self.periodics))
+        log.info("serving", version=__version__, listen=self.config.rest.listen)
+
+    async def stop(self) -> None:
+        """Take no new requests, finish those in hand within `rest.drain`, hand the leases on."""
+        log.info("draining")
+        self.health.draining = True
+        for periodic in self.periodics:
+            periodic.stop()
+        rest, status = self._servers
+        rest.stop()
+        drain = float(self.config.rest.drain)
+        await self.broker.stop(drain)
+        await _within(drain, rest.close_all_connections())
+        await self._hand_on_leases()
+        status.stop()
+        await _within(1, status.close_all_connections())
+        self.https.close()
+        self.database.close()
+        log.info("stopped")
+
+    async def reload(self) -> None:
+        """Certificates, CRLs and the policy, from their files, on the live service."""
+        self.tls.reload()
+        self.policy.refresh()
+
+    def _listen(self, http: HTTPServer, address: config.Address) -> None:
+        http.add_sockets(server.listen(address, shared=self.config.rest.shared_port))
+        self._servers.append(http)
+
+    async def _on_stage(self, message: Message) -> None:
+        await self.engine.admit_next()
+
+    async def _on_transfer(self, message: Message) -> None:
+        await self.engine.attend(message.job_id)
+
+    def _probes(self) -> dict[str, Callable[[], Awaitable[str]]]:
+        probes = {
+            "mariadb": self._probe_database,
+            "rabbitmq": self._probe_broker,
+            "stager": self._probe_stager,
+        }
+        for endpoint in self.fts.endpoints:
+            probes[f"fts:{endpoint.name}"] = endpoint.probe
+        return probes
+
+    async def _probe_database(self) -> str:
+        pending = await migrations.pending(self.database)
+        if pending:
+            raise DatabaseUnavailable(f"migrations are pending: {', '.join(pending)}")
+        return "answers, schema is current"
+
+    async def _probe_broker(self) -> str:
+        if not self.broker.ready:
+            raise DelivError(self.broker.detail)
+        return self.broker.detail
+
+    async def _probe_stager(self) -> str:
+        await self.stager.ping()
+        return "answers"
+
+    def _periodics(self) -> list[Periodic]:
+        sweeps, fts = self.config.sweeps, self.config.fts
+        relay = Relay(self.store, self.broker, sweeps.batch)
+        sweep = Sweep(self.store, self.engine, sweeps)
+        periodics = [
+            Periodic("health", HEALTH_EVERY, self.health.check_once),
+            Periodic("reload", RELOAD_EVERY, self.reload),
+            Periodic("relay", sweeps.every, relay.relay_once),
+            Periodic("sweep", sweeps.every, sweep.sweep_once, self._lease("sweep")),
+        ]
+        self._wake_relay_on_commit(periodics[2])
+        for endpoint in self.fts.endpoints:
+            polling = Polling(self.store, self.transfers, endpoint, fts.misses)
+            poll, reconcile = f"poll:{endpoint.name}", f"reconcile:{endpoint.name}"
+            periodics += [
+                Periodic(poll, fts.poll_every, polling.poll_once, self._lease(poll)),
+                Periodic(
+                    reconcile,
+                    fts.reconcile_every,
+                    lambda polling=polling: polling.reconcile_once(fts.poll_every * 4),
+                    self._lease(reconcile),
+                ),
+            ]
+        return periodics
+
+    def _wake_relay_on_commit(self, relay: Periodic) -> None:
+        tasks: set[asyncio.Task[None]] = set()
+
+        def wake() -> None:
+            task = asyncio.get_running_loop().create_task(relay.run())
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        self.store.on_outbox = wake
+
+    def _lease(self, name: str) -> Callable[[], Awaitable[bool]]:
+        async def holds() -> bool:
+            ttl = float(self.config.sweeps.lease)
+            return await self.store.lease(name, self.owner, ttl) is not None
+
+        return holds
+
+    async def _hand_on_leases(self) -> None:
+        try:
+            await self.store.release_all(self.owner)
+        except DelivError as error:
+            log.warning("leases not handed on; they expire", reason=str(error))
+
+
+async def _within(seconds: float, work: Awaitable[None]) -> None:
+    try:
+        await asyncio.wait_for(work, seconds)
+    except TimeoutError:
+        log.warning("drain deadline passed; the rest is cut off")
+
+
+async def serve(settings: Config) -> None:
+    """Run until SIGTERM or SIGINT; SIGHUP reloads."""
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+    runtime = Runtime(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    reload = next(p for p in runtime.periodics if p.name == "reload")
+    loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(reload.run()))
+    await runtime.start()
+    await stopping.wait()
+    await runtime.stop()
+
+
+def command(args: argparse.Namespace) -> int:
+    """`deliv serve [--config F] [--check]`; exit code 1 when something is wrong."""
+    try:
+        settings = config.load(config.find(args.config))
+        logs.configure(settings.log)
+        if args.check:
+            return asyncio.run(check(settings))
+        asyncio.run(serve(settings))
+    except DelivError as error:
+        print(f"deliv: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def check(settings: Config) -> int:
+    """Say of every dependency whether it answers, and what is wrong where it doesn't."""
+    runtime = Runtime(settings)
+    runtime.broker.start()
+    await runtime.broker.settled(float(settings.database.connect_timeout))
+    await runtime.health.check_once()
+    report = runtime.health.report()
+    for name, state in report["dependencies"].items():
+        print(f"{'ok  ' if state['up'] else 'FAIL'} {name}: {state['detail']}")
+    await runtime.broker.stop(1)
+    return 1 if report["waiting_for"] else 0
