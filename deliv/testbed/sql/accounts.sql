@@ -1,0 +1,10 @@
+CREATE DATABASE IF NOT EXISTS $name CHARACTER SET utf8mb4;
+ALTER USER root@localhost IDENTIFIED BY '$root_password';
+CREATE OR REPLACE USER root@'$host' IDENTIFIED BY '$root_password';
+GRANT ALL PRIVILEGES ON *.* TO root@'$host' WITH GRANT OPTION;
+CREATE OR REPLACE USER $migrations_user@'$host' IDENTIFIED BY '$migrations_password';
+GRANT ALL PRIVILEGES ON $name.* TO $migrations_user@'$host';
+CREATE OR REPLACE USER $user@'$host' IDENTIFIED BY '$password';
+GRANT SELECT, INSERT, UPDATE, DELETE ON $name.* TO $user@'$host';
+DELETE FROM mysql.global_priv WHERE User = '' OR Host NOT IN ('localhost', '$host');
+FLUSH PRIVILEGES;
