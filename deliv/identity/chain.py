@@ -1,0 +1,135 @@
+"""Whom a verified certificate chain stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import takewhile
+
+from deliv.errors import CredentialRefused
+from deliv.identity import certificates, dn, proxy
+from deliv.identity.certificates import Link
+from deliv.identity.revocation import Revocations
+from deliv.identity.signing_policy import SigningPolicies
+
+LONGEST_DN = 1000  # characters; the width of jobs.submitter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Who is calling.
+
+    `dn` is the user's, without proxy CNs, in the grid's one-line form; `subject` is that of the
+    certificate presented. `not_after` is when the first certificate of the chain expires, in UTC.
+    `ca_dn` is the user's CA.
+    """
+
+    dn: str
+    subject: str
+    is_proxy: bool
+    limited: bool
+    not_after: datetime
+    ca_dn: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """A chain by the parts its certificates play: proxies and CAs, the one to the leaf first."""
+
+    proxies: tuple[Link, ...]
+    user: Link
+    authorities: tuple[Link, ...]
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        return (*self.proxies, self.user, *self.authorities)
+
+
+def identify(
+    chain_der: Sequence[bytes],
+    *,
+    now: datetime,
+    policies: SigningPolicies,
+    revocations: Revocations | None = None,
+) -> Identity:
+    """The identity behind a chain that OpenSSL verified, its leaf first, a trust anchor last.
+
+    OpenSSL has checked signatures and issuers; what the grid asks beyond that is checked here,
+    and CredentialRefused names the first rule that is broken.
+    """
+    chain = split(chain_der)
+    _check_validity(chain, now)
+    _check_strength(chain)
+    _check_user(chain.user)
+    _check_authorities(chain)
+    limited = proxy.check(chain.proxies, chain.user)
+    _check_namespaces(chain, policies)
+    if revocations is not None:
+        revocations.check((chain.user, *chain.authorities), now)
+    return Identity(
+        dn=chain.user.dn,
+        subject=chain.links[0].dn,
+        is_proxy=bool(chain.proxies),
+        limited=limited,
+        not_after=min(link.expires for link in chain.links),
+        ca_dn=dn.oneline_rdns(chain.user.issuer),
+    )
+
+
+def split(chain_der: Sequence[bytes]) -> Chain:
+    """The parts of a chain; CredentialRefused when it does not have them."""
+    links = tuple(map(certificates.load, chain_der))
+    if not links:
+        raise CredentialRefused("no certificate")
+    proxies = tuple(takewhile(proxy.is_proxy, links))
+    rest = links[len(proxies) :]
+    if any(map(proxy.is_legacy, links[: len(proxies) + 1])):
+        raise CredentialRefused("a legacy proxy, from before RFC 3820")
+    if any(map(proxy.is_proxy, rest)):
+        raise CredentialRefused("a proxy above a certificate that is not a proxy")
+    if len(rest) < 2:
+        raise CredentialRefused("no user certificate that a CA issued")
+    return Chain(proxies=proxies, user=rest[0], authorities=rest[1:])
+
+
+def _check_validity(chain: Chain, now: datetime) -> None:
+    for link in chain.links:
+        if now > link.expires:
+            raise CredentialRefused(f"{link.dn} expired at {link.expires:%Y-%m-%d %H:%M:%S} UTC")
+        starts = link.certificate.not_valid_before_utc
+        if now < starts:
+            raise CredentialRefused(f"{link.dn} is not valid before {starts:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _check_strength(chain: Chain) -> None:
+    """The trust anchor's signature is its own and proves nothing, so it may be of any kind."""
+    for link in chain.links:
+        weakness = certificates.key_weakness(link.certificate)
+        if weakness is None and link is not chain.authorities[-1]:
+            weakness = certificates.signature_weakness(link.certificate)
+        if weakness is not None:
+            raise CredentialRefused(f"{link.dn} is too weak: {weakness}")
+
+
+def _check_user(user: Link) -> None:
+    if user.is_authority:
+        raise CredentialRefused("a CA's certificate is not a user's")
+    doubt = dn.ambiguity(user.subject)
+    if doubt is not None:
+        raise CredentialRefused(f"a name that could be taken for another: {doubt}")
+    if len(user.dn) > LONGEST_DN:
+        raise CredentialRefused(f"a name of more than {LONGEST_DN} characters")
+
+
+def _check_authorities(chain: Chain) -> None:
+    if not all(link.is_authority for link in chain.authorities[:-1]):
+        raise CredentialRefused("a certificate issued by one that is not a CA's")
+
+
+def _check_namespaces(chain: Chain, policies: SigningPolicies) -> None:
+    """Each CA's policy covers what it issued; a self-issued CA certificate is its own."""
+    policies.check(chain.user.issuer_der, chain.user.dn)
+    for link in chain.authorities:
+        if not link.self_issued:
+            policies.check(link.issuer_der, link.dn)

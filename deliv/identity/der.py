@@ -1,0 +1,104 @@
+"""Reading the little DER that deliv must see as it was sent: names and proxyCertInfo.
+
+Strict: low tag numbers and minimal definite lengths only (X.690, section 10). Malformed input
+raises ValueError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+INTEGER = 0x02
+OCTET_STRING = 0x04
+OBJECT_IDENTIFIER = 0x06
+SEQUENCE = 0x30
+SET = 0x31
+CONTEXT_0 = 0xA0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Element:
+    """One value: its identifier octet, its contents, and the whole of its encoding."""
+
+    tag: int
+    content: bytes
+    encoding: bytes
+
+
+def elements(data: bytes) -> Iterator[Element]:
+    """The values that follow one another in `data`."""
+    position = 0
+    while position < len(data):
+        start, end = _content(data, position)
+        yield Element(tag=data[position], content=data[start:end], encoding=data[position:end])
+        position = end
+
+
+def content(data: bytes, tag: int) -> bytes:
+    """The contents of `data`, which is exactly one value with this tag."""
+    found = list(elements(data))
+    if len(found) != 1 or found[0].tag != tag:
+        raise ValueError(f"expected one DER value with tag 0x{tag:02x}")
+    return found[0].content
+
+
+def object_identifier(data: bytes) -> str:
+    """The dotted form of an OBJECT IDENTIFIER's contents."""
+    numbers = list(_base128(data))
+    if not numbers:
+        raise ValueError("an empty object identifier")
+    first = min(numbers[0] // 40, 2)
+    return ".".join(map(str, (first, numbers[0] - 40 * first, *numbers[1:])))
+
+
+def unsigned(data: bytes) -> int:
+    """The value of an INTEGER's contents, at least 0, in its shortest form."""
+    value = int.from_bytes(data, "big", signed=True)
+    if not data or value < 0 or (len(data) > 1 and data[0] == 0 and data[1] < 0x80):
+        raise ValueError("not an unsigned integer in its shortest form")
+    return value
+
+
+def encode(tag: int, data: bytes) -> bytes:
+    """One value with these contents."""
+    if len(data) < 0x80:
+        return bytes((tag, len(data))) + data
+    length = len(data).to_bytes((len(data).bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(length))) + length + data
+
+
+def _content(data: bytes, position: int) -> tuple[int, int]:
+    if data[position] & 0x1F == 0x1F:
+        raise ValueError("a DER tag of several octets")
+    start, length = _length(data, position + 1)
+    if start + length > len(data):
+        raise ValueError("a DER value ends early")
+    return start, start + length
+
+
+def _length(data: bytes, position: int) -> tuple[int, int]:
+    if position >= len(data):
+        raise ValueError("a DER value without a length")
+    first = data[position]
+    if first < 0x80:
+        return position + 1, first
+    end = position + 1 + (first & 0x7F)
+    octets = data[position + 1 : end]
+    length = int.from_bytes(octets, "big")
+    if end > len(data) or length < 0x80 or octets[0] == 0:
+        raise ValueError("a DER length that is not in its shortest form")
+    return end, length
+
+
+def _base128(data: bytes) -> Iterator[int]:
+    value, pending = 0, False
+    for octet in data:
+        if not pending and octet == 0x80:
+            raise ValueError("an object identifier that is not in its shortest form")
+        value, pending = value << 7 | octet & 0x7F, octet >= 0x80
+        if not pending:
+            yield value
+            value = 0
+    if pending:
+        raise ValueError("an object identifier ends early")

@@ -1,0 +1,25 @@
+"""Shell-like patterns of names, `*` and `?`, matched in time linear in the name.
+
+Between two stars the earliest match of the text that separates them is kept (an atomic group):
+what comes later could never help, so nothing is tried twice.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+def compiled(pattern: str, *, one: str, many: str) -> re.Pattern[str]:
+    """A pattern as a regular expression, for `fullmatch`.
+
+    `one` is the expression that `?` stands for, `many`, ending in a quantifier, that of `*`.
+    """
+    first, *rest = (_literal(chunk, one) for chunk in pattern.split("*"))
+    if not rest:
+        return re.compile(first, re.DOTALL)
+    middle = "".join(f"(?>{many}?{chunk})" for chunk in rest[:-1])
+    return re.compile(f"{first}{middle}{many}{rest[-1]}", re.DOTALL)
+
+
+def _literal(chunk: str, one: str) -> str:
+    return one.join(map(re.escape, chunk.split("?")))

@@ -1,0 +1,102 @@
+"""Certificate revocation lists of a CA directory: HASH.r0, HASH.r1 and so on, in PEM.
+
+OpenSSL checks them in the handshake, when they are required; this check is made beside it, when
+an identity is computed, so that a list replaced since then counts on open connections too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count, pairwise
+from pathlib import Path
+from typing import Literal
+
+from cryptography import x509
+
+from deliv.errors import CredentialRefused
+from deliv.identity import dn
+from deliv.identity.certificates import MALFORMED, Link
+from deliv.identity.files import Parsed
+
+Mode = Literal["hard", "soft"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevocationList:
+    issuer_der: bytes
+    crl: x509.CertificateRevocationList
+    updated: datetime
+    expires: datetime | None
+    serials: frozenset[int]
+
+    def signed_by(self, authority: Link) -> bool:
+        try:
+            return self.crl.is_signature_valid(authority.certificate.public_key())  # type: ignore[arg-type]
+        except MALFORMED:
+            return False
+
+
+class Revocations:
+    """`hard`: a CA without a list refuses all of its certificates; `soft`: it refuses none.
+
+    A list that is there counts in both: an expired or broken one refuses.
+    """
+
+    def __init__(self, directory: Path, mode: Mode = "hard") -> None:
+        self._directory = directory
+        self._mode = mode
+        self._files: Parsed[RevocationList] = Parsed(parse)
+
+    def check(self, links: Sequence[Link], now: datetime) -> None:
+        """CredentialRefused when one of the links is revoked by the next, which issued it."""
+        for link, authority in pairwise(links):
+            self._check(link, authority, now)
+
+    def _check(self, link: Link, authority: Link, now: datetime) -> None:
+        found = self._current(link.issuer_der, authority)
+        if found is None:
+            if self._mode == "hard":
+                raise CredentialRefused(f"there is no revocation list of the CA {authority.dn}")
+            return
+        if now < found.updated or (found.expires is not None and now > found.expires):
+            raise CredentialRefused(f"the revocation list of the CA {authority.dn} has expired")
+        if link.certificate.serial_number in found.serials:
+            raise CredentialRefused(f"{link.dn} is revoked")
+
+    def _current(self, issuer: bytes, authority: Link) -> RevocationList | None:
+        """The newest list of this CA; other CAs may stand under the same hash."""
+        own = [one for one in self._lists(issuer) if one.issuer_der == authority.subject_der]
+        signed = [one for one in own if one.signed_by(authority)]
+        if own and not signed:
+            raise CredentialRefused(f"the revocation list of {authority.dn} isn't signed by it")
+        return max(signed, key=lambda one: one.updated, default=None)
+
+    def _lists(self, issuer: bytes) -> Iterator[RevocationList]:
+        base = dn.name_hash(issuer)
+        for number in count():
+            try:
+                found = self._files.get(self._directory / f"{base}.r{number}")
+            except ValueError as error:
+                raise CredentialRefused(f"a broken revocation list: {error}") from error
+            if found is None:
+                return
+            yield found
+
+
+def parse(content: bytes) -> RevocationList:
+    """A revocation list from PEM; ValueError when it is malformed or of an unknown kind."""
+    try:
+        crl = x509.load_pem_x509_crl(content)
+        if any(extension.critical for extension in crl.extensions):
+            raise ValueError("it has a critical extension: a partial or indirect list")
+        return RevocationList(
+            issuer_der=crl.issuer.public_bytes(),
+            crl=crl,
+            updated=crl.last_update_utc,
+            expires=crl.next_update_utc,
+            serials=frozenset(entry.serial_number for entry in crl),
+        )
+    except MALFORMED as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,228 @@
+"""TLS towards callers: a client certificate or nothing, from the CAs of a grid CA directory.
+
+Each connection starts on a context of its own and switches to the shared one (certificate, CAs,
+CRLs) when the client's greeting has arrived. So a changed file counts from the next connection
+on, those that are open go on undisturbed, and nothing outlives a connection that a second one
+could resume: a resumed session would carry no chain and verify nothing.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from deliv.errors import ConfigError, CredentialRefused
+from deliv.identity.chain import Identity, identify
+from deliv.identity.files import Stamp, stamp
+from deliv.identity.revocation import Mode, Revocations
+from deliv.identity.signing_policy import SigningPolicies
+
+# TLS 1.2: forward secrecy and authenticated encryption only; TLS 1.3 has no others. Level 2 asks
+# for keys of 2048 bits and signatures better than SHA-1.
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
+OPTIONS = (
+    ssl.OP_NO_TICKET
+    | ssl.OP_NO_RENEGOTIATION
+    | ssl.OP_NO_COMPRESSION
+    | ssl.OP_CIPHER_SERVER_PREFERENCE
+)
+UNFINISHED = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+OnRefusal = Callable[[str, str], None]
+
+
+class ServerTls:
+    """The server's side of TLS. `.context` stays the same object for the life of the service.
+
+    `on_refusal(peer, reason)` is told of every handshake that failed. A certificate, key or CA
+    directory that can't be used raises ConfigError.
+    """
+
+    def __init__(
+        self,
+        certificate: Path,
+        key: Path,
+        ca_directory: Path,
+        crl: Mode = "hard",
+        *,
+        on_refusal: OnRefusal | None = None,
+    ) -> None:
+        self._certificate, self._key, self._directory = certificate, key, ca_directory
+        self._crl = crl
+        self._on_refusal = on_refusal
+        self._stamps = self._read_stamps()
+        self._shared = self._load()
+        self.generation = 0
+        self.context: ssl.SSLContext = _Entrance(self._greeting)
+        self.policies = SigningPolicies(ca_directory)
+        self.revocations = Revocations(ca_directory, crl)
+
+    def reload(self) -> bool:
+        """Take up changed files, for new connections; False when there are none.
+
+        ConfigError when they can't be used: then everything stays as it was.
+        """
+        stamps = self._read_stamps()
+        if stamps == self._stamps:
+            return False
+        self._shared = self._load()
+        self._stamps = stamps
+        self.generation += 1
+        return True
+
+    def identify(self, chain_der: list[bytes]) -> Identity:
+        """The identity behind a verified chain, as the files stand now."""
+        return identify(
+            chain_der,
+            now=datetime.now(UTC),
+            policies=self.policies,
+            revocations=self.revocations,
+        )
+
+    def _greeting(self) -> ssl.SSLContext:
+        context = self._context()
+        context.sni_callback = self._take_over
+        return context
+
+    def _take_over(self, connection: Any, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = self._shared
+
+    def _load(self) -> ssl.SSLContext:
+        context = self._context()
+        try:
+            context.load_cert_chain(self._certificate, self._key, password=_no_password)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{self._certificate}, {self._key}: {error}") from error
+        context.load_verify_locations(capath=self._directory)
+        return context
+
+    def _context(self) -> _Context:
+        context = _Context(ssl.PROTOCOL_TLS_SERVER)
+        context.on_refusal = self._on_refusal
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= OPTIONS
+        context.num_tickets = 0
+        context.set_ciphers(CIPHERS)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_flags |= ssl.VERIFY_ALLOW_PROXY_CERTS
+        if self._crl == "hard":
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+        return context
+
+    def _read_stamps(self) -> dict[Path, Stamp | None]:
+        try:
+            files = [self._certificate, self._key, *self._directory.iterdir()]
+        except OSError as error:
+            raise ConfigError(f"the CA directory {self._directory}: {error.strerror}") from error
+        return {path: stamp(path) for path in files}
+
+
+class ConnectionIdentities:
+    """Who is behind each connection: worked out once, again when CRLs or CAs changed."""
+
+    def __init__(self, tls: ServerTls) -> None:
+        self._tls = tls
+        self._known: WeakKeyDictionary[Any, tuple[int, Identity | str]] = WeakKeyDictionary()
+
+    def of(self, connection: Any) -> Identity:
+        """The caller's identity; `connection` is an SSLSocket, an SSLObject or Tornado's stream.
+
+        CredentialRefused, with the reason, when the chain is not acceptable (any more).
+        """
+        connection = getattr(connection, "socket", connection)
+        known = self._known.get(connection) if connection is not None else None
+        if known is None or known[0] != self._tls.generation:
+            known = self._tls.generation, self._identify(connection)
+            self._known[connection] = known
+        outcome = known[1]
+        if isinstance(outcome, str):
+            raise CredentialRefused(outcome)
+        if outcome.not_after < datetime.now(UTC):
+            raise CredentialRefused(f"the credential of {outcome.dn} has expired meanwhile")
+        return outcome
+
+    def _identify(self, connection: Any) -> Identity | str:
+        try:
+            return self._tls.identify(peer(connection))
+        except CredentialRefused as error:
+            return str(error)
+
+
+def peer(connection: ssl.SSLSocket | ssl.SSLObject) -> list[bytes]:
+    """The chain that OpenSSL verified, in DER, the caller's certificate first.
+
+    CredentialRefused when there is none.
+    """
+    if connection.session_reused:
+        raise CredentialRefused("a resumed TLS session, which carries no certificates")
+    chain = _verified_chain(connection)
+    if not chain:
+        raise CredentialRefused("no verified client certificate")
+    return chain
+
+
+def _verified_chain(connection: Any) -> list[bytes]:
+    if hasattr(connection, "get_verified_chain"):  # Python 3.13
+        return list(connection.get_verified_chain())
+    encode = ssl._ssl.ENCODING_DER  # type: ignore[attr-defined]
+    chain = connection._sslobj.get_verified_chain() or ()
+    return [certificate.public_bytes(encode) for certificate in chain]
+
+
+class _Context(ssl.SSLContext):
+    on_refusal: OnRefusal | None = None
+
+
+class _Socket(ssl.SSLSocket):
+    """Tells of handshakes that fail, which no request will ever show."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except UNFINISHED:
+            raise
+        except ssl.SSLError as error:
+            hook = getattr(self.context, "on_refusal", None)
+            if hook is not None:
+                hook(_peer_name(self), _reason(error))
+            raise
+
+
+_Context.sslsocket_class = _Socket
+
+
+class _Entrance(ssl.SSLContext):
+    """Looks like one context and gives every connection its own."""
+
+    _fresh: Callable[[], ssl.SSLContext]
+
+    def __new__(cls, fresh: Callable[[], ssl.SSLContext]) -> _Entrance:
+        self = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+        self._fresh = fresh
+        return self
+
+    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        return self._fresh().wrap_socket(*args, **kwargs)
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        return self._fresh().wrap_bio(*args, **kwargs)
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted; a service needs one that is not")
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return str(getattr(error, "verify_message", None) or error.reason or error)
+
+
+def _peer_name(connection: ssl.SSLSocket) -> str:
+    try:
+        host, port = connection.getpeername()[:2]
+    except OSError:
+        return "unknown"
+    return f"{host}:{port}"
