@@ -40,7 +40,7 @@ PROXY_CERT_INFO = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14")
 # The policy languages of RFC 3820 section 3.8.2 and of Globus, as DER object identifiers.
 INHERIT_ALL = bytes.fromhex("06082b06010505071501")
 INDEPENDENT = bytes.fromhex("06082b06010505071502")
-LIMITED = bytes.fromhex("060a2b060104019b5001010109")
+LIMITED = bytes.fromhex("060b2b060104019b5001010109")
 SKEW = timedelta(minutes=5)
 LOOPBACK = ("127.0.0.1", "localhost")
 
