@@ -1,0 +1,1 @@
+SELECT @@global.read_only AS read_only

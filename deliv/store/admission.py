@@ -1,0 +1,57 @@
+"""Who is served next: decided here, in MariaDB, for all instances together.
+
+Among submitters with waiting jobs the one with the fewest in flight, then the oldest job; nobody
+above a cap. Submitters and hosts are looked at, not jobs: the index `turn` gives the oldest waiting
+job of each pair without reading the others, however many there are.
+"""
+
+from __future__ import annotations
+
+from deliv.config import Limits
+from deliv.db import Connection, Row
+from deliv.model import Job
+from deliv.states import Event
+from deliv.store import jobs
+from deliv.store.columns import SELECT, to_job
+
+LOCK = "SELECT fence FROM leases WHERE name = 'admission' FOR UPDATE"
+CANDIDATES = """
+WITH flying AS (
+  SELECT submitter, destination_host, COUNT(*) AS jobs FROM jobs
+  WHERE status IN ('STAGING', 'TRANSFERRING') GROUP BY submitter, destination_host
+),
+waiting AS (
+  SELECT submitter, destination_host, MIN(due_at) AS oldest FROM jobs
+  WHERE status = 'SUBMITTED' GROUP BY submitter, destination_host
+)
+SELECT waiting.submitter, waiting.destination_host
+FROM waiting
+LEFT JOIN (SELECT submitter, SUM(jobs) AS jobs FROM flying GROUP BY submitter) AS mine
+  ON mine.submitter = waiting.submitter
+LEFT JOIN (SELECT destination_host, SUM(jobs) AS jobs FROM flying GROUP BY destination_host) AS host
+  ON host.destination_host = waiting.destination_host
+WHERE waiting.oldest <= NOW(6)
+  AND COALESCE((SELECT SUM(jobs) FROM flying), 0) < %s
+  AND COALESCE(mine.jobs, 0) < %s
+  AND COALESCE(host.jobs, 0) < %s
+ORDER BY COALESCE(mine.jobs, 0), waiting.oldest
+LIMIT 100
+"""
+OLDEST = """
+WHERE status = 'SUBMITTED' AND submitter = %s AND destination_host = %s AND due_at <= NOW(6)
+ORDER BY due_at, job_id LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+
+
+def admit(tx: Connection, limits: Limits) -> Job | None:
+    tx.get(LOCK)
+    caps = (limits.in_flight, limits.per_submitter, limits.per_destination)
+    for pair in tx.query(CANDIDATES, *caps):
+        if job := _oldest(tx, pair):
+            return jobs.transition(tx, job, jobs.event_change(job, Event.ADMIT, 0, {}), ())
+    return None
+
+
+def _oldest(tx: Connection, pair: Row) -> Job | None:
+    row = tx.get(f"{SELECT} {OLDEST}", pair["submitter"], pair["destination_host"])
+    return to_job(row) if row else None

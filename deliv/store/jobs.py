@@ -1,0 +1,117 @@
+"""Reading jobs and changing them by compare-and-set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from deliv.db import Connection, Duplicate
+from deliv.errors import DestinationBusy, LostRace
+from deliv.model import Job
+from deliv.states import Event, Status, after
+from deliv.store import outbox
+from deliv.store.columns import LATER, SELECT, Change, microseconds, placeholders, to_job
+from deliv.store.rows import JobEvent
+
+TAKE = f"""
+UPDATE jobs SET due_at = {LATER}, version = version + 1
+WHERE job_id = %s AND due_at <= NOW(6) AND status <> 'SUBMITTED'
+"""  # noqa: S608 - LATER is a constant
+DUE = """
+SELECT job_id FROM jobs
+WHERE status IN ('STAGING', 'TRANSFERRING', 'SUCCESS', 'ERROR', 'CANCELLED') AND due_at <= NOW(6)
+ORDER BY due_at LIMIT %s
+"""
+EVENTS = """
+SELECT event_id, job_id, submitter, status, attempt, staged, detailed_status, error_class, time
+FROM job_events WHERE job_id = %s ORDER BY event_id
+"""
+COUNTS = "SELECT status, COUNT(*) AS jobs FROM jobs GROUP BY status"
+POSTED = "status = 'TRANSFERRING' AND fts_endpoint = %s"
+AGED = f"{POSTED} AND job_id > %s AND fts_posted <= NOW(6) - INTERVAL %s MICROSECOND"
+
+
+def find(tx: Connection, condition: str, *params: object) -> Job | None:
+    row = tx.get(f"{SELECT} WHERE {condition}", *params)
+    return to_job(row) if row else None
+
+
+def expect(tx: Connection, job_id: str) -> Job:
+    job = find(tx, "job_id = %s", job_id)
+    if job is None:
+        raise LookupError(f"the job {job_id} is gone")
+    return job
+
+
+def take(tx: Connection, job_id: str, hold: float) -> Job | None:
+    if not tx.execute(TAKE, microseconds(hold), job_id):
+        return None
+    return expect(tx, job_id)
+
+
+def change(tx: Connection, job: Job, what: Change) -> Job:
+    """Compare-and-set on the version that `job` was read with."""
+    terms, values = what.assignments()
+    sql = f"UPDATE jobs SET {terms} WHERE job_id = %s AND version = %s"  # noqa: S608 - see Change
+    try:
+        changed = tx.execute(sql, *values, job.job_id, job.version)
+    except Duplicate as error:
+        raise DestinationBusy(f"another job writes the destination of {job.job_id}") from error
+    if not changed:
+        raise LostRace(f"the job {job.job_id} is not at version {job.version} any more")
+    return expect(tx, job.job_id)
+
+
+def transition(tx: Connection, job: Job, what: Change, wake: Sequence[str]) -> Job:
+    """A change of which the broker is told."""
+    changed = change(tx, job, what)
+    outbox.add(tx, changed, (*wake, "event"))
+    return changed
+
+
+def standing(tx: Connection, job: Job, what: Change) -> Job | None:
+    """The job if `what` was applied to it, None if nothing was. LostRace otherwise.
+
+    Waits for a transaction that is still being committed.
+    """
+    found = find(tx, "job_id = %s FOR UPDATE", job.job_id)
+    if found is None or found.version == job.version:
+        return None
+    if found.version == job.version + 1 and what.stands_in(found):
+        return found
+    raise LostRace(f"the job {job.job_id} went on to version {found.version}")
+
+
+def event_change(job: Job, event: Event, delay: float | None, columns: dict[str, object]) -> Change:
+    return Change(status=after(job.status, event), delay=delay, columns=columns)
+
+
+def due(tx: Connection, limit: int) -> list[str]:
+    return [row["job_id"] for row in tx.query(DUE, limit)]
+
+
+def by_fts(tx: Connection, endpoint: str, fts_ids: Sequence[str]) -> list[Job]:
+    if not fts_ids:
+        return []
+    condition = f"{POSTED} AND fts_jobid IN ({placeholders(len(fts_ids))})"
+    return [to_job(row) for row in tx.query(f"{SELECT} WHERE {condition}", endpoint, *fts_ids)]
+
+
+def transferring(
+    tx: Connection, endpoint: str, older_than: float, after_id: str, limit: int
+) -> list[Job]:
+    sql = f"{SELECT} WHERE {AGED} ORDER BY job_id LIMIT %s"
+    rows = tx.query(sql, endpoint, after_id, microseconds(older_than), limit)
+    return [to_job(row) for row in rows]
+
+
+def events(tx: Connection, job_id: str) -> list[JobEvent]:
+    rows = tx.query(EVENTS, job_id)
+    return [
+        JobEvent(**{**row, "status": Status(row["status"]), "staged": bool(row["staged"])})
+        for row in rows
+    ]
+
+
+def counts(tx: Connection) -> dict[Status, int]:
+    found = {row["status"]: row["jobs"] for row in tx.query(COUNTS)}
+    return {status: found.get(status, 0) for status in Status}

@@ -1,0 +1,36 @@
+"""Leases: work that one instance at a time may do, by the database's clock.
+
+The fence grows whenever a lease is taken anew. Who was frozen past its expiry finds a higher one.
+"""
+
+from __future__ import annotations
+
+from deliv.db import Connection
+from deliv.store.columns import LATER, microseconds
+
+CREATE = "INSERT IGNORE INTO leases (name, owner, fence) VALUES (%s, '', 0)"
+READ = "SELECT owner, fence, expires > NOW(6) AS held FROM leases WHERE name = %s FOR UPDATE"
+WRITE = f"UPDATE leases SET owner = %s, fence = %s, expires = {LATER} WHERE name = %s"  # noqa: S608 - LATER is a constant
+RELEASE = "UPDATE leases SET owner = '', expires = NOW(6) WHERE owner = %s"
+
+
+def acquire(tx: Connection, name: str, owner: str, ttl: float) -> int | None:
+    """The fence when `owner` holds the lease for `ttl` seconds from now, else None."""
+    row = tx.get(READ, name)
+    if row is None:
+        tx.execute(CREATE, name)
+        row = tx.get(READ, name) or {}
+    mine = row["owner"] == owner
+    if row["held"] and not mine:
+        return None
+    fence = int(row["fence"]) + (0 if row["held"] else 1)
+    tx.execute(WRITE, owner, fence, microseconds(ttl), name)
+    return fence
+
+
+def release(tx: Connection, name: str, owner: str) -> None:
+    tx.execute(f"{RELEASE} AND name = %s", owner, name)
+
+
+def release_all(tx: Connection, owner: str) -> None:
+    tx.execute(RELEASE, owner)

@@ -1,0 +1,62 @@
+"""The outbox: what the broker must be told stands beside the change it tells of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from deliv.db import Connection, Row
+from deliv.model import Job
+from deliv.store.columns import LATER, microseconds, placeholders
+from deliv.store.rows import OutboxRow
+
+INSERT = "INSERT INTO outbox (routing, job_id, payload) VALUES "
+WAITING = """
+SELECT id, routing, job_id, payload FROM outbox
+WHERE held_until IS NULL OR held_until <= NOW(6)
+ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
+"""
+HOLD = f"UPDATE outbox SET held_until = {LATER} WHERE id IN "  # noqa: S608 - LATER is a constant
+DELETE = "DELETE FROM outbox WHERE id IN "
+
+
+def add(tx: Connection, job: Job, routings: Sequence[str]) -> None:
+    """Rows about `job` as it stands in this transaction."""
+    values = [
+        (routing, job.job_id, json.dumps(_event(job)) if routing == "event" else None)
+        for routing in routings
+    ]
+    rows = ", ".join(["(%s, %s, %s)"] * len(values))
+    tx.execute(INSERT + rows, *(value for row in values for value in row))
+
+
+def take(tx: Connection, limit: int, hold: float) -> list[OutboxRow]:
+    """The oldest rows that no relay has in hand, kept from others for `hold` seconds."""
+    rows = tx.query(WAITING, limit)
+    if rows:
+        ids = [row["id"] for row in rows]
+        tx.execute(f"{HOLD}({placeholders(len(ids))})", microseconds(hold), *ids)
+    return [_row(row) for row in rows]
+
+
+def done(tx: Connection, ids: Sequence[int]) -> None:
+    if ids:
+        tx.execute(f"{DELETE}({placeholders(len(ids))})", *ids)
+
+
+def _event(job: Job) -> dict[str, Any]:
+    return {
+        "job_id": job.job_id,
+        "submitter": job.submitter,
+        "status": job.status,
+        "attempt": job.attempt,
+        "staged": job.time_staged is not None,
+        "error_class": job.error_class,
+        "version": job.version,
+    }
+
+
+def _row(row: Row) -> OutboxRow:
+    payload = json.loads(row["payload"]) if row["payload"] else {}
+    return OutboxRow(**{**row, "payload": payload})

@@ -1,0 +1,145 @@
+"""The façade: each method is one transaction. Times are the database's, durations in seconds.
+
+Besides what each method says, all raise errors.DatabaseUnavailable and errors.Saturated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from deliv.config import Limits
+from deliv.db import Connection, Database
+from deliv.errors import CommitUnknown
+from deliv.model import Job, Submission
+from deliv.states import Event, Status
+from deliv.store import admission, jobs, leases, outbox, submissions
+from deliv.store.columns import KEEP, Change, _Sentinel
+from deliv.store.rows import JobEvent, OutboxRow
+
+T = TypeVar("T")
+
+REPEATS = 3  # how often an unknown COMMIT is looked into
+
+
+def _nobody() -> None:
+    pass
+
+
+class Store:
+    """`on_outbox` is called, on the loop, after each commit that filled the outbox."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.on_outbox: Callable[[], None] = _nobody
+
+    async def submit(self, submission: Submission) -> tuple[Job, bool]:
+        """(job, created): created is False when the idempotency key has this job already.
+
+        KeyReused when the key came with another request.
+        """
+
+        def run(tx: Connection) -> tuple[Job, bool]:
+            return submissions.submit(tx, submission)
+
+        job, created = await self._surely(run, run)
+        self.on_outbox()
+        return job, created
+
+    async def job(self, job_id: str) -> Job | None:
+        return await self._run(lambda tx: jobs.find(tx, "job_id = %s", job_id))
+
+    async def admit(self, limits: Limits) -> Job | None:
+        """The job whose turn it is, now STAGING and due; None when none may be admitted."""
+        job = await self._run(lambda tx: admission.admit(tx, limits))
+        if job is not None:
+            self.on_outbox()
+        return job
+
+    async def take(self, job_id: str, hold: float) -> Job | None:
+        """The job, kept from other workers for `hold` seconds; None when it is not due."""
+        return await self._run(lambda tx: jobs.take(tx, job_id, hold))
+
+    async def due(self, limit: int) -> list[str]:
+        """Ids of jobs that need attention, the longest overdue first; not of waiting ones."""
+        return await self._run(lambda tx: jobs.due(tx, limit))
+
+    async def apply(
+        self,
+        job: Job,
+        event: Event,
+        *,
+        wake: tuple[str, ...] = (),
+        delay: float | None = 0,
+        **columns: object,
+    ) -> Job:
+        """Take the job through `event`, due again after `delay` (None: at rest).
+
+        `wake` are the outbox routings to add. IllegalTransition, LostRace, DestinationBusy.
+        """
+        what = jobs.event_change(job, event, delay, columns)
+        changed = await self._change(job, what, lambda tx: jobs.transition(tx, job, what, wake))
+        self.on_outbox()
+        return changed
+
+    async def update(
+        self, job: Job, *, delay: float | _Sentinel | None = KEEP, **columns: object
+    ) -> Job:
+        """Set columns; due_at stays unless `delay` is given. LostRace, DestinationBusy."""
+        what = Change(delay=delay, columns=columns)
+        return await self._change(job, what, lambda tx: jobs.change(tx, job, what))
+
+    async def events(self, job_id: str) -> list[JobEvent]:
+        """A job's history, oldest first."""
+        return await self._run(lambda tx: jobs.events(tx, job_id))
+
+    async def by_fts(self, endpoint: str, fts_ids: Sequence[str]) -> list[Job]:
+        """The TRANSFERRING jobs among these."""
+        return await self._run(lambda tx: jobs.by_fts(tx, endpoint, fts_ids))
+
+    async def transferring(
+        self, endpoint: str, older_than: float, *, after: str = "", limit: int = 500
+    ) -> list[Job]:
+        """A page, by job id, of what FTS took at least `older_than` seconds ago."""
+        return await self._run(lambda tx: jobs.transferring(tx, endpoint, older_than, after, limit))
+
+    async def counts(self) -> dict[Status, int]:
+        return await self._run(jobs.counts)
+
+    async def outbox_take(self, limit: int, hold: float) -> list[OutboxRow]:
+        """The oldest rows, kept from other relays for `hold` seconds."""
+        return await self._run(lambda tx: outbox.take(tx, limit, hold))
+
+    async def outbox_done(self, ids: Sequence[int]) -> None:
+        await self._run(lambda tx: outbox.done(tx, ids))
+
+    async def lease(self, name: str, owner: str, ttl: float) -> int | None:
+        """Acquire or renew: the fencing number while it is ours, else None."""
+        return await self._run(lambda tx: leases.acquire(tx, name, owner, ttl))
+
+    async def release(self, name: str, owner: str) -> None:
+        await self._run(lambda tx: leases.release(tx, name, owner))
+
+    async def release_all(self, owner: str) -> None:
+        await self._run(lambda tx: leases.release_all(tx, owner))
+
+    async def _change(self, job: Job, what: Change, first: Callable[[Connection], Job]) -> Job:
+        def again(tx: Connection) -> Job:
+            return jobs.standing(tx, job, what) or first(tx)
+
+        return await self._surely(first, again)
+
+    async def _surely(
+        self, first: Callable[[Connection], T], again: Callable[[Connection], T]
+    ) -> T:
+        """Run `first`; when its COMMIT is unknown, `again`, which looks before it acts."""
+        run = first
+        for _ in range(REPEATS):
+            try:
+                return await self._run(run)
+            except CommitUnknown:
+                run = again
+        return await self._run(run)
+
+    async def _run(self, function: Callable[[Connection], T]) -> T:
+        return await self._database.transaction(function)
