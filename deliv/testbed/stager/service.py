@@ -170,7 +170,7 @@ class Service:
 async def _pause(poke: asyncio.Event, seconds: float) -> float:
     """Wait with jitter, or until poked; returns how long to wait the next time."""
     try:
-        await asyncio.wait_for(poke.wait(), seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        await asyncio.wait_for(poke.wait(), seconds * random.uniform(0.5, 1.0))  # noqa: S311  jitter
     except TimeoutError:
         return min(LONGEST_PAUSE, seconds * 2)
     poke.clear()

@@ -10,7 +10,7 @@ from deliv.errors import ConfigError
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`host` and `port` to listen on; server `certificate` and `key`; `ca_directory` of trusted CAs.
+    """Listens on `host` and `port` with `certificate` and `key`; trusts the CAs in `ca_directory`.
 
     `archive_root` holds the products and products.json (see archive.py). Copies go to
     `staging_directory`, which the GridFTP server `gridftp` (HOST:PORT) shows as `staging_path`.

@@ -1,0 +1,122 @@
+"""The stager's HTTPS interface: POST and GET /stage, DELETE /stage/JOB, GET /healthz."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.web import Application, RequestHandler
+
+from deliv.errors import DelivError, NotFound
+from deliv.testbed.stager.archive import Archive
+from deliv.testbed.stager.callbacks import Callbacks
+from deliv.testbed.stager.register import Register, Staging
+from deliv.testbed.stager.requests import JOB, parse
+from deliv.testbed.stager.service import Service
+from deliv.testbed.stager.settings import Settings
+from deliv.testbed.stager.tls import client_context, server_context
+
+log = logging.getLogger("deliv.testbed.stager")
+
+BODY_LIMIT = 64 * 2**10
+
+
+class Handler(RequestHandler):
+    def initialize(self, service: Service) -> None:
+        self.service = service
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        self.finish({"error": True, "msg": HTTPStatus(status_code).phrase})
+
+    def refuse(self, error: DelivError) -> None:
+        self.set_status(error.status)
+        self.finish({"error": True, "msg": str(error)})
+
+
+class StageHandler(Handler):
+    async def post(self) -> None:
+        try:
+            request = parse(self.request.body)
+            await self.service.accept(request)
+        except DelivError as error:
+            return self.refuse(error)
+        self.set_status(HTTPStatus.ACCEPTED)
+        self.finish({"error": False, "job_id": request.job_id, "msg": "accepted"})
+
+    def get(self) -> None:
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps([shown(staging) for staging in self.service.stagings()]))
+
+
+class JobHandler(Handler):
+    async def delete(self, job_id: str) -> None:
+        if not await self.service.release(job_id):
+            return self.refuse(NotFound(f"no staging of job {job_id}"))
+        self.finish({"error": False, "job_id": job_id, "msg": "released"})
+
+
+class HealthHandler(Handler):
+    def get(self) -> None:
+        self.finish({"error": False, "msg": "ok"})
+
+
+class NothingHandler(Handler):
+    def prepare(self) -> None:
+        self.refuse(NotFound("nothing here: the stager has /stage, /stage/JOB and /healthz"))
+
+
+def shown(staging: Staging) -> dict[str, object]:
+    """What GET /stage tells of one staging: all but the code."""
+    return {name: value for name, value in asdict(staging).items() if name != "authcode"}
+
+
+def application(service: Service) -> Application:
+    arguments = {"service": service}
+    return Application(
+        [
+            ("/stage", StageHandler, arguments),
+            (f"/stage/({JOB})", JobHandler, arguments),
+            ("/healthz", HealthHandler, arguments),
+        ],
+        default_handler_class=NothingHandler,
+        default_handler_args=arguments,
+    )
+
+
+def build(settings: Settings) -> Service:
+    """The service with its directories; to be called with the event loop running."""
+    settings.staging_directory.mkdir(parents=True, exist_ok=True)
+    settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    callbacks = Callbacks(
+        client_context(settings), settings.calls, settings.gridftp, settings.staging_path
+    )
+    return Service(
+        Register(settings.state_directory / "stager.sqlite"),
+        Archive(settings.archive_root),
+        callbacks,
+        settings.staging_directory,
+        settings.copies,
+    )
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    service = build(settings)
+    server = HTTPServer(
+        application(service), ssl_options=server_context(settings), max_body_size=BODY_LIMIT
+    )
+    server.listen(settings.port, settings.host)
+    service.resume()
+    log.info("listening on %s:%d", settings.host, settings.port)
+    await stop.wait()
+    server.stop()
+    await service.close()
