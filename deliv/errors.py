@@ -69,7 +69,11 @@ class Unavailable(DelivError):
 
 
 class Unreachable(Unavailable):
-    pass
+    """`sent`: the request may have arrived all the same, so that its outcome is open."""
+
+    def __init__(self, message: str, *, retry_after: int = 5, sent: bool = True) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.sent = sent
 
 
 class DatabaseUnavailable(Unavailable):

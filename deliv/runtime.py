@@ -53,7 +53,7 @@ class Runtime:
         self.store = Store(self.database)
         self.https = HttpsClient(settings.credential, settings.ca_directory)
         self.stager = Stager(settings.stager, self.https, f"{settings.rest.public_url}/doneStaging")
-        self.fts = Fts(settings.fts, settings.credential, settings.ca_directory, self.https)
+        self.fts = Fts(settings.fts, self.https)
         self.policy = LivePolicy(settings.policy)
         self.tls = ServerTls(settings.rest.certificate, settings.rest.key, settings.ca_directory)
         failing = Failing(self.store, settings)

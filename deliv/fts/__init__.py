@@ -1,0 +1,9 @@
+"""deliv's client of FTS3, the file transfer service."""
+
+from deliv.fts.breaker import State
+from deliv.fts.client import Endpoint, Identity
+from deliv.fts.endpoints import Fts
+from deliv.fts.outcomes import Outcome, Verdict
+from deliv.fts.transfer import Transfer
+
+__all__ = ["Endpoint", "Fts", "Identity", "Outcome", "State", "Transfer", "Verdict"]

@@ -1,0 +1,70 @@
+"""A circuit breaker: stops calling a server that keeps failing, tries again after a rest. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import StrEnum
+
+
+class State(StrEnum):
+    CLOSED = "closed"  # calls go through
+    OPEN = "open"  # calls are refused until the rest is over
+    HALF_OPEN = "half-open"  # one call tries whether the server is back
+
+
+class Breaker:
+    """Opens after `threshold` failures in a row, for `rest` seconds, doubled up to `longest`."""
+
+    def __init__(
+        self,
+        *,
+        threshold: int = 3,
+        rest: float = 5.0,
+        longest: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._threshold = threshold
+        self._shortest = rest
+        self._longest = longest
+        self._clock = clock
+        self._failures = 0
+        self._rest = rest
+        self._until = 0.0
+        self.state = State.CLOSED
+        self.reason = ""
+
+    @property
+    def ready(self) -> bool:
+        """Whether a call would be let through now."""
+        return self.state is State.CLOSED or self._clock() >= self._until
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the next call may be tried; 0 when it may be now."""
+        return 0.0 if self.ready else self._until - self._clock()
+
+    def enter(self) -> bool:
+        """Ask before a call. True: make it and report how it went; False: leave it."""
+        if not self.ready:
+            return False
+        if self.state is not State.CLOSED:
+            self.state = State.HALF_OPEN
+            self._until = self._clock() + self._rest  # a trial that is never reported ends as well
+        return True
+
+    def succeeded(self) -> None:
+        self.state = State.CLOSED
+        self.reason = ""
+        self._failures = 0
+        self._rest = self._shortest
+
+    def failed(self, reason: str = "") -> None:
+        self._failures += 1
+        self.reason = reason
+        if self.state is State.HALF_OPEN:
+            self._rest = min(self._rest * 2, self._longest)
+        elif self._failures < self._threshold:
+            return
+        self.state = State.OPEN
+        self._until = self._clock() + self._rest

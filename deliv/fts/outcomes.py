@@ -1,0 +1,96 @@
+"""What FTS says of one of its jobs, as deliv understands it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from types import MappingProxyType
+
+import msgspec
+
+from deliv.failures import ErrorClass
+from deliv.fts.answers import File, Job
+from deliv.fts.reasons import classify, left_partial, parse
+
+ACTIVE = frozenset(
+    {
+        "SUBMITTED", "READY", "ACTIVE", "STAGING", "ARCHIVING", "QOS_TRANSITION",
+        "QOS_REQUEST_SUBMITTED", "DELETE",
+    }
+)  # fmt: skip
+TERMINAL = ("FINISHED", "FAILED", "FINISHEDDIRTY", "CANCELED")
+
+
+class Verdict(StrEnum):
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"  # FTS gave no clear answer; ask again later
+
+
+ENDS = MappingProxyType(
+    {
+        "FINISHED": Verdict.FINISHED,
+        "FAILED": Verdict.FAILED,
+        "CANCELED": Verdict.CANCELLED,
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """`filesize` in bytes, `throughput` in MiB/s, `details` FTS's own fields as JSON.
+
+    `error_class` stands for a failed or cancelled copy only; `partial`: such a copy may have left
+    a file at the destination that was not there before.
+    """
+
+    verdict: Verdict
+    state: str = ""
+    error_class: ErrorClass | None = None
+    reason: str = ""
+    filesize: int | None = None
+    throughput: float | None = None
+    partial: bool = False
+    details: str | None = None
+
+
+def outcome(job: Job) -> Outcome:
+    """Read a job (of one file) with its `files`."""
+    file = job.files[0] if job.files else File()
+    known = Outcome(
+        verdict=_verdict(job, file),
+        state=job.job_state or "",
+        filesize=file.filesize,
+        throughput=file.throughput,
+        details=msgspec.json.encode(job).decode(),
+    )
+    if known.verdict in {Verdict.FAILED, Verdict.CANCELLED}:
+        return _failure(known, job, file)
+    return known
+
+
+def unclear(reason: str) -> Outcome:
+    """No usable answer about a job."""
+    return Outcome(verdict=Verdict.UNKNOWN, reason=reason)
+
+
+def _verdict(job: Job, file: File) -> Verdict:
+    """The job says whether it is over, its file how: a cancel can come after the last byte."""
+    if job.job_state not in TERMINAL:
+        return Verdict.RUNNING if job.job_state in ACTIVE else Verdict.UNKNOWN
+    how = file.file_state if file.file_state in ENDS else job.job_state
+    return ENDS.get(how or "", Verdict.FAILED)
+
+
+def _failure(known: Outcome, job: Job, file: File) -> Outcome:
+    text = file.reason or job.reason or f"FTS gave no reason for {known.state}"
+    reason = parse(text)
+    stopped = known.verdict is Verdict.CANCELLED and file.start_time is not None
+    return replace(
+        known,
+        error_class=classify(reason),
+        reason=" ".join(text.split()),
+        partial=stopped or left_partial(reason, file.throughput),
+    )

@@ -1,0 +1,67 @@
+"""One copy as deliv asks for it, and the submission that FTS reads, made by its own builders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from fts3.rest.client import Submitter
+from fts3.rest.client.easy import JobIdGenerator, new_job, new_transfer
+
+from deliv.errors import Refused
+
+NO_RETRIES = -1  # 0 would be the server's default; deliv retries by itself, as a new attempt
+DEFAULT_CHECKSUM = "ADLER32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """`sid` names the attempt: the same one is never copied twice.
+
+    `source` and `destination` are gsiftp URLs; `checksum` is ALGORITHM:HEX, without one FTS still
+    compares both ends by ADLER32; `size` in bytes; `metadata` (JSON, at most 4096 bytes) comes
+    back with the job.
+    """
+
+    sid: str
+    source: str
+    destination: str
+    checksum: str | None = None
+    size: int | None = None
+    overwrite: bool = False
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+
+def submission(transfer: Transfer, *, max_time_in_queue: str) -> bytes:
+    """The body of POST /jobs. Refused for what FTS would accept and then fail on.
+
+    `max_time_in_queue` needs a unit ("24h"): FTS takes a bare number as hours.
+    """
+    _check(transfer)
+    file = new_transfer(
+        transfer.source,
+        transfer.destination,
+        checksum=transfer.checksum or DEFAULT_CHECKSUM,
+        filesize=transfer.size,  # an unknown and an empty file's size are both left out
+    )
+    job = new_job(
+        transfers=[file],
+        verify_checksum="both",
+        overwrite=transfer.overwrite,
+        retry=NO_RETRIES,
+        metadata=dict(transfer.metadata),
+        max_time_in_queue=max_time_in_queue,
+        id_generator=JobIdGenerator.deterministic,
+        sid=transfer.sid,
+    )
+    body: str = Submitter.build_submission(transfers=job["files"], params=job["params"])
+    return body.encode()
+
+
+def _check(transfer: Transfer) -> None:
+    for url in (transfer.source, transfer.destination):
+        if urlsplit(url).scheme != "gsiftp":
+            raise Refused(f"{url} is not a gsiftp URL", code=400)
+    if transfer.source == transfer.destination:
+        raise Refused(f"source and destination are the same file: {transfer.source}", code=400)
