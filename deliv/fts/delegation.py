@@ -79,7 +79,9 @@ class Delegation:
         self._renew_at = self.until - self._renew_below if long else now + life / 2
         self._version = version
         self.generation += 1
-        log.info("FTS may act for deliv", endpoint=self._transport.name, until=self.until.isoformat())
+        log.info(
+            "FTS may act for deliv", endpoint=self._transport.name, until=self.until.isoformat()
+        )
 
     def _blocking(self, bridge: _Bridge, force: bool) -> datetime:
         try:
