@@ -10,6 +10,7 @@ import socket
 import sys
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 from tornado.httpserver import HTTPServer
@@ -33,7 +34,7 @@ from deliv.identity.policy import LivePolicy
 from deliv.identity.tls import ConnectionIdentities, ServerTls
 from deliv.stager import Stager
 from deliv.store import Store
-from deliv.tasks.health import Health
+from deliv.tasks.health import Health, Probe
 from deliv.tasks.periodic import Periodic
 from deliv.tasks.sweeps import Relay, Sweep
 
@@ -119,8 +120,8 @@ class Runtime:
     async def _on_transfer(self, message: Message) -> None:
         await self.engine.attend(message.job_id)
 
-    def _probes(self) -> dict[str, Callable[[], Awaitable[str]]]:
-        probes = {
+    def _probes(self) -> dict[str, Probe]:
+        probes: dict[str, Probe] = {
             "mariadb": self._probe_database,
             "rabbitmq": self._probe_broker,
             "stager": self._probe_stager,
@@ -163,7 +164,7 @@ class Runtime:
                 Periodic(
                     reconcile,
                     fts.reconcile_every,
-                    lambda polling=polling: polling.reconcile_once(fts.poll_every * 4),
+                    partial(polling.reconcile_once, fts.poll_every * 4),
                     self._lease(reconcile),
                 ),
             ]

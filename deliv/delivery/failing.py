@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -41,7 +42,7 @@ class Failing:
         self._store = store
         self._config = config
 
-    async def attempt(self, job: Job, failure: Failure, **columns: object) -> Job:
+    async def attempt(self, job: Job, failure: Failure, **columns: Any) -> Job:
         """Try again where the policy for this class of error allows it, else end in ERROR.
 
         `columns` of the job are set along with it.
@@ -63,7 +64,7 @@ class Failing:
             **{**fresh, **columns},
         )
 
-    async def end(self, job: Job, failure: Failure, **columns: object) -> Job:
+    async def end(self, job: Job, failure: Failure, **columns: Any) -> Job:
         """ERROR, with the reason and what the submitter can do about it."""
         _log(job, failure).error("job failed")
         return await self._store.apply(
@@ -78,7 +79,7 @@ class Failing:
             **columns,
         )
 
-    def _restart(self, job: Job, failure: Failure) -> tuple[Event, dict[str, object]]:
+    def _restart(self, job: Job, failure: Failure) -> tuple[Event, dict[str, Any]]:
         lost_copy = failure.error_class is ErrorClass.SOURCE_MISSING
         if job.status is Status.STAGING or lost_copy:
             return Event.RESTAGE, dict(FRESH_STAGING)

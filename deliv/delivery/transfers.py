@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from pathlib import PurePosixPath
+from typing import Any
 
 import structlog
 
@@ -79,7 +80,7 @@ class Transfers:
 
     async def _assign(self, job: Job, endpoint: Endpoint) -> Job:
         await endpoint.ensure_delegated()
-        assignment = {
+        assignment: dict[str, Any] = {
             "fts_endpoint": endpoint.name,
             "fts_jobid": await endpoint.job_id(_sid(job)),
             "destination_key": sha256(_destination(job).encode()).digest(),

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import structlog
-from tornado.httputil import responses
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from deliv import metrics
@@ -143,7 +142,7 @@ class Call(RequestHandler):
             return f"{self.request.method} is not allowed here, only {self._allowed()}"
         if status == 500:
             return f"an internal error; report the request id {self.request_id} to the operators"
-        return responses.get(status, "error")
+        return self._reason or "error"
 
 
 class UnknownPath(Call):
