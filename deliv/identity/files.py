@@ -11,7 +11,7 @@ Stamp = tuple[int, int, int, int]
 
 
 def stamp(path: Path) -> Stamp | None:
-    """What changes when a file does; None when there is none."""
+    """What changes when a file does; None when there is none. OSError when it can't be told."""
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -28,7 +28,7 @@ class Parsed(Generic[T]):
 
     def get(self, path: Path) -> T | None:
         """What the file holds now, None when there is none; ValueError when it is malformed."""
-        now = stamp(path)
+        now = self._stamp(path)
         if now is None:
             self._known.pop(path, None)
             return None
@@ -38,6 +38,12 @@ class Parsed(Generic[T]):
         if isinstance(known[1], ValueError):
             raise ValueError(str(known[1]))
         return known[1]
+
+    def _stamp(self, path: Path) -> Stamp | None:
+        try:
+            return stamp(path)
+        except OSError as error:
+            raise ValueError(f"{path}: {error.strerror}") from error
 
     def _read(self, path: Path) -> T | ValueError:
         try:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import re
 
 
-def compiled(pattern: str, *, one: str, many: str) -> re.Pattern[str]:
+def compiled(pattern: str, *, one: str, many: str, rest: str = "") -> re.Pattern[str]:
     """A pattern as a regular expression, for `fullmatch`.
 
-    `one` is the expression that `?` stands for, `many`, ending in a quantifier, that of `*`.
+    `one` is the expression that `?` stands for, `many`, ending in a quantifier, that of `*`;
+    `rest` is an expression for what follows the pattern.
     """
-    first, *rest = (_literal(chunk, one) for chunk in pattern.split("*"))
-    if not rest:
-        return re.compile(first, re.DOTALL)
-    middle = "".join(f"(?>{many}?{chunk})" for chunk in rest[:-1])
-    return re.compile(f"{first}{middle}{many}{rest[-1]}", re.DOTALL)
+    first, *chunks = (_literal(chunk, one) for chunk in pattern.split("*"))
+    if not chunks:
+        return re.compile(first + rest, re.DOTALL)
+    middle = "".join(f"(?>{many}?{chunk})" for chunk in chunks[:-1])
+    return re.compile(f"{first}{middle}{many}{chunks[-1]}{rest}", re.DOTALL)
 
 
 def _literal(chunk: str, one: str) -> str:

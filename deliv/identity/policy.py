@@ -1,0 +1,327 @@
+"""Who may do what: a YAML file of rules, each for a DN or a pattern of DNs.
+
+What no rule allows is refused. config/policy.example.yaml explains every key.
+
+In a pattern `?` stands for one character and `*` for any number of them, both within the value of
+one attribute: neither matches the `/` or `+` that begins another one, so that nobody gets past
+`/O=Example/CN=*` with a longer name. `/**` at the end stands for one or more further parts. An
+escaped `\\/` or `\\+` is part of a value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import structlog
+import yaml
+
+from deliv.errors import ConfigError
+from deliv.identity import hosts, patterns
+from deliv.identity.chain import Identity
+from deliv.identity.files import stamp
+
+log = structlog.get_logger()
+
+CHARACTER = r"(?:\\.|[^/+\\])"  # one of an attribute's value
+BELOW = "/**"
+REMEMBERED = 4096  # DNs whose rules are not looked for again
+
+
+class Role(StrEnum):
+    SUBMITTER = "submitter"
+    OPERATOR = "operator"
+    STAGER = "stager"
+
+
+class Action(StrEnum):
+    SUBMIT = "submit"
+    STATUS = "status"
+    EVENTS = "events"
+    LIST = "list"
+    CANCEL = "cancel"
+    STAGE_REPORT = "stage_report"
+    WHOAMI = "whoami"
+
+
+# A limited proxy may read; these it may do only by a rule with allow_limited.
+ACTING = frozenset({Action.SUBMIT, Action.CANCEL, Action.STAGE_REPORT})
+NEEDED = {Action.SUBMIT: Role.SUBMITTER, Action.STAGE_REPORT: Role.STAGER}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """`reason` is a sentence for the caller, `rule` the rule that decided, if one did.
+
+    `quota`, of an allowed submission: how many unfinished jobs the caller may have with this one;
+    None is no limit.
+    """
+
+    allowed: bool
+    reason: str
+    rule: str | None = None
+    quota: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be decided. `owner` None is everybody's jobs; `unfinished` None is not counted."""
+
+    dn: str
+    limited: bool
+    action: Action
+    owner: str | None
+    destination_host: str | None
+    unfinished: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """A decision, and of every rule for this DN what it says: pairs of rule and sentence."""
+
+    decision: Decision
+    considered: tuple[tuple[str, str], ...]
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    dn: str
+    roles: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1)]
+    destinations: tuple[str, ...] = ()
+    quota: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    allow_limited: bool = False
+
+    def __post_init__(self) -> None:
+        compiled(self.dn)
+        for destination in self.destinations:
+            hosts.compiled(destination)
+        if Role.SUBMITTER in self.roles and not self.destinations:
+            raise ValueError('a submitter needs destinations; ["*"] stands for every host')
+        if Role.SUBMITTER not in self.roles and (self.destinations or self.quota):
+            raise ValueError("destinations and quota are for submitters")
+
+    def covers(self, request: Request) -> bool:
+        """Whether the roles are the right ones for the action."""
+        needed = NEEDED.get(request.action)
+        if needed is not None:
+            return needed in self.roles
+        own = request.owner == request.dn and Role.SUBMITTER in self.roles
+        return own or Role.OPERATOR in self.roles
+
+    def objection(self, request: Request) -> str | None:
+        """Why this rule does not allow it; None when it does."""
+        if not self.covers(request):
+            return f"its roles do not let {request.dn} {_phrase(request)}"
+        if request.limited and request.action in ACTING and not self.allow_limited:
+            return "a limited proxy may only look at transfers"
+        if request.action is not Action.SUBMIT:
+            return None
+        return self._submission_objection(request)
+
+    def _submission_objection(self, request: Request) -> str | None:
+        host = request.destination_host or ""
+        if not any(hosts.compiled(pattern)(host) for pattern in self.destinations):
+            return f"{request.dn} may not deliver to {host or 'a host that is not named'}"
+        if self.quota is not None and (request.unfinished or 0) >= self.quota:
+            return f"{request.dn} has {request.unfinished} unfinished jobs, its quota"
+        return None
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    rules: tuple[Rule, ...]
+
+
+class Policy:
+    """The rules of one policy file."""
+
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self._rules = [(f"rules[{n}] {rule.dn}", rule) for n, rule in enumerate(rules)]
+        self._patterns = [compiled(rule.dn) for rule in rules]
+        self._rules_of = lru_cache(REMEMBERED)(self._find_rules)
+
+    @classmethod
+    def load(cls, path: Path) -> Policy:
+        """ConfigError, with the place in the file, when it is not a policy."""
+        try:
+            return cls.parse(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from error
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    @classmethod
+    def parse(cls, text: str) -> Policy:
+        """ValueError, with the place in the text, when it is not a policy."""
+        try:
+            document = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        except (yaml.YAMLError, RecursionError) as error:
+            raise ValueError(f"not YAML: {error}") from error
+        return cls(msgspec.convert(document, Rules).rules)
+
+    def roles(self, identity: Identity) -> frozenset[Role]:
+        return frozenset(role for _, rule in self._rules_of(identity.dn) for role in rule.roles)
+
+    def decide(
+        self,
+        identity: Identity,
+        action: str,
+        *,
+        owner: str | None = None,
+        destination_host: str | None = None,
+        unfinished: int | None = None,
+    ) -> Decision:
+        """Whether `identity` may do this; what no rule allows is refused.
+
+        `owner` is the DN whose jobs `status`, `events`, `list` and `cancel` are about; without one
+        they are about everybody's. `submit` needs the `destination_host` and, where the rule has a
+        quota, the caller's `unfinished` jobs: without them the caller of this has to hold
+        `Decision.quota` itself. ValueError for an action that there isn't.
+        """
+        return self._decide(
+            Request(
+                dn=identity.dn,
+                limited=identity.limited,
+                action=Action(action),
+                owner=owner,
+                destination_host=destination_host,
+                unfinished=unfinished,
+            )
+        )
+
+    def explain(
+        self,
+        dn: str,
+        action: str,
+        *,
+        limited: bool = False,
+        owner: str | None = None,
+        destination_host: str | None = None,
+        unfinished: int | None = None,
+    ) -> Explanation:
+        """The decision on a DN, and what each rule for it says."""
+        request = Request(
+            dn=dn,
+            limited=limited,
+            action=Action(action),
+            owner=owner,
+            destination_host=destination_host,
+            unfinished=unfinished,
+        )
+        considered = (
+            (name, rule.objection(request) or "allows it") for name, rule in self._rules_of(dn)
+        )
+        return Explanation(decision=self._decide(request), considered=tuple(considered))
+
+    def _decide(self, request: Request) -> Decision:
+        if request.action is Action.WHOAMI:
+            return Decision(allowed=True, reason="everybody may ask who they are")
+        rules = self._rules_of(request.dn)
+        covering = [named for named in rules if named[1].covers(request)]
+        objections = [(name, rule, rule.objection(request)) for name, rule in covering]
+        for name, rule, objection in objections:
+            if objection is None:
+                return Decision(allowed=True, reason="allowed", rule=name, quota=rule.quota)
+        for name, _, objection in objections:
+            return Decision(allowed=False, reason=str(objection), rule=name)
+        reason = f"no rule lets {request.dn} {_phrase(request)}"
+        return Decision(allowed=False, reason=reason)
+
+    def _find_rules(self, dn: str) -> list[tuple[str, Rule]]:
+        pairs = zip(self._patterns, self._rules, strict=True)
+        return [named for matches, named in pairs if matches(dn)]
+
+
+OnReload = Callable[[str | None], None]
+
+
+class LivePolicy:
+    """A policy file, read again when it changes. A broken one is told of, and the old one stays.
+
+    `on_reload` is called with None after a good change and with what is wrong after a bad one; by
+    default it is logged. `broken` says what is wrong with the file now.
+    """
+
+    def __init__(self, path: Path, *, on_reload: OnReload | None = None) -> None:
+        self._path = path
+        self._on_reload = on_reload or self._log
+        self._stamp = stamp(path)
+        self.broken: str | None = None
+        self.current = Policy.load(path)
+
+    def refresh(self) -> bool:
+        """Look at the file; True when another policy is in force than before."""
+        try:
+            now = stamp(self._path)
+        except OSError as error:
+            return self._refuse(f"{self._path}: {error.strerror}")
+        if now == self._stamp:
+            return False
+        self._stamp = now
+        try:
+            self.current = Policy.load(self._path)
+        except ConfigError as error:
+            return self._refuse(str(error))
+        self.broken = None
+        self._on_reload(None)
+        return True
+
+    def _refuse(self, reason: str) -> bool:
+        if reason != self.broken:
+            self.broken = reason
+            self._on_reload(reason)
+        return False
+
+    def roles(self, identity: Identity) -> frozenset[Role]:
+        return self.current.roles(identity)
+
+    def decide(self, identity: Identity, action: str, **context: Any) -> Decision:
+        """See Policy.decide."""
+        return self.current.decide(identity, action, **context)
+
+    def _log(self, broken: str | None) -> None:
+        if broken is None:
+            log.info("policy reloaded", path=str(self._path))
+        else:
+            log.error("the new policy is broken, the old one stays in force", reason=broken)
+
+
+def compiled(pattern: str) -> Callable[[str], bool]:
+    """A DN or a pattern of DNs as a predicate; ValueError when it is neither."""
+    if pattern != BELOW and not re.match(r"/[^/+=]+=", pattern):
+        raise ValueError(f"expected a DN like /O=Example/CN=Alice, got {pattern!r}")
+    if not pattern.isascii() or not pattern.isprintable():
+        raise ValueError(f"characters that aren't ASCII are written \\xHH in a DN, got {pattern!r}")
+    body = pattern.removesuffix(BELOW)
+    if "**" in body:
+        raise ValueError(f"'**' stands only after a last '/', got {pattern!r}")
+    rest = f"(?:[/+]{CHARACTER}+)+" if body != pattern else ""
+    expression = patterns.compiled(body, one=CHARACTER, many=f"{CHARACTER}*", rest=rest)
+    return lambda dn: dn == pattern or expression.fullmatch(dn) is not None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key given twice is an error, not the last one's."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a key that is given twice: {twice[0]}", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+def _phrase(request: Request) -> str:
+    if request.action is Action.SUBMIT:
+        return "submit transfers"
+    if request.action is Action.STAGE_REPORT:
+        return "report on staging"
+    verb = {Action.CANCEL: "cancel", Action.LIST: "list"}.get(request.action, "see")
+    whose = "their own transfers" if request.owner == request.dn else "the transfers of others"
+    return f"{verb} {whose}"
