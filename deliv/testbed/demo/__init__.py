@@ -1,0 +1,1 @@
+"""The demonstration: real files delivered through a local stack, seen from outside."""
