@@ -1,6 +1,6 @@
 """The archive's products: files named by products.json, and synthetic ones made on demand.
 
-products.json in the archive's root maps a product id to an object whose `file` is the path
+products.json in the archive's root maps a product id to an object whose `file` is a path
 relative to the root.
 """
 
@@ -42,11 +42,11 @@ class Archive:
         entry = self._index().get(product_id)
         if entry is None:
             return None
-        source = self._root / entry["file"]
+        source = self._root / str(entry["file"])
         return Product(name=source.name, source=source)
 
-    def _index(self) -> dict[str, dict[str, str]]:
-        index: dict[str, dict[str, str]] = json.loads((self._root / INDEX).read_text("utf-8"))
+    def _index(self) -> dict[str, dict[str, object]]:
+        index: dict[str, dict[str, object]] = json.loads((self._root / INDEX).read_text("utf-8"))
         return index
 
 
