@@ -37,14 +37,14 @@ def run(testbed: Testbed, console: Console) -> bool:
     directory = _fresh_directory(Path(testbed["gridftp"]["destination"]["root"]))
     deliveries = [*_submit(client, testbed, directory)]
     total = units(sum(delivery.size for delivery in deliveries))
-    _say(console, f"Submitted {len(deliveries)} products ({total}) as {user['dn']}\n")
+    say(console, f"Submitted {len(deliveries)} products ({total}) as {user['dn']}\n")
     _watch(client, deliveries, console)
-    _say(console, "\nBoth sides, read from the files behind the GridFTP servers:\n")
+    say(console, "\nBoth sides, read from the files behind the GridFTP servers:\n")
     verdicts = [judge(delivery) for delivery in deliveries]
     for verdict in verdicts:
         _tell(verdict, console)
     kept = sum(verdict.kept for verdict in verdicts)
-    _say(console, f"{kept} of {len(verdicts)} deliveries are as promised.\n")
+    say(console, f"{kept} of {len(verdicts)} deliveries are as promised.\n")
     return kept == len(verdicts)
 
 
@@ -101,11 +101,12 @@ def _tell(verdict: Verdict, console: Console) -> None:
     headline, *facts = verdict.lines
     mark, colour = ("✓", "green") if verdict.kept else ("✗", "red")
     console.print(f"[{colour}]{mark}[/] ", end="")
-    _say(console, headline)
+    say(console, headline)
     for fact in facts:
-        _say(console, f"    {fact}")
-    _say(console, "")
+        say(console, f"    {fact}")
+    say(console, "")
 
 
-def _say(console: Console, line: str) -> None:
+def say(console: Console, line: str) -> None:
+    """A line as it is, without markup or wrapping."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)
