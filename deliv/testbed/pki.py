@@ -11,7 +11,6 @@ what some of them must refuse. Keys are RSA: Globus reads no others.
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import os
 import secrets
@@ -25,6 +24,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from deliv.identity import dn as grid_names
+
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 ORGANISATION = "deliv testbed"
 ATTRIBUTES = {
@@ -35,7 +36,6 @@ ATTRIBUTES = {
     "CN": NameOID.COMMON_NAME,
     "emailAddress": NameOID.EMAIL_ADDRESS,
 }
-LABELS = {oid: label for label, oid in ATTRIBUTES.items()}
 PROXY_CERT_INFO = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14")
 # The policy languages of RFC 3820 section 3.8.2 and of Globus, as DER object identifiers.
 INHERIT_ALL = bytes.fromhex("06082b06010505071501")
@@ -62,11 +62,6 @@ def host_name(host: str) -> x509.Name:
     return name(("O", ORGANISATION), ("OU", "hosts"), ("CN", host))
 
 
-def one_line(subject: x509.Name) -> str:
-    """The grid's one-line form of a name whose values are plain printable ASCII."""
-    return "".join(f"/{LABELS[attribute.oid]}={attribute.value!s}" for attribute in subject)
-
-
 def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
@@ -82,7 +77,7 @@ class Credential:
     @property
     def dn(self) -> str:
         """The subject in the grid's one-line form; of a proxy, with its proxy CNs."""
-        return one_line(self.certificate.subject)
+        return grid_names.oneline(grid_names.subject(self.certificate))
 
     def proxy(
         self,
@@ -138,7 +133,7 @@ class Authority:
         lifetime: timedelta = timedelta(days=3650),
         key: PrivateKey | None = None,
     ) -> Authority:
-        """A new self-signed CA; its name may use O, OU and CN."""
+        """A new self-signed CA."""
         subject, key = subject or name(("O", ORGANISATION), ("CN", "testbed CA")), key or rsa_key()
         starts = datetime.now(UTC) - SKEW
         builder = _builder(subject, subject, key, starts, datetime.now(UTC) + lifetime)
@@ -207,7 +202,7 @@ class Authority:
         """Globus's rule of which subjects (shell patterns) this CA may certify."""
         subjects = " ".join(f'"{pattern}"' for pattern in patterns or (f"/O={ORGANISATION}/*",))
         return (
-            f"access_id_CA   X509    '{one_line(self.certificate.subject)}'\n"
+            f"access_id_CA   X509    '{grid_names.oneline(self.certificate.subject)}'\n"
             f"pos_rights     globus  CA:sign\n"
             f"cond_subjects  globus  '{subjects}'\n"
         )
@@ -260,20 +255,8 @@ def certificate_pem(certificate: x509.Certificate) -> bytes:
 
 
 def name_hash(subject: x509.Name) -> str:
-    """OpenSSL's X509_NAME_hash, which names the files of a CA directory.
-
-    SHA-1 over the canonical encoding: values in UTF-8, ASCII letters lower, blanks squeezed,
-    without the outer SEQUENCE. Only for names of O, OU and CN, the ones encoded as UTF-8 strings.
-    """
-    if not {attribute.oid for attribute in subject} <= {ATTRIBUTES[a] for a in ("O", "OU", "CN")}:
-        raise ValueError("the name of a CA may have O, OU and CN only")
-    canonical = x509.Name(
-        x509.NameAttribute(attribute.oid, _canonical(str(attribute.value))) for attribute in subject
-    )
-    encoded = canonical.public_bytes()
-    content = encoded[2:] if encoded[1] < 0x80 else encoded[2 + (encoded[1] & 0x7F) :]
-    digest = hashlib.sha1(content, usedforsecurity=False).digest()
-    return f"{int.from_bytes(digest[:4], 'little'):08x}"
+    """OpenSSL's hash of a name, which names the files of a CA directory."""
+    return grid_names.name_hash(subject.public_bytes())
 
 
 def write(path: Path, content: bytes, mode: int = 0o644) -> None:
@@ -350,10 +333,6 @@ def _proxy_cert_info(policy: bytes, path_length: int | None) -> bytes:
 
 def _der(tag: int, content: bytes) -> bytes:
     return bytes([tag, len(content)]) + content
-
-
-def _canonical(value: str) -> str:
-    return b" ".join(value.encode().lower().split()).decode()
 
 
 def _general_name(host: str) -> x509.GeneralName:

@@ -11,10 +11,12 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from deliv.testbed.accounts import Account
 from deliv.testbed.errors import TestbedError
@@ -58,6 +60,7 @@ class Processes:
     def __init__(self, directory: Path, account: Account) -> None:
         self._directory = directory
         self._account = account
+        self._abandoned = threading.Event()
         for path in (directory / "run", directory / "log", directory / "home", directory / "tmp"):
             path.mkdir(mode=0o755, parents=True, exist_ok=True)
         for path in (directory / "log", directory / "home", directory / "tmp"):
@@ -69,13 +72,18 @@ class Processes:
         own = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": home, "TMPDIR": temporary, **more}
         return {MARK: self._mark(name)} | {key: str(value) for key, value in own.items()}
 
-    def run(self, command: Iterable[str | Path], *, timeout: float = 60, **more: str | Path) -> str:
+    def run(
+        self,
+        command: Iterable[str | Path],
+        environment: Mapping[str, str | Path] = MappingProxyType({}),
+        timeout: float = 60,
+    ) -> str:
         """Run a command to its end as the testbed's user; TestbedError with what it said."""
         words = [str(word) for word in command]
         try:
             done = subprocess.run(
                 words,
-                env=self.environment(Path(words[0]).name, more),
+                env=self.environment(Path(words[0]).name, environment),
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -101,10 +109,16 @@ class Processes:
         """Start a part and wait until it is ready; its pid."""
         if self.alive(program.name):
             raise TestbedError(f"{program.name} is running already")
+        if self._abandoned.is_set():
+            raise TestbedError(f"{program.name} was not started")
         self._signal(program.name, signal.SIGKILL)
         pid = self._spawn(program)
         self._wait_until_ready(program)
         return pid
+
+    def abandon(self) -> None:
+        """Let every start that is under way, or still to come, fail at once."""
+        self._abandoned.set()
 
     def stop(self, name: str, grace: float = 10.0) -> None:
         """Ask a part to end; what is left after `grace` seconds is killed."""
@@ -112,7 +126,7 @@ class Processes:
         if record and _is_same(record):
             os.kill(record.pid, signal.SIGTERM)
         self._signal(name, signal.SIGCONT)
-        _wait(lambda: not self._members(name), grace)
+        wait(lambda: not self._members(name), grace)
         self.kill(name)
 
     def kill(self, name: str) -> None:
@@ -122,7 +136,7 @@ class Processes:
             self._signal(name, signal.SIGKILL)
             return not self._members(name)
 
-        if not _wait(gone, 10):
+        if not wait(gone, 10):
             raise TestbedError(f"{name} does not end: {self._members(name)}")
         self._record_file(name).unlink(missing_ok=True)
 
@@ -175,10 +189,11 @@ class Processes:
         return pid
 
     def _wait_until_ready(self, program: Program) -> None:
-        def ready_or_ended() -> bool:
-            return program.ready() or not self.alive(program.name)
+        def decided() -> bool:
+            return program.ready() or not self.alive(program.name) or self._abandoned.is_set()
 
-        if _wait(ready_or_ended, program.deadline) and self.alive(program.name):
+        in_time = wait(decided, program.deadline)
+        if in_time and program.ready() and self.alive(program.name):
             return
         what = "was not ready in time" if self.alive(program.name) else "ended at once"
         raise TestbedError(f"{program.name} {what}:\n{tail(self.log(program.name))}")
@@ -230,7 +245,7 @@ def tail(path: Path, lines: int = 20) -> str:
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
-def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+def wait(condition: Callable[[], bool], seconds: float) -> bool:
     """Whether `condition` came true within that time."""
     deadline = time.monotonic() + seconds
     while not condition():

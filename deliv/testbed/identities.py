@@ -1,0 +1,69 @@
+"""Who there is in a testbed: its CA, users, services and hosts, as files."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+from deliv.testbed import pki
+from deliv.testbed.accounts import Account
+from deliv.testbed.layout import Layout
+
+USERS = ("alice", "bob", "operator")
+STAGER = "users/stager"
+SERVICE = "services/deliv"
+HOSTS = ("deliv", "stager", "fts")
+PROXY_LIFETIME = timedelta(days=7)
+
+
+class Identities:
+    """The users' files belong to the caller, who acts as them; the others to the account."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def create(self, account: Account, more_authorities: Path | None) -> pki.Authority:
+        """Make all of them; `more_authorities` is a CA directory to trust beside our CA."""
+        self._layout.ca_directory.mkdir(parents=True)
+        authority = pki.Authority.create()
+        ca = pki.Credential(certificate=authority.certificate, key=authority.key)
+        pki.write_credential(self._layout.ca_file, self._layout.ca_key, ca)
+        if more_authorities:
+            shutil.copytree(more_authorities, self._layout.ca_directory, dirs_exist_ok=True)
+        authority.install(self._layout.ca_directory)
+        owners = [*(f"users/{user}" for user in USERS), STAGER, SERVICE]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda owner: self._issue(authority, owner), owners))
+            list(pool.map(lambda host: self._issue_host(authority, host), HOSTS))
+        for owner in (STAGER, SERVICE, *(f"hosts/{host}" for host in HOSTS)):
+            for path in (*self._layout.credential(owner), self._layout.proxy(owner)):
+                if path.exists():
+                    account.own(path)
+        return authority
+
+    def dn(self, owner: str) -> str:
+        """The DN in the owner's certificate."""
+        return pki.load(*self._layout.credential(owner)).dn
+
+    def copiers(self) -> list[str]:
+        """The DNs that the GridFTP servers let in: users, and the service on their behalf."""
+        return [self.dn(owner) for owner in (*(f"users/{user}" for user in USERS), SERVICE)]
+
+    def _issue(self, authority: pki.Authority, owner: str) -> None:
+        kind, _, name = owner.partition("/")
+        subject = pki.user_name(name) if kind == "users" else pki.service_name(name)
+        credential = authority.issue(subject)
+        self._write(owner, credential)
+        if kind == "users":
+            proxy = credential.proxy(lifetime=PROXY_LIFETIME)
+            pki.write_proxy(self._layout.proxy(owner), proxy)
+
+    def _issue_host(self, authority: pki.Authority, host: str) -> None:
+        self._write(f"hosts/{host}", authority.issue_host())
+
+    def _write(self, owner: str, credential: pki.Credential) -> None:
+        certificate, key = self._layout.credential(owner)
+        certificate.parent.mkdir(exist_ok=True)
+        pki.write_credential(certificate, key, credential)

@@ -1,0 +1,60 @@
+"""The archive's seed products: known sizes and checksums, awkward names among them.
+
+`products.json` beside them is the index that the dummy stager reads. A product's file bears its
+id as name. What is not in the index may be `synthetic-<BYTES>`, made on demand: see synthetic.py.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from deliv.testbed import synthetic
+from deliv.testbed.stager.archive import INDEX
+
+SEED = {
+    "005": 2**20,
+    "1510850130-empty.rdb": 0,
+    "1510850130-sdp-l0.rdb": 4_321,
+    "M31 HI cube.fits": 3_000_001,
+    "Südhimmel-β.fits": 7_654_321,
+    "1541443392-sdp-l0.tar": 64 * 2**20,
+    "1541443392-sdp-l1.tar": 2**30,
+}
+
+Catalogue = dict[str, dict[str, str | int]]
+
+
+def install(root: Path, sizes: dict[str, int] = SEED) -> None:
+    """Write the products and their index below the archive's root."""
+    directory = root / "products"
+    directory.mkdir(parents=True)
+    catalogue: Catalogue = {}
+    for product_id, size in sizes.items():
+        path = directory / product_id
+        adler32 = _write(path, synthetic.chunks(size))
+        file = str(path.relative_to(root))
+        catalogue[product_id] = {"size": size, "adler32": adler32, "file": file}
+    text = json.dumps(catalogue, ensure_ascii=False, indent=1)
+    (root / INDEX).write_text(text, encoding="utf-8")
+
+
+def known(root: Path) -> Catalogue:
+    """The index without its file names: id -> size in bytes, adler32."""
+    catalogue: Catalogue = json.loads((root / INDEX).read_text(encoding="utf-8"))
+    return {
+        product_id: {"size": entry["size"], "adler32": entry["adler32"]}
+        for product_id, entry in catalogue.items()
+    }
+
+
+def _write(path: Path, chunks: Iterable[bytes]) -> str:
+    """Write a file; its ADLER32 in eight hexadecimal digits."""
+    value = zlib.adler32(b"")
+    with path.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+            value = zlib.adler32(chunk, value)
+    return f"{value:08x}"
