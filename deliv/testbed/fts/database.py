@@ -1,0 +1,280 @@
+"""All SQL of the dummy FTS: one SQLite file in WAL mode, which a SIGKILL can't harm.
+
+Columns are named and written as the REST interface shows them. Those that begin with an
+underscore are ours and never shown: `_not_before` (epoch) holds a file back until its retry,
+`_ours` marks a destination that an interrupted copy of ours may have left half written,
+`_archived` hides a job from all but the archive.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+WAITING = 0.5
+JSON_COLUMNS = {"job_metadata", "file_metadata", "staging_metadata", "archive_metadata"}
+FLAGS = {"dst_file_report", "cancel_job", "recoverable"}
+TERMINAL = ("FINISHED", "FAILED", "FINISHEDDIRTY", "CANCELED")
+RUNNING = ("READY", "ACTIVE")
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    verify_checksum TEXT, submit_host TEXT, internal_job_params TEXT, user_dn TEXT,
+    dst_file_report INTEGER, job_metadata TEXT, job_id TEXT PRIMARY KEY, cred_id TEXT,
+    overwrite_flag TEXT, retry INTEGER, source_se TEXT, vo_name TEXT, job_finished TEXT,
+    retry_delay INTEGER, dest_se TEXT, reason TEXT, copy_pin_lifetime INTEGER,
+    os_project_id TEXT, source_spacetoken TEXT, job_state TEXT NOT NULL, submit_time TEXT,
+    bring_online INTEGER, job_type TEXT, priority INTEGER, archive_timeout INTEGER,
+    destination_spacetoken TEXT, cancel_job INTEGER, max_time_in_queue INTEGER, target_qos TEXT,
+    _archived INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS jobs_finished ON jobs (job_finished);
+CREATE INDEX IF NOT EXISTS jobs_queue ON jobs (max_time_in_queue) WHERE job_finished IS NULL;
+CREATE TABLE IF NOT EXISTS files (
+    file_index INTEGER, transfer_host TEXT, finish_time TEXT, throughput REAL,
+    bringonline_token TEXT, job_id TEXT NOT NULL REFERENCES jobs, source_surl TEXT,
+    start_time TEXT, retry INTEGER, log_file TEXT, dest_surl_uuid TEXT UNIQUE, dest_surl TEXT,
+    archive_start_time TEXT, user_filesize INTEGER, activity TEXT, log_debug INTEGER,
+    vo_name TEXT, staging_host TEXT, archive_finish_time TEXT, file_metadata TEXT, scitag INTEGER,
+    recoverable INTEGER, source_se TEXT, reason TEXT, internal_file_params TEXT,
+    staging_metadata TEXT, src_token_id TEXT, dest_se TEXT, filesize INTEGER, pid INTEGER,
+    archive_metadata TEXT, dst_token_id TEXT, file_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    priority INTEGER, checksum TEXT, staging_start TEXT, staging_finished TEXT,
+    file_state_initial TEXT, hashed_id INTEGER, file_state TEXT NOT NULL, tx_duration REAL,
+    selection_strategy TEXT,
+    _not_before REAL NOT NULL DEFAULT 0, _ours INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS files_job ON files (job_id);
+CREATE INDEX IF NOT EXISTS files_state ON files (file_state, priority DESC, file_id);
+CREATE TABLE IF NOT EXISTS retries (
+    file_id INTEGER NOT NULL REFERENCES files, attempt INTEGER NOT NULL, reason TEXT,
+    log_file TEXT, datetime TEXT, transfer_host TEXT, PRIMARY KEY (file_id, attempt)
+);
+CREATE TABLE IF NOT EXISTS requests (
+    dlg_id TEXT PRIMARY KEY, cert_request TEXT NOT NULL, priv_key TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS credentials (
+    dlg_id TEXT PRIMARY KEY, dn TEXT NOT NULL, proxy TEXT NOT NULL,
+    termination_time TEXT NOT NULL
+);
+"""
+
+
+class Duplicate(Exception):
+    """A job of that id, or an unfinished transfer to that destination, is there already."""
+
+    def __init__(self, column: str) -> None:
+        super().__init__(column)
+        self.column = column
+
+
+class Database:
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None, timeout=WAITING)
+        self._connection.row_factory = _row
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        self._connection.executescript(SCHEMA)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; inside another transaction a part of that one."""
+        if self._connection.in_transaction:
+            yield
+            return
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+
+    # jobs
+
+    def insert(self, job: Mapping[str, Any], files: Iterable[Mapping[str, Any]]) -> None:
+        """Store a job with its files; Duplicate tells by which column it is one already."""
+        try:
+            with self.transaction():
+                self._insert("jobs", job)
+                for file in files:
+                    self._insert("files", {**file, "job_id": job["job_id"]})
+        except sqlite3.IntegrityError as error:
+            column = "job_id" if "jobs.job_id" in str(error) else "dest_surl_uuid"
+            raise Duplicate(column) from error
+
+    def job(self, job_id: str, *, archived: bool = False) -> Row | None:
+        return self._get("SELECT * FROM jobs WHERE job_id = ? AND _archived = ?", job_id, archived)
+
+    def jobs(
+        self,
+        *,
+        equal: Mapping[str, object],
+        states: Sequence[str] = (),
+        finished_since: str | None = None,
+        unfinished: bool = False,
+        limit: int | None = None,
+    ) -> list[Row]:
+        """Jobs by column values; with a limit the latest, otherwise in order of submission."""
+        conditions, values = ["_archived = 0"], list[object]()
+        for column, value in equal.items():
+            conditions.append(f"{_name(column)} = ?")
+            values.append(value)
+        if states:
+            conditions.append(f"job_state IN ({_marks(states)})")
+            values.extend(states)
+        if unfinished:
+            conditions.append("job_finished IS NULL")
+        if finished_since is not None:
+            conditions.append("job_finished >= ?")
+            values.append(finished_since)
+        order = "submit_time DESC, rowid DESC LIMIT ?" if limit else "rowid"
+        values.extend([limit] if limit else [])
+        where = " AND ".join(conditions)
+        return self._all(f"SELECT * FROM jobs WHERE {where} ORDER BY {order}", *values)  # noqa: S608
+
+    def update_job(self, job_id: str, **columns: object) -> None:
+        self._update("jobs", columns, "job_id = ?", job_id)
+
+    def expired(self, epoch: float) -> list[str]:
+        """Unfinished jobs whose time in the queue is over."""
+        rows = self._all(
+            "SELECT job_id FROM jobs WHERE job_finished IS NULL AND max_time_in_queue < ?", epoch
+        )
+        return [row["job_id"] for row in rows]
+
+    def archive(self, finished_before: str) -> None:
+        self._execute(
+            "UPDATE jobs SET _archived = 1 WHERE _archived = 0 AND job_finished < ?",
+            finished_before,
+        )
+
+    # files
+
+    def files(self, job_id: str) -> list[Row]:
+        return self._all("SELECT * FROM files WHERE job_id = ? ORDER BY file_id", job_id)
+
+    def file(self, file_id: int) -> Row | None:
+        return self._get("SELECT * FROM files WHERE file_id = ?", file_id)
+
+    def update_file(self, file_id: int, **columns: object) -> None:
+        self._update("files", columns, "file_id = ?", file_id)
+
+    def cancel_files(self, job_id: str, states: Sequence[str], reason: str, time: str) -> None:
+        """Cancel the job's files in these states; a file that has a process ends with that."""
+        self._execute(
+            f"""UPDATE files SET file_state = 'CANCELED', reason = ?, dest_surl_uuid = NULL,
+                finish_time = CASE WHEN pid IS NULL THEN ? END
+                WHERE job_id = ? AND file_state IN ({_marks(states)})""",  # noqa: S608
+            reason, time, job_id, *states,
+        )  # fmt: skip
+
+    def eligible(self, epoch: float, limit: int) -> list[Row]:
+        """Files to be copied next: by priority, then by age."""
+        return self._all(
+            """SELECT files.* FROM files WHERE file_state = 'SUBMITTED' AND _not_before <= ?
+               ORDER BY priority DESC, file_id LIMIT ?""",
+            epoch, limit,
+        )  # fmt: skip
+
+    def files_in(self, states: Sequence[str]) -> list[Row]:
+        return self._all(
+            f"SELECT * FROM files WHERE file_state IN ({_marks(states)})",  # noqa: S608
+            *states,
+        )
+
+    def unended(self) -> list[int]:
+        """Canceled files whose process isn't known to have ended."""
+        rows = self._all(
+            "SELECT file_id FROM files WHERE file_state = 'CANCELED' AND finish_time IS NULL"
+        )
+        return [row["file_id"] for row in rows]
+
+    def active_by_host(self) -> dict[str, int]:
+        rows = self._all(
+            """SELECT transfer_host, count(*) AS number FROM files
+               WHERE file_state = 'ACTIVE' GROUP BY transfer_host"""
+        )
+        return {row["transfer_host"]: row["number"] for row in rows}
+
+    def add_retry(self, retry: Mapping[str, Any]) -> None:
+        self._insert("retries", retry)
+
+    def retries(self, file_id: int) -> list[Row]:
+        return self._all("SELECT * FROM retries WHERE file_id = ? ORDER BY attempt", file_id)
+
+    # delegation
+
+    def request(self, dlg_id: str) -> Row | None:
+        return self._get("SELECT * FROM requests WHERE dlg_id = ?", dlg_id)
+
+    def add_request(self, request: Mapping[str, Any]) -> None:
+        """Keep it unless there is one already."""
+        self._insert("requests", request, "INSERT OR IGNORE")
+
+    def credential(self, dlg_id: str) -> Row | None:
+        return self._get("SELECT * FROM credentials WHERE dlg_id = ?", dlg_id)
+
+    def put_credential(self, credential: Mapping[str, Any]) -> None:
+        self._insert("credentials", credential, "INSERT OR REPLACE")
+
+    def delete_credential(self, dlg_id: str) -> None:
+        self._execute("DELETE FROM credentials WHERE dlg_id = ?", dlg_id)
+
+    # statements
+
+    def _all(self, sql: str, *values: object) -> list[Row]:
+        return self._connection.execute(sql, values).fetchall()
+
+    def _get(self, sql: str, *values: object) -> Row | None:
+        row: Row | None = self._connection.execute(sql, values).fetchone()
+        return row
+
+    def _execute(self, sql: str, *values: object) -> None:
+        self._connection.execute(sql, values)
+
+    def _insert(self, table: str, row: Mapping[str, Any], verb: str = "INSERT") -> None:
+        columns = ", ".join(map(_name, row))
+        self._execute(
+            f"{verb} INTO {table} ({columns}) VALUES ({_marks(row)})",
+            *_stored(row),
+        )
+
+    def _update(self, table: str, columns: Mapping[str, Any], where: str, key: object) -> None:
+        sets = ", ".join(f"{_name(column)} = ?" for column in columns)
+        self._execute(f"UPDATE {table} SET {sets} WHERE {where}", *_stored(columns), key)  # noqa: S608
+
+
+def _name(column: str) -> str:
+    if not column.isidentifier():
+        raise ValueError(f"{column!r} can't be a column")
+    return column
+
+
+def _marks(values: Iterable[object]) -> str:
+    return ", ".join("?" for _ in values)
+
+
+def _stored(row: Mapping[str, Any]) -> Iterator[object]:
+    for column, value in row.items():
+        is_json = column in JSON_COLUMNS and value is not None
+        yield json.dumps(value) if is_json else value
+
+
+def _row(cursor: sqlite3.Cursor, values: tuple[object, ...]) -> Row:
+    names = (column[0] for column in cursor.description)
+    return {name: _shown(name, value) for name, value in zip(names, values, strict=True)}
+
+
+def _shown(column: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if column in JSON_COLUMNS:
+        return json.loads(value)
+    return bool(value) if column in FLAGS else value

@@ -1,0 +1,51 @@
+"""Puts the parts together and runs them until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+from tornado.httpserver import HTTPServer
+
+from deliv.testbed.fts.app import application
+from deliv.testbed.fts.database import Database
+from deliv.testbed.fts.delegation import Delegation
+from deliv.testbed.fts.handler import Peers, Service
+from deliv.testbed.fts.jobs import Jobs
+from deliv.testbed.fts.scheduler import Scheduler
+from deliv.testbed.fts.settings import Settings
+from deliv.testbed.fts.tls import server_context
+
+log = logging.getLogger("deliv.testbed.fts")
+
+BODY_LIMIT = 64 * 2**20
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT; copies under way end, and start again at the next run."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(settings.state / "fts.sqlite")
+    scheduler = Scheduler(settings, database)
+    scheduler.recover()
+    delegation = Delegation(database)
+    jobs = Jobs(database, delegation, scheduler.stop, check_duplicates=settings.check_duplicates)
+    service = Service(settings=settings, jobs=jobs, delegation=delegation, peers=Peers())
+    server = HTTPServer(
+        application(service),
+        ssl_options=server_context(settings),
+        idle_connection_timeout=settings.keep_alive,
+        max_body_size=BODY_LIMIT,
+    )
+    server.listen(settings.port, settings.host)
+    log.info("listening on %s:%d", settings.host, settings.port)
+    rounds = asyncio.create_task(scheduler.run(jobs))
+    await stop.wait()
+    server.stop()
+    rounds.cancel()
+    await asyncio.wait([rounds])
+    await server.close_all_connections()
+    database.close()

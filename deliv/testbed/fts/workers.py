@@ -1,0 +1,135 @@
+"""The copying processes: one for each copy under way, kept a while for the next of that user."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from deliv.testbed.fts.settings import Settings
+
+log = logging.getLogger("deliv.testbed.fts")
+
+COPIER = Path(__file__).with_name("copier.py")
+PATH = "/usr/bin:/bin"
+
+
+class WorkerDied(Exception):
+    """The process ended before its copy did; the message tells how."""
+
+
+class Worker:
+    """A process of copier.py under one delegated proxy."""
+
+    def __init__(self, process: asyncio.subprocess.Process, proxy: Path) -> None:
+        self._process = process
+        self.proxy = proxy
+        self.idle_since = time.monotonic()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    async def copy(self, order: Mapping[str, object]) -> AsyncIterator[dict[str, Any]]:
+        """The events of one copy up to `done` or `failed`; WorkerDied when there is no such end."""
+        if self._process.stdin is None or self._process.stdout is None:
+            raise WorkerDied("has no pipes")
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        while line := await self._process.stdout.readline():
+            event = json.loads(line)
+            yield event
+            if event["event"] in ("done", "failed"):
+                return
+        raise WorkerDied(f"ended with {await self._process.wait()}")
+
+    def kill(self) -> None:
+        if self.alive:
+            self._process.kill()
+
+    async def end(self) -> None:
+        self.kill()
+        await self._process.wait()
+
+
+class Workers:
+    """At most `slots` processes, idle ones included."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._idle: list[Worker] = []
+        self._busy: set[Worker] = set()
+        self._proxies = settings.state / "proxies"
+        self._proxies.mkdir(mode=0o700, exist_ok=True)
+
+    @property
+    def free(self) -> int:
+        return self._settings.slots - len(self._busy)
+
+    async def acquire(self, dlg_id: str, proxy: str) -> Worker:
+        """A process for that proxy (PEM: certificate, key, chain)."""
+        path = self._proxy_file(dlg_id, proxy)
+        worker = next((idle for idle in self._idle if idle.proxy == path and idle.alive), None)
+        if worker is None:
+            await self._make_room()
+            worker = Worker(await self._start(path), path)
+        else:
+            self._idle.remove(worker)
+        self._busy.add(worker)
+        return worker
+
+    def release(self, worker: Worker) -> None:
+        self._busy.discard(worker)
+        if worker.alive:
+            worker.idle_since = time.monotonic()
+            self._idle.append(worker)
+
+    async def end_idle(self) -> None:
+        """End those that had nothing to do for too long, and forget the dead."""
+        limit = time.monotonic() - self._settings.idle
+        for worker in [idle for idle in self._idle if idle.idle_since < limit or not idle.alive]:
+            self._idle.remove(worker)
+            await worker.end()
+
+    async def close(self) -> None:
+        for worker in [*self._idle, *self._busy]:
+            await worker.end()
+        self._idle.clear()
+
+    async def _make_room(self) -> None:
+        while self._idle and len(self._idle) + len(self._busy) >= self._settings.slots:
+            await self._idle.pop(0).end()
+
+    async def _start(self, proxy: Path) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            self._settings.python, "-I", COPIER,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            cwd=self._settings.state,
+            env={
+                "PATH": PATH,
+                "HOME": str(self._settings.state),
+                "LANG": "C.UTF-8",
+                "X509_USER_PROXY": str(proxy),
+                "X509_CERT_DIR": str(self._settings.ca_directory),
+            },
+        )  # fmt: skip
+
+    def _proxy_file(self, dlg_id: str, proxy: str) -> Path:
+        """The file for Globus, named by its content: a renewed proxy is a new file."""
+        digest = hashlib.sha256(proxy.encode()).hexdigest()[:16]
+        path = self._proxies / f"{dlg_id}-{digest}.pem"
+        if not path.exists():
+            for old in self._proxies.glob(f"{dlg_id}-*.pem"):
+                old.unlink()
+            path.touch(mode=0o600)
+            path.write_text(proxy, encoding="ascii")
+        return path
