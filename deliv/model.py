@@ -65,13 +65,14 @@ class Job:
     fts_posted: datetime | None = None
     fts_misses: int = 0
     partial: bool = False
+    cancel_requested: datetime | None = None
 
 
 INTERNAL = frozenset(
     {
         "stager_callback", "version", "due_at", "destination_host", "destination_key",
         "idempotency_key", "idempotency_digest", "request_digest", "stager_accepted",
-        "time_released", "fts_endpoint", "fts_posted", "fts_misses", "partial",
+        "time_released", "fts_endpoint", "fts_posted", "fts_misses", "partial", "cancel_requested",
     }
 )  # fmt: skip
 PUBLIC = tuple(field.name for field in fields(Job) if field.name not in INTERNAL)

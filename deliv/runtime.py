@@ -19,6 +19,8 @@ from deliv import __version__, config, logs, migrations
 from deliv.broker import Broker, Message
 from deliv.config import Config
 from deliv.db import Database
+from deliv.delivery.cancelling import Cancelling
+from deliv.delivery.closing import Closing
 from deliv.delivery.engine import Engine
 from deliv.delivery.failing import Failing
 from deliv.delivery.polling import Polling
@@ -60,7 +62,11 @@ class Runtime:
         failing = Failing(self.store, settings)
         self.staging = Staging(self.store, self.stager, failing, settings.stager)
         self.transfers = Transfers(self.store, self.fts, failing)
-        self.engine = Engine(self.store, self.staging, self.transfers, settings)
+        self.cancelling = Cancelling(self.store, self.transfers)
+        closing = Closing(self.store, self.stager, self.transfers)
+        self.engine = Engine(
+            self.store, self.staging, self.transfers, self.cancelling, closing, settings
+        )
         self.broker = Broker(
             settings.broker,
             {"deliv.stage": self._on_stage, "deliv.transfer": self._on_transfer},
@@ -74,6 +80,7 @@ class Runtime:
         services = Services(
             submissions=Submissions(self.store),
             staging=self.staging,
+            cancelling=self.cancelling,
             policy=self.policy,
             identities=ConnectionIdentities(self.tls),
             body_limit=self.config.rest.body_limit,

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from deliv.config import Config
+from deliv.delivery.cancelling import Cancelling
+from deliv.delivery.closing import Closing
 from deliv.delivery.staging import Staging
 from deliv.delivery.transfers import Transfers
 from deliv.errors import LostRace
@@ -20,14 +22,24 @@ from deliv.store import Store
 
 log = structlog.get_logger()
 
+Action = Callable[[Job], Awaitable[object]]
+
 
 class Engine:
     def __init__(
-        self, store: Store, staging: Staging, transfers: Transfers, config: Config
+        self,
+        store: Store,
+        staging: Staging,
+        transfers: Transfers,
+        cancelling: Cancelling,
+        closing: Closing,
+        config: Config,
     ) -> None:
         self._store = store
         self._staging = staging
         self._transfers = transfers
+        self._cancelling = cancelling
+        self._closing = closing
         self._config = config
 
     async def admit_next(self) -> bool:
@@ -48,23 +60,24 @@ class Engine:
         except LostRace:
             log.info("job moved on meanwhile", job_id=job_id)
 
-    def _action(self, job: Job) -> Callable[[Job], Awaitable[None]]:
+    def _action(self, job: Job) -> Action:
         if job.status in FINAL:
-            return self._staging.release if self._unreleased(job) else self._rest
+            return self._closing.close if self._closing.needed(job) else self._rest
         if job.status is Status.STAGING:
             return self._staging_action(job)
-        if job.fts_posted is not None:
-            return self._rest  # polled by the periodic callbacks
-        return self._transfers.post if job.fts_jobid else self._transfers.start
+        return self._transferring_action(job)
 
-    def _staging_action(self, job: Job) -> Callable[[Job], Awaitable[None]]:
+    def _staging_action(self, job: Job) -> Action:
         if job.time_staged is not None:
             return self._transfers.start
         return self._staging.time_out if job.stager_accepted else self._staging.request
 
-    @staticmethod
-    def _unreleased(job: Job) -> bool:
-        return job.time_staging is not None and job.time_released is None
+    def _transferring_action(self, job: Job) -> Action:
+        if job.cancel_requested is not None:
+            return self._cancelling.proceed
+        if job.fts_posted is not None:
+            return self._rest  # polled by the periodic callbacks
+        return self._transfers.post if job.fts_jobid else self._transfers.start
 
     async def _rest(self, job: Job) -> None:
         await self._store.update(job, delay=None)

@@ -20,8 +20,6 @@ from deliv.store import NOW, Store
 log = structlog.get_logger()
 
 RETRY_STAGER = 5.0  # seconds until an unreachable stager is asked again
-RETRY_RELEASE = 30.0
-RETRY_REFUSED_RELEASE = 600.0
 
 
 class Staging:
@@ -69,19 +67,6 @@ class Staging:
                 return await self._record(job, report)
             except LostRace:  # our own bookkeeping got in between: look again
                 continue
-
-    async def release(self, job: Job) -> None:
-        """Tell the stager that a final job's copy is not needed any more, until it confirms."""
-        try:
-            await self._stager.release(job.job_id)
-        except Unavailable as error:
-            log.warning("release postponed", job_id=job.job_id, reason=str(error))
-            await self._store.update(job, delay=RETRY_RELEASE)
-        except Refused as error:
-            log.error("release refused", job_id=job.job_id, reason=str(error))
-            await self._store.update(job, delay=RETRY_REFUSED_RELEASE)
-        else:
-            await self._store.update(job, delay=None, time_released=NOW)
 
     async def _expecting(self, report: StageReport) -> Job:
         job = await self._store.job(report.job_id)

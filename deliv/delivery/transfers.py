@@ -10,11 +10,11 @@ import structlog
 
 from deliv.delivery.destination import parse_directory, staged_url
 from deliv.delivery.failing import Failing, Failure
-from deliv.errors import DestinationBusy, Refused, Unavailable
+from deliv.errors import DestinationBusy, LostRace, Refused, Unavailable
 from deliv.failures import ErrorClass
 from deliv.fts import Endpoint, Fts, Outcome, Transfer, Verdict
 from deliv.model import Job
-from deliv.states import Event, Status
+from deliv.states import FINAL, Event, Status
 from deliv.store import NOW, Store
 
 log = structlog.get_logger()
@@ -57,20 +57,30 @@ class Transfers:
             await self._failing.attempt(job, _refusal(error))
         else:
             log.info("handed to FTS", job_id=job.job_id, fts_jobid=job.fts_jobid)
-            await self._store.update(job, delay=None, fts_posted=NOW)
+            await self._posted(job)
 
-    async def settle(self, job: Job, outcome: Outcome) -> None:
+    async def settle(self, job: Job, outcome: Outcome) -> Job:
         """Turn what FTS says about a transfer into the job's next state."""
         if outcome.verdict is Verdict.FINISHED:
-            await self._finished(job, outcome)
-        elif outcome.verdict in {Verdict.FAILED, Verdict.CANCELLED}:
-            failure = Failure(
-                error_class=outcome.error_class or ErrorClass.OTHER,
-                reason=outcome.reason,
-                partial=outcome.partial,
-                details=outcome.details,
-            )
-            await self._failing.attempt(job, failure)
+            return await self._finished(job, outcome)
+        if outcome.verdict in {Verdict.FAILED, Verdict.CANCELLED}:
+            return await self._stopped(job, outcome)
+        return job
+
+    async def stop(self, job: Job) -> Outcome | None:
+        """Have FTS cancel a copy. The outcome when it has one, None when FTS never had the job.
+
+        Unavailable, Refused: not confirmed.
+        """
+        endpoint, fts_jobid = self._fts.endpoint(job.fts_endpoint or ""), job.fts_jobid or ""
+        if await endpoint.cancel(fts_jobid) is None:
+            return None
+        return (await endpoint.details([fts_jobid])).get(fts_jobid)
+
+    async def withdraw(self, job: Job) -> None:
+        """See that FTS does nothing more for a job that has ended. Unavailable: not confirmed."""
+        if job.fts_jobid:
+            await self._fts.endpoint(job.fts_endpoint or "").cancel(job.fts_jobid)
 
     async def lost(self, job: Job) -> None:
         """FTS knows nothing of a job it had taken."""
@@ -89,7 +99,37 @@ class Transfers:
             return await self._store.apply(job, Event.TRANSFER, delay=RETRY_FTS * 12, **assignment)
         return await self._store.update(job, **assignment)
 
-    async def _finished(self, job: Job, outcome: Outcome) -> None:
+    async def _posted(self, job: Job) -> None:
+        try:
+            await self._store.update(job, delay=None, fts_posted=NOW)
+        except LostRace:
+            now = await self._store.job(job.job_id)
+            if now is None or now.status in FINAL - {Status.SUCCESS}:
+                await self.withdraw(job)  # it was cancelled while the submission was on its way
+            raise
+
+    async def _stopped(self, job: Job, outcome: Outcome) -> Job:
+        if job.cancel_requested is not None:
+            return await self._cancelled(job, outcome)
+        failure = Failure(
+            error_class=outcome.error_class or ErrorClass.OTHER,
+            reason=outcome.reason,
+            partial=outcome.partial,
+            details=outcome.details,
+        )
+        return await self._failing.attempt(job, failure)
+
+    async def _cancelled(self, job: Job, outcome: Outcome) -> Job:
+        left = f"; part of a file may be left at {_destination(job)}" if outcome.partial else ""
+        return await self._store.apply(
+            job,
+            Event.CANCEL,
+            wake=("stage", "transfer"),
+            detailed_status=f"cancelled on request{left}",
+            fts_details=outcome.details,
+        )
+
+    async def _finished(self, job: Job, outcome: Outcome) -> Job:
         announced, copied = job.product_size, outcome.filesize
         if announced is not None and copied is not None and copied != announced:
             reason = f"the copy has {copied} bytes, the stager announced {announced}"
@@ -99,10 +139,9 @@ class Transfers:
                 partial=True,
                 details=outcome.details,
             )
-            await self._failing.attempt(job, failure)
-            return
+            return await self._failing.attempt(job, failure)
         log.info("delivered", job_id=job.job_id, size=copied)
-        await self._store.apply(
+        return await self._store.apply(
             job,
             Event.DELIVER,
             wake=("stage", "transfer"),

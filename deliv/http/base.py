@@ -11,6 +11,7 @@ import structlog
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from deliv import metrics
+from deliv.delivery.cancelling import Cancelling
 from deliv.delivery.staging import Staging
 from deliv.delivery.submissions import Submissions
 from deliv.errors import CredentialRefused, DelivError, Forbidden, InvalidRequest, Unavailable
@@ -28,6 +29,7 @@ class Services:
 
     submissions: Submissions
     staging: Staging
+    cancelling: Cancelling
     policy: LivePolicy
     identities: ConnectionIdentities
     body_limit: int

@@ -9,6 +9,7 @@ from deliv.delivery.destination import check_product_id, parse_directory
 from deliv.http.base import Call
 from deliv.http.parameters import Accepts, boolean, checksum, size
 from deliv.model import PUBLIC, Job, StageReport
+from deliv.states import Status
 
 
 class SubmitTransfer(Call):
@@ -37,6 +38,21 @@ class TransferStatus(Call):
         job = await self.services.submissions.job(self.query_parameters()["job_id"])
         self.authorise("status", owner=job.submitter)
         self.write(public(job))
+
+
+class CancelTransfer(Call):
+    """POST /cancelTransfer: 200 when the job is cancelled, 202 while FTS has yet to confirm."""
+
+    accepts = Accepts(required=("job_id",))
+
+    async def post(self) -> None:
+        job = await self.services.submissions.job(self.body_parameters()["job_id"])
+        self.authorise("cancel", owner=job.submitter)
+        job = await self.services.cancelling.cancel(job.job_id)
+        pending = job.status is Status.TRANSFERRING
+        self.set_status(202 if pending else 200)
+        msg = "FTS is being asked to stop the copy" if pending else "cancelled"
+        self.write({"job_id": job.job_id, "status": job.status, "error": False, "msg": msg})
 
 
 class DoneStaging(Call):

@@ -11,7 +11,7 @@ from tornado.web import Application
 
 from deliv.config import Address
 from deliv.http.base import Services, UnknownPath
-from deliv.http.calls import DoneStaging, SubmitTransfer, TransferStatus
+from deliv.http.calls import CancelTransfer, DoneStaging, SubmitTransfer, TransferStatus
 
 DRAINED_BODY = 8 * 2**20  # a body over the limit is read up to this, so that the 413 arrives
 IDLE_TIMEOUT = 120.0
@@ -25,6 +25,7 @@ def application(services: Services) -> Application:
         [
             ("/submitTransfer", SubmitTransfer, arguments),
             ("/transferStatus", TransferStatus, arguments),
+            ("/cancelTransfer", CancelTransfer, arguments),
             ("/doneStaging", DoneStaging, arguments),
         ],
         default_handler_class=UnknownPath,

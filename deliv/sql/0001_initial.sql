@@ -53,6 +53,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   fts_misses INT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'times in a row FTS did not know it',
   partial BOOLEAN NOT NULL DEFAULT FALSE
     COMMENT 'an attempt may have left (part of) a file at the destination',
+  cancel_requested TIMESTAMP(6) NULL DEFAULT NULL COMMENT 'when its owner wanted it stopped at FTS',
   PRIMARY KEY (job_id),
   UNIQUE KEY destination_key (destination_key),
   UNIQUE KEY idempotency_digest (idempotency_digest),

@@ -1,0 +1,44 @@
+"""After a job's end: what it still holds elsewhere is given back, until that is confirmed."""
+
+from __future__ import annotations
+
+import structlog
+
+from deliv.delivery.transfers import Transfers
+from deliv.errors import Refused, Unavailable
+from deliv.model import Job
+from deliv.stager import Stager
+from deliv.states import Status
+from deliv.store import NOW, Store
+
+log = structlog.get_logger()
+
+RETRY = 30.0  # seconds until an unreachable stager or FTS is asked again
+RETRY_REFUSED = 600.0
+
+
+class Closing:
+    def __init__(self, store: Store, stager: Stager, transfers: Transfers) -> None:
+        self._store = store
+        self._stager = stager
+        self._transfers = transfers
+
+    @staticmethod
+    def needed(job: Job) -> bool:
+        """Whether a final job may still have a copy at the stager or at FTS."""
+        return job.time_staging is not None and job.time_released is None
+
+    async def close(self, job: Job) -> None:
+        """Stop what FTS may still do for an undelivered job, then release the staged copy."""
+        try:
+            if job.status is not Status.SUCCESS:
+                await self._transfers.withdraw(job)
+            await self._stager.release(job.job_id)
+        except Unavailable as error:
+            log.warning("closing postponed", job_id=job.job_id, reason=str(error))
+            await self._store.update(job, delay=RETRY)
+        except Refused as error:
+            log.error("closing refused", job_id=job.job_id, reason=str(error))
+            await self._store.update(job, delay=RETRY_REFUSED)
+        else:
+            await self._store.update(job, delay=None, time_released=NOW)
