@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 import random
 import re
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib import resources
@@ -187,23 +188,20 @@ class Database:
             self._calls -= 1
 
     def _run(self, function: Callable[[Connection], T], deadline: float) -> T:
-        """Try until it works. While the database is known to be down, one try must do."""
-        for pause in PAUSES:
-            if time.monotonic() > deadline:
-                raise Saturated("the call waited too long for the database")
+        """Try until it works or hope is lost. While it is known to be down, one try must do."""
+        if time.monotonic() > deadline:
+            raise Saturated("the call waited too long for the database")
+        pauses = itertools.chain(PAUSES, itertools.repeat(math.inf))
+        while True:
+            pause = next(pauses)
             try:
                 return self._attempt(function)
-            except (ConnectionLost, Contention):
-                pass
-            except NoConnection:
-                if not self._up:
+            except (ConnectionLost, Contention, NoConnection) as error:
+                down = isinstance(error, NoConnection)
+                if time.monotonic() + pause > deadline or (down and not self._up):
+                    self._up = self._up and not down
                     raise
             time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter, not a secret
-        try:
-            return self._attempt(function)
-        except NoConnection:
-            self._up = False
-            raise
 
     def _attempt(self, function: Callable[[Connection], T]) -> T:
         raw = self._checkout()
@@ -307,7 +305,7 @@ def _discard(raw: pymysql.Connection[DictCursor]) -> None:
 
 
 @contextlib.contextmanager
-def _translated() -> Any:
+def _translated() -> Iterator[None]:
     try:
         yield
     except (pymysql.err.Error, OSError) as error:

@@ -19,7 +19,7 @@ from importlib.resources.abc import Traversable
 from msgspec import structs
 
 from deliv import config
-from deliv.db import SQL, Connection, Database, Row, statement
+from deliv.db import SQL, Connection, Database, Row, StatementFailed, statement
 from deliv.errors import ConfigError, DatabaseUnavailable
 
 LOCK_WAIT = 60  # seconds to wait for another `deliv migrate`
@@ -27,7 +27,7 @@ STATEMENT_TIMEOUT = config.Seconds(3600)
 
 
 class MigrationRefused(ConfigError):
-    """The files and what the database remembers of them do not fit together."""
+    """The files do not fit what the database is or remembers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,10 @@ def _lock(tx: Connection) -> None:
 
 def _apply(tx: Connection, migration: Migration) -> None:
     for sql in migration.statements:
-        tx.execute(sql)
+        try:
+            tx.execute(sql)
+        except StatementFailed as error:
+            raise MigrationRefused(f"migration {migration} fails: {error}\n{sql}") from error
     tx.execute(statement("ledger/record.sql"), migration.number, migration.name, migration.checksum)
 
 

@@ -26,8 +26,13 @@ SELECT event_id, job_id, submitter, status, attempt, staged, detailed_status, er
 FROM job_events WHERE job_id = %s ORDER BY event_id
 """
 COUNTS = "SELECT status, COUNT(*) AS jobs FROM jobs GROUP BY status"
-POSTED = "status = 'TRANSFERRING' AND fts_endpoint = %s"
-AGED = f"{POSTED} AND job_id > %s AND fts_posted <= NOW(6) - INTERVAL %s MICROSECOND"
+BY_FTS = f"""{SELECT} FORCE INDEX (fts_jobid)
+WHERE status = 'TRANSFERRING' AND fts_endpoint = %s AND fts_jobid IN"""
+POSTED = f"""{SELECT} FORCE INDEX (polled)
+WHERE status = 'TRANSFERRING' AND fts_endpoint = %s AND job_id > %s
+  AND fts_posted <= NOW(6) - INTERVAL %s MICROSECOND
+ORDER BY job_id LIMIT %s
+"""
 
 
 def find(tx: Connection, condition: str, *params: object) -> Job | None:
@@ -92,15 +97,14 @@ def due(tx: Connection, limit: int) -> list[str]:
 def by_fts(tx: Connection, endpoint: str, fts_ids: Sequence[str]) -> list[Job]:
     if not fts_ids:
         return []
-    condition = f"{POSTED} AND fts_jobid IN ({placeholders(len(fts_ids))})"
-    return [to_job(row) for row in tx.query(f"{SELECT} WHERE {condition}", endpoint, *fts_ids)]
+    rows = tx.query(f"{BY_FTS} ({placeholders(len(fts_ids))})", endpoint, *fts_ids)
+    return [to_job(row) for row in rows]
 
 
 def transferring(
     tx: Connection, endpoint: str, older_than: float, after_id: str, limit: int
 ) -> list[Job]:
-    sql = f"{SELECT} WHERE {AGED} ORDER BY job_id LIMIT %s"
-    rows = tx.query(sql, endpoint, after_id, microseconds(older_than), limit)
+    rows = tx.query(POSTED, endpoint, after_id, microseconds(older_than), limit)
     return [to_job(row) for row in rows]
 
 

@@ -6,7 +6,7 @@ Besides what each method says, all raise errors.DatabaseUnavailable and errors.S
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from deliv.config import Limits
 from deliv.db import Connection, Database
@@ -71,7 +71,7 @@ class Store:
         *,
         wake: tuple[str, ...] = (),
         delay: float | None = 0,
-        **columns: object,
+        **columns: Any,
     ) -> Job:
         """Take the job through `event`, due again after `delay` (None: at rest).
 
@@ -83,7 +83,7 @@ class Store:
         return changed
 
     async def update(
-        self, job: Job, *, delay: float | _Sentinel | None = KEEP, **columns: object
+        self, job: Job, *, delay: float | _Sentinel | None = KEEP, **columns: Any
     ) -> Job:
         """Set columns; due_at stays unless `delay` is given. LostRace, DestinationBusy."""
         what = Change(delay=delay, columns=columns)

@@ -1,0 +1,194 @@
+"""Who is served next, with many waiting and at once."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from private_mariadb import Server
+from samples import ALICE, BOB, HOST, LIMITS, fill, submission, submitted
+
+from deliv.config import Limits
+from deliv.db import Connection, Database, Row
+from deliv.model import Job
+from deliv.states import Event, Status
+from deliv.store import Store, admission
+
+CAROL = "/DC=org/DC=example/CN=carol"
+
+
+def limits(**changes: Any) -> Limits:
+    return Limits(**{"in_flight": 1000, "per_submitter": 1000, "per_destination": 1000} | changes)
+
+
+async def admit_all(store: Store, caps: Limits) -> list[Job]:
+    jobs = []
+    while job := await store.admit(caps):
+        jobs.append(job)
+    return jobs
+
+
+async def finish(store: Store, job: Job) -> None:
+    await store.apply(job, Event.CANCEL)
+
+
+async def test_nobody_waits(store: Store) -> None:
+    assert await store.admit(LIMITS) is None
+
+
+async def test_an_admitted_job_is_staging_and_due_now(store: Store) -> None:
+    waiting = await submitted(store)
+    job = await store.admit(LIMITS)
+    assert job is not None
+    assert (job.job_id, job.status) == (waiting.job_id, Status.STAGING)
+    assert job.due_at == job.time_staging
+    assert await store.due(1) == [job.job_id]
+    assert await store.take(job.job_id, 60)
+
+
+async def test_the_fewest_in_flight_then_the_oldest(store: Store) -> None:
+    for submitter in (ALICE, ALICE, ALICE, BOB, BOB, CAROL):
+        await submitted(store, submitter=submitter)
+    order = [job.submitter for job in await admit_all(store, LIMITS)]
+    assert order == [ALICE, BOB, CAROL, ALICE, BOB, ALICE]
+
+
+async def test_of_one_submitter_the_oldest_over_all_hosts(store: Store) -> None:
+    hosts = ["b", "c", "a", "b", "a", "c"]
+    jobs = [await submitted(store, destination_host=host) for host in hosts]
+    order = [job.job_id for job in await admit_all(store, LIMITS)]
+    assert order == [job.job_id for job in jobs]
+
+
+async def test_no_more_than_the_cap_in_all(store: Store) -> None:
+    for submitter in (ALICE, BOB, CAROL):
+        await submitted(store, submitter=submitter)
+    first, _ = await admit_all(store, limits(in_flight=2))
+    await finish(store, first)
+    assert len(await admit_all(store, limits(in_flight=2))) == 1
+
+
+async def test_a_full_submitter_does_not_hold_others_up(store: Store) -> None:
+    for submitter in (ALICE, ALICE, ALICE, BOB):
+        await submitted(store, submitter=submitter)
+    order = [job.submitter for job in await admit_all(store, limits(per_submitter=1))]
+    assert order == [ALICE, BOB]
+
+
+async def test_a_full_destination_does_not_hold_others_up(store: Store) -> None:
+    for host in ("full", "full", "full", "free"):
+        await submitted(store, destination_host=host)
+    order = [job.destination_host for job in await admit_all(store, limits(per_destination=1))]
+    assert order == ["full", "free"]
+
+
+async def test_transferring_jobs_count_as_in_flight(store: Store) -> None:
+    await submitted(store)
+    await submitted(store)
+    job = await store.admit(LIMITS)
+    assert job is not None
+    await store.apply(job, Event.TRANSFER)
+    assert await store.admit(limits(per_submitter=1)) is None
+
+
+async def test_who_is_not_due_yet_is_passed_over(store: Store) -> None:
+    early, late = await submitted(store), await submitted(store)
+    await store.update(early, delay=3600)
+    assert [job.job_id for job in await admit_all(store, LIMITS)] == [late.job_id]
+
+
+async def test_a_job_locked_by_another_is_passed_over(
+    store: Store, database: Database, migrated: Server
+) -> None:
+    locked, free = await submitted(store), await submitted(store)
+    with migrated.admin() as other, other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        sql = "SELECT * FROM deliv.jobs WHERE job_id = %s FOR UPDATE"
+        cursor.execute(sql, (locked.job_id,))
+        async with asyncio.timeout(2):
+            job = await store.admit(LIMITS)
+    assert job is not None
+    assert job.job_id == free.job_id
+
+
+async def test_many_at_once_never_pass_a_cap(store: Store) -> None:
+    hosts = ["a", "b", "c"]
+    requests = [
+        submission(submitter=submitter, destination_host=host)
+        for submitter in (ALICE, BOB, CAROL)
+        for host in hosts * 4
+    ]
+    await asyncio.gather(*map(store.submit, requests))
+    caps = limits(in_flight=14, per_submitter=6, per_destination=5)
+    answers = await asyncio.gather(*(store.admit(caps) for _ in range(40)))
+    jobs = [job for job in answers if job is not None]
+    assert len({job.job_id for job in jobs}) == len(jobs) == 14
+    assert max(Counter(job.submitter for job in jobs).values()) <= 6
+    assert max(Counter(job.destination_host for job in jobs).values()) == 5
+
+
+async def test_ten_thousand_jobs_of_one_delay_another_by_the_slots_in_flight(
+    store: Store, migrated: Server
+) -> None:
+    fill(migrated, ALICE, 10_000)
+    caps = limits(in_flight=20)
+    running = await admit_all(store, caps)
+    assert len(running) == 20
+    late = await submitted(store, submitter=BOB)
+    served = 0
+    while late.job_id not in {job.job_id for job in running}:
+        await finish(store, running.pop(0))
+        admitted = await store.admit(caps)
+        assert admitted is not None
+        running.append(admitted)
+        served += 1
+    assert served == 1
+
+
+@pytest.mark.parametrize("in_flight", [0, 200])
+async def test_an_admission_is_quick_whoever_waits(
+    store: Store, migrated: Server, in_flight: int
+) -> None:
+    fill(migrated, ALICE, 10_000)
+    fill(migrated, BOB, 1, host="elsewhere.example.org")
+    sql = "UPDATE jobs SET status = 'STAGING' WHERE submitter LIKE '%alice' LIMIT "
+    migrated.run(sql + str(in_flight))
+    took = []
+    for _ in range(20):
+        start = time.perf_counter()
+        assert await store.admit(limits(in_flight=in_flight + 100))
+        took.append(time.perf_counter() - start)
+    assert statistics.median(took) < 0.02
+
+
+async def test_the_choice_reads_pairs_not_jobs(database: Database, migrated: Server) -> None:
+    fill(migrated, ALICE, 10_000)
+    explained = await database.query("EXPLAIN " + admission.CANDIDATES, 100, 100, 100)
+    jobs = [row for row in explained if row["table"] == "jobs"]
+    assert {row["key"] for row in jobs} == {"turn"}
+    assert any("Using index for group-by" in row["Extra"] for row in jobs)
+    (row,) = await database.query("EXPLAIN " + admission.OLDEST, ALICE, HOST)
+    assert row["key"] == "turn"
+    assert "filesort" not in row["Extra"]
+    assert await rows_read(database, admission.CANDIDATES, 100, 100, 100) < 50
+
+
+async def rows_read(database: Database, sql: str, *params: object) -> int:
+    """How many rows the storage engine handed out for a query."""
+
+    def run(tx: Connection) -> int:
+        before = handled(tx)
+        tx.query(sql, *params)
+        return handled(tx) - before
+
+    return await database.transaction(run)
+
+
+def handled(tx: Connection) -> int:
+    names = ("key", "next", "prev", "first", "last")
+    rows: list[Row] = tx.query("SHOW SESSION STATUS LIKE 'Handler_read_%%'")
+    return sum(int(row["Value"]) for row in rows if row["Variable_name"].endswith(names))
