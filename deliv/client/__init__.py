@@ -1,0 +1,42 @@
+"""The caller's side of deliv: a library and the commands `deliv submit` and `deliv status`.
+
+    client = Client(url, cert, key, ca)
+    job_id = client.submit("005", "gsiftp://gridftp.example.org/home/alice")
+    answer = client.wait(job_id)
+
+Needs the standard library alone; the commands need rich. Imports nothing of the server.
+"""
+
+from deliv.client.api import Client, delivered, ended
+from deliv.client.errors import (
+    BadAnswer,
+    ClientError,
+    CredentialRefused,
+    CredentialUnusable,
+    NotFound,
+    PermissionRefused,
+    Rejected,
+    ServerNotTrusted,
+    SetupError,
+    StillRunning,
+    Unavailable,
+    Unreachable,
+)
+
+__all__ = [
+    "BadAnswer",
+    "Client",
+    "ClientError",
+    "CredentialRefused",
+    "CredentialUnusable",
+    "NotFound",
+    "PermissionRefused",
+    "Rejected",
+    "ServerNotTrusted",
+    "SetupError",
+    "StillRunning",
+    "Unavailable",
+    "Unreachable",
+    "delivered",
+    "ended",
+]

@@ -1,0 +1,101 @@
+"""The command `deliv`. What a command needs is imported when it is asked for, so that an install
+for callers only has no need of the server's libraries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import TypeAlias
+
+from deliv import __version__
+from deliv.client.commands import add_parsers
+
+Options = argparse.Namespace
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+class ExtraMissing(Exception):
+    """A library is not installed; the message names the extra that brings it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        options = _parser(asked_for=arguments[0] if arguments else "").parse_args(arguments)
+        return int(options.run(options))
+    except ExtraMissing as error:
+        print(f"deliv: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser(asked_for: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="deliv",
+        description="Delivers archived products to GridFTP directories.",
+        epilog="deliv COMMAND --help tells more.",
+    )
+    parser.add_argument("--version", action="version", version=f"deliv {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    add_parsers(commands)
+    serve = _add(commands, "serve", _serve, "run the service")
+    serve.add_argument("--check", action="store_true", help="check config and dependencies, end")
+    _add(commands, "migrate", _migrate, "bring the database's schema up to date")
+    _add_testbed(commands, asked_for)
+    return parser
+
+
+def _add(
+    commands: Subparsers, name: str, run: Callable[[Options], int], text: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument(
+        "--config", metavar="FILE", help="default: DELIV_CONFIG, else /etc/deliv/deliv.yaml"
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_testbed(commands: Subparsers, asked_for: str) -> None:
+    if asked_for == "testbed":
+        _load("deliv.testbed.command", "testbed").add_parser(commands)
+    else:
+        commands.add_parser("testbed", help="the local stack for trying and testing")
+
+
+def _serve(options: Options) -> int:
+    return int(_load("deliv.runtime", "server").command(options))
+
+
+def _migrate(options: Options) -> int:
+    config, errors = _load("deliv.config", "server"), _load("deliv.errors", "server")
+    migrations = _load("deliv.migrations", "server")
+    try:
+        settings = config.load(config.find(options.config))
+        applied = asyncio.run(migrations.migrate(settings.database))
+    except errors.DelivError as error:
+        print(f"deliv: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
+    return 0
+
+
+def _load(module: str, extra: str) -> ModuleType:
+    """Import a module of ours; ExtraMissing when a library it needs is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("deliv"):
+            raise
+        raise ExtraMissing(
+            f"this command needs {error.name}, which is not installed: pip install 'deliv[{extra}]'"
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

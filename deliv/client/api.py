@@ -1,0 +1,152 @@
+"""deliv's calls as methods."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+from deliv.client.credentials import Credential
+from deliv.client.errors import BadAnswer, Rejected, StillRunning
+from deliv.client.transport import Answer, Notice, Transport
+
+TIMEOUT = 30.0
+PATIENCE = 20.0
+WAITING_PATIENCE = 600.0
+FIRST_POLL, LONGEST_POLL = 0.5, 15.0
+FINAL = frozenset({"SUCCESS", "ERROR", "CANCELLED"})
+
+Status = Mapping[str, Any]
+
+
+def ended(answer: Status) -> bool:
+    """Whether a job's status is final."""
+    return answer.get("status") in FINAL
+
+
+def delivered(answer: Status) -> bool:
+    return answer.get("status") == "SUCCESS"
+
+
+class Client:
+    """deliv at `url`, called with a certificate and key (of a proxy both are the one file).
+
+    `ca` is a directory of CA certificates as the grid has it, or a file. A deliv that does not
+    answer is tried again for `patience` seconds; `notice` hears about it. Not for several threads
+    at once: make one for each. Errors: see deliv.client.errors.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        cert: str | PathLike[str],
+        key: str | PathLike[str],
+        ca: str | PathLike[str],
+        *,
+        timeout: float = TIMEOUT,
+        patience: float = PATIENCE,
+        notice: Notice = lambda message: None,
+    ) -> None:
+        credential = Credential(cert=Path(cert), key=Path(key))
+        self._transport = Transport(url, credential, Path(ca), timeout=timeout, notice=notice)
+        self._patience = patience
+
+    def submit(
+        self, product_id: str, destination_path: str, *, idempotency_key: str | None = None
+    ) -> str:
+        """Ask for a delivery into a GridFTP directory; the job's id.
+
+        Repeated calls with one key are one job. Without a key a new one is made, so that a lost
+        answer never makes two jobs.
+        """
+        fields = {"product_id": product_id, "destination_path": destination_path}
+        headers = {
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Idempotency-Key": idempotency_key or uuid.uuid4().hex,
+        }
+        answer = self._transport.call(
+            "POST",
+            "/submitTransfer",
+            body=_encoded(fields),
+            headers=headers,
+            patience=self._patience,
+        )
+        return _text(answer, "job_id")
+
+    def status(self, job_id: str) -> dict[str, Any]:
+        """All that deliv tells of a job; docs/api.md names the fields."""
+        return self._status(job_id, self._patience).document
+
+    def wait(
+        self,
+        job_id: str,
+        *,
+        timeout: float | None = None,
+        on_status: Callable[[Status], None] = lambda answer: None,
+    ) -> dict[str, Any]:
+        """Ask until the job has ended; its last status. StillRunning after `timeout` seconds.
+
+        `on_status` hears every answer. Asks less and less often while nothing changes, as the
+        server's Retry-After wants it where it says so. An outage of deliv is waited out.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause, last = FIRST_POLL, None
+        while True:
+            answer = self._status(job_id, WAITING_PATIENCE)
+            on_status(answer.document)
+            if ended(answer.document):
+                return answer.document
+            state = answer.document.get("status"), answer.document.get("time_staged")
+            pause = FIRST_POLL if state != last else min(LONGEST_POLL, pause * 1.5)
+            last = state
+            _sleep(pause if answer.retry_after is None else answer.retry_after, deadline, job_id)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _status(self, job_id: str, patience: float) -> Answer:
+        path = f"/transferStatus?job_id={quote(job_id, safe='', errors='replace')}"
+        answer = self._transport.call("GET", path, patience=patience)
+        _text(answer, "status")
+        return answer
+
+
+def _encoded(fields: Mapping[str, str]) -> bytes:
+    try:
+        return urlencode(fields).encode("ascii")
+    except UnicodeEncodeError as error:
+        raise Rejected("product and destination must be valid UTF-8", status=400) from error
+
+
+def _text(answer: Answer, name: str) -> str:
+    value = answer.document.get(name)
+    if not isinstance(value, str):
+        raise BadAnswer(f"the answer has no {name}: is this deliv?")
+    return value
+
+
+def _sleep(pause: float, deadline: float | None, job_id: str) -> None:
+    pause = max(0.1, pause) * random.uniform(0.9, 1.1)  # noqa: S311  spread the callers
+    if deadline is not None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise StillRunning(f"job {job_id} has not ended yet; it goes on")
+        pause = min(pause, left)
+    time.sleep(pause)

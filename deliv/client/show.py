@@ -1,0 +1,87 @@
+"""A job on the terminal: its status as a table, its progress while it is waited for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+COLOURS = {"SUCCESS": "green", "ERROR": "red", "CANCELLED": "yellow"}
+MEANINGS = {
+    "SUBMITTED": "waiting for its turn",
+    "STAGING": "being staged out of the archive",
+    "TRANSFERRING": "being copied to the destination",
+    "SUCCESS": "delivered",
+    "ERROR": "failed",
+    "CANCELLED": "cancelled",
+}
+FIRST_FIELDS = ("job_id", "product_id", "destination_path", "submitter", "status")
+
+Answer = Mapping[str, Any]
+
+
+def printable(value: object) -> str:
+    """The text with whatever could steer the terminal replaced."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+
+
+def meaning(answer: Answer) -> str:
+    """What the job is doing, in words."""
+    if answer.get("status") == "STAGING" and "time_staged" in answer:
+        return "staged, about to be copied"
+    return MEANINGS.get(str(answer.get("status")), "")
+
+
+def show_status(answer: Answer, console: Console) -> None:
+    """Every field on a line, what was asked first, then as deliv sent them."""
+    table = Table.grid(padding=(0, 2))
+    rest = (name for name in answer if name not in FIRST_FIELDS)
+    for name in (*FIRST_FIELDS, *rest):
+        if name in answer:
+            table.add_row(Text(name, style="bold"), _value(name, answer))
+    console.print(table)
+
+
+def show_result(answer: Answer, console: Console) -> None:
+    """The end of a job: where the product is, or why it is not, and what to do."""
+    status = str(answer.get("status"))
+    headline = Text(f"{meaning(answer) or status}: ", style=COLOURS.get(status, ""))
+    console.print(headline.append(printable(answer.get("product_id", "")), style="default"))
+    for name in ("detailed_status", "error_class", "product_size", "checksum"):
+        if name in answer:
+            console.print(Text(f"  {name.replace('_', ' ')}: {printable(answer[name])}"))
+
+
+class Progress:
+    """Each state of the job on a line of its own, with the seconds since the start."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started = time.monotonic()
+        self._last = ""
+
+    def __call__(self, answer: Answer) -> None:
+        line = self._line(answer)
+        if line != self._last:
+            self._last = line
+            seconds = time.monotonic() - self._started
+            self._console.print(Text(f"{seconds:7.1f} s  ", style="dim").append(line))
+
+    def _line(self, answer: Answer) -> str:
+        line = f"{answer.get('status')}  {meaning(answer)}"
+        attempt = answer.get("attempt", 1)
+        if attempt != 1:
+            line += f" (attempt {attempt}; {printable(answer.get('detailed_status', ''))})"
+        return line
+
+
+def _value(name: str, answer: Answer) -> Text:
+    if name != "status":
+        return Text(printable(answer[name]))
+    status = str(answer["status"])
+    text = Text(printable(status), style=COLOURS.get(status, ""))
+    return text.append(f" ({meaning(answer)})", style="default") if meaning(answer) else text
