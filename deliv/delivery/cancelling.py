@@ -22,7 +22,7 @@ class Cancelling:
         self._transfers = transfers
 
     async def cancel(self, job_id: str) -> Job:
-        """Withdraw a job; TRANSFERRING in the answer: FTS has yet to confirm. Conflict: too late."""
+        """Withdraw a job; until FTS confirms it stays TRANSFERRING. Conflict: too late."""
         while True:
             job = await self._store.job(job_id)
             if job is None:
