@@ -92,7 +92,7 @@ class Link:
         self._went_up(session)
         reason = await session.ended
         self.session = None
-        self._went_down(f"connection lost: {reason}")
+        self._went_down(f"lost: {reason}")
         return True
 
     def _went_up(self, session: Session) -> None:

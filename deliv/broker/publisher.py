@@ -115,7 +115,10 @@ class Publisher:
             async with asyncio.timeout(CONFIRM_TIMEOUT):
                 await confirmed
         except TimeoutError:
-            raise BrokerUnavailable(f"no confirm within {CONFIRM_TIMEOUT:.0f} s") from None
+            # A broker that hangs shows itself at the next connection, long before a heartbeat.
+            reason = f"no confirm within {CONFIRM_TIMEOUT:g} s"
+            self.link.renew(reason)
+            raise BrokerUnavailable(reason) from None
 
     async def _set_up(self, session: Session) -> None:
         await declare(session, self._settings)

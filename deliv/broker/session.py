@@ -34,7 +34,9 @@ class Channel:
         self.raw = raw
         self.code = 0
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._taken: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         raw.add_on_close_callback(self._on_close)
+        raw.add_callback(lambda _frame: _resolve(self._taken, None), [Basic.GetEmpty], False)
 
     async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of pika's channel and await the broker's answer.
@@ -46,11 +48,10 @@ class Channel:
         return await self._first(answer, method)
 
     async def get(self, queue: str) -> tuple[Any, Any, bytes] | None:
-        """Take one message without acknowledging it: (method, properties, body)."""
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.raw.add_callback(lambda _frame: _resolve(answer, None), [Basic.GetEmpty], True)
-        self.do("basic_get", queue, lambda _channel, *message: _resolve(answer, message))
-        message: tuple[Any, Any, bytes] | None = await self._first(answer, "basic_get")
+        """Take one message without acknowledging it: (method, properties, body), one at a time."""
+        self._taken = asyncio.get_running_loop().create_future()
+        self.do("basic_get", queue, lambda _channel, *message: _resolve(self._taken, message))
+        message: tuple[Any, Any, bytes] | None = await self._first(self._taken, "basic_get")
         return message
 
     def do(self, method: str, *args: Any, **kwargs: Any) -> None:
