@@ -29,6 +29,7 @@ FAILURE = {
     "detailed_status": "the stager reported a failure",
     "error_class": "stager",
     "time_submitted": "2026-03-01T10:00:00.000000+00:00",
+    "time_staging": "2026-03-01T10:00:00.500000+00:00",
     "time_error": "2026-03-01T10:00:03.500000+00:00",
 }
 
@@ -85,6 +86,7 @@ def test_a_failure_on_order_is_shown_with_its_reason(delivery: Delivery) -> None
     ordered = replace(delivery, source=None, answer=FAILURE)
     assert judge(ordered).kept
     assert "the stager reported a failure (stager)" in text_of(ordered)
+    assert "waiting 0.50 s, staging 3.00 s" in text_of(ordered)
 
 
 def test_a_failure_on_order_that_succeeds_is_not_as_promised(delivery: Delivery) -> None:

@@ -20,6 +20,8 @@ from deliv.testbed import command
 from deliv.testbed.demo.run import Testbed, run, say
 from deliv.testbed.layout import Layout
 
+STARTING = "Bringing the local stack up: MariaDB, RabbitMQ, GridFTP, stager, FTS, deliv ..."
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="deliv testbed demo", description="deliver real files")
@@ -30,9 +32,11 @@ def main() -> int:
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
     was_up = testbed("status", directory, quiet=True) == 0
     try:
-        say(console, "Bringing the local stack up: MariaDB, RabbitMQ, GridFTP, stager, FTS, deliv")
-        if testbed("up", directory):
-            return 1
+        with console.status(STARTING):
+            if not console.is_terminal:
+                say(console, STARTING)
+            if testbed("up", directory):
+                return 1
         description = json.loads(Layout(directory=directory).description.read_text("utf-8"))
         kept = run(description, console)
         tell_places(description, directory, console)

@@ -9,12 +9,12 @@ from typing import Any
 
 from deliv.states import FINAL, Status
 
-# A stage of the way, and the times of the answer between which it lies.
+# A stage of the way, and the time of the answer that begins it.
 STAGES = (
-    ("waiting", "time_submitted", "time_staging"),
-    ("staging", "time_staging", "time_staged"),
-    ("handing over", "time_staged", "time_transferring"),
-    ("transferring", "time_transferring", "time_success"),
+    ("waiting", "time_submitted"),
+    ("staging", "time_staging"),
+    ("handing over", "time_staged"),
+    ("transferring", "time_transferring"),
 )
 
 
@@ -61,17 +61,21 @@ class Delivery:
         return file.stat().st_size if file and file.exists() else 0
 
     def stages(self) -> list[tuple[str, float]]:
-        """Each stage that is over, with the seconds it took."""
+        """Each stage that was reached, with the seconds it took; of a job that has ended."""
+        reached = [(stage, start) for stage, start in STAGES if start in self.answer]
+        ends = [*(start for _, start in reached[1:]), self._end]
         return [
             (stage, (self._time(end) - self._time(start)).total_seconds())
-            for stage, start, end in STAGES
-            if start in self.answer and end in self.answer
+            for (stage, start), end in zip(reached, ends, strict=True)
         ]
 
     def seconds(self) -> float:
         """From submission to the end."""
-        end = f"time_{self.status.lower()}"
-        return (self._time(end) - self._time("time_submitted")).total_seconds()
+        return (self._time(self._end) - self._time("time_submitted")).total_seconds()
+
+    @property
+    def _end(self) -> str:
+        return f"time_{self.status.lower()}"
 
     def _time(self, name: str) -> datetime:
         return datetime.fromisoformat(self.answer[name])
