@@ -41,6 +41,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     finish_time: str | None = None
     tx_duration: float | None = None
     transfer_host: str | None = None
+    internal_file_params: str | None = None
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -64,7 +64,10 @@ class Breaker:
         self.reason = reason
         if self.state is State.HALF_OPEN:
             self._rest = min(self._rest * 2, self._longest)
-        elif self._failures < self._threshold:
-            return
+            self._open()
+        elif self.state is State.CLOSED and self._failures >= self._threshold:
+            self._open()
+
+    def _open(self) -> None:
         self.state = State.OPEN
         self._until = self._clock() + self._rest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -10,7 +11,7 @@ import msgspec
 
 from deliv.failures import ErrorClass
 from deliv.fts.answers import File, Job
-from deliv.fts.reasons import classify, left_partial, parse
+from deliv.fts.reasons import TRANSFER, Reason, classify, parse
 
 ACTIVE = frozenset(
     {
@@ -36,6 +37,9 @@ ENDS = MappingProxyType(
         "CANCELED": Verdict.CANCELLED,
     }
 )
+
+
+_TIMEOUT = re.compile(r"\btimeout:(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +91,21 @@ def _verdict(job: Job, file: File) -> Verdict:
 def _failure(known: Outcome, job: Job, file: File) -> Outcome:
     text = file.reason or job.reason or f"FTS gave no reason for {known.state}"
     reason = parse(text)
-    stopped = known.verdict is Verdict.CANCELLED and file.start_time is not None
+    error_class = classify(reason)
     return replace(
         known,
-        error_class=classify(reason),
+        error_class=error_class,
         reason=" ".join(text.split()),
-        partial=stopped or left_partial(reason, file.throughput),
+        partial=error_class is not ErrorClass.EXISTS and _copying_had_begun(file, reason),
     )
+
+
+def _copying_had_begun(file: File, reason: Reason) -> bool:
+    """Whether FTS had looked at the destination, found nothing there and gone on.
+
+    What is there from then on is the copy's own. FTS tells it by setting the copy's time-out;
+    before, the file it met may be somebody else's. (UrlCopyProcess.cpp: sendProtocol)
+    """
+    timeout = _TIMEOUT.search(file.internal_file_params or "")
+    known = timeout is not None and int(timeout[1]) > 0
+    return known or bool(file.throughput) or reason.scope == TRANSFER

@@ -1,11 +1,12 @@
 """Why FTS failed: its `SCOPE [errno] text` as one of deliv's error classes. Pure, by tables.
 
-SCOPE says which end failed (SOURCE, DESTINATION), or that the copy itself did (TRANSFER), or
-FTS (AGENT, GENERAL_FAILURE). The number is a Linux errno of gfal2, often only ECOMM; what the
+SCOPE says which end failed (SOURCE, DESTINATION), that the copy did (TRANSFER) or FTS itself
+(AGENT, GENERAL_FAILURE). The number is a Linux errno of gfal2, often only ECOMM; what the
 GridFTP server said stands in the text. So the text is looked at first, then the numbers.
 
-Sources: the recordings of a real FTS 3.13; fts3's src/url-copy/UrlCopyProcess.cpp (scopes and
-the order of a transfer's steps) and src/url-copy/heuristics.cpp; the Linux errno names.
+Sources: recordings of a real FTS 3.13; gfal2 2.21 against GridFTP server 13.24 (what each row's
+test quotes); fts3's src/url-copy/UrlCopyProcess.cpp for the steps of a transfer and their scopes,
+heuristics.cpp and db/mysql/MySqlAPI.cpp for further texts.
 """
 
 from __future__ import annotations
@@ -31,86 +32,80 @@ _REMOTE_ERRNO = re.compile(r"GridFTP-Errno: (\d+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Reason:
-    """A file's `reason` taken apart; `scope` and `number` are empty and 0 where FTS gave none."""
+    """A file's `reason` taken apart; without the form it is all `text`, `number` is 0 then."""
 
     scope: str = ""
     number: int = 0
     text: str = ""
 
+    @property
+    def end(self) -> str:
+        """SOURCE, DESTINATION or neither ("").
+
+        gfal2 puts TRANSFER or DESTINATION before what went wrong while copying; without that an
+        error of the copy is one of the checksum that it reads from the source first.
+        """
+        if self.scope != TRANSFER:
+            return self.scope if self.scope in {SOURCE, DESTINATION} else ""
+        first = self.text.partition(" ")[0]
+        return {TRANSFER: "", DESTINATION: DESTINATION}.get(first, SOURCE)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """`pattern` in the text (any case) of an error at one of `scopes` (all, when empty).
-
-    `copying`: this can only happen once the copy has begun to write at the destination.
-    """
+    """`pattern` is looked for in the text, in any case; `end` restricts it to one end."""
 
     pattern: str
     error_class: ErrorClass
-    scopes: frozenset[str] = frozenset()
-    copying: bool = False
+    end: str = ""
 
     def matches(self, reason: Reason) -> bool:
-        if self.scopes and reason.scope not in self.scopes:
+        if self.end and self.end != reason.end:
             return False
         return re.search(self.pattern, reason.text, re.IGNORECASE) is not None
 
 
-AT_SOURCE = frozenset({SOURCE})
+_REFUSED = (
+    r"permission.denied|operation not permitted|not authorized|access denied|path not allowed"
+    r"|read-only file system"
+)
+_ABSENT = r"no such file or directory|file not found|path_not_found|not.a.directory"
 
-# The first that matches decides; what the text is more certain about stands first.
+# The first that matches decides: what a text leaves no doubt about comes before what it may
+# mention on the way.
 RULES = (
     Rule(pattern=r"stayed in the queue for too long", error_class=TIMEOUT),
+    Rule(pattern=r"performance marker timeout|was stalled|probably stalled", error_class=TIMEOUT),
+    Rule(pattern=r"forcefully killed|operation timed? ?out", error_class=TIMEOUT),
     Rule(pattern=r"cancell?ed (by|because)|\b(banned|blacklisted)\b", error_class=CANCELLED),
-    Rule(pattern=r"checksums?.*(mismatch|do not match|are different)", error_class=CHECKSUM),
-    Rule(pattern=r"file size mismatch", error_class=CHECKSUM, copying=True),
-    Rule(pattern=r"(user specified|user-defined).*size.*(mismatch|differ)", error_class=CHECKSUM),
-    Rule(pattern=r"overwrite is not enabled|\bfile exists\b", error_class=EXISTS),
+    Rule(pattern=r"checksums?\b.*(mismatch|do not match|are different)", error_class=CHECKSUM),
+    Rule(pattern=r"\bsizes?\b.*(mismatch|do not match|differ)", error_class=CHECKSUM),
+    Rule(pattern=r"overwrite is not enabled|\bfile.exists\b|is_a_directory", error_class=EXISTS),
     Rule(
-        pattern=r"no space left|quota exceeded|\bover quota\b|no free space|not enough space"
-        r"|insufficient (disk )?space|\bdisk (is )?full\b",
+        pattern=r"no space left|quota exceeded|over quota|(no free|not enough|insufficient) "
+        r"(disk )?(space|storage)|disk (is )?full",
         error_class=FULL,
     ),
-    Rule(
-        pattern=r"(certificate|proxy|credentials?|crl)\b.{0,40}\bexpired|expired (proxy|credential)"
-        r"|certificate verify failed|certificate (is )?not yet valid|untrusted|unknown ca\b"
-        r"|(ssl|tls|gss|security).{0,40}handshake|handshake.{0,20}(fail|error)"
-        r"|globus_gsi_|could not (load|read|find).{0,40}(proxy|credential)"
-        r"|authentication (failed|error)|gss (major|minor) status",
-        error_class=CREDENTIAL,
-    ),
-    Rule(
-        pattern=r"permission denied|operation not permitted|not authorized|access denied"
-        r"|login incorrect|gridmap lookup failure|read-only file system|not allowed",
-        error_class=MISSING,
-        scopes=AT_SOURCE,
-    ),
-    Rule(
-        pattern=r"permission denied|operation not permitted|not authorized|access denied"
-        r"|login incorrect|gridmap lookup failure|read-only file system|not allowed",
-        error_class=DENIED,
-    ),
-    Rule(
-        pattern=r"no such file or directory|file not found|path_not_found",
-        error_class=MISSING,
-        scopes=AT_SOURCE,
-    ),
-    # The source had been found when the copy began: what is missing then is the directory.
-    Rule(pattern=r"no such file or directory|path_not_found|not a directory", error_class=DENIED),
+    Rule(pattern=r"gridmap lookup failure|login incorrect", error_class=DENIED, end=DESTINATION),
     Rule(
         pattern=r"unable to connect|connection refused|no route to host|network is unreachable"
-        r"|host is down|name or service not known|could not resolve|unknown host|host not found"
-        r"|temporary failure in name resolution|connection timed out|connection reset"
-        r"|broken pipe|end[- ]of[- ]file|connection (was )?closed|too many connections"
-        r"|service not available|can ?not determine address",
+        r"|host is down|name or service not known|name resolution|unknown host"
+        r"|connection timed out|connection reset|broken pipe|end[- ]of[- ]file|service busy"
+        r"|connection limit|too many connections"
+        r"|connection (was )?closed",
         error_class=UNREACHABLE,
     ),
     Rule(
-        pattern=r"forced-killed because it was stalled|forcefully killed|performance marker",
-        error_class=TIMEOUT,
-        copying=True,
+        pattern=r"authentication (failed|error)|handshake|gss (failure|major|minor)|globus_gsi"
+        r"|certificate verify failed|(certificate|proxy|credential|crl)s? (has )?expired"
+        r"|could not (open|load|read|find).*(certificate|proxy|credential)|no credential found"
+        r"|gridmap lookup failure|login incorrect",
+        error_class=CREDENTIAL,
     ),
-    Rule(pattern=r"\btime(d)?[- ]?out\b|timeout|probably stalled", error_class=TIMEOUT),
+    Rule(pattern=f"{_REFUSED}|{_ABSENT}", error_class=MISSING, end=SOURCE),
+    # The source was there when the copy began, so what is absent is at the destination.
+    Rule(pattern=f"{_REFUSED}|{_ABSENT}", error_class=DENIED),
+    Rule(pattern=r"\btime(d|r)?[- ]?out\b|timeout (expired|exceeded)", error_class=TIMEOUT),
 )
 
 NUMBERS = MappingProxyType(
@@ -134,7 +129,6 @@ NUMBERS = MappingProxyType(
         errno.ENETUNREACH: UNREACHABLE,
         errno.ENETDOWN: UNREACHABLE,
         errno.EPIPE: UNREACHABLE,
-        errno.ECOMM: UNREACHABLE,
         errno.ENOKEY: CREDENTIAL,
         errno.EKEYEXPIRED: CREDENTIAL,
         errno.EKEYREVOKED: CREDENTIAL,
@@ -142,45 +136,35 @@ NUMBERS = MappingProxyType(
         errno.ECANCELED: CANCELLED,
     }
 )
-# At the source these mean that the staged copy can't be read, which is the archive's to mend.
+# At the source these mean that the staged copy can't be read, which is for the archive to mend.
 UNREADABLE = frozenset(
     {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS}
 )
 
 
-def parse(text: str | None) -> Reason:
-    """Take a `reason` apart; one of another form is all text."""
-    match = _FORM.fullmatch(text or "")
+def parse(text: str) -> Reason:
+    """Take a `reason` apart."""
+    plain = " ".join(text.split())
+    match = _FORM.fullmatch(plain)
     if match is None:
-        return Reason(text=" ".join((text or "").split()))
-    return Reason(scope=match[1], number=int(match[2]), text=" ".join(match[3].split()))
+        return Reason(text=plain)
+    return Reason(scope=match[1], number=int(match[2]), text=match[3])
 
 
 def classify(reason: Reason) -> ErrorClass:
     """The class of a failure; OTHER when nothing is known about it."""
-    rule = _rule(reason)
-    if rule is not None:
-        return rule.error_class
-    remote = _REMOTE_ERRNO.search(reason.text)
-    for number in (int(remote[1]) if remote else 0, reason.number):
-        if reason.scope == SOURCE and number in UNREADABLE:
+    for rule in RULES:
+        if rule.matches(reason):
+            return rule.error_class
+    for number in _numbers(reason):
+        if reason.end == SOURCE and number in UNREADABLE:
             return MISSING
         if number in NUMBERS:
             return NUMBERS[number]
     return OTHER
 
 
-def left_partial(reason: Reason, throughput: float | None) -> bool:
-    """Whether the failed copy may have left a file at the destination that was not there before.
-
-    FTS looks at the destination before it copies, so an error of the copy itself can only leave
-    what the copy wrote. Of an error before that, nothing is; a file found then is somebody else's.
-    """
-    if classify(reason) is EXISTS:
-        return False
-    rule = _rule(reason)
-    return reason.scope == TRANSFER or bool(throughput) or (rule is not None and rule.copying)
-
-
-def _rule(reason: Reason) -> Rule | None:
-    return next((rule for rule in RULES if rule.matches(reason)), None)
+def _numbers(reason: Reason) -> tuple[int, ...]:
+    """The GridFTP server's own errno, where it told one, then gfal2's."""
+    remote = _REMOTE_ERRNO.search(reason.text)
+    return (int(remote[1]), reason.number) if remote else (reason.number,)
