@@ -9,6 +9,7 @@ from itertools import takewhile
 
 from deliv.errors import CredentialRefused
 from deliv.identity import certificates, dn, proxy
+from deliv.identity.anchors import Anchors
 from deliv.identity.certificates import Link
 from deliv.identity.revocation import Revocations
 from deliv.identity.signing_policy import SigningPolicies
@@ -52,6 +53,7 @@ def identify(
     now: datetime,
     policies: SigningPolicies,
     revocations: Revocations | None = None,
+    anchors: Anchors | None = None,
 ) -> Identity:
     """The identity behind a chain that OpenSSL verified, its leaf first, a trust anchor last.
 
@@ -64,6 +66,8 @@ def identify(
     _check_user(chain.user)
     _check_authorities(chain)
     limited = proxy.check(chain.proxies, chain.user)
+    if anchors is not None:
+        anchors.check(chain.authorities[-1])
     _check_namespaces(chain, policies)
     if revocations is not None:
         revocations.check((chain.user, *chain.authorities), now)

@@ -258,6 +258,7 @@ class LivePolicy:
         try:
             now = stamp(self._path)
         except OSError as error:
+            self._stamp = None
             return self._refuse(f"{self._path}: {error.strerror}")
         if now == self._stamp:
             return False

@@ -16,6 +16,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from deliv.errors import ConfigError, CredentialRefused
+from deliv.identity.anchors import Anchors
 from deliv.identity.chain import Identity, identify
 from deliv.identity.files import Stamp, stamp
 from deliv.identity.revocation import Mode, Revocations
@@ -58,6 +59,7 @@ class ServerTls:
         self._shared = self._load()
         self.generation = 0
         self.context: ssl.SSLContext = _Entrance(self._greeting)
+        self.anchors = Anchors(ca_directory)
         self.policies = SigningPolicies(ca_directory)
         self.revocations = Revocations(ca_directory, crl)
 
@@ -81,6 +83,7 @@ class ServerTls:
             now=datetime.now(UTC),
             policies=self.policies,
             revocations=self.revocations,
+            anchors=self.anchors,
         )
 
     def _greeting(self) -> ssl.SSLContext:

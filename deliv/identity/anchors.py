@@ -1,0 +1,49 @@
+"""Which CAs a CA directory trusts: HASH.0, HASH.1 and so on, in PEM.
+
+OpenSSL looks there in the handshake; this look is for connections that were open before a CA was
+taken out.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from deliv.errors import CredentialRefused
+from deliv.identity import dn
+from deliv.identity.certificates import MALFORMED, Link
+from deliv.identity.files import Parsed
+
+
+class Anchors:
+    """The CA certificates of a directory, read again when they change."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._files: Parsed[frozenset[bytes]] = Parsed(parse)
+
+    def check(self, anchor: Link) -> None:
+        """CredentialRefused unless exactly this certificate stands in the directory."""
+        encoding = anchor.certificate.public_bytes(Encoding.DER)
+        base = dn.name_hash(anchor.subject_der)
+        for number in count():
+            try:
+                found = self._files.get(self._directory / f"{base}.{number}")
+            except ValueError:
+                continue  # another CA's broken file under the same hash, as OpenSSL sees it
+            if found is None:
+                raise CredentialRefused(f"the CA {anchor.dn} is not trusted")
+            if encoding in found:
+                return
+
+
+def parse(content: bytes) -> frozenset[bytes]:
+    """The certificates in a PEM file, in DER."""
+    try:
+        found = x509.load_pem_x509_certificates(content)
+    except MALFORMED as error:
+        raise ValueError(str(error)) from error
+    return frozenset(one.public_bytes(Encoding.DER) for one in found)
