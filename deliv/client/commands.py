@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deliv.client import show
-from deliv.client.api import Client, delivered, ended
+from deliv.client.api import PATIENCE, Client, delivered, ended
 from deliv.client.credentials import find_ca, find_credential
 from deliv.client.errors import ClientError, SetupError, Unavailable, Unreachable
 
@@ -73,6 +73,13 @@ def _add(
     server.add_argument("--cert", metavar="FILE", help="certificate or proxy, with its chain")
     server.add_argument("--key", metavar="FILE", help="private key, if not in the same file")
     server.add_argument("--ca", metavar="DIR", help="directory (or file) of trusted CAs")
+    server.add_argument(
+        "--patience",
+        type=_seconds,
+        default=PATIENCE,
+        metavar="S",
+        help="try again for S seconds while deliv does not answer (%(default)g)",
+    )
     parser.add_argument("--wait", action="store_true", help="until the job has ended")
     parser.add_argument("--timeout", type=_seconds, metavar="S", help="wait at most S seconds")
     parser.add_argument("--json", action="store_true", help="print JSON for scripts")
@@ -107,7 +114,14 @@ class Session:
         if not url:
             raise SetupError("where is deliv? name it with --url or DELIV_URL")
         credential = find_credential(options.cert, options.key)
-        return Client(url, credential.cert, credential.key, find_ca(options.ca), notice=self.tell)
+        return Client(
+            url,
+            credential.cert,
+            credential.key,
+            find_ca(options.ca),
+            patience=options.patience,
+            notice=self.tell,
+        )
 
     def tell(self, line: str) -> None:
         """For people, on the error output; nothing with --json."""
@@ -178,6 +192,6 @@ def _exit_code(answer: dict[str, Any]) -> int:
 
 def _seconds(text: str) -> float:
     seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError("must be a number of seconds above 0")
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError("must be a number of seconds")
     return seconds

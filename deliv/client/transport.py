@@ -24,7 +24,7 @@ from deliv.client.errors import (
 from deliv.client.tls_errors import explain
 
 LARGEST_ANSWER = 16 * 2**20
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+SHORTEST_PAUSE, FIRST_PAUSE, LONGEST_PAUSE = 0.1, 0.5, 10.0
 LONGEST_RETRY_AFTER = 60.0
 
 Notice = Callable[[str], None]
@@ -165,7 +165,7 @@ def _checked(answer: Answer) -> Answer:
 def _next_wait(error: Unreachable | Unavailable, pause: float) -> float:
     """Seconds until the next try: what the server wants, else the pause with jitter."""
     if isinstance(error, Unavailable) and error.retry_after is not None:
-        return error.retry_after
+        return max(SHORTEST_PAUSE, error.retry_after)
     return pause * random.uniform(0.5, 1.0)  # noqa: S311  jitter
 
 

@@ -1,0 +1,323 @@
+"""The client over real TLS: what it sends, what it repeats, what it makes of every refusal."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from scripted_deliv import Reply, ScriptedDeliv, reply, server_context
+
+from deliv import cli
+from deliv.client import (
+    BadAnswer,
+    Client,
+    CredentialRefused,
+    CredentialUnusable,
+    NotFound,
+    PermissionRefused,
+    Rejected,
+    ServerNotTrusted,
+    StillRunning,
+    Unavailable,
+    Unreachable,
+)
+from deliv.testbed import pki, ports
+
+ACCEPTED = reply(202, {"job_id": "J", "error": False, "msg": "accepted"})
+SUCCESS = reply(200, {"job_id": "J", "status": "SUCCESS", "product_id": "005"})
+STAGING = reply(200, {"job_id": "J", "status": "STAGING"}, Retry_After="0")
+BUSY = reply(503, {"error": True, "msg": "full"}, Retry_After="0")
+DROP = Reply(drop=True)
+
+
+class World:
+    """A CA, alice's proxy, and a deliv that trusts both."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.authority = pki.Authority.create()
+        self.ca = directory / "ca"
+        self.authority.install(self.ca)
+        self.alice = self.authority.issue(pki.user_name("alice"))
+        self.proxy = self.write("alice", self.alice.proxy())
+        self.deliv = self.server(self.authority.issue_host())
+
+    def write(self, name: str, proxy: pki.Credential) -> Path:
+        path = self.directory / f"{name}.proxy"
+        pki.write_proxy(path, proxy)
+        return path
+
+    def server(self, credential: pki.Credential) -> ScriptedDeliv:
+        context = server_context(self.directory, credential, self.ca)
+        return ScriptedDeliv(context=context)
+
+    def client(self, proxy: Path | None = None, *, patience: float = 0) -> Client:
+        proxy = proxy or self.proxy
+        return Client(self.deliv.url, proxy, proxy, self.ca, timeout=10, patience=patience)
+
+    def command(self, *arguments: str) -> int:
+        options = ["--url", self.deliv.url, "--cert", str(self.proxy), "--ca", str(self.ca)]
+        return cli.main([*arguments, *options])
+
+
+@pytest.fixture(scope="module")
+def module_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = World(tmp_path_factory.mktemp("client"))
+    with world.deliv.running():
+        yield world
+
+
+@pytest.fixture
+def world(module_world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """With an environment that would mislead a client which listened to it."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(name, "/nowhere")
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    module_world.deliv.script.clear()
+    module_world.deliv.calls.clear()
+    return module_world
+
+
+def test_submits_as_the_prototype_wants_it(world: World) -> None:
+    world.deliv.script += [ACCEPTED]
+    with world.client() as client:
+        assert client.submit("Süd 1", "gsiftp://h/d", idempotency_key="K") == "J"
+    (call,) = world.deliv.calls
+    assert (call.method, call.path, call.key) == ("POST", "/submitTransfer", "K")
+    assert call.fields == {"product_id": "Süd 1", "destination_path": "gsiftp://h/d"}
+
+
+def test_every_submission_has_a_key_of_its_own(world: World) -> None:
+    world.deliv.script += [ACCEPTED, ACCEPTED]
+    with world.client() as client:
+        client.submit("P", "gsiftp://h/d")
+        client.submit("P", "gsiftp://h/d")
+    first, second = (call.key for call in world.deliv.calls)
+    assert first
+    assert second
+    assert first != second
+
+
+@pytest.mark.parametrize("lost", [DROP, BUSY, reply(502, {}), Reply(status=500, body=b"<html>")])
+def test_a_lost_answer_is_asked_for_again_with_the_same_key(world: World, lost: Reply) -> None:
+    world.deliv.script += [lost, lost, ACCEPTED]
+    with world.client(patience=20) as client:
+        assert client.submit("P", "gsiftp://h/d") == "J"
+    assert len(world.deliv.calls) == 3
+    assert len({call.key for call in world.deliv.calls}) == 1
+
+
+def test_patience_ends(world: World) -> None:
+    world.deliv.script += [BUSY]
+    with world.client() as client, pytest.raises(Unavailable, match="full") as raised:
+        client.submit("P", "gsiftp://h/d")
+    assert raised.value.status == 503
+    assert len(world.deliv.calls) == 1
+
+
+def test_one_connection_serves_many_calls(world: World) -> None:
+    world.deliv.script += [SUCCESS, SUCCESS, SUCCESS]
+    with world.client() as client:
+        for _ in range(3):
+            client.status("J")
+    assert len({call.connection for call in world.deliv.calls}) == 1
+
+
+def test_a_kept_connection_that_was_closed_is_replaced_at_once(world: World) -> None:
+    world.deliv.script += [SUCCESS, DROP, SUCCESS]
+    with world.client() as client:
+        client.status("J")
+        assert client.status("J")["status"] == "SUCCESS"
+
+
+def test_a_renewed_proxy_is_used_for_the_next_connection(world: World) -> None:
+    renewed = world.write("renewed", world.alice.proxy())
+    world.deliv.script += [SUCCESS, DROP, SUCCESS]
+    with world.client(renewed) as client:
+        client.status("J")
+        world.write("renewed", world.alice.proxy(lifetime=timedelta(minutes=-1)))
+        with pytest.raises(CredentialUnusable, match="expired"):
+            client.status("J")
+
+
+def test_waits_for_the_end(world: World) -> None:
+    world.deliv.script += [STAGING, STAGING, STAGING, SUCCESS]
+    heard: list[object] = []
+    with world.client() as client:
+        answer = client.wait("J", on_status=lambda answer: heard.append(answer["status"]))
+    assert answer["status"] == "SUCCESS"
+    assert heard == ["STAGING"] * 3 + ["SUCCESS"]
+
+
+def test_waiting_outlasts_an_outage(world: World) -> None:
+    world.deliv.script += [STAGING, DROP, BUSY, DROP, SUCCESS]
+    with world.client() as client:
+        assert client.wait("J")["status"] == "SUCCESS"
+
+
+def test_waiting_has_an_end(world: World) -> None:
+    world.deliv.script += [STAGING] * 100
+    with world.client() as client, pytest.raises(StillRunning, match="J"):
+        client.wait("J", timeout=0.3)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, Rejected), (403, PermissionRefused), (404, NotFound)]
+)
+def test_a_refusal_is_final(world: World, status: int, kind: type[Exception]) -> None:
+    world.deliv.script += [reply(status, {"error": True, "msg": "the reason"})]
+    with world.client(patience=20) as client, pytest.raises(kind, match="the reason"):
+        client.status("J")
+    assert len(world.deliv.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [Reply(body=b"<html>"), Reply(body=b"[]"), reply(200, {}), reply(302, {"a": 1})]
+)
+def test_an_answer_that_is_not_delivs(world: World, answer: Reply) -> None:
+    world.deliv.script += [answer]
+    with world.client(patience=20) as client, pytest.raises((BadAnswer, Rejected)):
+        client.status("J")
+
+
+def test_a_job_id_can_not_break_out_of_the_query(world: World) -> None:
+    world.deliv.script += [SUCCESS]
+    with world.client() as client:
+        client.status("a&b=/../ü\udc80")
+    assert world.deliv.calls[0].path == "/transferStatus?job_id=a%26b%3D%2F..%2F%C3%BC%3F"
+
+
+def test_what_is_not_utf8_is_not_sent(world: World) -> None:
+    with world.client() as client, pytest.raises(Rejected, match="UTF-8"):
+        client.submit("a\udc80", "gsiftp://h/d")
+    assert world.deliv.calls == []
+
+
+def test_a_certificate_of_an_unknown_ca_is_refused(world: World) -> None:
+    stranger = pki.Authority.create().issue(pki.user_name("mallory"))
+    proxy = world.write("mallory", stranger.proxy())
+    with (
+        world.client(proxy) as client,
+        pytest.raises((CredentialRefused, Unreachable), match="comes from a CA that the server"),
+    ):
+        client.status("J")
+    assert world.deliv.calls == []
+
+
+def test_a_server_of_another_name_is_not_trusted(world: World) -> None:
+    other = world.authority.issue(pki.host_name("other"), hosts=["other.test"])
+    impostor = world.server(other)
+    with (
+        impostor.running(),
+        Client(impostor.url, world.proxy, world.proxy, world.ca, patience=20) as client,
+        pytest.raises(ServerNotTrusted, match="name that stands in its certificate"),
+    ):
+        client.status("J")
+    assert impostor.calls == []
+
+
+def test_a_server_of_another_ca_is_not_trusted(world: World) -> None:
+    impostor = world.server(pki.Authority.create().issue_host())
+    with (
+        impostor.running(),
+        Client(impostor.url, world.proxy, world.proxy, world.ca, patience=20) as client,
+        pytest.raises(ServerNotTrusted, match="X509_CERT_DIR"),
+    ):
+        client.status("J")
+
+
+def test_nobody_there(world: World) -> None:
+    (port,) = ports.choose(1)
+    client = Client(f"https://127.0.0.1:{port}", world.proxy, world.proxy, world.ca, patience=0)
+    with pytest.raises(Unreachable, match="Connection refused"):
+        client.status("J")
+
+
+def test_a_server_that_says_nothing_is_left_in_time(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        client = Client(url, world.proxy, world.proxy, world.ca, timeout=0.3, patience=0)
+        with pytest.raises(Unreachable, match="in time"):
+            client.status("J")
+
+
+def test_a_server_without_tls(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        thread = threading.Thread(target=_speak_plainly, args=(plain,))
+        thread.start()
+        url = f"https://127.0.0.1:{plain.getsockname()[1]}"
+        client = Client(url, world.proxy, world.proxy, world.ca, patience=0)
+        with pytest.raises(Unreachable, match=r"(?i)wrong.version"):
+            client.status("J")
+        thread.join()
+
+
+def _speak_plainly(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
+def test_submit_prints_the_job_id(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.deliv.script += [ACCEPTED]
+    assert world.command("submit", "005", "gsiftp://h/d") == 0
+    assert capsys.readouterr() == ("J\n", "")
+
+
+def test_submit_and_wait(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.deliv.script += [ACCEPTED, STAGING, SUCCESS]
+    assert world.command("submit", "005", "gsiftp://h/d", "--wait") == 0
+    out, news = capsys.readouterr()
+    assert "delivered: 005" in out
+    assert "job J" in news
+    assert "STAGING" in news
+
+
+def test_a_failed_delivery_is_exit_code_1(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    failed = {"job_id": "J", "status": "ERROR", "detailed_status": "The disk is full. Free some."}
+    world.deliv.script += [ACCEPTED, reply(200, failed), reply(200, failed)]
+    assert world.command("submit", "005", "gsiftp://h/d", "--wait") == 1
+    assert "The disk is full. Free some." in capsys.readouterr().out
+    assert world.command("status", "J", "--json") == 1
+    assert json.loads(capsys.readouterr().out) == failed
+
+
+@pytest.mark.parametrize(
+    ("answer", "exit_code", "kind"),
+    [
+        (reply(400, {"msg": "no host"}), 2, "rejected"),
+        (reply(403, {"msg": "not yours"}), 3, "permission"),
+        (reply(404, {"msg": "no job"}), 5, "not found"),
+        (reply(200, {"status": "STAGING"}, Retry_After="1"), 6, "running"),
+    ],
+)
+def test_errors_for_scripts(
+    world: World,
+    capsys: pytest.CaptureFixture[str],
+    answer: Reply,
+    exit_code: int,
+    kind: str,
+) -> None:
+    world.deliv.script += [answer] * 50
+    arguments = ("status", "J", "--wait", "--timeout", "0.2", "--json")
+    assert world.command(*arguments) == exit_code
+    out, news = capsys.readouterr()
+    document = json.loads(out)
+    assert (document["error"], document["kind"], document["job_id"]) == (True, kind, "J")
+    assert news == ""
+
+
+def test_an_unsure_submission_tells_how_to_repeat_it(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.deliv.script += [DROP]
+    assert world.command("submit", "005", "gsiftp://h/d", "--patience", "0") == 4
+    key = world.deliv.calls[0].key
+    assert f"--idempotency-key {key}" in capsys.readouterr().err

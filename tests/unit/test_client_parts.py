@@ -1,0 +1,263 @@
+"""The client's pure parts: whose credential, how long it is valid, what a TLS error means."""
+
+from __future__ import annotations
+
+import io
+import os
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from deliv.client import (
+    ClientError,
+    CredentialRefused,
+    CredentialUnusable,
+    NotFound,
+    PermissionRefused,
+    Rejected,
+    ServerNotTrusted,
+    SetupError,
+    Unavailable,
+    Unreachable,
+    show,
+)
+from deliv.client.certificates import expiry, not_after
+from deliv.client.credentials import (
+    Credential,
+    check_validity,
+    find_ca,
+    find_credential,
+    tls_context,
+)
+from deliv.client.errors import answered
+from deliv.client.tls_errors import explain
+from deliv.testbed import pki
+
+
+@pytest.fixture(scope="module")
+def authority() -> pki.Authority:
+    return pki.Authority.create()
+
+
+@pytest.fixture(scope="module")
+def alice(authority: pki.Authority) -> pki.Credential:
+    return authority.issue(pki.user_name("alice"))
+
+
+def write_proxy(directory: Path, proxy: pki.Credential) -> Credential:
+    path = directory / "proxy.pem"
+    pki.write_proxy(path, proxy)
+    return Credential(cert=path, key=path)
+
+
+def test_expiry_is_the_first_of_the_chain(alice: pki.Credential) -> None:
+    short = alice.proxy(lifetime=timedelta(minutes=90))
+    long = short.proxy(lifetime=timedelta(minutes=30))
+    for proxy in (short, long):
+        expected = proxy.certificate.not_valid_after_utc
+        assert expiry(proxy.proxy_pem().decode()) == expected
+    assert expiry(alice.certificate_pem().decode()) == alice.certificate.not_valid_after_utc
+
+
+def test_expiry_reads_both_forms_of_time(authority: pki.Authority) -> None:
+    """Up to 2049 a year has two digits, from 2050 on four."""
+    for days in (365, 40 * 365):
+        issued = authority.issue(pki.user_name("bob"), lifetime=timedelta(days=days))
+        end = issued.certificate.not_valid_after_utc
+        assert expiry(issued.certificate_pem().decode()) == end
+
+
+def test_no_certificate_no_expiry() -> None:
+    assert expiry("nothing here") is None
+
+
+@given(st.binary(max_size=100))
+def test_what_is_no_certificate_is_a_value_error(der: bytes) -> None:
+    with pytest.raises(ValueError):
+        not_after(der)
+
+
+@pytest.mark.parametrize("keep", range(1, 400, 13))
+def test_a_cut_certificate_is_a_value_error(alice: pki.Credential, keep: int) -> None:
+    der = ssl.PEM_cert_to_DER_cert(alice.certificate_pem().decode())
+    with pytest.raises(ValueError, match="truncated"):
+        not_after(der[:keep])
+
+
+def test_options_come_first(tmp_path: Path) -> None:
+    environ = {"X509_USER_PROXY": "/p", "X509_USER_CERT": "/c", "X509_USER_KEY": "/k"}
+    assert find_credential("/a", None, environ) == pair("/a", "/a")
+    assert find_credential("/a", "/b", environ) == pair("/a", "/b")
+    assert find_credential(None, None, environ) == pair("/p", "/p")
+    del environ["X509_USER_PROXY"]
+    assert find_credential(None, None, environ) == pair("/c", "/k")
+    for missing in ("X509_USER_CERT", "X509_USER_KEY"):
+        half = {name: value for name, value in environ.items() if name != missing}
+        with pytest.raises(SetupError, match="both"):
+            find_credential(None, None, half)
+    with pytest.raises(SetupError, match="--cert"):
+        find_credential(None, "/k", environ)
+
+
+def test_grid_files_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)  # nobody's proxy is in /tmp
+    with pytest.raises(SetupError, match="voms-proxy-init"):
+        find_credential(None, None, {}, tmp_path)
+    globus = tmp_path / ".globus"
+    globus.mkdir()
+    (globus / "usercert.pem").touch()
+    expected = Credential(cert=globus / "usercert.pem", key=globus / "userkey.pem")
+    assert find_credential(None, None, {}, tmp_path) == expected
+
+
+def test_ca_directory() -> None:
+    assert find_ca("/here", {"X509_CERT_DIR": "/there"}) == Path("/here")
+    assert find_ca(None, {"X509_CERT_DIR": "/there"}) == Path("/there")
+    expected = Path("/etc/grid-security/certificates")
+    assert find_ca(None, {"SSL_CERT_DIR": "/x", "SSL_CERT_FILE": "/y"}) == expected
+
+
+def pair(cert: str, key: str) -> Credential:
+    return Credential(cert=Path(cert), key=Path(key))
+
+
+def test_an_expired_proxy_is_told_before_any_call(tmp_path: Path, alice: pki.Credential) -> None:
+    expired = write_proxy(tmp_path, alice.proxy(lifetime=timedelta(minutes=-1)))
+    with pytest.raises(CredentialUnusable, match=r"expired on .* make a new proxy"):
+        check_validity(expired)
+
+
+def test_unusable_files_are_named(
+    tmp_path: Path, authority: pki.Authority, alice: pki.Credential
+) -> None:
+    authority.install(tmp_path / "ca")
+    good = write_proxy(tmp_path, alice.proxy())
+    other = tmp_path / "other.key"
+    other.write_bytes(authority.issue(pki.user_name("bob")).key_pem())
+    for credential, ca, wanted in (
+        (Credential(cert=tmp_path / "none", key=good.key), "ca", "none: No such file"),
+        (Credential(cert=other, key=other), "ca", "no certificate in PEM"),
+        (Credential(cert=good.cert, key=other), "ca", r"other\.key"),
+        (good, "nowhere", "--ca or X509_CERT_DIR"),
+        (good, "other.key", "no CA certificates"),
+    ):
+        with pytest.raises((CredentialUnusable, SetupError), match=wanted):
+            tls_context(credential, tmp_path / ca)
+    assert tls_context(good, tmp_path / "ca").check_hostname
+
+
+def ssl_error(kind: type[ssl.SSLError], reason: str) -> ssl.SSLError:
+    error = kind(1, f"[SSL: {reason}]")
+    error.reason = reason
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "wanted"),
+    [
+        (
+            ssl_error(ssl.SSLError, "TLSV13_ALERT_CERTIFICATE_REQUIRED"),
+            CredentialRefused,
+            "got none",
+        ),
+        (ssl_error(ssl.SSLError, "TLSV1_ALERT_UNKNOWN_CA"), CredentialRefused, "CA that issued"),
+        (ssl_error(ssl.SSLError, "SSLV3_ALERT_CERTIFICATE_EXPIRED"), CredentialRefused, "expired"),
+        (ssl_error(ssl.SSLError, "SSLV3_ALERT_CERTIFICATE_REVOKED"), CredentialRefused, "revoked"),
+        (
+            ssl_error(ssl.SSLEOFError, "UNEXPECTED_EOF_WHILE_READING"),
+            Unreachable,
+            "may be refusing",
+        ),
+        (ConnectionResetError(104, "Connection reset by peer"), Unreachable, "may be refusing"),
+        (ConnectionRefusedError(111, "Connection refused"), Unreachable, "Connection refused"),
+        (TimeoutError("timed out"), Unreachable, "in time"),
+    ],
+)
+def test_a_failed_connection_is_explained(
+    error: OSError, kind: type[ClientError], wanted: str
+) -> None:
+    explained = explain(error, "https://deliv.test", "/ca")
+    assert type(explained) is kind
+    assert wanted in str(explained)
+    assert "https://deliv.test" in str(explained)
+
+
+@pytest.mark.parametrize(
+    ("code", "wanted"), [(62, "name that stands"), (10, "operators"), (20, "X509_CERT_DIR")]
+)
+def test_a_server_that_is_not_trusted_is_explained(code: int, wanted: str) -> None:
+    error = ssl.SSLCertVerificationError(1, "verify failed")
+    error.verify_code, error.verify_message = code, "the reason"
+    explained = explain(error, "https://deliv.test", "/ca")
+    assert isinstance(explained, ServerNotTrusted)
+    assert wanted in str(explained)
+    assert "the reason" in str(explained)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "exit_code"),
+    [
+        (400, Rejected, 2),
+        (403, PermissionRefused, 3),
+        (404, NotFound, 5),
+        (422, Rejected, 2),
+        (429, Unavailable, 4),
+        (500, Unavailable, 4),
+        (503, Unavailable, 4),
+    ],
+)
+def test_answers_become_errors(status: int, kind: type[ClientError], exit_code: int) -> None:
+    error = answered(status, "the reason", None)
+    assert type(error) is kind
+    assert (error.status, error.exit_code) == (status, exit_code)
+    assert "the reason" in str(error)
+
+
+def shown(action: object) -> str:
+    assert callable(action)
+    console = Console(file=io.StringIO(), width=200, soft_wrap=True)
+    action(console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_nothing_sent_can_steer_the_terminal() -> None:
+    answer = {"status": "ERROR", "product_id": "a\x1b[2Jb", "detailed_status": "[red]x\x07[/red]"}
+    for action in (show.show_status, show.show_result):
+        text = shown(lambda console, action=action: action(answer, console))
+        assert "\x1b" not in text
+        assert "\x07" not in text
+        assert "[red]x" in text
+
+
+def test_progress_tells_each_state_once() -> None:
+    answers = [
+        {"status": "SUBMITTED"},
+        {"status": "STAGING"},
+        {"status": "STAGING"},
+        {"status": "STAGING", "time_staged": "2026-01-01T00:00:00Z"},
+        {"status": "STAGING", "attempt": 2, "detailed_status": "the stager was slow"},
+        {"status": "SUCCESS"},
+    ]
+
+    def tell(console: Console) -> None:
+        progress = show.Progress(console)
+        for answer in answers:
+            progress(answer)
+
+    lines = shown(tell).splitlines()
+    assert len(lines) == 5
+    assert "staged, about to be copied" in lines[2]
+    assert "attempt 2; the stager was slow" in lines[3]
+
+
+def test_times_are_utc(alice: pki.Credential) -> None:
+    end = expiry(alice.certificate_pem().decode())
+    assert end is not None
+    assert end.tzinfo is UTC
+    assert end > datetime.now(UTC)
