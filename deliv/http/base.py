@@ -54,14 +54,15 @@ class Call(RequestHandler):
         self._started = time.monotonic()
 
     def set_default_headers(self) -> None:
+        if not hasattr(self, "request_id"):
+            self.request_id = uuid.uuid4().hex
         self.clear_header("Server")
+        self.set_header("X-Request-Id", self.request_id)
         self.set_header("Content-Type", "application/json; charset=UTF-8")
         self.set_header("Cache-Control", "no-store")
         self.set_header("X-Content-Type-Options", "nosniff")
 
     def prepare(self) -> None:
-        self.request_id = uuid.uuid4().hex
-        self.set_header("X-Request-Id", self.request_id)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=self.request_id)
         self._check_method()
@@ -149,5 +150,4 @@ class Call(RequestHandler):
 
 class UnknownPath(Call):
     def prepare(self) -> None:
-        self.request_id = uuid.uuid4().hex
         raise HTTPError(404)

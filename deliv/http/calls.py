@@ -64,8 +64,8 @@ class DoneStaging(Call):
     )
 
     async def post(self) -> None:
-        values = self.body_parameters()
         self.authorise("stage_report")
+        values = self.body_parameters()
         report = StageReport(
             job_id=values["job_id"],
             product_id=values["product_id"],
