@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deliv.testbed import accounts, layout
+from deliv.testbed import accounts, interpreter, layout
 from deliv.testbed.accounts import Account
 from deliv.testbed.errors import TestbedError
 from deliv.testbed.layout import Layout, Request
@@ -24,9 +24,8 @@ def up(where: Layout, request: Request) -> bool:
     TestbedError says what is wrong, and nothing stays running then.
     """
     _check(request)
-    account = accounts.unprivileged()
     where.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    account.require_way_to(where.directory)
+    account = _account(where)
     with _locked(where):
         if _is_up(where, request, account):
             return False
@@ -47,7 +46,7 @@ def down(where: Layout) -> list[str]:
     if not where.plan.exists():
         return []
     with _locked(where):
-        account = accounts.unprivileged()
+        account = _account(where)
         stopped = stop_all(Processes(where.directory, account))
         plan = layout.load(where)
         if plan and where.description.exists():
@@ -62,7 +61,13 @@ def stack(where: Layout) -> Iterator[Stack]:
     if not plan or not where.description.exists():
         raise TestbedError(f"no stack was brought up in {where.directory}")
     with _locked(where):
-        yield Stack(where, plan, accounts.unprivileged())
+        yield Stack(where, plan, _account(where))
+
+
+def _account(where: Layout) -> Account:
+    """Who the stack runs as: a user that reaches the stack's directory and a Python."""
+    account = accounts.unprivileged()
+    return account.reaching(where.directory, *interpreter.directories(account))
 
 
 @contextmanager

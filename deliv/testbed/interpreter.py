@@ -11,7 +11,7 @@ import deliv
 from deliv.testbed.accounts import Account
 from deliv.testbed.errors import TestbedError
 
-PACKAGE_ROOT = Path(deliv.__file__).resolve().parent.parent
+PACKAGE = Path(deliv.__file__).resolve().parent
 PLACES = (Path("/usr/bin"), Path("/usr/local/bin"))
 
 
@@ -31,22 +31,22 @@ def find(account: Account) -> Interpreter:
     A virtual environment of a Python that root keeps for itself (as pyenv does in /root) is of no
     use to another user; its packages are, to a Python of the same version elsewhere.
     """
-    account.require_way_to(PACKAGE_ROOT)
-    if account.can("x", Path(sys.executable)):
-        return Interpreter(program=Path(sys.executable), environment={})
-    for directory in PLACES:
-        program = directory / f"python{sys.version_info.major}.{sys.version_info.minor}"
-        if account.can("x", program):
-            return Interpreter(program=program, environment={"PYTHONPATH": _packages(account)})
-    raise TestbedError(
-        f"the testbed drops root's rights and runs as {account.name}, who can't execute "
-        f"{Path(sys.executable).resolve()}. Install with a Python that every user may run "
-        f"(PYTHON=/usr/bin/python3 make ...), or run the testbed as an ordinary user."
-    )
+    packages = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    if all(account.can("x", path) for path in (PACKAGE, *map(Path, packages))):
+        if account.can("x", Path(sys.executable)):
+            return Interpreter(program=Path(sys.executable), environment={})
+        for directory in PLACES:
+            program = directory / f"python{sys.version_info.major}.{sys.version_info.minor}"
+            if account.can("x", program):
+                paths = dict.fromkeys((str(PACKAGE.parent), *packages))
+                return Interpreter(program=program, environment={"PYTHONPATH": ":".join(paths)})
+    raise TestbedError(f"{account.name} can't run {sys.executable} with {PACKAGE}")
 
 
-def _packages(account: Account) -> str:
-    directories = dict.fromkeys((sysconfig.get_path("purelib"), sysconfig.get_path("platlib")))
-    for directory in directories:
-        account.require_way_to(Path(directory))
-    return ":".join((str(PACKAGE_ROOT), *directories))
+def directories(account: Account) -> tuple[Path, ...]:
+    """What the account has to be shown so that it can run Python; nothing when it can already."""
+    try:
+        find(account)
+    except TestbedError:
+        return PACKAGE, Path(sys.prefix), Path(sys.base_prefix)
+    return ()

@@ -120,10 +120,10 @@ def greets(host: str, port: int) -> bool:
 @contextmanager
 def private() -> Iterator[Database]:
     """A server of its own in a temporary directory, for as long as the block runs."""
-    account = accounts.unprivileged()
     with tempfile.TemporaryDirectory(prefix="deliv-mariadb-") as name:
         directory = Path(name)
         directory.chmod(0o755)
+        account = accounts.unprivileged(directory)
         processes = Processes(directory, account)
         (port,) = ports.choose(1)
         database = Database(directory=directory / NAME, secrets=directory / "secrets", port=port)

@@ -81,19 +81,16 @@ class Processes:
         """Run a command to its end as the testbed's user; TestbedError with what it said."""
         words = [str(word) for word in command]
         try:
-            done = subprocess.run(
+            done = self._account.run(
                 words,
                 env=self.environment(Path(words[0]).name, environment),
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
                 timeout=timeout,
                 check=True,
                 umask=0o077,
-                **self._account.popen_options(),  # type: ignore[call-overload]
             )
         except FileNotFoundError as error:
             raise TestbedError(f"{words[0]} is not installed") from error
@@ -103,7 +100,7 @@ class Processes:
             raise TestbedError(
                 f"{words[0]} failed ({error.returncode}):\n{error.stdout}"
             ) from error
-        return str(done.stdout)
+        return done.stdout
 
     def start(self, program: Program) -> int:
         """Start a part and wait until it is ready; its pid."""
@@ -172,15 +169,14 @@ class Processes:
 
     def _spawn(self, program: Program) -> int:
         command = ["/bin/sh", "-c", SPAWN, self.log(program.name), *program.command]
-        done = subprocess.run(
-            [str(word) for word in command],
+        done = self._account.run(
+            command,
             env=self.environment(program.name, program.environment),
             cwd=program.directory,
             stdout=subprocess.PIPE,
             check=True,
             timeout=10,
             umask=0o077,
-            **self._account.popen_options(),  # type: ignore[call-overload]
         )
         pid = int(done.stdout)
         if process := _process(pid):

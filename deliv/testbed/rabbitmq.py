@@ -134,10 +134,10 @@ def speaks_amqp(host: str, port: int) -> bool:
 @contextmanager
 def private() -> Iterator[Broker]:
     """A broker of its own in a temporary directory, for as long as the block runs."""
-    account = accounts.unprivileged()
     with tempfile.TemporaryDirectory(prefix="deliv-rabbitmq-") as name:
         directory = Path(name)
         directory.chmod(0o755)
+        account = accounts.unprivileged(directory)
         processes = Processes(directory, account)
         port, distribution_port, epmd_port = ports.choose(3)
         broker = Broker(

@@ -276,17 +276,34 @@ def test_accounts() -> None:
     assert account.uid != 0
     assert account.can("x", Path("/usr"))
     assert not account.can("w", Path("/usr"))
-    account.require_way_to(Path("/usr/bin"))
+    assert account.reaching(Path("/usr/bin")) == account
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root drops its rights")
-def test_as_root_it_names_the_directory_that_is_closed(tmp_path: Path) -> None:
+def test_as_root_the_user_gets_into_a_closed_directory(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
-    (tmp_path / "below").mkdir()
-    account = accounts.unprivileged()
-    assert account.name == "nobody"
-    with pytest.raises(TestbedError, match="nobody, who can't enter"):
-        account.require_way_to(tmp_path / "below")
+    for name in ("a way", "secret"):
+        (tmp_path / name / "below").mkdir(parents=True)
+    plain = accounts.unprivileged()
+    assert plain.name == "nobody"
+    below = tmp_path / "a way" / "below"
+    plain.own(below)
+    assert not plain.can("x", below)
+    seeing = plain.reaching(below)
+    assert seeing.can("w", below)
+    assert not seeing.can("x", tmp_path / "secret")
+    script = "id -un; pwd; umask; touch made"
+    done = seeing.run(("sh", "-c", script), cwd=below, capture_output=True, umask=0o077)
+    assert done.stdout.split() == ["nobody", *str(below).split(), "0077"]
+    assert (below / "made").stat().st_uid == plain.uid
+    assert not Path("/run/0").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root drops its rights")
+def test_as_root_it_says_what_is_closed_for_good(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir(mode=0o700)
+    with pytest.raises(TestbedError, match=r"nobody, who can't get to .*below: .* is closed"):
+        accounts.unprivileged(tmp_path / "below")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
