@@ -40,8 +40,14 @@ PAGE = """<!DOCTYPE HTML PUBLIC "-//W3C//DTD HTML 4.01//EN" "http://www.w3.org/T
 TEXTS = {
     404: "The requested URL was not found on this server.",
     414: "The requested URL's length exceeds the capacity limit for this server.",
-    500: "The server encountered an internal error or misconfiguration and was unable to complete "
-    "your request.",
+    500: """The server encountered an internal error or
+misconfiguration and was unable to complete
+your request.</p>
+<p>Please contact the server administrator at
+ [no address given] to inform them of the time this error occurred,
+ and the actions you performed just before this error.</p>
+<p>More information about this error may be available
+in the server error log.""",
 }
 MESSAGES = {
     404: "The requested URL was not found on the server. If you entered the URL manually please "

@@ -27,7 +27,7 @@ LASTING = (
 LASTING_CODES = {errno.EPERM, errno.EACCES, errno.ENAMETOOLONG, errno.EPROTONOSUPPORT}
 LASTING_BY_SCOPE = {
     "SOURCE": {errno.ENOENT, errno.EISDIR, errno.E2BIG, errno.ENOTDIR},
-    "DESTINATION": {errno.EISDIR, errno.E2BIG},
+    "DESTINATION": {errno.EEXIST, errno.EISDIR, errno.E2BIG},
     "TRANSFER": {errno.ENOSPC, errno.EEXIST, errno.EFBIG, errno.EROFS},
 }
 

@@ -14,9 +14,10 @@ import socket
 import sqlite3
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from deliv.testbed.fts import clock, reasons
+from deliv.testbed.fts import clock, reasons, transferlog
 from deliv.testbed.fts.database import RUNNING, TERMINAL, Database, Row
 from deliv.testbed.fts.jobs import Jobs
 from deliv.testbed.fts.settings import Settings
@@ -45,15 +46,17 @@ class Scheduler:
             worker.kill()
 
     def recover(self) -> None:
-        """Take up what an earlier run of the server left."""
+        """Queue what nobody copies any more: the copies of an earlier run of the server."""
         for file in self._database.files_in(RUNNING):
-            self._database.update_file(
-                file["file_id"],
-                file_state="SUBMITTED", start_time=None, transfer_host=None,
-                _ours=file["_ours"] or file["file_state"] == "ACTIVE",
-            )  # fmt: skip
+            if file["file_id"] not in self._copies:
+                self._database.update_file(
+                    file["file_id"],
+                    file_state="SUBMITTED", start_time=None, transfer_host=None,
+                    _ours=file["file_state"] == "ACTIVE",
+                )  # fmt: skip
         for file_id in self._database.unended():
-            self._database.update_file(file_id, finish_time=clock.now())
+            if file_id not in self._copies:
+                self._database.update_file(file_id, finish_time=clock.now())
 
     async def run(self, jobs: Jobs) -> None:
         """For ever, until canceled."""
@@ -66,6 +69,7 @@ class Scheduler:
 
     async def _round(self, jobs: Jobs) -> None:
         try:
+            self.recover()
             jobs.expire()
             self._database.archive(clock.text(time.time() - self._settings.archive_after))
             self.start_copies()
@@ -77,16 +81,21 @@ class Scheduler:
         """Give each free slot a file."""
         free = self._settings.slots - len(self._copies)
         for file in self._database.eligible(time.time(), free) if free > 0 else ():
+            self._make_ready(file)
+            task = asyncio.create_task(self._copy(file))
+            self._copies[file["file_id"]] = task
+            task.add_done_callback(partial(self._forget, file["file_id"]))
+
+    def _make_ready(self, file: Row) -> None:
+        log_file = transferlog.path(self._settings.state / "logs", file)
+        with self._database.transaction():
             self._database.update_file(
                 file["file_id"],
                 file_state="READY", start_time=clock.now(), throughput=0.0, filesize=0,
                 tx_duration=0.0, reason="", recoverable=False, transfer_host=self._host,
-                internal_file_params=_parameters(0), log_debug=0, pid=0,
+                internal_file_params=_parameters(0), log_file=str(log_file), log_debug=0, pid=0,
             )  # fmt: skip
             self._database.update_job(file["job_id"], job_state="ACTIVE")
-            task = asyncio.create_task(self._copy(file))
-            self._copies[file["file_id"]] = task
-            task.add_done_callback(partial(self._forget, file["file_id"]))
 
     async def _copy(self, file: Row) -> None:
         file_id, job = file["file_id"], self._database.job(file["job_id"])
@@ -98,7 +107,6 @@ class Scheduler:
         try:
             await self._follow(worker, job, file)
         except (WorkerDied, TimeoutError) as error:
-            await worker.end()
             self._lost(file_id, error)
         finally:
             del self._at_work[file_id]
@@ -109,14 +117,15 @@ class Scheduler:
         file_id = file["file_id"]
         if not self._unless_canceled(file_id, pid=worker.pid):
             raise WorkerDied("was canceled")
-        limit = PREPARATION
-        async with asyncio.timeout(limit) as patience:
+        async with asyncio.timeout(PREPARATION) as patience:
             async for event in worker.copy(_order(job, file)):
                 if event["event"] == "active":
                     patience.reschedule(_loop_time() + event["timeout"] + GRACE)
                 self._note(file_id, event)
 
     def _note(self, file_id: int, event: dict[str, Any]) -> None:
+        if file := self._database.file(file_id):
+            transferlog.write(Path(file["log_file"]), event)
         match event["event"]:
             case "size":
                 self._unless_canceled(file_id, filesize=event["filesize"])
@@ -167,7 +176,7 @@ class Scheduler:
             self._database.update_file(
                 file["file_id"],
                 file_state="SUBMITTED", retry=attempt, start_time=None, transfer_host=None,
-                recoverable=True, reason="",
+                recoverable=True, reason="", _ours=False,
                 _not_before=time.time() + (job["retry_delay"] or self._settings.retry_delay),
             )  # fmt: skip
 

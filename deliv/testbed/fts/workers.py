@@ -29,6 +29,7 @@ class Worker:
     def __init__(self, process: asyncio.subprocess.Process, proxy: Path) -> None:
         self._process = process
         self.proxy = proxy
+        self.in_copy = False
         self.idle_since = time.monotonic()
 
     @property
@@ -43,11 +44,13 @@ class Worker:
         """The events of one copy up to `done` or `failed`; WorkerDied when there is no such end."""
         if self._process.stdin is None or self._process.stdout is None:
             raise WorkerDied("has no pipes")
+        self.in_copy = True
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         while line := await self._process.stdout.readline():
             event = json.loads(line)
+            self.in_copy = event["event"] not in ("done", "failed")
             yield event
-            if event["event"] in ("done", "failed"):
+            if not self.in_copy:
                 return
         raise WorkerDied(f"ended with {await self._process.wait()}")
 
@@ -70,10 +73,6 @@ class Workers:
         self._proxies = settings.state / "proxies"
         self._proxies.mkdir(mode=0o700, exist_ok=True)
 
-    @property
-    def free(self) -> int:
-        return self._settings.slots - len(self._busy)
-
     async def acquire(self, dlg_id: str, proxy: str) -> Worker:
         """A process for that proxy (PEM: certificate, key, chain)."""
         path = self._proxy_file(dlg_id, proxy)
@@ -87,8 +86,11 @@ class Workers:
         return worker
 
     def release(self, worker: Worker) -> None:
+        """Take a process back; one that was left in the middle of a copy ends."""
         self._busy.discard(worker)
-        if worker.alive:
+        if worker.in_copy:
+            worker.kill()
+        elif worker.alive:
             worker.idle_since = time.monotonic()
             self._idle.append(worker)
 
