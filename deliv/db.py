@@ -278,8 +278,9 @@ def _set_up(raw: pymysql.Connection[DictCursor], statement_timeout: float) -> No
     text = re.sub(r"^--.*\n", "", statement("session.sql"), flags=re.MULTILINE)
     limits, isolation = text.split(";\n")[:2]
     seconds = math.ceil(statement_timeout)
+    lock_wait = max(1, min(LOCK_WAIT, seconds - 1))
     with raw.cursor() as cursor:
-        cursor.execute(limits, (seconds, min(LOCK_WAIT, seconds), IDLE_TRANSACTION))
+        cursor.execute(limits, (seconds, lock_wait, IDLE_TRANSACTION))
         cursor.execute(isolation)
 
 
