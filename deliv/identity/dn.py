@@ -20,8 +20,8 @@ from cryptography import x509
 from deliv.identity import der
 from deliv.identity.attributes import SHORT_NAMES
 
-UTF8, NUMERIC, PRINTABLE, T61, IA5, VISIBLE, GENERAL, UNIVERSAL, BMP = (
-    12, 18, 19, 20, 22, 26, 27, 28, 30,
+UTF8, NUMERIC, PRINTABLE, T61, IA5, VISIBLE, UNIVERSAL, BMP = (
+    12, 18, 19, 20, 22, 26, 28, 30,
 )  # fmt: skip
 BIT_STRING = 3
 COMMON_NAME = "2.5.4.3"
@@ -132,16 +132,8 @@ def _print(attribute: Attribute) -> str:
 
 
 def _printed_octets(attribute: Attribute) -> bytes:
-    value = attribute.value
-    if attribute.tag == BIT_STRING:
-        return value[1:]
-    if (
-        attribute.tag == GENERAL
-        and len(value) % 4 == 0
-        and not any(value[0::4] + value[1::4] + value[2::4])
-    ):
-        return value[3::4]
-    return value
+    """A BIT STRING's first octet counts the unused bits and isn't printed."""
+    return attribute.value[1:] if attribute.tag == BIT_STRING else attribute.value
 
 
 def _escape(octet: int) -> str:
