@@ -25,9 +25,10 @@ from __future__ import annotations
 
 
 class DelivError(Exception):
-    """Base of all deliberate errors."""
+    """Base of all deliberate errors. `public`: what a caller is told instead of the message."""
 
     status = 500
+    public: str | None = None
 
 
 class ConfigError(DelivError):
@@ -77,11 +78,11 @@ class Unreachable(Unavailable):
 
 
 class DatabaseUnavailable(Unavailable):
-    pass
+    public = "the job database does not answer just now; nothing was changed: try again"
 
 
 class CommitUnknown(DatabaseUnavailable):
-    pass
+    public = "the job database went away while the change was made: look whether it stands"
 
 
 class BrokerUnavailable(Unavailable):

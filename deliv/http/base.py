@@ -138,7 +138,7 @@ class Call(RequestHandler):
 
     def _message(self, status: int, error: BaseException | None) -> str:
         if isinstance(error, DelivError) and error.status != 500:
-            return str(error)
+            return error.public or str(error)
         if status == 404:
             return f"there is no {self.request.path[:200]!r} here"
         if status == 405:
