@@ -1,0 +1,70 @@
+"""The migrations as files: numbering, statements, checksums."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from deliv import migrations
+from deliv.migrations import MigrationRefused, split
+
+
+def test_statements_end_at_unindented_lines() -> None:
+    text = """
+-- A comment; with a semicolon;
+CREATE TABLE a (
+  b INT COMMENT 'x; y' -- kept
+);
+CREATE OR REPLACE TRIGGER t BEFORE INSERT ON a FOR EACH ROW
+BEGIN
+  -- inside
+  SET NEW.b = 1;
+  IF NEW.b = 2 THEN
+    SET NEW.b = 3;
+  END IF;
+END;
+
+INSERT IGNORE INTO a VALUES (1);
+"""
+    create, trigger, insert = split(text)
+    assert create == "CREATE TABLE a (\n  b INT COMMENT 'x; y' -- kept\n)"
+    assert trigger.startswith("CREATE OR REPLACE TRIGGER")
+    assert trigger.endswith("  END IF;\nEND")
+    assert "inside" not in trigger
+    assert insert == "INSERT IGNORE INTO a VALUES (1)"
+
+
+def test_a_last_statement_without_end_is_kept() -> None:
+    assert split("A;\nB") == ["A", "B"]
+    assert split("-- nothing\n") == []
+
+
+def test_files_are_read_in_order_with_their_checksum(tmp_path: Path) -> None:
+    (tmp_path / "0002_second.sql").write_text("B;\n")
+    (tmp_path / "0001_first.sql").write_text("A;\n")
+    (tmp_path / "session.sql").write_text("not a migration")
+    first, second = migrations.load(tmp_path)
+    assert (str(first), str(second)) == ("0001_first", "0002_second")
+    assert first.checksum == hashlib.sha256(b"A;\n").hexdigest()
+    assert second.statements == ("B",)
+
+
+@pytest.mark.parametrize("names", [["0002_a"], ["0001_a", "0003_b"], ["0001_a", "0001_b"]])
+def test_numbers_have_no_gap_and_no_double(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / f"{name}.sql").write_text("A;\n")
+    with pytest.raises(MigrationRefused, match="numbered"):
+        migrations.load(tmp_path)
+
+
+def test_ours_can_all_be_repeated() -> None:
+    heads = [
+        statement.split("(")[0]
+        for migration in migrations.load()
+        for statement in migration.statements
+    ]
+    repeatable = ("IF NOT EXISTS", "IF EXISTS", "OR REPLACE", "INSERT IGNORE")
+    assert heads
+    assert [head for head in heads if not any(words in head for words in repeatable)] == []
