@@ -38,7 +38,7 @@ def _name_pattern(pattern: str) -> Callable[[str], bool]:
         raise ValueError(
             f"expected a host, *.example.org, an address or a network, got {pattern!r}"
         )
-    expression = patterns.compiled(pattern.lower(), one=r"[^.]", many=r"[^.]+")
+    expression = patterns.compiled(pattern.lower(), one=r"[a-z0-9_-]", many=r"[a-z0-9_-]+")
     return lambda host: expression.fullmatch(host.lower().removesuffix(".")) is not None
 
 
