@@ -43,6 +43,7 @@ from deliv.tasks.sweeps import Relay, Sweep
 log = structlog.get_logger()
 
 HEALTH_EVERY = 5.0
+FIRST_CONNECTION = 2.0  # until the first look at the broker, so as not to look too early
 RELOAD_EVERY = 30.0
 
 
@@ -144,6 +145,7 @@ class Runtime:
         return "answers, schema is current"
 
     async def _probe_broker(self) -> str:
+        await self.broker.settled(FIRST_CONNECTION)
         if not self.broker.ready:
             raise DelivError(self.broker.detail)
         return self.broker.detail

@@ -1,7 +1,7 @@
 """The whole local stack, brought up, disturbed and taken down.
 
 MariaDB, RabbitMQ, the products and everything that needs certificates are made and started side
-by side; deliv follows once the schema is there. Nothing else has an order: deliv waits by itself.
+by side. deliv would wait for each of them by itself, but looks only now and then: it comes last.
 """
 
 from __future__ import annotations
@@ -77,11 +77,13 @@ class Stack:
         return {part: pid for part, pid in found.items() if pid}
 
     def _up_in(self, pool: ThreadPoolExecutor) -> None:
-        broker = pool.submit(self._up_broker)
-        catalogue = pool.submit(self._make_products)
+        slow = [pool.submit(self._up_broker), pool.submit(self._make_products)]
         _results([pool.submit(self._up_database), pool.submit(self._up_grid)])
-        deliv = [pool.submit(self._start_wanted, part) for part in self._prepared_instances()]
-        _results([broker, catalogue, *deliv])
+        instances = [part for part in self.parts.instances if self.parts.wanted(part)]
+        if instances:
+            self._migrate()
+        _results(slow)
+        _side_by_side(self._start, instances)
 
     def _up_database(self) -> None:
         self.parts.database.install(self.processes, self.account)
@@ -108,13 +110,6 @@ class Stack:
         services.write_stager(self.layout, self.plan, archive, self.account)
         services.write_fts(self.layout, self.plan, self.account)
         _side_by_side(self._start_wanted, (archive.name, destination.name, "stager", "fts"))
-
-    def _prepared_instances(self) -> list[str]:
-        """The instances to start, with the schema in place where MariaDB is there for it."""
-        wanted = [part for part in self.parts.instances if self.parts.wanted(part)]
-        if wanted:
-            self._migrate()
-        return wanted
 
     def _start_wanted(self, part: str) -> None:
         if self.parts.wanted(part):
