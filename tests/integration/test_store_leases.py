@@ -1,0 +1,69 @@
+"""Leases: one holder at a time, by the database's clock."""
+
+from __future__ import annotations
+
+import asyncio
+
+from private_mariadb import Server
+
+from deliv.db import Database
+from deliv.store import Store
+
+
+async def acquired(store: Store, name: str, owner: str) -> int:
+    """Try until it is ours."""
+    async with asyncio.timeout(10):
+        while (fence := await store.lease(name, owner, 60)) is None:
+            await asyncio.sleep(0.02)
+    return fence
+
+
+async def test_a_lease_has_one_holder(store: Store) -> None:
+    assert await store.lease("sweep", "a", 60) == 1
+    assert await store.lease("sweep", "b", 60) is None
+    assert await store.lease("other", "b", 60) == 1
+
+
+async def test_renewing_keeps_the_fence(store: Store) -> None:
+    assert [await store.lease("sweep", "a", 60) for _ in range(3)] == [1, 1, 1]
+
+
+async def test_an_expired_lease_moves_on_with_a_higher_fence(store: Store) -> None:
+    assert await store.lease("sweep", "a", 0.2) == 1
+    assert await acquired(store, "sweep", "b") == 2
+    assert await store.lease("sweep", "a", 60) is None
+
+
+async def test_who_comes_back_too_late_has_a_higher_fence(store: Store, migrated: Server) -> None:
+    assert await store.lease("sweep", "a", 60) == 1
+    migrated.run("UPDATE leases SET expires = NOW(6) WHERE name = 'sweep'")
+    assert await store.lease("sweep", "a", 60) == 2
+
+
+async def test_a_released_lease_is_free_at_once(store: Store) -> None:
+    await store.lease("sweep", "a", 60)
+    await store.release("sweep", "b")
+    assert await store.lease("sweep", "b", 60) is None
+    await store.release("sweep", "a")
+    assert await store.lease("sweep", "b", 60) == 2
+
+
+async def test_everything_of_an_owner_is_released(store: Store) -> None:
+    for name in ("sweep", "poll"):
+        await store.lease(name, "a", 60)
+    await store.lease("relay", "b", 60)
+    await store.release_all("a")
+    assert await store.lease("sweep", "c", 60) == 2
+    assert await store.lease("poll", "c", 60) == 2
+    assert await store.lease("relay", "c", 60) is None
+
+
+async def test_of_many_at_once_one_gets_a_new_lease(store: Store, migrated: Server) -> None:
+    other = Database(migrated.settings())
+    stores = [store, Store(other)]
+    owners = [f"owner-{number}" for number in range(16)]
+    fences = await asyncio.gather(
+        *(stores[number % 2].lease("new", owner, 60) for number, owner in enumerate(owners))
+    )
+    assert sorted(fence for fence in fences if fence is not None) == [1]
+    other.close()
