@@ -35,7 +35,7 @@ from pymysql.converters import conversions, convert_datetime, escape_datetime
 from pymysql.cursors import DictCursor
 
 from deliv import config
-from deliv.errors import CommitUnknown, DatabaseUnavailable, DelivError, Saturated
+from deliv.errors import CommitUnknown, ConfigError, DatabaseUnavailable, DelivError, Saturated
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -287,7 +287,10 @@ def _set_up(raw: pymysql.Connection[DictCursor], statement_timeout: float) -> No
 def _tls(settings: config.Database) -> dict[str, Any]:
     if settings.ca_file is None:
         return {"ssl_disabled": True}
-    return {"ssl": ssl.create_default_context(cafile=str(settings.ca_file))}
+    try:
+        return {"ssl": ssl.create_default_context(cafile=settings.ca_file)}
+    except OSError as error:
+        raise ConfigError(f"database.ca_file {settings.ca_file} can't be used: {error}") from error
 
 
 def _commit(raw: pymysql.Connection[DictCursor], *, wrote: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from deliv.testbed.processes import Processes
 class Server:
     database: mariadb.Database
     processes: Processes
+    options: tuple[str, ...] = ()
 
     def kill(self) -> None:
         """SIGKILL: what was committed must still be there after a start."""
@@ -29,7 +30,9 @@ class Server:
     def start(self) -> None:
         """Returns when it takes connections; does nothing when it is up."""
         if not self.processes.alive(mariadb.NAME):
-            self.processes.start(self.database.program())
+            program = self.database.program()
+            command = (*program.command, *self.options)
+            self.processes.start(replace(program, command=command))
 
     def freeze(self) -> None:
         self.processes.freeze(mariadb.NAME)
@@ -81,8 +84,11 @@ class Server:
 
 
 @contextmanager
-def running() -> Iterator[Server]:
-    """A server for as long as the block runs. TestbedError when MariaDB is not installed."""
+def running(*options: str) -> Iterator[Server]:
+    """A server for as long as the block runs. TestbedError when MariaDB is not installed.
+
+    `options` are mariadbd's, beside the testbed's own.
+    """
     account = accounts.unprivileged()
     with tempfile.TemporaryDirectory(prefix="deliv-test-mariadb-") as name:
         directory = Path(name)
@@ -92,7 +98,7 @@ def running() -> Iterator[Server]:
         database = mariadb.Database(
             directory=directory / mariadb.NAME, secrets=directory / "secrets", port=port
         )
-        server = Server(database=database, processes=processes)
+        server = Server(database=database, processes=processes, options=options)
         database.install(processes, account)
         try:
             server.start()
