@@ -11,11 +11,13 @@ from typing import Any
 import structlog
 
 from deliv import config
+from deliv.broker.dead import give_back
 from deliv.broker.link import Link
+from deliv.broker.mender import Mender
 from deliv.broker.message import Malformed, Message
 from deliv.broker.session import Channel, Session
-from deliv.broker.topology import declare
-from deliv.errors import BrokerUnavailable
+from deliv.broker.topology import DEAD, declare
+from deliv.errors import BrokerUnavailable, DelivError
 
 RETRY_FIRST = 0.5
 RETRY_CAP = 8.0
@@ -57,6 +59,7 @@ class Consumer:
         self._settings = settings
         self._handlers = handlers
         self._bury = bury
+        self._mender = Mender(settings)
         self._channel: Channel | None = None
         self._tags: list[str] = []
         self._in_hand: set[asyncio.Task[None]] = set()
@@ -92,12 +95,21 @@ class Consumer:
         await channel.call("basic_qos", prefetch_count=self._settings.prefetch)
         self._channel = channel
         self._tags = [await self._consume(channel, queue) for queue in self._handlers]
+        await self._try_dead_letters(session)
 
     async def _consume(self, channel: Channel, queue: str) -> str:
         deliver = partial(self._on_delivery, channel, queue)
-        frame = await channel.call("basic_consume", queue, deliver)
+        async with self._mender.watch(queue):
+            frame = await channel.call("basic_consume", queue, deliver)
         tag: str = frame.method.consumer_tag
         return tag
+
+    async def _try_dead_letters(self, session: Session) -> None:
+        """Nobody consumes them, so that nobody else would notice that the queue is broken."""
+        channel = await session.channel()
+        async with self._mender.watch(DEAD):
+            await channel.get(DEAD)
+        await give_back(channel)
 
     def _on_delivery(
         self, channel: Channel, queue: str, _raw: Any, method: Any, properties: Any, body: bytes
@@ -133,7 +145,7 @@ class Consumer:
             job_id=message.job_id,
             failures=delivery.failures + 1,
             reason=reason,
-            exc_info=error,
+            exc_info=None if isinstance(error, DelivError) else error,
         )
         if delivery.failures >= self._settings.delivery_limit:
             await self._give_up(delivery, f"failed {delivery.failures + 1} times, last {reason}")

@@ -28,6 +28,9 @@ class DeadLetter:
     body: bytes
 
 
+Taken = tuple[int, DeadLetter]
+
+
 class DeadLetters:
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
@@ -38,8 +41,8 @@ class DeadLetters:
 
     async def look(self, limit: int) -> list[DeadLetter]:
         """The oldest `limit` letters, which stay where they are."""
-        async with self._taking() as channel:
-            return [letter async for _tag, letter in _take(channel, limit)]
+        async with self._taking(limit) as (_channel, taken):
+            return [letter for _tag, letter in taken]
 
     async def replay(self, limit: int) -> int:
         """Send the oldest `limit` letters to their queues again; how many went.
@@ -47,8 +50,8 @@ class DeadLetters:
         A letter of an unknown queue stays. BrokerUnavailable may leave some replayed.
         """
         replayed = 0
-        async with self._taking() as channel:
-            async for tag, letter in _take(channel, limit):
+        async with self._taking(limit) as (channel, taken):
+            for tag, letter in taken:
                 if letter.queue in QUEUES.values():
                     await self._publisher.publish("", letter.queue, letter.body, mandatory=True)
                     channel.do("basic_ack", tag)
@@ -56,27 +59,31 @@ class DeadLetters:
         return replayed
 
     @asynccontextmanager
-    async def _taking(self) -> AsyncIterator[Channel]:
-        """What is taken on this channel and not acknowledged is there again when it closes."""
+    async def _taking(self, limit: int) -> AsyncIterator[tuple[Channel, list[Taken]]]:
+        """Letters with their delivery tags; what is not acknowledged in the block goes back."""
         session = self._publisher.link.session
         if session is None:
             raise BrokerUnavailable(self._publisher.detail)
         channel = await session.channel()
         try:
-            yield channel
+            yield channel, await _take(channel, limit)
         finally:
-            await channel.close()
+            await give_back(channel)
 
 
-async def _take(channel: Channel, limit: int) -> AsyncIterator[tuple[int, DeadLetter]]:
-    # Counted first: a replayed letter that dies again at once is not taken a second time.
-    frame = await channel.call("queue_declare", DEAD, passive=True)
-    for _ in range(min(limit, frame.method.message_count)):
-        taken = await channel.get(DEAD)
-        if taken is None:
-            return
-        method, properties, body = taken
-        yield method.delivery_tag, _letter(properties, body)
+async def _take(channel: Channel, limit: int) -> list[Taken]:
+    taken: list[Taken] = []
+    while len(taken) < limit and (message := await channel.get(DEAD)):
+        method, properties, body = message
+        taken.append((method.delivery_tag, _letter(properties, body)))
+    return taken
+
+
+async def give_back(channel: Channel) -> None:
+    if channel.raw.is_open:
+        # nack, not reject: from RabbitMQ 4.3 on it does not count as a failure.
+        channel.do("basic_nack", 0, multiple=True, requeue=True)
+        await channel.close()
 
 
 def _letter(properties: Any, body: bytes) -> DeadLetter:

@@ -14,7 +14,7 @@ from deliv.errors import DelivError
 
 BACKOFF_FIRST = 0.5
 BACKOFF_CAP = 30.0
-SET_UP_TIMEOUT = 30.0
+SET_UP_TIMEOUT = 60.0
 CONNECTING = "connecting"
 
 log = structlog.get_logger()
@@ -65,9 +65,16 @@ class Link:
     async def _run(self) -> None:
         failures = 0
         while True:
-            was_up = await self._once()
+            was_up = await self._attempt()
             failures = 0 if was_up else failures + 1
             await asyncio.sleep(pause(failures))
+
+    async def _attempt(self) -> bool:
+        try:
+            return await self._once()
+        except Exception as error:  # noqa: BLE001 - a link that gave up would never come back
+            self._went_down(f"{type(error).__name__}: {error}", error)
+            return False
 
     async def _once(self) -> bool:
         """Hold one connection as long as it lasts; whether it was ever usable."""
@@ -101,9 +108,9 @@ class Link:
         log.info("broker connected", link=self._name)
         self._changed()
 
-    def _went_down(self, detail: str) -> None:
+    def _went_down(self, detail: str, unexpected: Exception | None = None) -> None:
         self.detail = detail
-        log.warning("broker unavailable", link=self._name, reason=detail)
+        log.warning("broker unavailable", link=self._name, reason=detail, exc_info=unexpected)
         self._changed()
 
 

@@ -152,10 +152,9 @@ def explain(error: BaseException) -> str:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    nested = getattr(error, "exceptions", None) or [getattr(error, "exception", None)]
-    nested = [*nested, *error.args[:1]]
-    found = [each for each in nested if isinstance(each, BaseException)]
-    return _innermost(found[0]) if found else error
+    nested = [*error.args[:1], getattr(error, "exception", None), *getattr(error, "exceptions", ())]
+    causes = [each for each in nested if isinstance(each, BaseException)]
+    return _innermost(causes[-1]) if causes else error
 
 
 def _parameters(settings: config.Broker, name: str) -> Any:
