@@ -44,6 +44,9 @@ def _parser(asked_for: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_parsers(commands)
     serve = _add(commands, "serve", _serve, "run the service")
+    serve.add_argument(
+        "--instance", type=int, default=0, metavar="N", help="added to the monitoring port"
+    )
     serve.add_argument("--check", action="store_true", help="check config and dependencies, end")
     _add(commands, "migrate", _migrate, "bring the database's schema up to date")
     _add_testbed(commands, asked_for)

@@ -19,6 +19,7 @@ from deliv.errors import ConfigError
 from deliv.failures import ErrorClass
 
 DEFAULT_PATH = Path("/etc/deliv/deliv.yaml")
+CREDENTIALS = "$CREDENTIALS_DIRECTORY"  # where systemd's LoadCredential puts them
 DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 SIZE_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
@@ -65,7 +66,6 @@ class Rest(Section, frozen=True, kw_only=True):
     key: Path
     body_limit: Bytes = Bytes(64 * 2**10)
     drain: Seconds = Seconds(20)
-    shared_port: bool = False
 
 
 class Account(Section, frozen=True, kw_only=True):
@@ -130,10 +130,13 @@ class Retry(Section, frozen=True, kw_only=True):
 
 
 class Sweeps(Section, frozen=True, kw_only=True):
+    """`stuck`: a run of periodic work that takes longer makes the watchdog end the process."""
+
     every: Seconds = Seconds(10)
     lease: Seconds = Seconds(30)
     hold: Seconds = Seconds(60)
     batch: int = 100
+    stuck: Seconds = Seconds(900)
 
 
 class Log(Section, frozen=True, kw_only=True):
@@ -171,6 +174,12 @@ class Config(Section, frozen=True, kw_only=True):
     def retry(self, error_class: ErrorClass) -> Retry:
         """How often deliv tries again after a failure of this class."""
         return self.retries.get(error_class) or DEFAULT_RETRIES.get(error_class, NEVER)
+
+
+def instance(settings: Config, number: int) -> Config:
+    """The configuration of one of several instances: each has a monitoring port of its own."""
+    host, port = settings.monitoring.rsplit(":", 1)
+    return msgspec.structs.replace(settings, monitoring=Address(f"{host}:{int(port) + number}"))
 
 
 def find(option: str | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -215,8 +224,11 @@ def _decode(kind: type, value: Any) -> Any:
 
 
 def _path(value: object) -> Path:
+    if isinstance(value, str) and value.startswith(f"{CREDENTIALS}/"):
+        directory = os.environ.get(CREDENTIALS[1:], "/run/credentials")
+        return Path(directory + value.removeprefix(CREDENTIALS))
     if not isinstance(value, str) or not value.startswith("/"):
-        raise ValueError(f"expected an absolute path, got {value!r}")
+        raise ValueError(f"expected an absolute path or {CREDENTIALS}/NAME, got {value!r}")
     return Path(value)
 
 

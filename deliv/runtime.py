@@ -9,13 +9,14 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
+from typing import Any
 
 import structlog
 from tornado.httpserver import HTTPServer
 
-from deliv import __version__, config, logs, migrations
+from deliv import __version__, config, logs, migrations, systemd
 from deliv.broker import Broker, Message
 from deliv.config import Config
 from deliv.db import Database
@@ -72,13 +73,15 @@ class Runtime:
             settings.broker,
             {"deliv.stage": self._on_stage, "deliv.transfer": self._on_transfer},
         )
+        self._background: set[asyncio.Task[None]] = set()
         self.health = Health(self._probes())
         self.periodics = self._periodics()
         self._servers: list[HTTPServer] = []
 
     async def start(self) -> None:
         """Listen first: what can be served is served while dependencies are still coming."""
-        services = Services(
+        sockets = systemd.passed_sockets() or server.listen(self.config.rest.listen)
+        self.services = Services(
             submissions=Submissions(self.store),
             staging=self.staging,
             cancelling=self.cancelling,
@@ -86,17 +89,20 @@ class Runtime:
             identities=ConnectionIdentities(self.tls),
             body_limit=self.config.rest.body_limit,
         )
-        self._listen(server.https_server(services, self.tls.context), self.config.rest.listen)
+        self._listen(server.https_server(self.services, self.tls.context), sockets)
         status = HTTPServer(monitoring.application(self.health.report))
-        self._listen(status, self.config.monitoring)
+        self._listen(status, server.listen(self.config.monitoring))
         self.broker.start()
         for periodic in self.periodics:
             periodic.start()
-        await asyncio.gather(*(periodic.run() for periodic in self.periodics))
+            self._spawn(periodic.run())
+        await self.health.check_once()
+        systemd.notify("READY=1")
         log.info("serving", version=__version__, listen=self.config.rest.listen)
 
     async def stop(self) -> None:
         """Take no new requests, finish those in hand within `rest.drain`, hand the leases on."""
+        systemd.notify("STOPPING=1")
         log.info("draining")
         self.health.draining = True
         for periodic in self.periodics:
@@ -104,8 +110,10 @@ class Runtime:
         rest, status = self._servers
         rest.stop()
         drain = float(self.config.rest.drain)
-        await self.broker.stop(drain)
-        await _within(drain, rest.close_all_connections())
+        await asyncio.gather(
+            self.broker.stop(drain), _within(drain, self.services.in_hand.finished())
+        )
+        await _within(1, rest.close_all_connections())
         await self._hand_on_leases()
         status.stop()
         await _within(1, status.close_all_connections())
@@ -118,8 +126,11 @@ class Runtime:
         self.tls.reload()
         self.policy.refresh()
 
-    def _listen(self, http: HTTPServer, address: config.Address) -> None:
-        http.add_sockets(server.listen(address, shared=self.config.rest.shared_port))
+    def reload_now(self) -> None:
+        self._spawn(next(p for p in self.periodics if p.name == "reload").run())
+
+    def _listen(self, http: HTTPServer, sockets: list[socket.socket]) -> None:
+        http.add_sockets(sockets)
         self._servers.append(http)
 
     async def _on_stage(self, message: Message) -> None:
@@ -156,15 +167,18 @@ class Runtime:
 
     def _periodics(self) -> list[Periodic]:
         sweeps, fts = self.config.sweeps, self.config.fts
-        relay = Relay(self.store, self.broker, sweeps.batch)
+        relay = Periodic(
+            "relay", sweeps.every, Relay(self.store, self.broker, sweeps.batch).relay_once
+        )
         sweep = Sweep(self.store, self.engine, sweeps)
         periodics = [
+            Periodic("watchdog", (systemd.watchdog_interval() or 60) / 3, self._feed_watchdog),
             Periodic("health", HEALTH_EVERY, self.health.check_once),
             Periodic("reload", RELOAD_EVERY, self.reload),
-            Periodic("relay", sweeps.every, relay.relay_once),
+            relay,
             Periodic("sweep", sweeps.every, sweep.sweep_once, self._lease("sweep")),
         ]
-        self._wake_relay_on_commit(periodics[2])
+        self.store.on_outbox = lambda: self._spawn(relay.run())
         for endpoint in self.fts.endpoints:
             polling = Polling(self.store, self.transfers, endpoint, fts.misses)
             poll, reconcile = f"poll:{endpoint.name}", f"reconcile:{endpoint.name}"
@@ -179,15 +193,10 @@ class Runtime:
             ]
         return periodics
 
-    def _wake_relay_on_commit(self, relay: Periodic) -> None:
-        tasks: set[asyncio.Task[None]] = set()
-
-        def wake() -> None:
-            task = asyncio.get_running_loop().create_task(relay.run())
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-        self.store.on_outbox = wake
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def _lease(self, name: str) -> Callable[[], Awaitable[bool]]:
         async def holds() -> bool:
@@ -195,6 +204,14 @@ class Runtime:
             return await self.store.lease(name, self.owner, ttl) is not None
 
         return holds
+
+    async def _feed_watchdog(self) -> None:
+        """systemd ends a process that is not heard of: one whose loop or whose sweeps are stuck."""
+        stuck = [p.name for p in self.periodics if p.running_for() > self.config.sweeps.stuck]
+        if stuck:
+            log.error("periodic work is stuck; the watchdog is not fed", names=stuck)
+        else:
+            systemd.notify("WATCHDOG=1")
 
     async def _hand_on_leases(self) -> None:
         try:
@@ -216,8 +233,7 @@ async def serve(settings: Config) -> None:
     runtime = Runtime(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    reload = next(p for p in runtime.periodics if p.name == "reload")
-    loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(reload.run()))
+    loop.add_signal_handler(signal.SIGHUP, runtime.reload_now)
     await runtime.start()
     await stopping.wait()
     await runtime.stop()
@@ -227,6 +243,7 @@ def command(args: argparse.Namespace) -> int:
     """`deliv serve [--config F] [--check]`; exit code 1 when something is wrong."""
     try:
         settings = config.load(config.find(args.config))
+        settings = config.instance(settings, args.instance)
         logs.configure(settings.log)
         if args.check:
             return asyncio.run(check(settings))

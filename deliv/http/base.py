@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import structlog
@@ -23,6 +24,27 @@ from deliv.identity.tls import ConnectionIdentities
 log = structlog.get_logger()
 
 
+class InHand:
+    """Counts the requests under way, so that a stop can wait for their answers."""
+
+    def __init__(self) -> None:
+        self._calls: set[int] = set()
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def enter(self, call: object) -> None:
+        self._calls.add(id(call))
+        self._none.clear()
+
+    def leave(self, call: object) -> None:
+        self._calls.discard(id(call))
+        if not self._calls:
+            self._none.set()
+
+    async def finished(self) -> None:
+        await self._none.wait()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """What the calls need."""
@@ -33,6 +55,7 @@ class Services:
     policy: LivePolicy
     identities: ConnectionIdentities
     body_limit: int
+    in_hand: InHand = field(default_factory=InHand)
 
 
 class TooLarge(DelivError):
@@ -52,6 +75,7 @@ class Call(RequestHandler):
         self._chunks: list[bytes] = []
         self._size = 0
         self._started = time.monotonic()
+        services.in_hand.enter(self)
 
     def set_default_headers(self) -> None:
         if not hasattr(self, "request_id"):
@@ -110,7 +134,11 @@ class Call(RequestHandler):
         elif not isinstance(value, HTTPError):
             log.error("unexpected error", exc_info=(typ, value, tb))
 
+    def on_connection_close(self) -> None:
+        self.services.in_hand.leave(self)
+
     def on_finish(self) -> None:
+        self.services.in_hand.leave(self)
         call, seconds = type(self).__name__, time.monotonic() - self._started
         metrics.REQUESTS.labels(call=call, code=self.get_status()).inc()
         metrics.REQUEST_SECONDS.labels(call=call).observe(seconds)

@@ -46,6 +46,5 @@ def https_server(services: Services, tls: ssl.SSLContext) -> HTTPServer:
     )
 
 
-def listen(address: Address, *, shared: bool) -> list[socket.socket]:
-    """Sockets bound to `address`; `shared` lets several instances accept on one port."""
-    return bind_sockets(address.port, address=address.host or None, reuse_port=shared)
+def listen(address: Address) -> list[socket.socket]:
+    return bind_sockets(address.port, address=address.host or None)

@@ -33,7 +33,7 @@ class Periodic:
         self._body = body
         self._holds = holds
         self._timer = PeriodicCallback(self.run, every * 1000, jitter=0.1)
-        self._running = False
+        self._since: float | None = None
         self._again = False
         metrics.PERIODIC_FAILURES.labels(name=name)
         metrics.PERIODIC_SUCCESS.labels(name=name)
@@ -47,15 +47,18 @@ class Periodic:
     async def run(self) -> None:
         """One run now; while one is under way another follows it instead."""
         self._again = True
-        if self._running:
+        if self._since is not None:
             return
-        self._running = True
         try:
             while self._again:
-                self._again = False
+                self._again, self._since = False, time.monotonic()
                 await self._guarded()
         finally:
-            self._running = False
+            self._since = None
+
+    def running_for(self) -> float:
+        """Seconds that the present run has taken; 0 between runs."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
 
     async def _guarded(self) -> None:
         try:
