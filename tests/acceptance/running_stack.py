@@ -1,0 +1,179 @@
+"""A running stack as seen from outside: testbed.json, curl, the client, the files, the tables."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import ProxyHandler, build_opener
+
+import pymysql
+
+from deliv.client import Client
+from deliv.testbed import synthetic
+
+CALL_TIMEOUT = 20
+
+
+def until(condition: Callable[[], Any], what: str, timeout: float = 30) -> Any:
+    """The condition's first true value; looked at every 100 ms."""
+    deadline, pause = time.monotonic() + timeout, threading.Event()
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
+        pause.wait(0.1)
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class User:
+    cert: str
+    key: str
+    proxy: str
+    dn: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> dict[str, Any]:
+        document = json.loads(self.body)
+        assert isinstance(document, dict)
+        return document
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A directory of one test's own at the destination: its URL, and where its files are."""
+
+    url: str
+    directory: Path
+
+    def names(self) -> set[str]:
+        return {path.name for path in self.directory.iterdir()}
+
+    def holds_synthetic(self, size: int) -> bool:
+        content = (self.directory / f"synthetic-{size}").read_bytes()
+        return content == b"".join(synthetic.chunks(size))
+
+
+class Stack:
+    """`directory` is where testbed.json stands."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @property
+    def testbed(self) -> dict[str, Any]:
+        text = (self.directory / "testbed.json").read_text(encoding="utf-8")
+        document: dict[str, Any] = json.loads(text)
+        return document
+
+    @property
+    def url(self) -> str:
+        return str(self.testbed["url"])
+
+    @property
+    def ca(self) -> str:
+        return str(self.testbed["ca_dir"])
+
+    def user(self, name: str) -> User:
+        testbed = self.testbed
+        return User(**(testbed["stager_user"] if name == "stager" else testbed["users"][name]))
+
+    def client(self, user: str = "alice") -> Client:
+        proxy = self.user(user).proxy
+        return Client(self.url, proxy, proxy, self.ca)
+
+    def target(self) -> Target:
+        name = f"test-{uuid.uuid4()}"
+        destination = self.testbed["gridftp"]["destination"]
+        return Target(
+            url=f"{destination['url']}/{name}", directory=Path(destination["root"]) / name
+        )
+
+    def curl(self, path: str, *options: str, user: str | None = "alice") -> Answer:
+        """One call with curl; CalledProcessError when there is no HTTP answer."""
+        command = ["curl", "--silent", "--show-error", "--max-time", str(CALL_TIMEOUT)]
+        command += ["--capath", self.ca, "--include", "--path-as-is", "--header", "Expect:"]
+        if user:
+            command += ["--cert", self.user(user).proxy, "--key", self.user(user).proxy]
+        done = subprocess.run(
+            [*command, *options, f"{self.url}{path}"],
+            capture_output=True,
+            check=True,
+            env={"PATH": "/usr/bin:/bin"},
+            timeout=CALL_TIMEOUT + 10,
+        )
+        return _parsed(done.stdout)
+
+    def ready(self) -> dict[str, Any]:
+        """The readiness report; empty while nobody answers."""
+        url = f"{self.testbed['monitoring_url']}/ready"
+        try:
+            with build_opener(ProxyHandler({})).open(url, timeout=5) as answer:
+                report: dict[str, Any] = json.loads(answer.read())
+        except OSError as error:
+            body = getattr(error, "fp", None)
+            report = json.loads(body.read()) if body else {}
+        return report
+
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        place = self.testbed["database"]
+        connection = pymysql.connect(
+            host=place["host"],
+            port=place["port"],
+            user=place["user"],
+            password=place["password"],
+            database=place["name"],
+            autocommit=True,
+        )
+        with closing(connection), connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            return list(cursor.fetchall())
+
+    def rows(self) -> tuple[int, int]:
+        """How many jobs and events there are."""
+        ((jobs,),) = self.query("SELECT COUNT(*) FROM jobs")
+        ((events,),) = self.query("SELECT COUNT(*) FROM job_events")
+        return jobs, events
+
+    def staged_copy(self, job_id: str) -> Path:
+        return Path(self.testbed["gridftp"]["archive"]["root"]) / "staging" / job_id
+
+    def times_written(self, file: Path) -> int:
+        """How often the destination's GridFTP server began to receive this file, by its log."""
+        log = self.directory / "log" / "gridftp-destination.log"
+        wanted = f'Starting to transfer "{file}"'
+        return log.read_text(encoding="utf-8", errors="replace").count(wanted)
+
+    def command(self, *arguments: str, timeout: float = 100) -> str:
+        """`deliv testbed ...` on this stack; its output."""
+        done = subprocess.run(
+            [sys.executable, "-m", "deliv.cli", "testbed", *arguments, "--dir", self.directory],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+
+def _parsed(output: bytes) -> Answer:
+    head, _, body = output.partition(b"\r\n\r\n")
+    status_line, *lines = head.decode("latin-1").split("\r\n")
+    pairs = (line.partition(":") for line in lines)
+    headers = {name.lower(): value.strip() for name, _, value in pairs}
+    return Answer(status=int(status_line.split()[1]), headers=headers, body=body)

@@ -1,0 +1,160 @@
+"""Bad input: each a clear 4xx, and no row written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from running_stack import Stack
+
+GOOD = "gsiftp://127.0.0.1/home/alice"
+JSON = ("-H", "Content-Type: application/json")
+
+
+def form(**fields: str) -> list[str]:
+    return [
+        part for name, value in fields.items() for part in ("--data-urlencode", f"{name}={value}")
+    ]
+
+
+def raw(body: str) -> list[str]:
+    return ["--data-raw", body]
+
+
+DESTINATIONS = {
+    "another scheme": "ftp://127.0.0.1/home/alice",
+    "https": "https://127.0.0.1/home/alice",
+    "a bare path": "/home/alice",
+    "no host": "gsiftp:///home/alice",
+    "no host but a port": "gsiftp://:2811/home/alice",
+    "no directory": "gsiftp://127.0.0.1",
+    "user information": "gsiftp://ubuntu@127.0.0.1/home/alice",
+    "dots": "gsiftp://127.0.0.1/home/../alice",
+    "encoded dots": "gsiftp://127.0.0.1/home/%2e%2e/alice",
+    "a control character": "gsiftp://127.0.0.1/home/a\nb",
+    "an encoded control character": "gsiftp://127.0.0.1/home/a%00b",
+    "a query": "gsiftp://127.0.0.1/home?x=1",
+    "a fragment": "gsiftp://127.0.0.1/home#x",
+    "a port that is none": "gsiftp://127.0.0.1:99999/home",
+    "a host that is none": "gsiftp://exa mple/home",
+    "too long": "gsiftp://127.0.0.1/" + "a" * 3000,
+}
+BODIES = {
+    "nothing": raw(""),
+    "missing product": form(destination_path=GOOD),
+    "missing destination": form(product_id="005"),
+    "empty product": form(product_id="", destination_path=GOOD),
+    "blank product": form(product_id="  ", destination_path=GOOD),
+    "empty destination": form(product_id="005", destination_path=""),
+    "unknown parameter": form(product_id="005", destination_path=GOOD, priority="1"),
+    "repeated parameter": [*form(product_id="005", destination_path=GOOD), *raw("product_id=6")],
+    "product with a control character": form(product_id="0\x1b5", destination_path=GOOD),
+    "product of 60 kB": form(product_id="x" * 60_000, destination_path=GOOD),
+    "product that is not UTF-8": raw(f"product_id=%ff%fe&destination_path={GOOD}"),
+    "destination that is not UTF-8": raw(f"product_id=005&destination_path={GOOD}%ff"),
+    "doubly encoded and not UTF-8": raw(f"product_id=005&destination_path={GOOD}%25ff"),
+    "broken form": raw("product_id&destination_path"),
+    "parameters in the URL too": [*form(product_id="005", destination_path=GOOD)],
+    "broken JSON": [*JSON, *raw('{"product_id": "005", ')],
+    "JSON that is no object": [*JSON, *raw('["005"]')],
+    "JSON with a list": [*JSON, *raw(f'{{"product_id": ["005"], "destination_path": "{GOOD}"}}')],
+    "JSON with null": [*JSON, *raw(f'{{"product_id": null, "destination_path": "{GOOD}"}}')],
+    "JSON with NaN": [*JSON, *raw(f'{{"product_id": NaN, "destination_path": "{GOOD}"}}')],
+    "JSON with a lone surrogate": [
+        *JSON,
+        *raw(f'{{"product_id": "\\ud800", "destination_path": "{GOOD}"}}'),
+    ],
+    "JSON nested deeply": [*JSON, *raw("[" * 30_000)],
+    "JSON given twice": [
+        *JSON,
+        *raw(f'{{"product_id": "1", "product_id": "2", "destination_path": "{GOOD}"}}'),
+    ],
+    **{
+        f"destination: {name}": form(product_id="005", destination_path=url)
+        for name, url in DESTINATIONS.items()
+    },
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_bad_body(stack: Stack, name: str) -> None:
+    before = stack.rows()
+    path = "/submitTransfer?x=1" if "in the URL" in name else "/submitTransfer"
+    answer = stack.curl(path, *BODIES[name])
+    assert answer.status == 400
+    assert answer.document["job_id"] is None
+    assert answer.document["error"] is True
+    assert len(answer.document["msg"]) > 10
+    assert stack.rows() == before
+
+
+def test_bytes_that_are_not_utf8(stack: Stack, tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    body.write_bytes(b"product_id=\xff\xfe&destination_path=" + GOOD.encode())
+    before = stack.rows()
+    answer = stack.curl("/submitTransfer", "--data-binary", f"@{body}")
+    assert (answer.status, answer.document["error"]) == (400, True)
+    assert "UTF-8" in answer.document["msg"]
+    assert stack.rows() == before
+
+
+@pytest.mark.parametrize("size", [70_000, 3_000_000])
+def test_a_body_over_the_limit(stack: Stack, tmp_path: Path, size: int) -> None:
+    """The prototype took a product id of any length."""
+    body = tmp_path / "body"
+    body.write_text(f"destination_path={GOOD}&product_id={'x' * size}")
+    before = stack.rows()
+    answer = stack.curl("/submitTransfer", "--data-binary", f"@{body}")
+    assert (answer.status, answer.document["error"]) == (413, True)
+    assert answer.document["job_id"] is None
+    assert stack.rows() == before
+
+
+def test_a_body_over_the_limit_without_a_length(stack: Stack, tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    body.write_text(f"destination_path={GOOD}&product_id={'x' * 200_000}")
+    answer = stack.curl(
+        "/submitTransfer", "-H", "Transfer-Encoding: chunked", "--data-binary", f"@{body}"
+    )
+    assert answer.status == 413
+
+
+def test_another_content_type(stack: Stack) -> None:
+    answer = stack.curl("/submitTransfer", "-H", "Content-Type: text/xml", *raw("<product/>"))
+    assert (answer.status, answer.document["error"]) == (415, True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/submitTransfer", "POST"),
+        ("PUT", "/submitTransfer", "POST"),
+        ("DELETE", "/submitTransfer", "POST"),
+        ("PATCH", "/submitTransfer", "POST"),
+        ("OPTIONS", "/submitTransfer", "POST"),
+        ("POST", "/transferStatus", "GET"),
+        ("GET", "/doneStaging", "POST"),
+    ],
+)
+def test_wrong_method(stack: Stack, method: str, path: str, allowed: str) -> None:
+    before = stack.rows()
+    answer = stack.curl(path, "-X", method)
+    assert (answer.status, answer.headers["allow"]) == (405, allowed)
+    assert answer.document["error"] is True
+    assert stack.rows() == before
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/submitTransfer/", "/submittransfer", "/../etc/passwd", "/%00"]
+)
+def test_unknown_path(stack: Stack, path: str) -> None:
+    answer = stack.curl(path, *raw(f"product_id=005&destination_path={GOOD}"))
+    assert (answer.status, answer.document["error"]) == (404, True)
+
+
+def test_a_destination_that_the_policy_does_not_allow(stack: Stack) -> None:
+    before = stack.rows()
+    fields = form(product_id="005", destination_path="gsiftp://elsewhere.test/home/alice")
+    answer = stack.curl("/submitTransfer", *fields)
+    assert (answer.status, answer.document["job_id"]) == (403, None)
+    assert stack.rows() == before

@@ -1,0 +1,108 @@
+"""`deliv submit` and `deliv status` as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running_stack import Stack, Target
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def deliv(
+    stack: Stack, *arguments: str, user: str = "alice", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """The command with the grid's environment variables, and with some that must not matter."""
+    grid = {
+        "DELIV_URL": stack.url,
+        "X509_USER_PROXY": stack.user(user).proxy,
+        "X509_CERT_DIR": stack.ca,
+        "SSL_CERT_FILE": "/nowhere",
+        "REQUESTS_CA_BUNDLE": "/nowhere",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "deliv.cli", *arguments],
+        env={**os.environ, **grid, **environment},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+
+
+def test_submit_and_wait(stack: Stack, target: Target) -> None:
+    done = deliv(stack, "submit", "synthetic-30", target.url, "--wait")
+    assert done.returncode == 0, done.stderr
+    assert "delivered: synthetic-30" in done.stdout
+    assert "SUBMITTED" in done.stderr
+    assert "SUCCESS" in done.stderr
+    assert target.holds_synthetic(30)
+
+
+def test_submit_then_status(stack: Stack, target: Target) -> None:
+    submitted = deliv(stack, "submit", "synthetic-31", target.url)
+    assert (submitted.returncode, submitted.stderr) == (0, "")
+    job_id = submitted.stdout.strip()
+    shown = deliv(stack, "status", job_id, "--wait", "--json")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    document = json.loads(shown.stdout)
+    assert (document["job_id"], document["status"]) == (job_id, "SUCCESS")
+    assert job_id in deliv(stack, "status", job_id).stdout
+
+
+def test_a_failure_is_told_with_its_reason(stack: Stack, target: Target) -> None:
+    done = deliv(stack, "submit", "fail-005", target.url, "--wait")
+    assert done.returncode == 1
+    assert "the tape can't be read" in done.stdout
+    assert "check the product id" in done.stdout
+
+
+def test_a_certificate_and_its_key(stack: Stack, target: Target) -> None:
+    alice = stack.user("alice")
+    done = deliv(
+        stack, "submit", "synthetic-32", target.url, "--cert", alice.cert, "--key", alice.key
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "user", "exit_code", "kind"),
+    [
+        (["submit", "005", "gsiftp://u@127.0.0.1/x"], "alice", 2, "rejected"),
+        (["submit", "005", "gsiftp://elsewhere.test/x"], "alice", 3, "permission"),
+        (["submit", "005", "gsiftp://127.0.0.1/x"], "stager", 3, "permission"),
+        (["status", "b8b14f92-e6f3-11e6-8265-fa163e434fb2"], "alice", 5, "not found"),
+        (["status", "x", "--url", "https://127.0.0.1:1", "--patience", "0"], "alice", 4,
+         "unreachable"),
+        (["status", "x", "--ca", "/tmp"], "alice", 3, "trust"),
+        (["status", "x", "--cert", "/nowhere"], "alice", 3, "credential"),
+    ],
+)  # fmt: skip
+def test_exit_codes(
+    stack: Stack, arguments: list[str], user: str, exit_code: int, kind: str
+) -> None:
+    done = deliv(stack, *arguments, user=user)
+    assert done.returncode == exit_code
+    assert done.stderr.startswith("deliv: ")
+    assert "Traceback" not in done.stderr
+    for_scripts = deliv(stack, *arguments, "--json", user=user)
+    assert for_scripts.returncode == exit_code
+    assert for_scripts.stderr == ""
+    assert json.loads(for_scripts.stdout)["kind"] == kind
+
+
+def test_a_refused_credential_is_explained(stack: Stack, tmp_path: Path) -> None:
+    """A proxy of a CA that deliv does not know: under TLS 1.3 that is told late."""
+    from deliv.testbed import pki
+
+    stranger = pki.Authority.create().issue(pki.user_name("alice"))
+    proxy = tmp_path / "stranger"
+    pki.write_proxy(proxy, stranger.proxy())
+    done = deliv(stack, "status", "x", "--cert", str(proxy), "--patience", "0")
+    assert done.returncode in {3, 4}
+    assert "comes from a CA that the server trusts" in done.stderr
