@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ class HttpsClient:
         max_clients: int = 16,
     ) -> None:
         self._live = _LiveCredential(credential)
-        self._ca_directory = str(ca_directory)
+        self._ca_directory = os.fsencode(ca_directory)  # pycurl takes only ASCII as str
         self._connect_timeout = connect_timeout
         self._max_clients = max_clients
         self._pools: dict[str, _Pool] = {}
@@ -115,7 +116,7 @@ class HttpsClient:
         says whether the request may have arrived. Unavailable when the credential is unusable.
         """
         host = urlsplit(url).netloc
-        pool = self._pools.setdefault(host, _Pool(self._max_clients))
+        pool = self._pool(host)
         deadline = asyncio.get_running_loop().time() + timeout
         try:
             async with asyncio.timeout_at(deadline):
@@ -134,6 +135,11 @@ class HttpsClient:
         for pool in self._pools.values():
             pool.close()
         self._pools.clear()
+
+    def _pool(self, host: str) -> _Pool:
+        if host not in self._pools:
+            self._pools[host] = _Pool(self._max_clients)
+        return self._pools[host]
 
     def _prepare(
         self, method: str, url: str, body: bytes | None, content_type: str | None, deadline: float
@@ -213,6 +219,7 @@ class _LiveCredential:
         self._files = files
         self._stamp: object = None
         self._pems = (b"", b"")
+        self._complaint = ""
         self.version = 0
 
     def refresh(self) -> tuple[bytes, bytes]:
@@ -226,8 +233,14 @@ class _LiveCredential:
         except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
             if not self.version:
                 raise Unavailable(f"deliv's own credential can't be used: {error}") from error
-            log.warning("new credential not usable, keeping the old one", reason=str(error))
+            self._complain(str(error))
         return self._pems
+
+    def _complain(self, reason: str) -> None:
+        """Once for each reason: this is looked at with every request."""
+        if reason != self._complaint:
+            self._complaint = reason
+            log.warning("new credential not usable, keeping the old one", reason=reason)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

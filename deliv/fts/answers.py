@@ -73,4 +73,4 @@ def read(answer: Response, kind: type[T]) -> T:
         return msgspec.json.decode(answer.body, type=kind)
     except msgspec.DecodeError as error:
         content = answer.headers.get("Content-Type", "no content type")
-        raise Unreachable(f"answered {answer.status}, {content}, unreadable: {error}") from error
+        raise Unreachable(f"FTS answered {answer.status}, {content}: {error}") from error

@@ -57,9 +57,10 @@ class Endpoint:
         url: str,
         settings: config.Fts,
         https: HttpsClient,
+        breaker: Breaker,
     ) -> None:
         self.name = name
-        self.breaker = Breaker()
+        self.breaker = breaker
         timeout = float(settings.request_timeout)
         self._transport = Transport(name, url, https, timeout, self.breaker)
         self._max_time_in_queue = settings.max_time_in_queue
@@ -92,14 +93,16 @@ class Endpoint:
         identity = await self.whoami()
         return str(uuid.uuid5(uuid.UUID(identity.vos_id[0]), sid))
 
-    async def submit(self, transfer: Transfer) -> str:
+    async def submit(self, transfer: Transfer, job_id: str | None = None) -> str:
         """Hand a copy over; its id. The same sid again gives the same id and no second copy.
 
-        Refused 409: another transfer to that destination is under way. DelegationNeeded: FTS
-        wants more life than deliv's certificate has.
+        `job_id` is the id noted for it earlier: should FTS give another, since it takes deliv for
+        somebody else by now, the copy is withdrawn. Refused: 409, another transfer to that
+        destination is under way; 419 as DelegationNeeded, FTS wants more life than deliv's
+        certificate has.
         """
         body = submission(transfer, max_time_in_queue=self._max_time_in_queue)
-        expected = await self.job_id(transfer.sid)
+        expected = job_id or await self.job_id(transfer.sid)
         answer = await self._post(body)
         if answer.status == HTTPStatus.OK:
             return await self._accepted(read(answer, Accepted).job_id, expected)
@@ -165,15 +168,12 @@ class Endpoint:
 
     async def _accepted(self, given: str, expected: str) -> str:
         """The id has to be the one deliv has noted, else the copy could not be found again."""
-        if given != expected:
-            self._identity = None
-            await self.cancel(given)
-            raise Refused(
-                f"FTS {self.name} named the job {given}, not {expected}: deliv is somebody else "
-                "there now",
-                code=HTTPStatus.CONFLICT,
-            )
-        return given
+        if given == expected:
+            return given
+        self._identity = None
+        await self.cancel(given)
+        reason = f"FTS {self.name} named the job {given}, not {expected}: deliv's identity changed"
+        raise Refused(reason, code=HTTPStatus.FORBIDDEN)
 
     async def _exists(self, job_id: str) -> bool:
         """Tells FTS's two 409s apart: the sid's own job exists, or another has the destination."""

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from deliv import config
 from deliv.errors import Unavailable
-from deliv.fts.breaker import State
+from deliv.fts.breaker import Breaker, State
 from deliv.fts.client import Endpoint
 from deliv.https import HttpsClient
 
 
 class Fts:
-    def __init__(self, settings: config.Fts, https: HttpsClient) -> None:
+    def __init__(
+        self,
+        settings: config.Fts,
+        https: HttpsClient,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.endpoints = tuple(
-            Endpoint(name, url, settings, https) for name, url in settings.endpoints.items()
+            Endpoint(name, url, settings, https, Breaker(clock=clock))
+            for name, url in settings.endpoints.items()
         )
         self._by_name = {endpoint.name: endpoint for endpoint in self.endpoints}
 

@@ -46,7 +46,8 @@ class Transport:
     ) -> Response:
         """FTS's answer, whatever its code below 500.
 
-        Unreachable when there is none, for a server error, and at once while the breaker is open.
+        Unreachable when there is none, for a server error or too many requests, and at once while
+        the breaker is open.
         """
         if not self.breaker.enter():
             reason = f"FTS {self.name} is left alone after failures: {self.breaker.reason}"
@@ -76,7 +77,7 @@ class Transport:
             content_type=content_type,
             timeout=self._timeout,
         )
-        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if answer.status >= 500 or answer.status == HTTPStatus.TOO_MANY_REQUESTS:
             raise Unreachable(f"FTS {self.name} answered {answer.status}: {message(answer)}")
         return answer
 
