@@ -11,7 +11,7 @@ from deliv.model import Job
 from deliv.states import Status
 
 
-class _Sentinel:
+class Sentinel:
     def __init__(self, name: str) -> None:
         self._name = name
 
@@ -19,8 +19,8 @@ class _Sentinel:
         return self._name
 
 
-NOW: Final = _Sentinel("NOW")  # as a column's value: the database's time
-KEEP: Final = _Sentinel("KEEP")  # as a delay: due_at stays as it is
+NOW: Final = Sentinel("NOW")  # as a column's value: the database's time
+KEEP: Final = Sentinel("KEEP")  # as a delay: due_at stays as it is
 
 COLUMNS = tuple(field.name for field in fields(Job))
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM jobs"  # noqa: S608 - the names of Job's fields
@@ -43,7 +43,7 @@ class Change:
 
     columns: Mapping[str, object]
     status: Status | None = None
-    delay: float | _Sentinel | None = KEEP
+    delay: float | Sentinel | None = KEEP
 
     def __post_init__(self) -> None:
         if unknown := self.columns.keys() - SETTABLE:

@@ -14,7 +14,7 @@ from deliv.errors import CommitUnknown
 from deliv.model import Job, Submission
 from deliv.states import Event, Status
 from deliv.store import admission, jobs, leases, outbox, submissions
-from deliv.store.columns import KEEP, Change, _Sentinel
+from deliv.store.columns import KEEP, Change, Sentinel
 from deliv.store.rows import JobEvent, OutboxRow
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ class Store:
         return changed
 
     async def update(
-        self, job: Job, *, delay: float | _Sentinel | None = KEEP, **columns: Any
+        self, job: Job, *, delay: float | Sentinel | None = KEEP, **columns: Any
     ) -> Job:
         """Set columns; due_at stays unless `delay` is given. LostRace, DestinationBusy."""
         what = Change(delay=delay, columns=columns)
