@@ -114,14 +114,19 @@ def _is_up(where: Layout, request: Request, account: Account) -> bool:
 
 
 def _clean(where: Layout, account: Account) -> None:
-    """Stop and remove what an earlier run left; a directory that isn't a testbed's is refused."""
+    """Stop and remove what an earlier run left, but for its CA.
+
+    A directory that isn't a testbed's is refused.
+    """
     if not any(where.directory.iterdir()):
         return
     if not where.plan.exists():
         raise TestbedError(f"{where.directory} holds something else than a testbed")
     stop_all(Processes(where.directory, account))
     for path in where.directory.iterdir():
+        if path in (where.plan, where.authority):
+            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path != where.plan:
+        else:
             path.unlink()

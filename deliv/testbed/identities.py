@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
 from deliv.testbed import pki
 from deliv.testbed.accounts import Account
+from deliv.testbed.errors import TestbedError
 from deliv.testbed.layout import Layout
 
 USERS = ("alice", "bob", "operator")
@@ -26,12 +26,10 @@ class Identities:
 
     def create(self, account: Account, more_authorities: Path | None) -> pki.Authority:
         """Make all of them; `more_authorities` is a CA directory to trust beside our CA."""
+        authority = self._authority()
         self._layout.ca_directory.mkdir(parents=True)
-        authority = pki.Authority.create()
-        ca = pki.Credential(certificate=authority.certificate, key=authority.key)
-        pki.write_credential(self._layout.ca_file, self._layout.ca_key, ca)
         if more_authorities:
-            shutil.copytree(more_authorities, self._layout.ca_directory, dirs_exist_ok=True)
+            _copy_files(more_authorities, self._layout.ca_directory)
         authority.install(self._layout.ca_directory)
         owners = [*(f"users/{user}" for user in USERS), STAGER, SERVICE]
         with ThreadPoolExecutor() as pool:
@@ -51,6 +49,20 @@ class Identities:
         """The DNs that the GridFTP servers let in: users, and the service on their behalf."""
         return [self.dn(owner) for owner in (*(f"users/{user}" for user in USERS), SERVICE)]
 
+    def _authority(self) -> pki.Authority:
+        """The CA of an earlier stack in this directory, else a new one."""
+        certificate, key = self._layout.ca_file, self._layout.ca_key
+        if certificate.exists() and key.exists():
+            try:
+                return pki.Authority.load(certificate, key)
+            except ValueError as error:
+                raise TestbedError(f"{certificate} is no usable CA; remove it: {error}") from error
+        authority = pki.Authority.create()
+        self._layout.authority.mkdir(exist_ok=True)
+        ca = pki.Credential(certificate=authority.certificate, key=authority.key)
+        pki.write_credential(certificate, key, ca)
+        return authority
+
     def _issue(self, authority: pki.Authority, owner: str) -> None:
         kind, _, name = owner.partition("/")
         subject = pki.user_name(name) if kind == "users" else pki.service_name(name)
@@ -67,3 +79,10 @@ class Identities:
         certificate, key = self._layout.credential(owner)
         certificate.parent.mkdir(exist_ok=True)
         pki.write_credential(certificate, key, credential)
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    """Every file, also those behind links, readable by all."""
+    for path in source.iterdir():
+        if path.is_file():
+            pki.write(target / path.name, path.read_bytes())

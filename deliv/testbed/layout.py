@@ -40,12 +40,17 @@ class Layout:
         return self.directory / "pki" / "certificates"
 
     @property
+    def authority(self) -> Path:
+        """The CA's own directory. It outlives the stack: who trusts the CA need not begin anew."""
+        return self.directory / "authority"
+
+    @property
     def ca_file(self) -> Path:
-        return self.directory / "pki" / "ca.pem"
+        return self.authority / "ca.pem"
 
     @property
     def ca_key(self) -> Path:
-        return self.directory / "pki" / "ca.key"
+        return self.authority / "ca.key"
 
     def credential(self, owner: str) -> tuple[Path, Path]:
         """Certificate and key of a user, service or host, as in `users/alice`."""

@@ -15,7 +15,7 @@ from deliv.testbed import description, gridftp, parts, products, services
 from deliv.testbed.accounts import Account
 from deliv.testbed.errors import TestbedError
 from deliv.testbed.identities import Identities
-from deliv.testbed.layout import Layout, Plan
+from deliv.testbed.layout import Instance, Layout, Plan
 from deliv.testbed.parts import Parts
 from deliv.testbed.processes import Processes, wait
 from deliv.testbed.rabbitmq import EPMD
@@ -38,8 +38,7 @@ class Stack:
             except BaseException:
                 self.processes.abandon()
                 raise
-        if all(map(self.parts.wanted, self.parts.names)):
-            self._wait_until_deliv_is_ready()
+        self._wait_until_deliv_is_ready()
         self.describe()
 
     def start(self, part: str) -> None:
@@ -130,16 +129,19 @@ class Stack:
         self.processes.run(command, python.environment)
 
     def _wait_until_deliv_is_ready(self) -> None:
-        for number, instance in enumerate(self.plan.instances, 1):
-            report = None
+        """Until every instance has found the parts that are there."""
+        for part, instance in zip(self.parts.instances, self.plan.instances, strict=True):
+            if not self.parts.wanted(part):
+                continue
+            if not wait(lambda: not self._missing(instance), READY_DEADLINE):  # noqa: B023  runs now
+                raise TestbedError(f"{part} waits for {self._missing(instance)}; see its log")
 
-            def ready() -> bool:
-                nonlocal report
-                report = parts.health(instance, "/ready")  # noqa: B023  called in this turn only
-                return report is not None and report["status"] == "ready"
-
-            if not wait(ready, READY_DEADLINE):
-                raise TestbedError(f"deliv@{number} does not become ready: {report}")
+    def _missing(self, instance: Instance) -> list[str]:
+        """What an instance waits for, as it says itself, of the parts that `up` starts."""
+        report = parts.health(instance, "/ready")
+        if report is None:
+            return ["its own start"]
+        return [name for name in report["waiting_for"] if self.parts.wanted(name.split(":")[0])]
 
 
 def stop_all(processes: Processes) -> list[str]:
