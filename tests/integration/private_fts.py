@@ -94,7 +94,7 @@ class Client:
     def state(self, job_id: str) -> str:
         return str(self.get(f"/jobs/{job_id}/job_state").content)
 
-    def ended(self, job_id: str, seconds: float = 60.0) -> str:
+    def ended(self, job_id: str, seconds: float = 90.0) -> str:
         """Wait for the job's end; its state then."""
         wait_for(lambda: self.state(job_id) in TERMINAL, seconds)
         return self.state(job_id)
@@ -227,8 +227,11 @@ class Fts:
         """Bob's copies from a port that takes connections and never answers hold the slots."""
         bob = self.delegated("bob")
         with silent_port() as port:
-            body = self.transfer(f"gsiftp://localhost:{port}/x", self.at_destination("hang"))
-            jobs = [bob.submit(body).content["job_id"] for _ in range(slots)]
+            source = f"gsiftp://localhost:{port}/x"
+            jobs = []
+            for slot in range(slots):
+                body = self.transfer(source, self.at_destination(f"{port}-{slot}"))
+                jobs.append(bob.submit(body).content["job_id"])
             wait_for(lambda: all(bob.state(job) == "ACTIVE" for job in jobs))
             try:
                 yield
