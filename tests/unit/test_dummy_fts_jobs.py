@@ -1,0 +1,154 @@
+"""What the dummy FTS keeps of jobs, and what it makes of their files' ends."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deliv.errors import ConfigError
+from deliv.testbed.fts import clock, reasons, settings, submission, transferlog
+from deliv.testbed.fts.caller import Caller
+from deliv.testbed.fts.database import Database, Duplicate
+from deliv.testbed.fts.scheduler import job_state
+
+ALICE = Caller(user_dn="/CN=alice")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "fts.sqlite")
+    yield database
+    database.close()
+
+
+def add(database: Database, *, check: bool = False, **params: Any) -> str:
+    file = {"sources": ["gsiftp://a/x"], "destinations": ["gsiftp://b/x"]}
+    job, files = submission.build(
+        {"files": [file], "params": params}, ALICE, check_duplicates=check
+    )
+    database.insert(job, files)
+    return str(job["job_id"])
+
+
+def test_a_job_is_there_once(database: Database) -> None:
+    add(database, id_generator="deterministic", sid="one")
+    with pytest.raises(Duplicate) as caught:
+        add(database, id_generator="deterministic", sid="one")
+    assert caught.value.column == "job_id"
+
+
+def test_a_destination_is_taken_until_its_file_ends(database: Database) -> None:
+    job = add(database, check=True)
+    with pytest.raises(Duplicate) as caught:
+        add(database, check=True)
+    assert caught.value.column == "dest_surl_uuid"
+    assert len(database.jobs(equal={})) == 1
+    database.cancel_files(job, ["SUBMITTED"], "why", clock.now())
+    add(database, check=True)
+
+
+def test_another_connection_sees_what_was_written(database: Database, tmp_path: Path) -> None:
+    """As a server does that starts after a SIGKILL."""
+    job = add(database, job_metadata={"á": ["b"]})
+    second = Database(tmp_path / "fts.sqlite")
+    found = second.job(job)
+    assert found is not None
+    assert found["job_metadata"] == {"á": ["b"], "auth_method": "certificate"}
+    assert found["cancel_job"] is False
+    second.close()
+
+
+def test_a_transaction_is_all_or_nothing(database: Database) -> None:
+    job = add(database)
+    with pytest.raises(ZeroDivisionError), database.transaction():
+        database.update_job(job, priority=5)
+        with database.transaction():
+            database.update_job(job, priority=4)
+        raise ZeroDivisionError
+    found = database.job(job)
+    assert found is not None
+    assert found["priority"] == 3
+
+
+def test_eligible_by_priority_then_age(database: Database) -> None:
+    first, second, urgent = (add(database, priority=priority) for priority in (2, 2, 5))
+    held = add(database, priority=5)
+    (file,) = database.files(held)
+    database.update_file(file["file_id"], _not_before=1000.0)
+    assert [file["job_id"] for file in database.eligible(500.0, 10)] == [urgent, first, second]
+    assert len(database.eligible(1500.0, 10)) == 4
+    assert len(database.eligible(1500.0, 2)) == 2
+
+
+def test_only_names_can_be_columns(database: Database) -> None:
+    with pytest.raises(ValueError, match="can't be a column"):
+        database.update_job("x", **{"reason = 1; --": 1})
+
+
+@pytest.mark.parametrize(
+    ("states", "state"),
+    [
+        (["FINISHED"] * 3, "FINISHED"),
+        (["FAILED"] * 2, "FAILED"),
+        (["CANCELED"], "CANCELED"),
+        (["FINISHED", "FAILED"], "FINISHEDDIRTY"),
+        (["FINISHED", "CANCELED"], "FINISHEDDIRTY"),
+        (["FAILED", "CANCELED"], "CANCELED"),
+    ],
+)
+def test_the_state_of_a_job(states: list[str], state: str) -> None:
+    assert job_state(states) == state
+
+
+@pytest.mark.parametrize(
+    ("scope", "code", "message", "again"),
+    [
+        ("SOURCE", 70, "Connection refused", True),
+        ("SOURCE", errno.ENOENT, "No such file or directory", False),
+        ("SOURCE", errno.EACCES, "", False),
+        ("DESTINATION", errno.EEXIST, "Destination file exists", False),
+        ("TRANSFER", errno.ENOSPC, "", False),
+        ("TRANSFER", errno.ETIMEDOUT, "", True),
+        ("TRANSFER", 5, "CHECKSUM MISMATCH", False),
+        ("TRANSFER", errno.EACCES, "an end-of-file was reached", True),
+    ],
+)
+def test_what_is_tried_again(scope: str, code: int, message: str, again: bool) -> None:
+    assert reasons.recoverable(scope, code, message) is again
+
+
+def test_the_form_of_a_reason() -> None:
+    assert reasons.reason("SOURCE", 2, "words") == "SOURCE [2] words"
+
+
+def test_times_go_there_and_back() -> None:
+    assert clock.text(clock.epoch("2026-11-24T05:49:08")) == "2026-11-24T05:49:08"
+
+
+def test_the_log_of_a_copy(tmp_path: Path) -> None:
+    file = {"source_se": "gsiftp://a", "dest_se": "gsiftp://b", "file_id": 7, "job_id": "j"}
+    path = transferlog.path(tmp_path, file)
+    assert path.parent.name == "a__b"
+    assert path.name.endswith("__a__b__7__j")
+    transferlog.write(path, {"event": "failed", "code": 2})
+    assert path.read_text().endswith(" failed code=2\n")
+
+
+def test_settings(tmp_path: Path) -> None:
+    needed = {"host": "127.0.0.1", "port": 1, "certificate": "c", "key": "k",
+              "ca_directory": "ca", "state": "s"}  # fmt: skip
+    path = tmp_path / "fts.json"
+    path.write_text(json.dumps({**needed, "slots": 3}))
+    loaded = settings.load(path)
+    assert (loaded.slots, loaded.state) == (3, Path("s"))
+    for wrong in ({**needed, "slot": 3}, {**needed, "port": "x"}, {}):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(ConfigError, match=r"fts\.json"):
+            settings.load(path)
+    with pytest.raises(ConfigError, match="No such file"):
+        settings.load(tmp_path / "nosuch.json")
