@@ -163,7 +163,7 @@ class HttpsClient:
 
     def _secure(self, curl: pycurl.Curl, certificate: bytes, key: bytes) -> None:
         curl.setopt(pycurl.CAPATH, self._ca_directory)
-        curl.unsetopt(pycurl.CAINFO)  # else the bundle compiled into libcurl is trusted as well
+        curl.unsetopt(pycurl.CAINFO)  # some libcurls would trust a bundle compiled in as well
         curl.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.PROXY, "")  # unset would mean the environment's
