@@ -23,7 +23,7 @@ from deliv.testbed import synthetic
 CALL_TIMEOUT = 20
 
 
-def until(condition: Callable[[], Any], what: str, timeout: float = 30) -> Any:
+def until(condition: Callable[[], Any], what: str, timeout: float = 60) -> Any:
     """The condition's first true value; looked at every 100 ms."""
     deadline, pause = time.monotonic() + timeout, threading.Event()
     while not (value := condition()):
