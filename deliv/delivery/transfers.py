@@ -20,6 +20,7 @@ from deliv.store import NOW, Store
 log = structlog.get_logger()
 
 RETRY_FTS = 5.0  # seconds until an FTS that was out is tried again
+RETRY_REFUSED = 60.0
 
 
 class Transfers:
@@ -39,6 +40,10 @@ class Transfers:
         except Unavailable as error:
             log.warning("FTS unreachable", endpoint=endpoint.name, reason=str(error))
             await self._store.update(job, delay=RETRY_FTS)
+        except Refused as error:  # FTS does not know deliv itself: the operators' to mend
+            log.error("FTS refuses deliv", endpoint=endpoint.name, reason=str(error))
+            status = f"waiting: {error}"
+            await self._store.update(job, delay=RETRY_REFUSED, detailed_status=status)
         except DestinationBusy:
             reason = "another delivery to the same destination file is under way"
             await self._failing.end(job, Failure(error_class=ErrorClass.EXISTS, reason=reason))
@@ -47,11 +52,11 @@ class Transfers:
 
     async def post(self, job: Job) -> None:
         """Submit to the FTS that the job is assigned to; repeating it never copies twice."""
-        endpoint = self._fts.endpoint(job.fts_endpoint or "")
         try:
-            await endpoint.submit(_transfer(job))
+            endpoint = self._fts.endpoint(job.fts_endpoint or "")
+            await endpoint.submit(_transfer(job), job.fts_jobid)
         except Unavailable as error:
-            log.warning("FTS unreachable", endpoint=endpoint.name, reason=str(error))
+            log.warning("FTS unreachable", endpoint=job.fts_endpoint, reason=str(error))
             await self._store.update(job, delay=RETRY_FTS)
         except Refused as error:
             await self._failing.attempt(job, _refusal(error))
