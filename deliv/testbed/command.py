@@ -86,7 +86,7 @@ def _up(options: argparse.Namespace) -> None:
     news = "up" if control.up(where, request) else "already up"
     print(f"{news} after {time.monotonic() - started:.1f} s: {where.description}")
     if request.fts_url:
-        print(f"{request.fts_url} must trust the CA in {where.ca_directory}")
+        print(f"{request.fts_url} must trust the CA {where.ca_file}")
 
 
 def _down(options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -50,14 +51,17 @@ class Identities:
         return [self.dn(owner) for owner in (*(f"users/{user}" for user in USERS), SERVICE)]
 
     def _authority(self) -> pki.Authority:
-        """The CA of an earlier stack in this directory, else a new one."""
+        """The CA of an earlier stack in this directory, else one of a name of its own.
+
+        Two stacks may then trust each other's: a CA's files are named by the hash of its name.
+        """
         certificate, key = self._layout.ca_file, self._layout.ca_key
         if certificate.exists() and key.exists():
             try:
                 return pki.Authority.load(certificate, key)
             except ValueError as error:
                 raise TestbedError(f"{certificate} is no usable CA; remove it: {error}") from error
-        authority = pki.Authority.create()
+        authority = pki.Authority.create(pki.authority_name(f"CA {secrets.token_hex(4)}"))
         self._layout.authority.mkdir(exist_ok=True)
         ca = pki.Credential(certificate=authority.certificate, key=authority.key)
         pki.write_credential(certificate, key, ca)

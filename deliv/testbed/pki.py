@@ -50,6 +50,10 @@ def name(*attributes: tuple[str, str]) -> x509.Name:
     return x509.Name([x509.NameAttribute(ATTRIBUTES[label], value) for label, value in attributes])
 
 
+def authority_name(authority: str) -> x509.Name:
+    return name(("O", ORGANISATION), ("CN", authority))
+
+
 def user_name(user: str) -> x509.Name:
     return name(("O", ORGANISATION), ("OU", "users"), ("CN", user))
 
@@ -134,7 +138,7 @@ class Authority:
         key: PrivateKey | None = None,
     ) -> Authority:
         """A new self-signed CA."""
-        subject, key = subject or name(("O", ORGANISATION), ("CN", "testbed CA")), key or rsa_key()
+        subject, key = subject or authority_name("CA"), key or rsa_key()
         starts = datetime.now(UTC) - SKEW
         builder = _builder(subject, subject, key, starts, datetime.now(UTC) + lifetime)
         builder = (

@@ -94,13 +94,14 @@ def test_what_a_crashed_part_left_is_found_and_ended(tmp_path: Path, processes: 
 
 
 def test_frozen_and_thawed_with_its_children(tmp_path: Path, processes: Processes) -> None:
-    script = 'i=0; touch "$1"; while :; do i=$((i+1)); echo $i > count; sleep 0.01; done'
+    script = (
+        'i=0; echo 0 > count; touch "$1"; while :; do i=$((i+1)); echo $i > count; sleep 0.01; done'
+    )
     processes.start(shell(tmp_path, script))
 
     def count() -> str:
         return (tmp_path / "count").read_text()
 
-    assert wait(lambda: count() != "", 5)
     processes.freeze("part")
     assert wait(lambda: processes.state("part") == "frozen", 5)
     before = count()

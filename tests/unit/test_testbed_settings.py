@@ -101,8 +101,11 @@ def test_requests_that_make_no_sense(tmp_path: Path, request_: Request, message:
     assert not where.directory.exists()
 
 
-def test_products_are_what_their_index_says(tmp_path: Path) -> None:
-    sizes = {"empty": 0, "with a space": 3, "non-ASCII é": 2**20 + 1}
+def test_products_are_what_their_index_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "WRITTEN_WHOLE", 4 * 2**20)
+    sizes = {"empty": 0, "with a space": 3, "non-ASCII é": 2**20 + 1, "large": 9 * 2**20 + 5}
     products.install(tmp_path, sizes)
     archive = Archive(tmp_path)
     for product_id, entry in products.known(tmp_path).items():
@@ -111,6 +114,7 @@ def test_products_are_what_their_index_says(tmp_path: Path) -> None:
         content = b"".join(product.chunks())
         assert len(content) == entry["size"] == sizes[product_id]
         assert f"{zlib.adler32(content):08x}" == entry["adler32"]
+    assert (tmp_path / "products" / "large").stat().st_blocks * 512 < 2**20
 
 
 def test_the_seed_has_the_awkward_ones() -> None:
