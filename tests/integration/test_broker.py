@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,23 +28,10 @@ from deliv.broker import (
 )
 from deliv.broker.session import Session
 from deliv.errors import BrokerUnavailable
+from deliv.testbed import pki
 
 JOB = "0190b6c4-0000-7000-8000-00000000000a"
 WORK = Message(routing="stage", job_id=JOB)
-PATIENCE = 60.0
-
-
-def within(seconds: float) -> Callable[[Callable[..., Awaitable[None]]], Callable[..., None]]:
-    """Run an async test on a loop of its own, for at most so long."""
-
-    def decorate(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-        @functools.wraps(test)
-        def run(**fixtures: Any) -> None:
-            asyncio.run(asyncio.wait_for(test(**fixtures), seconds))
-
-        return run
-
-    return decorate
 
 
 async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
@@ -140,7 +126,6 @@ async def _delete_queues(settings: config.Broker) -> None:
         await channel.call("exchange_delete", EVENTS)
 
 
-@within(PATIENCE)
 async def test_work_is_confirmed_handled_and_acknowledged(rabbit: Rabbit) -> None:
     stage, transfer = Recorder(), Recorder()
     async with connected(rabbit.settings(), stage, transfer) as broker:
@@ -153,7 +138,6 @@ async def test_work_is_confirmed_handled_and_acknowledged(rabbit: Rabbit) -> Non
     await until_holds(rabbit.settings(), STAGE, 0)
 
 
-@within(PATIENCE)
 async def test_many_at_once_each_have_their_confirm(rabbit: Rabbit) -> None:
     stage = Recorder()
     async with connected(rabbit.settings(), stage) as broker:
@@ -161,7 +145,6 @@ async def test_many_at_once_each_have_their_confirm(rabbit: Rabbit) -> None:
         await until(lambda: stage.done == 1000)
 
 
-@within(PATIENCE)
 async def test_events_are_routed_by_status_and_need_no_listener(rabbit: Rabbit) -> None:
     event = Message(routing="event", job_id=JOB, payload={"status": "SUCCESS", "attempt": 1})
     async with connected(rabbit.settings()) as broker, raw(rabbit.settings()) as channel:
@@ -179,7 +162,6 @@ async def test_events_are_routed_by_status_and_need_no_listener(rabbit: Rabbit) 
         assert await channel.get(queue) is None
 
 
-@within(PATIENCE)
 async def test_unroutable_work_is_refused_and_the_topology_comes_back(rabbit: Rabbit) -> None:
     async with connected(rabbit.settings()) as broker:
         async with raw(rabbit.settings()) as channel:
@@ -192,7 +174,6 @@ async def test_unroutable_work_is_refused_and_the_topology_comes_back(rabbit: Ra
     await until_holds(rabbit.settings(), STAGE, 1)
 
 
-@within(PATIENCE)
 async def test_a_lost_events_exchange_comes_back(rabbit: Rabbit) -> None:
     event = Message(routing="event", job_id=JOB, payload={"status": "SUCCESS"})
     async with connected(rabbit.settings()) as broker:
@@ -204,7 +185,6 @@ async def test_a_lost_events_exchange_comes_back(rabbit: Rabbit) -> None:
         await broker.publish_event(event)
 
 
-@within(PATIENCE)
 async def test_messages_in_hand_come_again_after_the_connections_are_closed(rabbit: Rabbit) -> None:
     stage, ups = Recorder(), []
     stage.open.clear()
@@ -220,7 +200,6 @@ async def test_messages_in_hand_come_again_after_the_connections_are_closed(rabb
     await until_holds(rabbit.settings(), STAGE, 0)
 
 
-@within(PATIENCE)
 async def test_a_cut_wire_fails_what_waits_and_is_mended(rabbit: Rabbit) -> None:
     async with wire(rabbit.node.port) as proxy:
         async with connected(rabbit.settings(port=proxy.port)) as broker:
@@ -240,7 +219,6 @@ async def test_a_cut_wire_fails_what_waits_and_is_mended(rabbit: Rabbit) -> None
             await broker.publish_work(WORK)
 
 
-@within(PATIENCE)
 async def test_a_silent_broker_is_noticed(rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher, "CONFIRM_TIMEOUT", 0.5)
     async with wire(rabbit.node.port) as proxy:
@@ -254,7 +232,6 @@ async def test_a_silent_broker_is_noticed(rabbit: Rabbit, monkeypatch: pytest.Mo
             await until(lambda: broker.ready)
 
 
-@within(90)
 async def test_a_killed_server_comes_back_with_its_messages(rabbit: Rabbit) -> None:
     settings = rabbit.settings()
     async with connected(settings) as broker:
@@ -272,7 +249,6 @@ async def test_a_killed_server_comes_back_with_its_messages(rabbit: Rabbit) -> N
         await until(lambda: stage.done >= 2)
 
 
-@within(110)
 async def test_queues_that_die_with_the_server_are_made_anew(
     rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,7 +269,6 @@ async def test_queues_that_die_with_the_server_are_made_anew(
         assert await broker.dead_letters(1) == []
 
 
-@within(90)
 async def test_a_server_that_is_absent_at_the_start(rabbit: Rabbit) -> None:
     stage = Recorder()
     await asyncio.to_thread(rabbit.kill)
@@ -305,7 +280,6 @@ async def test_a_server_that_is_absent_at_the_start(rabbit: Rabbit) -> None:
         await until(lambda: stage.done)
 
 
-@within(PATIENCE)
 async def test_a_memory_alarm_blocks_publishing_but_not_consuming(rabbit: Rabbit) -> None:
     stage = Recorder()
     stage.open.clear()
@@ -330,7 +304,6 @@ async def test_a_memory_alarm_blocks_publishing_but_not_consuming(rabbit: Rabbit
         await broker.publish_work(WORK)
 
 
-@within(PATIENCE)
 async def test_a_queue_deleted_under_the_consumer_is_declared_again(rabbit: Rabbit) -> None:
     stage = Recorder()
     async with connected(rabbit.settings(), stage) as broker:
@@ -342,7 +315,6 @@ async def test_a_queue_deleted_under_the_consumer_is_declared_again(rabbit: Rabb
         await until(lambda: stage.done == 1)
 
 
-@within(PATIENCE)
 async def test_a_poison_message_is_buried_with_its_reason_and_replayed(rabbit: Rabbit) -> None:
     stage = Recorder()
     stage.failing = KeyError("no such product")
@@ -361,7 +333,6 @@ async def test_a_poison_message_is_buried_with_its_reason_and_replayed(rabbit: R
         assert await broker.dead_letters(10) == []
 
 
-@within(PATIENCE)
 async def test_the_broker_itself_buries_what_kills_its_workers(rabbit: Rabbit) -> None:
     stage = Recorder()
     stage.open.clear()
@@ -378,7 +349,6 @@ async def test_the_broker_itself_buries_what_kills_its_workers(rabbit: Rabbit) -
         stage.open.set()
 
 
-@within(PATIENCE)
 async def test_malformed_messages_are_buried_unhandled(rabbit: Rabbit) -> None:
     stage = Recorder()
     bodies = [b"\xff", b"[]", b"{}", b'{"job_id":"a"}', b'{"job_id":1,"verb":"stage"}', b"[" * 9999]
@@ -393,7 +363,6 @@ async def test_malformed_messages_are_buried_unhandled(rabbit: Rabbit) -> None:
     assert stage.got == []
 
 
-@within(PATIENCE)
 async def test_looking_often_loses_no_dead_letter(rabbit: Rabbit) -> None:
     async with connected(rabbit.settings()) as broker:
         async with raw(rabbit.settings()) as channel:
@@ -405,7 +374,6 @@ async def test_looking_often_loses_no_dead_letter(rabbit: Rabbit) -> None:
         assert len(await broker.dead_letters(5)) == 1
 
 
-@within(PATIENCE)
 async def test_stop_waits_for_the_handler_in_hand(rabbit: Rabbit) -> None:
     stage = Recorder()
     stage.open.clear()
@@ -420,7 +388,6 @@ async def test_stop_waits_for_the_handler_in_hand(rabbit: Rabbit) -> None:
     await until_holds(rabbit.settings(), STAGE, 1)
 
 
-@within(PATIENCE)
 async def test_stop_gives_back_what_is_not_done_in_time(rabbit: Rabbit) -> None:
     stage = Recorder()
     stage.open.clear()
@@ -434,7 +401,6 @@ async def test_stop_gives_back_what_is_not_done_in_time(rabbit: Rabbit) -> None:
     await until_holds(rabbit.settings(), STAGE, 1)
 
 
-@within(PATIENCE)
 async def test_a_queue_with_older_arguments_serves_as_well(rabbit: Rabbit) -> None:
     async with connected(rabbit.settings(delivery_limit=5)):
         pass
@@ -444,7 +410,6 @@ async def test_a_queue_with_older_arguments_serves_as_well(rabbit: Rabbit) -> No
         await until(lambda: stage.done == 1)
 
 
-@within(PATIENCE)
 async def test_a_wrong_password_is_said_and_a_mended_one_is_read(
     rabbit: Rabbit, tmp_path: Path
 ) -> None:
@@ -458,14 +423,12 @@ async def test_a_wrong_password_is_said_and_a_mended_one_is_read(
         await until(lambda: broker.ready)
 
 
-@within(PATIENCE)
 async def test_a_missing_virtual_host_is_said(rabbit: Rabbit) -> None:
     async with running(rabbit.settings(vhost="nowhere")) as broker:
         await broker.settled(5)
         assert "nowhere" in broker.detail and not broker.ready
 
 
-@within(PATIENCE)
 async def test_tls_with_the_configured_authority(rabbit: Rabbit) -> None:
     stage = Recorder()
     settings = rabbit.settings(port=rabbit.tls_port, ca_file=rabbit.ca_file)
@@ -474,10 +437,7 @@ async def test_tls_with_the_configured_authority(rabbit: Rabbit) -> None:
         await until(lambda: stage.done == 1)
 
 
-@within(PATIENCE)
 async def test_tls_refuses_a_server_of_another_authority(rabbit: Rabbit, tmp_path: Path) -> None:
-    from deliv.testbed import pki
-
     stranger = tmp_path / "ca.pem"
     pki.write(stranger, pki.certificate_pem(pki.Authority.create().certificate))
     settings = rabbit.settings(port=rabbit.tls_port, ca_file=stranger)
