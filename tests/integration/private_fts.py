@@ -253,6 +253,7 @@ def silent_port() -> Iterator[int]:
 def running(**settings: Any) -> Iterator[Fts]:
     """Everything up for as long as the block runs. TestbedError when something is missing."""
     account = accounts.unprivileged()
+    account = account.reaching(*interpreter.directories(account))
     with tempfile.TemporaryDirectory(prefix="deliv-test-fts-") as name:
         directory = Path(name)
         directory.chmod(0o755)
