@@ -35,7 +35,7 @@ def dummy() -> Iterator[Dummy]:
             server.put_source("product", CONTENT)
             yield server
     except TestbedError as error:
-        if os.environ.get("CI"):
+        if os.environ.get("DELIV_TESTS_REQUIRE"):
             raise
         pytest.skip(str(error))
 
