@@ -443,9 +443,11 @@ def test_duplicate_destinations(fts: Fts, alice: Client) -> None:
 # --- connections
 
 
-def test_a_connection_is_closed_after_its_share_of_requests(fts: Fts) -> None:
+@pytest.mark.parametrize("last", ["/whoami", "/nosuch"])
+def test_a_connection_is_closed_after_its_share_of_requests(fts: Fts, last: str) -> None:
     with settings(fts, connection_requests=3), connected(fts) as stream:
-        assert [ask(stream) for _ in range(3)] == [None, None, "close"]
+        answers = [ask(stream, path) for path in ("/whoami", "/whoami", last)]
+        assert answers == [None, None, "close"]
         assert stream.read() == b""
 
 
@@ -466,12 +468,12 @@ def connected(fts: Fts) -> Iterator[Any]:
         yield stream
 
 
-def ask(stream: Any) -> str | None:
+def ask(stream: Any, path: str = "/whoami") -> str | None:
     """One GET over an open connection; what the answer says about the connection."""
-    stream.write(b"GET /whoami HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    stream.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     stream.flush()
     headers = dict[str, str]()
-    assert stream.readline().startswith(b"HTTP/1.1 200")
+    assert stream.readline().startswith(b"HTTP/1.1 ")
     while line := stream.readline().strip():
         name, _, value = line.decode().partition(": ")
         headers[name.lower()] = value

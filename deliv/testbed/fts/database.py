@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     destination_spacetoken TEXT, cancel_job INTEGER, max_time_in_queue INTEGER, target_qos TEXT,
     _archived INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX IF NOT EXISTS jobs_finished ON jobs (job_finished);
+CREATE INDEX IF NOT EXISTS jobs_finished ON jobs (job_finished) WHERE _archived = 0;
 CREATE INDEX IF NOT EXISTS jobs_queue ON jobs (max_time_in_queue) WHERE job_finished IS NULL;
 CREATE TABLE IF NOT EXISTS files (
     file_index INTEGER, transfer_host TEXT, finish_time TEXT, throughput REAL,
@@ -52,6 +52,8 @@ CREATE TABLE IF NOT EXISTS files (
 );
 CREATE INDEX IF NOT EXISTS files_job ON files (job_id);
 CREATE INDEX IF NOT EXISTS files_state ON files (file_state, priority DESC, file_id);
+CREATE INDEX IF NOT EXISTS files_unended ON files (file_id)
+    WHERE file_state = 'CANCELED' AND finish_time IS NULL;
 CREATE TABLE IF NOT EXISTS retries (
     file_id INTEGER NOT NULL REFERENCES files, attempt INTEGER NOT NULL, reason TEXT,
     log_file TEXT, datetime TEXT, transfer_host TEXT, PRIMARY KEY (file_id, attempt)
@@ -82,6 +84,8 @@ class Database:
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute("PRAGMA foreign_keys = ON")
         self._connection.executescript(SCHEMA)
+        described = self._connection.execute("SELECT * FROM jobs LIMIT 0").description
+        self.job_columns = [name for name, *_ in described if not name.startswith("_")]
 
     def close(self) -> None:
         self._connection.close()
@@ -115,13 +119,17 @@ class Database:
     def jobs(
         self,
         *,
+        columns: Sequence[str] = (),
         equal: Mapping[str, object],
         states: Sequence[str] = (),
         finished_since: str | None = None,
         unfinished: bool = False,
         limit: int | None = None,
     ) -> list[Row]:
-        """Jobs by column values; with a limit the latest, otherwise in order of submission."""
+        """Jobs by column values, all columns or the given ones.
+
+        With a limit the latest, otherwise all in order of submission.
+        """
         conditions, values = ["_archived = 0"], list[object]()
         for column, value in equal.items():
             conditions.append(f"{_name(column)} = ?")
@@ -136,8 +144,8 @@ class Database:
             values.append(finished_since)
         order = "submit_time DESC, rowid DESC LIMIT ?" if limit else "rowid"
         values.extend([limit] if limit else [])
-        where = " AND ".join(conditions)
-        return self._all(f"SELECT * FROM jobs WHERE {where} ORDER BY {order}", *values)  # noqa: S608
+        what, where = ", ".join(map(_name, columns)) or "*", " AND ".join(conditions)
+        return self._all(f"SELECT {what} FROM jobs WHERE {where} ORDER BY {order}", *values)  # noqa: S608
 
     def update_job(self, job_id: str, **columns: object) -> None:
         self._update("jobs", columns, "job_id = ?", job_id)
@@ -192,7 +200,8 @@ class Database:
     def unended(self) -> list[int]:
         """Canceled files whose process isn't known to have ended."""
         rows = self._all(
-            "SELECT file_id FROM files WHERE file_state = 'CANCELED' AND finish_time IS NULL"
+            """SELECT file_id FROM files INDEXED BY files_unended
+               WHERE file_state = 'CANCELED' AND finish_time IS NULL"""
         )
         return [row["file_id"] for row in rows]
 

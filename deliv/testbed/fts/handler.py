@@ -98,9 +98,11 @@ class Handler(RequestHandler):
         connection = cast("HTTP1Connection", self.request.connection)
         self.peer = self.service.peers.of(connection.stream)
         self.peer.requests += 1
-        if self._is_last():
-            self.set_header("Connection", "close")
-        self._limit_length()
+        if not self._is_too_long():
+            self.begin()
+
+    def begin(self) -> None:
+        """For handlers that answer whatever the method."""
 
     @property
     def caller(self) -> Caller:
@@ -165,25 +167,29 @@ class Handler(RequestHandler):
             super().log_exception(typ, value, tb)
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
-        """As Tornado's; the last request of a connection closes it once the answer is out."""
+        """As Tornado's; the last answer of a connection says so, and closes it once it is out."""
+        if not self._is_last():
+            return super().finish(chunk)
+        self.set_header("Connection", "close")
         done = super().finish(chunk)
-        if self._is_last():
-            done.add_done_callback(lambda _: self.peer.stream.close())
+        done.add_done_callback(lambda _: self.peer.stream.close())
         return done
 
     def _is_last(self) -> bool:
         return self.peer.requests >= self.service.settings.connection_requests
 
-    def _limit_length(self) -> None:
+    def _is_too_long(self) -> bool:
+        """Whether Apache's limits ended it."""
         line = f"{self.request.method} {self.request.uri} {self.request.version}"
         if len(line) > LONGEST_LINE:
             self.page(414)
         elif len(self.request.path) > LONGEST_PATH:
             self.page(404)
+        else:
+            return False
+        return True
 
 
 class NothingHandler(Handler):
-    def prepare(self) -> None:
-        super().prepare()
-        if not self._finished:
-            raise HTTPError(404)
+    def begin(self) -> None:
+        raise HTTPError(404)

@@ -96,7 +96,9 @@ class Jobs:
         limit, window = _number(filters.get("limit")), _window(filters.get("time_window"))
         states = filters["state_in"].split(",") if filters.get("state_in") else []
         finished = bool(states) and (limit is not None or window is not None)
+        columns = self._chosen(filters.get("fields"))
         rows = self._database.jobs(
+            columns=columns,
             equal=_columns(caller, filters),
             states=states,
             finished_since=clock.text(time.time() - window)
@@ -105,7 +107,7 @@ class Jobs:
             unfinished=not finished,
             limit=limit,
         )
-        return [_chosen(row, filters.get("fields")) for row in rows]
+        return [_only(row, columns) for row in rows]
 
     def cancel(self, caller: Caller, job_ids: Sequence[str]) -> list[Row]:
         """One element for each id; a job that was at its end already comes first, as at FTS."""
@@ -163,6 +165,11 @@ class Jobs:
             if waiting and all(waiting):
                 self._cancel(job_id, EXPIRED)
 
+    def _chosen(self, fields: str | None) -> list[str]:
+        """The columns to list; unknown names are dropped silently."""
+        known = self._database.job_columns
+        return [name for name in fields.split(",") if name in known] if fields else known
+
     def _status(self, caller: Caller, job_id: str, file_fields: Sequence[str] = ()) -> Row:
         try:
             job = shown(self.get(caller, job_id))
@@ -206,10 +213,6 @@ def _only(row: Row, names: Iterable[str]) -> Row:
     """The named fields; unknown names are dropped silently."""
     visible = shown(row)
     return {name: visible[name] for name in names if name in visible}
-
-
-def _chosen(row: Row, fields: str | None) -> Row:
-    return _only(row, fields.split(",")) if fields else shown(row)
 
 
 def _permitted(caller: Caller, job_id: str, job: Row | None) -> Row:
