@@ -11,7 +11,7 @@ help: ## This list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: stack ## Install, bring the local stack up, deliver real files, take it down
-	@$(BIN)/python -m deliv.testbed.demo --dir $(DIR)
+	@$(BIN)/deliv testbed demo --dir $(DIR)
 
 up: stack ## Bring the local stack up and leave it running in DIR (.run)
 	@$(BIN)/deliv testbed up --dir $(DIR)

@@ -1,16 +1,19 @@
-"""`deliv testbed up | down | status | kill | start | freeze | thaw`."""
+"""`deliv testbed up | down | status | demo | kill | start | freeze | thaw`."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deliv.client import ClientError
 from deliv.testbed import control
+from deliv.testbed.demo.show import show
 from deliv.testbed.errors import TestbedError
 from deliv.testbed.layout import Layout, Request
 from deliv.testbed.parts import BASIC, DELIV
@@ -38,6 +41,7 @@ def add_parser(subparsers: Subparsers) -> None:
     up.add_argument("--fts", metavar="URL", help="an existing FTS3 in place of the dummy")
     up.add_argument("--fts-ca", type=Path, metavar="DIR", help="the CAs that FTS3 is trusted by")
     _add(commands, "down", _down, "stop everything; data and logs stay")
+    _add(commands, "demo", _demo, "up, deliver real files, compare the checksums, down")
     _add(commands, "status", _status, "what runs; exit code 1 when a wanted part doesn't")
     for name, action, text in (
         ("kill", Stack.kill, "end a part at once, as a crash would"),
@@ -92,6 +96,17 @@ def _up(options: argparse.Namespace) -> None:
 def _down(options: argparse.Namespace) -> None:
     stopped = control.down(_where(options))
     print(f"stopped: {', '.join(stopped) or 'nothing was running'}")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that the stack is taken down then, too
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    try:
+        kept = show(_where(options))
+    except ClientError as error:
+        raise TestbedError(str(error)) from error
+    if not kept:
+        raise TestbedError("not everything was delivered as promised")
 
 
 def _status(options: argparse.Namespace) -> None:
