@@ -43,9 +43,12 @@ async def serve(settings: Settings) -> None:
     server.listen(settings.port, settings.host)
     log.info("listening on %s:%d", settings.host, settings.port)
     rounds = asyncio.create_task(scheduler.run(jobs))
+    rounds.add_done_callback(lambda done: stop.set())  # a server that copies nothing is of no use
     await stop.wait()
     server.stop()
     rounds.cancel()
     await asyncio.wait([rounds])
     await server.close_all_connections()
     database.close()
+    if not rounds.cancelled():
+        rounds.result()

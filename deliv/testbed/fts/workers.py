@@ -97,8 +97,10 @@ class Workers:
     async def end_idle(self) -> None:
         """End those that had nothing to do for too long, and forget the dead."""
         limit = time.monotonic() - self._settings.idle
-        for worker in [idle for idle in self._idle if idle.idle_since < limit or not idle.alive]:
-            self._idle.remove(worker)
+        ending = [idle for idle in self._idle if idle.idle_since < limit or not idle.alive]
+        # All are taken out before the first wait, in which another might be given work.
+        self._idle = [idle for idle in self._idle if idle not in ending]
+        for worker in ending:
             await worker.end()
 
     async def close(self) -> None:
