@@ -8,7 +8,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -219,7 +219,8 @@ class Fts:
 
     def sql(self, statement: str, *values: object) -> list[Any]:
         """Run a statement in the server's database, beside the server."""
-        with sqlite3.connect(self.state / "fts.sqlite", timeout=10) as connection:
+        path = self.state / "fts.sqlite"
+        with closing(sqlite3.connect(path, timeout=10)) as connection, connection:
             return connection.execute(statement, values).fetchall()
 
     @contextmanager

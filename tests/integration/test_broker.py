@@ -254,6 +254,7 @@ async def test_queues_that_die_with_the_server_are_made_anew(
 ) -> None:
     """RabbitMQ 3.10 loses a queue that is deleted, declared and then killed within a second."""
     monkeypatch.setattr(mender, "PATIENCE", 0)
+    monkeypatch.setattr(mender, "ATTEMPTS", 2)
     monkeypatch.setattr(session, "ANSWER_TIMEOUT", 6)
     for _ in range(5):
         await _delete_queues(rabbit.settings())
