@@ -92,7 +92,7 @@ class Call(RequestHandler):
         self._check_method()
         self.identity = self._identify()
         structlog.contextvars.bind_contextvars(dn=self.identity.dn)
-        self._count(int(self.request.headers.get("Content-Length") or 0))
+        self._refuse_unsent_body()
         self._size = 0
 
     def data_received(self, chunk: bytes) -> None:
@@ -151,6 +151,15 @@ class Call(RequestHandler):
         except CredentialRefused as error:
             log.warning("credential refused", reason=str(error))
             raise
+
+    def _refuse_unsent_body(self) -> None:
+        """A client that asks first hears at once that its body is too large.
+
+        From one that is sending already the body is read first (and not kept): answering in
+        between closes the connection under its hands, and the answer is lost.
+        """
+        if "Expect" in self.request.headers:
+            self._count(int(self.request.headers.get("Content-Length") or 0))
 
     def _count(self, size: int) -> None:
         if size > self.services.body_limit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,18 @@ def test_a_body_over_the_limit(stack: Stack, tmp_path: Path, size: int) -> None:
     assert (answer.status, answer.document["error"]) == (413, True)
     assert answer.document["job_id"] is None
     assert stack.rows() == before
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_sent(stack: Stack, tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    body.write_text(f"destination_path={GOOD}&product_id={'x' * 3_000_000}")
+    began = time.monotonic()
+    answer = stack.curl(
+        "/submitTransfer",
+        *("-H", "Expect: 100-continue", "--expect100-timeout", "15", "--data-binary", f"@{body}"),
+    )
+    assert (answer.status, answer.document["error"]) == (413, True)
+    assert time.monotonic() - began < 10
 
 
 def test_a_body_over_the_limit_without_a_length(stack: Stack, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ pytestmark = [
     # the client leaves the files it reads certificates from to the garbage collector
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    # and asks for the time without a zone
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
 
