@@ -120,7 +120,16 @@ def _attribute(element: der.Element) -> Attribute:
     if len(parts) != 2 or parts[0].tag != der.OBJECT_IDENTIFIER:
         raise ValueError("an attribute that is not a type and a value")
     kind, value = parts
-    return Attribute(type=der.object_identifier(kind.content), tag=value.tag, value=value.content)
+    octets = _bit_string(value.content) if value.tag == BIT_STRING else value.content
+    return Attribute(type=der.object_identifier(kind.content), tag=value.tag, value=octets)
+
+
+def _bit_string(content: bytes) -> bytes:
+    """A BIT STRING's contents, the unused bits that its first octet counts set to zero."""
+    if not content or content[0] > 7:
+        raise ValueError("a malformed BIT STRING")
+    unused, bits = content[0], content[1:]
+    return content[:-1] + bytes((bits[-1] >> unused << unused,)) if bits else b"\0"
 
 
 def _octets(rdns: Name) -> list[list[tuple[str, bytes]]]:

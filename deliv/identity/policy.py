@@ -31,6 +31,8 @@ log = structlog.get_logger()
 
 CHARACTER = r"(?:\\.|[^/+\\])"  # one of an attribute's value
 BELOW = "/**"
+# PyYAML lets through what goes wrong inside an explicit tag such as `!!int`, or too deep.
+NOT_YAML = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 REMEMBERED = 4096  # DNs whose rules are not looked for again
 
 
@@ -159,7 +161,7 @@ class Policy:
         """ValueError, with the place in the text, when it is not a policy."""
         try:
             document = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-        except (yaml.YAMLError, RecursionError) as error:
+        except NOT_YAML as error:
             raise ValueError(f"not YAML: {error}") from error
         return cls(msgspec.convert(document, Rules).rules)
 

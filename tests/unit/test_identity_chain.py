@@ -124,6 +124,7 @@ def test_octets_that_are_no_certificate_are_refused(grid: Grid, octets: bytes) -
         identify([octets], now=datetime.now(UTC), policies=SigningPolicies(grid.directory))
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @given(position=st.integers(0, 900), octet=st.integers(0, 255))
 def test_a_damaged_proxy_is_refused_or_read(grid: Grid, position: int, octet: int) -> None:
     leaf, *rest = grid.chain(full(alice(grid)))

@@ -1,0 +1,160 @@
+"""A Tornado server on loopback that says who called, and a client that shows what it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from credentials import Grid
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application, RequestHandler
+
+from deliv.errors import CredentialRefused
+from deliv.identity.tls import ConnectionIdentities, ServerTls
+from deliv.testbed import pki
+from deliv.testbed.pki import Credential
+
+TIMEOUT = 20.0
+
+
+class WhoAmI(RequestHandler):
+    def initialize(self, identities: ConnectionIdentities) -> None:
+        self._identities = identities
+
+    def get(self) -> None:
+        try:
+            identity = self._identities.of(self.request.connection.stream)
+        except CredentialRefused as error:
+            self.set_status(error.status)
+            self.write({"msg": str(error)})
+        else:
+            self.write({"dn": identity.dn, "limited": identity.limited})
+
+
+@dataclass(kw_only=True)
+class Served:
+    """A running server: its TLS, its port and the handshakes it refused."""
+
+    grid: Grid
+    tls: ServerTls
+    port: int
+    refusals: list[str]
+
+    def client(self, credential: Credential | None, **settings: Any) -> Client:
+        return Client(self, credential, **settings)
+
+
+class Client:
+    """One connection with a credential. TLS settings are made as lax as OpenSSL can be."""
+
+    def __init__(
+        self,
+        served: Served,
+        credential: Credential | None,
+        *,
+        version: ssl.TLSVersion | None = None,
+        ciphers: str = "ALL:COMPLEMENTOFALL:@SECLEVEL=0",
+        session: ssl.SSLSession | None = None,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.context = context or _lax_context(served.grid, version, ciphers)
+        if credential is not None:
+            self._load(served.grid.directory.parent, credential)
+        raw = socket.create_connection(("127.0.0.1", served.port), timeout=TIMEOUT)
+        try:
+            self.socket = self.context.wrap_socket(
+                raw, server_hostname="localhost", session=session
+            )
+        except BaseException:
+            raw.close()
+            raise
+        self._http = http.client.HTTPConnection("localhost")
+        self._http.sock = self.socket
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self._http.close()
+
+    def whoami(self) -> tuple[int, dict[str, Any]]:
+        self._http.request("GET", "/")
+        answer = self._http.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    def _load(self, directory: Path, credential: Credential) -> None:
+        file = directory / "client.pem"
+        pki.write(file, credential.proxy_pem(), mode=0o600)
+        self.context.load_cert_chain(file)
+
+
+@contextmanager
+def serving(grid: Grid, **settings: Any) -> Iterator[Served]:
+    """A server with a host certificate of the grid's root CA, in a thread of its own."""
+    directory = grid.directory.parent
+    host = grid.root.issue_host()
+    pki.write_credential(directory / "host.pem", directory / "host.key", host)
+    refusals: list[str] = []
+    tls = ServerTls(
+        directory / "host.pem",
+        directory / "host.key",
+        grid.directory,
+        on_refusal=lambda peer, reason: refusals.append(reason),
+        **settings,
+    )
+    (listening,) = bind_sockets(0, "127.0.0.1")
+    thread = _Loop(tls, listening)
+    thread.start()
+    try:
+        port = listening.getsockname()[1]
+        yield Served(grid=grid, tls=tls, port=port, refusals=refusals)
+    finally:
+        thread.stop()
+
+
+@dataclass
+class _Loop:
+    tls: ServerTls
+    listening: socket.socket
+    _ready: threading.Event = field(default_factory=threading.Event)
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=asyncio.run, args=(self._run(),), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(TIMEOUT)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(TIMEOUT)
+        assert not self._thread.is_alive()
+
+    async def _run(self) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        routes = [("/", WhoAmI, {"identities": ConnectionIdentities(self.tls)})]
+        server = HTTPServer(
+            Application(routes, log_function=lambda handler: None), ssl_options=self.tls.context
+        )
+        server.add_sockets([self.listening])
+        self._ready.set()
+        await self._stopping.wait()
+        server.stop()
+        await server.close_all_connections()
+
+
+def _lax_context(grid: Grid, version: ssl.TLSVersion | None, ciphers: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_ciphers(ciphers)
+    context.load_verify_locations(cadata=pki.certificate_pem(grid.root.certificate).decode())
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    return context
