@@ -20,7 +20,10 @@ def stamp(path: Path) -> Stamp | None:
 
 
 class Parsed(Generic[T]):
-    """Files parsed by one function, each once per change. The function's errors are kept too."""
+    """Files parsed by one function, each once per change. The function's errors are kept too.
+
+    They do not name the file: they end in what callers are told, who need not know paths.
+    """
 
     def __init__(self, parse: Callable[[bytes], T]) -> None:
         self._parse = parse
@@ -43,12 +46,12 @@ class Parsed(Generic[T]):
         try:
             return stamp(path)
         except OSError as error:
-            raise ValueError(f"{path}: {error.strerror}") from error
+            raise ValueError(error.strerror) from error
 
     def _read(self, path: Path) -> T | ValueError:
         try:
             return self._parse(path.read_bytes())
         except OSError as error:
-            return ValueError(f"{path}: {error.strerror}")
+            return ValueError(error.strerror)
         except ValueError as error:
-            return ValueError(f"{path}: {error}")
+            return ValueError(str(error))

@@ -7,31 +7,40 @@ an identity is computed, so that a list replaced since then counts on open conne
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Literal
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from deliv.errors import CredentialRefused
-from deliv.identity import dn
+from deliv.identity import der, dn
 from deliv.identity.certificates import MALFORMED, Link
 from deliv.identity.files import Parsed
 
 Mode = Literal["hard", "soft"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RevocationList:
-    issuer_der: bytes
+    issuer: dn.Name
     crl: x509.CertificateRevocationList
     updated: datetime
     expires: datetime | None
     serials: frozenset[int]
+    _signers: dict[bytes, bool] = field(default_factory=dict)
 
     def signed_by(self, authority: Link) -> bool:
+        """Verified once for each CA: the list may have megabytes."""
+        signer = authority.certificate.fingerprint(SHA256())
+        if signer not in self._signers:
+            self._signers[signer] = self._verify(authority)
+        return self._signers[signer]
+
+    def _verify(self, authority: Link) -> bool:
         try:
             return self.crl.is_signature_valid(authority.certificate.public_key())  # type: ignore[arg-type]
         except MALFORMED:
@@ -67,7 +76,12 @@ class Revocations:
 
     def _current(self, issuer: bytes, authority: Link) -> RevocationList | None:
         """The newest list of this CA; other CAs may stand under the same hash."""
-        own = [one for one in self._lists(issuer) if one.issuer_der == authority.subject_der]
+        try:
+            lists = list(self._lists(issuer))
+        except ValueError as error:
+            reason = f"the revocation list of the CA {authority.dn} is broken: {error}"
+            raise CredentialRefused(reason) from error
+        own = [one for one in lists if dn.same(one.issuer, authority.subject)]
         signed = [one for one in own if one.signed_by(authority)]
         if own and not signed:
             raise CredentialRefused(f"the revocation list of {authority.dn} isn't signed by it")
@@ -76,10 +90,7 @@ class Revocations:
     def _lists(self, issuer: bytes) -> Iterator[RevocationList]:
         base = dn.name_hash(issuer)
         for number in count():
-            try:
-                found = self._files.get(self._directory / f"{base}.r{number}")
-            except ValueError as error:
-                raise CredentialRefused(f"a broken revocation list: {error}") from error
+            found = self._files.get(self._directory / f"{base}.r{number}")
             if found is None:
                 return
             yield found
@@ -92,7 +103,7 @@ def parse(content: bytes) -> RevocationList:
         if any(extension.critical for extension in crl.extensions):
             raise ValueError("it has a critical extension: a partial or indirect list")
         return RevocationList(
-            issuer_der=crl.issuer.public_bytes(),
+            issuer=_issuer(crl),
             crl=crl,
             updated=crl.last_update_utc,
             expires=crl.next_update_utc,
@@ -100,3 +111,9 @@ def parse(content: bytes) -> RevocationList:
         )
     except MALFORMED as error:
         raise ValueError(str(error)) from error
+
+
+def _issuer(crl: x509.CertificateRevocationList) -> dn.Name:
+    """The issuer stands behind the signature algorithm, and behind a version if there is one."""
+    fields = list(der.elements(der.content(crl.tbs_certlist_bytes, der.SEQUENCE)))
+    return dn.parse(fields[2 if fields[0].tag == der.INTEGER else 1].encoding)

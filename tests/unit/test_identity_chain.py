@@ -103,6 +103,18 @@ def test_a_replaced_list_counts_at_once(tmp_path: Path) -> None:
     assert now().dn == ALICE
 
 
+@pytest.mark.parametrize("suffix", ["r0", "signing_policy"])
+@pytest.mark.parametrize("crl", ["hard", "soft"])
+def test_a_broken_file_refuses_without_naming_it(tmp_path: Path, suffix: str, crl: str) -> None:
+    grid = Grid.create(tmp_path / "certificates")
+    grid.file(grid.root, suffix).write_text("broken")
+    with pytest.raises(
+        CredentialRefused, match=r"of (the CA )?/O=Grid/CN=root CA is broken"
+    ) as one:
+        seen(grid, alice(grid), crl=crl)
+    assert str(tmp_path) not in str(one.value)
+
+
 def test_a_ca_taken_out_of_the_directory_is_not_trusted(tmp_path: Path) -> None:
     grid = Grid.create(tmp_path / "certificates")
     grid.file(grid.root, "0").write_text("broken")
