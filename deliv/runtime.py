@@ -123,8 +123,8 @@ class Runtime:
 
     async def reload(self) -> None:
         """Certificates, CRLs and the policy, from their files, on the live service."""
-        self.tls.reload()
         self.policy.refresh()
+        self.tls.reload()
 
     def reload_now(self) -> None:
         self._spawn(next(p for p in self.periodics if p.name == "reload").run())
