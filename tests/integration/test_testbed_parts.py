@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -14,6 +15,11 @@ import pytest
 
 from deliv.testbed import accounts, gridftp, mariadb, pki, ports, processes, rabbitmq
 
+PROGRAMS = ("mariadbd", "epmd", "globus-gridftp-server", "globus-url-copy")
+MISSING = [program for program in PROGRAMS if not shutil.which(program, path=processes.PATH)]
+pytestmark = pytest.mark.skipif(
+    bool(MISSING) and not os.environ.get("DELIV_TESTS_REQUIRE"), reason=f"missing: {MISSING}"
+)
 CONTENT = bytes(range(256)) * 1000
 
 
