@@ -129,12 +129,14 @@ class Processes:
     def kill(self, name: str) -> None:
         """End a part and all it started, at once."""
 
+        killed: set[Process] = set()
+
         def gone() -> bool:
-            self._signal(name, signal.SIGKILL)
-            return not self._members(name)
+            killed.update(self._signal(name, signal.SIGKILL))
+            return not any(map(_is_same, killed))
 
         if not wait(gone, 10):
-            raise TestbedError(f"{name} does not end: {self._members(name)}")
+            raise TestbedError(f"{name} does not end: {list(filter(_is_same, killed))}")
         self._record_file(name).unlink(missing_ok=True)
 
     def freeze(self, name: str) -> None:
@@ -201,12 +203,15 @@ class Processes:
         if not self.alive(name):
             raise TestbedError(f"{name} is not running")
 
-    def _signal(self, name: str, number: signal.Signals) -> None:
-        for process in self._members(name):
+    def _signal(self, name: str, number: signal.Signals) -> list[Process]:
+        """Send a signal to all of a part; whom."""
+        members = self._members(name)
+        for process in members:
             try:
                 os.kill(process.pid, number)
             except ProcessLookupError:
                 continue
+        return members
 
     def _members(self, name: str) -> list[Process]:
         """The part's living processes: the marked ones and all below them."""
