@@ -103,10 +103,19 @@ class Stack:
             url=f"{destination['url']}/{name}", directory=Path(destination["root"]) / name
         )
 
-    def curl(self, path: str, *options: str, user: str | None = "alice") -> Answer:
+    def curl(
+        self, path: str, *options: str, user: str | None = "alice", expect: str = ""
+    ) -> Answer:
         """One call with curl; CalledProcessError when there is no HTTP answer."""
         command = ["curl", "--silent", "--show-error", "--max-time", str(CALL_TIMEOUT)]
-        command += ["--capath", self.ca, "--include", "--path-as-is", "--header", "Expect:"]
+        command += [
+            "--capath",
+            self.ca,
+            "--include",
+            "--path-as-is",
+            "--header",
+            f"Expect:{expect}",
+        ]
         if user:
             command += ["--cert", self.user(user).proxy, "--key", self.user(user).proxy]
         done = subprocess.run(

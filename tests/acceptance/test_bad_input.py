@@ -117,7 +117,8 @@ def test_a_body_over_the_limit_is_refused_before_it_is_sent(stack: Stack, tmp_pa
     began = time.monotonic()
     answer = stack.curl(
         "/submitTransfer",
-        *("-H", "Expect: 100-continue", "--expect100-timeout", "15", "--data-binary", f"@{body}"),
+        *("--expect100-timeout", "15", "--data-binary", f"@{body}"),
+        expect="100-continue",
     )
     assert (answer.status, answer.document["error"]) == (413, True)
     assert time.monotonic() - began < 10
