@@ -141,12 +141,18 @@ class Processes:
         self._record_file(name).unlink(missing_ok=True)
 
     def freeze(self, name: str) -> None:
-        self._require(name)
-        self._signal(name, signal.SIGSTOP)
+        """Stop a part's clock; returns when it stands still."""
+        self._switch(name, signal.SIGSTOP, "frozen")
 
     def thaw(self, name: str) -> None:
+        """Let a frozen part go on; returns when it does."""
+        self._switch(name, signal.SIGCONT, "running")
+
+    def _switch(self, name: str, number: signal.Signals, state: str) -> None:
         self._require(name)
-        self._signal(name, signal.SIGCONT)
+        self._signal(name, number)
+        if not wait(lambda: self.state(name) == state, 10):
+            raise TestbedError(f"{name} is {self.state(name)}, not {state}")
 
     def pid(self, name: str) -> int | None:
         """The pid of the part's first process while it lives."""
