@@ -1,0 +1,60 @@
+"""Every process of a run lives in the run's own cgroups: so it can be ended without its name.
+
+The machine has pure cgroup2, or the hybrid layout with cgroup2 beside systemd's named hierarchy.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+from tools.hosts.programs import wait
+
+TOP = Path("/sys/fs/cgroup")
+PAYLOAD = "payload/init.scope"  # where systemd-nspawn puts the guest's PID 1
+
+
+def _main() -> Path:
+    unified = TOP / "unified"
+    return unified if (unified / "cgroup.procs").exists() else TOP
+
+
+def _hierarchies() -> list[Path]:
+    named = TOP / "systemd"
+    return [_main(), named] if (named / "cgroup.procs").exists() else [_main()]
+
+
+def enter(name: str) -> None:
+    """Move the calling process into the cgroup of that name, which is made when missing."""
+    for hierarchy in _hierarchies():
+        cgroup = hierarchy / name
+        cgroup.mkdir(exist_ok=True)
+        (cgroup / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def leader(name: str) -> int | None:
+    """The PID on this machine of the PID 1 of the guest in that cgroup, if there is one."""
+    try:
+        members = (_main() / name / PAYLOAD / "cgroup.procs").read_text().split()
+    except OSError:  # the cgroup is not there yet, or just goes away
+        return None
+    return min(map(int, members), default=None)
+
+
+def kill(prefix: str) -> None:
+    """End every process in the cgroups whose names begin so, and remove them."""
+    for cgroup in _main().glob(f"{prefix}*/"):
+        (cgroup / "cgroup.kill").write_text("1")
+    for hierarchy in _hierarchies():
+        for cgroup in hierarchy.glob(f"{prefix}*/"):
+            wait(partial(_removed, cgroup), f"{cgroup} is empty", 30)
+
+
+def _removed(cgroup: Path) -> bool:
+    for directory, _, _ in os.walk(cgroup, topdown=False):
+        try:
+            os.rmdir(directory)
+        except OSError:  # still busy: the next round
+            return False
+    return True
