@@ -40,3 +40,5 @@ stack:
 dev:
 	@tools/install-packages python stack test
 	@tools/install-python dev
+
+include tools/deploy.mk

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from tools.hosts import base, guest, lifecycle, network, runs
+from tools.hosts import base, cgroups, guest, lifecycle, network, runs
 from tools.hosts.errors import HostsError
 
 
@@ -80,7 +80,9 @@ def _exec(given: argparse.Namespace) -> None:
 
 
 def _in(given: argparse.Namespace) -> None:
-    _become(["ip", "netns", "exec", runs.load(given.run).hub, *given.words])
+    run = runs.load(given.run)
+    cgroups.enter(f"{run.prefix}commands")  # so that `down` ends what stays behind
+    _become(["ip", "netns", "exec", run.hub, *given.words])
 
 
 def _become(command: list[str]) -> None:

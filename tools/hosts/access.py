@@ -29,6 +29,7 @@ def _inventory(run: Run) -> dict[str, object]:
         "ansible_user": LOGIN,
         "ansible_ssh_private_key_file": str(run.key),
         "ansible_ssh_common_args": options,
+        "ansible_control_path_dir": f"/run/{run.prefix}ssh",  # a socket's path must be short
         "ansible_python_interpreter": "/usr/bin/python3",
     }
     return {

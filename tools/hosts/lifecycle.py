@@ -12,7 +12,7 @@ from pathlib import Path
 from tools.hosts import access, base, cgroups, guest, network, registries, roots, runs
 from tools.hosts.errors import HostsError
 
-NSPAWN_LEFTOVERS = Path("/run/systemd/nspawn/propagate")
+NSPAWN = Path("/run/systemd/nspawn")
 
 
 def up(name: str, suite: str, managed: Iterable[str], clients: Iterable[str]) -> runs.Run:
@@ -87,8 +87,19 @@ def down(name: str) -> None:
     if runs.exists(name):
         run = runs.load(name)
         cgroups.kill(run.prefix)
+        _remove_nspawn_files(run)
         roots.unmount_below(run.directory)
         network.remove(run)
-        for leftover in NSPAWN_LEFTOVERS.glob(f"{run.prefix}*"):
-            leftover.rmdir()
+        shutil.rmtree(f"/run/{run.prefix}ssh", ignore_errors=True)
     shutil.rmtree(runs.directory(name), ignore_errors=True)
+
+
+def _remove_nspawn_files(run: runs.Run) -> None:
+    """What a killed systemd-nspawn leaves: its lock on the root, a directory for later mounts."""
+    for host in run.hosts:
+        if host.root.is_mount():
+            root = host.root.stat()
+            (NSPAWN / "locks" / f"inode-{root.st_dev}:{root.st_ino}").unlink(missing_ok=True)
+        propagate = NSPAWN / "propagate" / host.namespace
+        if propagate.exists():
+            propagate.rmdir()

@@ -1,0 +1,12 @@
+# The deployment test and its lint. Ansible lives in .venv-deploy, apart from the service's .venv.
+.PHONY: test-deploy check-deploy deploy-tools
+
+test-deploy: deploy-tools ## Build real hosts, deploy onto them, deliver (needs root)
+	@.venv-deploy/bin/python -m pytest tests/deploy
+
+check-deploy: deploy-tools ## Lint the playbooks and roles
+	@.venv-deploy/bin/ansible-lint --offline --project-dir . ansible
+
+deploy-tools:
+	@tools/install-packages deploy
+	@tools/install-deploy
