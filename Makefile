@@ -8,7 +8,7 @@ SCRIPTS = $$(git grep -lIE '^\#!.*[ /](ba)?sh$$')
 .PHONY: help demo up down test fix check stack dev
 
 help: ## This list
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 demo: stack ## Install, bring the local stack up, deliver real files, take it down
 	@$(BIN)/deliv testbed demo --dir $(DIR)

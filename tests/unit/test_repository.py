@@ -112,7 +112,7 @@ def test_sql_stands_in_the_store_and_the_migrations(file: Path) -> None:
 def test_there_is_a_requirement_file_for_every_use() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = set(project["optional-dependencies"])
-    assert {file.stem for file in REQUIREMENTS} == extras | {"client", "build"}
+    assert {file.stem for file in REQUIREMENTS} == extras | {"client", "build", "deploy"}
 
 
 @pytest.mark.parametrize("file", REQUIREMENTS, ids=name_of)
@@ -149,6 +149,7 @@ def test_no_lock_file_and_nothing_generated_is_tracked() -> None:
 def test_packages_have_a_purpose_that_make_installs() -> None:
     lines = (ROOT / "tools" / "packages").read_text("utf-8").splitlines()
     purposes = {line.split()[0] for line in lines if line and not line.startswith("#")}
-    makefile = (ROOT / "Makefile").read_text("utf-8")
-    installed = re.findall(r"tools/install-packages (.+)", makefile)
+    makefiles = [ROOT / "Makefile", ROOT / "tools" / "deploy.mk"]
+    rules = "".join(file.read_text("utf-8") for file in makefiles)
+    installed = re.findall(r"tools/install-packages (.+)", rules)
     assert purposes == {purpose for line in installed for purpose in line.split()}
