@@ -71,14 +71,14 @@ def _start_gateway(run: runs.Run, index: str) -> None:
 def _start(run: runs.Run, cgroup: str, log: Path, module: str, *arguments: str) -> None:
     """A process of its own session, in its own cgroup from its first moment."""
     with log.open("wb") as output:
-        subprocess.Popen(
-            [sys.executable, "-m", f"tools.hosts.{module}", *arguments],
+        subprocess.run(
+            ["setsid", "--fork", sys.executable, "-m", f"tools.hosts.{module}", *arguments],
             cwd=runs.CHECKOUT,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
             preexec_fn=lambda: cgroups.enter(cgroup),
+            check=True,
         )
 
 

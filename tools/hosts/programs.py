@@ -25,10 +25,12 @@ def run(*command: str, timeout: float = 60) -> str:
     return done.stdout
 
 
-def wait(condition: Callable[[], object], what: str, seconds: float) -> None:
-    """Until the condition holds; HostsError names `what` when it does not within that time."""
+def wait(
+    condition: Callable[[], object], what: str, seconds: float, *, every: float = 0.05
+) -> None:
+    """Until the condition holds; HostsError names `what` when that takes longer than `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise HostsError(f"{what}: not within {seconds:.0f} s")
-        time.sleep(0.05)
+        time.sleep(every)

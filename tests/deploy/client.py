@@ -1,0 +1,70 @@
+"""A user at a host of their own: curl, their certificate, and deliv's REST API."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from fleet import Fleet
+
+from tools.hosts.programs import wait
+
+HOME = PurePosixPath("/root/grid")
+FINAL = {"SUCCESS", "ERROR", "CANCELLED"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What deliv answered: HTTP status (0: no answer at all) and the JSON of its body."""
+
+    status: int
+    body: dict[str, Any]
+    complaint: str = ""
+
+
+class Client:
+    """`url` is deliv's base address, e.g. https://deliv:8443."""
+
+    def __init__(self, fleet: Fleet, host: str, url: str) -> None:
+        self._fleet, self._host, self.url = fleet, host, url
+
+    def equip(self, certificate: bytes, key: bytes, authorities: dict[str, bytes]) -> None:
+        """The user's credential and the files of the CA directory (by name), put on the host."""
+        self._fleet.put(self._host, HOME / "cert.pem", certificate)
+        self._fleet.put(self._host, HOME / "key.pem", key, mode=0o400)
+        for name, content in authorities.items():
+            self._fleet.put(self._host, HOME / "certificates" / name, content)
+
+    def submit(self, product: str, destination: str, **headers: str) -> Answer:
+        """POST /submitTransfer. A header is given as `Idempotency_Key="..."`."""
+        extra = [f"--header={name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        fields = {"product_id": product, "destination_path": destination}
+        data = [f"--data-urlencode={name}={value}" for name, value in fields.items()]
+        return self.curl("/submitTransfer", *extra, *data)
+
+    def status(self, job: str) -> Answer:
+        return self.curl(f"/transferStatus?job_id={job}")
+
+    def wait_until_final(self, job: str, seconds: float = 120) -> dict[str, Any]:
+        """The job's fields once it is at rest, whatever came of it."""
+        last: dict[str, Any] = {}
+
+        def at_rest() -> bool:
+            last.update(self.status(job).body)
+            return last.get("status") in FINAL
+
+        wait(at_rest, f"job {job} ends", seconds, every=0.5)
+        return last
+
+    def curl(self, path: str, *options: str) -> Answer:
+        done = self._fleet.execute(
+            self._host, "curl", "--silent", "--show-error", "--max-time", "30",
+            "--cert", str(HOME / "cert.pem"), "--key", str(HOME / "key.pem"),
+            "--capath", str(HOME / "certificates"), "--write-out", "\n%{http_code}",
+            *options, self.url + path, check=False,
+        )  # fmt: skip
+        body, _, code = done.stdout.rpartition("\n")
+        parsed = json.loads(body) if body.strip() else {}
+        return Answer(status=int(code), body=parsed, complaint=done.stderr.strip())
