@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from fleet import Fleet
+from booting import Boot, booted, why_not
 
-from tools.hosts import base, lifecycle
+from tools.hosts import base
 
 HERE = Path(__file__).parent
-PROGRAMS = ("mmdebstrap", "systemd-nspawn", "ip", "ssh", "nsenter")
 TIMEOUT = 900  # seconds, for a test with the hosts that it is first to need
-NUMBERS = itertools.count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,27 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.deploy)
             if not item.get_closest_marker("timeout"):
                 item.add_marker(pytest.mark.timeout(TIMEOUT))
-
-
-def why_not() -> str:
-    """Why no host can be built here; "" when it can."""
-    if os.geteuid():
-        return "only root can build hosts"
-    absent = [program for program in PROGRAMS if not shutil.which(program)]
-    return f"not installed: {', '.join(absent)}" if absent else ""
-
-
-Boot = Callable[..., AbstractContextManager[Fleet]]
-
-
-@contextmanager
-def booted(suite: str, *names: str, clients: tuple[str, ...] = ()) -> Iterator[Fleet]:
-    """Hosts of a suite while the block runs; playbooks know `names` and do not know `clients`."""
-    label = f"test-{os.getpid()}-{next(NUMBERS)}"
-    try:
-        yield Fleet(lifecycle.up(label, suite, names, clients))
-    finally:
-        lifecycle.down(label)
 
 
 @pytest.fixture(scope="session")

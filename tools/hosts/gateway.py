@@ -33,6 +33,7 @@ class Handler(BaseHTTPRequestHandler):
 
     allowed: frozenset[str]
     cache: Path
+    answered = False
 
     def do_CONNECT(self) -> None:
         if not self._may(self.path):
@@ -45,7 +46,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        if url.scheme != "http" or not self._may(f"{url.hostname}:{url.port or 80}"):
+        place = f"{url.hostname}:{url.port or 80}" if url.scheme == "http" else self.path
+        if not self._may(place):
             return
         kept = self._kept(url)
         if kept and kept.exists():
@@ -55,6 +57,10 @@ class Handler(BaseHTTPRequestHandler):
             self._fetch(url, kept)
 
     do_HEAD = do_GET
+
+    def end_headers(self) -> None:
+        super().end_headers()
+        self.answered = True
 
     def _may(self, place: str) -> bool:
         self.close_connection = True
@@ -69,7 +75,8 @@ class Handler(BaseHTTPRequestHandler):
             yield
         except (OSError, http.client.HTTPException) as error:
             self.log_error("%s: %r", self.path, error)
-            self.close_connection = True
+            if not self.answered:
+                self.send_error(502, "the registry does not answer")
 
     def _kept(self, url: SplitResult) -> Path | None:
         """Where the answer belongs in the cache; None when it may change."""
