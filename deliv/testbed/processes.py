@@ -150,8 +150,14 @@ class Processes:
 
     def _switch(self, name: str, number: signal.Signals, state: str) -> None:
         self._require(name)
-        self._signal(name, number)
-        if not wait(lambda: self.state(name) == state, 10):
+
+        def switched() -> bool:
+            # One that is in vfork(2) stops only when its child, let go on, has left it.
+            self._signal(name, signal.SIGCONT)
+            self._signal(name, number)
+            return wait(lambda: self.state(name) == state, 1)
+
+        if not wait(switched, 10):
             raise TestbedError(f"{name} is {self.state(name)}, not {state}")
 
     def pid(self, name: str) -> int | None:
