@@ -5,7 +5,7 @@ test-deploy: deploy-tools ## Build real hosts, deploy onto them, deliver (needs 
 	@.venv-deploy/bin/python -m pytest tests/deploy
 
 check-deploy: deploy-tools ## Lint the playbooks and roles
-	@.venv-deploy/bin/ansible-lint --offline --project-dir . ansible
+	@PATH="$(CURDIR)/.venv-deploy/bin:$$PATH" ansible-lint --offline
 
 deploy-tools:
 	@tools/install-packages deploy
