@@ -96,8 +96,10 @@ def test_the_proxy_knows_registries_only(fleet: Fleet) -> None:
 
 def test_packages_come_through_it(fleet: Fleet) -> None:
     fleet.execute("first", "apt-get", "-qq", "update")
-    fleet.execute("first", "apt-get", "-qq", "install", "--yes", "tree")
-    fleet.execute("first", "tree", "--version")
+    fleet.execute("first", "apt-get", "-qq", "install", "--yes", "python3-venv")
+    fleet.execute("first", "python3", "-m", "venv", "/opt/trial")
+    fleet.execute("first", "/opt/trial/bin/pip", "install", "--quiet", "msgspec")
+    fleet.execute("first", "/opt/trial/bin/python", "-c", "import msgspec")
 
 
 def test_playbooks_run_and_what_they_change_again_is_seen(fleet: Fleet, tmp_path: Path) -> None:
