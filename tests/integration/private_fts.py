@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,6 +23,7 @@ from recorded import Answer
 
 from deliv.testbed import accounts, gridftp, interpreter, pki, ports
 from deliv.testbed.accounts import Account
+from deliv.testbed.errors import TestbedError
 from deliv.testbed.pki import Authority, Credential
 from deliv.testbed.processes import Processes, Program
 
@@ -269,6 +272,19 @@ def running(**settings: Any) -> Iterator[Fts]:
         finally:
             for part in processes.names():
                 processes.kill(part)
+
+
+@contextmanager
+def running_or_skipped(**settings: Any) -> Iterator[Fts]:
+    """The same; a missing program skips on a laptop and fails in CI."""
+    with ExitStack() as stack:
+        try:
+            fts = stack.enter_context(running(**settings))
+        except TestbedError as error:
+            if os.environ.get("DELIV_TESTS_REQUIRE"):
+                raise
+            pytest.skip(str(error))
+        yield fts
 
 
 def _build(directory: Path, account: Account, processes: Processes) -> Fts:

@@ -16,10 +16,8 @@ from typing import Any
 
 import fts3.rest.client.easy as fts3
 import pytest
-from private_fts import Client, Fts, running, wait_for
+from private_fts import Client, Fts, running_or_skipped, wait_for
 from recorded import Answer
-
-from deliv.testbed.errors import TestbedError
 
 SCRIPTS = Path(sys.executable).parent
 SIZE = 1000
@@ -29,15 +27,9 @@ LARGE = 2**29
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Fts]:
-    """Missing programs: skip on a laptop, fail in CI."""
-    try:
-        with running(slots=2) as server:
-            server.put_source("small", CONTENT)
-            yield server
-    except TestbedError as error:
-        if os.environ.get("DELIV_TESTS_REQUIRE"):
-            raise
-        pytest.skip(str(error))
+    with running_or_skipped(slots=2) as server:
+        server.put_source("small", CONTENT)
+        yield server
 
 
 @pytest.fixture

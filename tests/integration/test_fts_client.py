@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -13,14 +12,13 @@ from pathlib import Path
 
 import pytest
 from private_fts import Fts as Dummy
-from private_fts import User, running, silent_port
+from private_fts import User, running_or_skipped, silent_port
 
 from deliv import config
 from deliv.errors import Refused, Unreachable
 from deliv.failures import ErrorClass
 from deliv.fts import Endpoint, Fts, Outcome, Transfer, Verdict
 from deliv.https import HttpsClient
-from deliv.testbed.errors import TestbedError
 
 SOON = 60.0
 LARGE = 3 * 2**29
@@ -29,15 +27,9 @@ CONTENT = b"visibilities" * 1000
 
 @pytest.fixture(scope="module")
 def dummy() -> Iterator[Dummy]:
-    """Missing programs: skip on a laptop, fail in CI."""
-    try:
-        with running(slots=2) as server:
-            server.put_source("product", CONTENT)
-            yield server
-    except TestbedError as error:
-        if os.environ.get("DELIV_TESTS_REQUIRE"):
-            raise
-        pytest.skip(str(error))
+    with running_or_skipped(slots=2) as server:
+        server.put_source("product", CONTENT)
+        yield server
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +10,8 @@ from typing import Any
 import pytest
 import recorded
 from fts_replay import DEAD, SECTIONS, SIZE, Scene
-from private_fts import TERMINAL, UNKNOWN, Fts, running, wait_for
+from private_fts import TERMINAL, UNKNOWN, Fts, running_or_skipped, wait_for
 from recorded import Answer
-
-from deliv.testbed.errors import TestbedError
 
 REPLAYED = ("rest.txt", "deleg.txt", "sid.txt", "dbdown.txt")
 RECORDED = {
@@ -29,14 +26,9 @@ STATES = "file_state,start_time,finish_time,throughput,filesize,tx_duration,retr
 
 @pytest.fixture(scope="module")
 def fts() -> Iterator[Fts]:
-    """One slot, so that a test can hold it. Missing programs: skip on a laptop, fail in CI."""
-    try:
-        with running(slots=1) as server:
-            yield server
-    except TestbedError as error:
-        if os.environ.get("DELIV_TESTS_REQUIRE"):
-            raise
-        pytest.skip(str(error))
+    """One slot, so that a test can hold it."""
+    with running_or_skipped(slots=1) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

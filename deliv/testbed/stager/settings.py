@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from deliv.errors import ConfigError
+from deliv.testbed import settings
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,16 +35,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def load(path: Path) -> Settings:
-    """Read the settings; ConfigError says what is wrong with which key."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Settings, dec_hook=_decode)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def _decode(kind: type, value: object) -> object:
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    raise NotImplementedError(kind)
+    return settings.read(path, Settings)

@@ -1,0 +1,28 @@
+"""How the dummies read their settings: JSON, typed, unknown keys refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from deliv.errors import ConfigError
+
+Settings = TypeVar("Settings", bound=msgspec.Struct)
+
+
+def read(path: Path, kind: type[Settings]) -> Settings:
+    """Read the settings; ConfigError says what is wrong with which key."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind, dec_hook=_decode)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _decode(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(kind)
