@@ -30,9 +30,11 @@ class Cancelling:
             if job.status in FINAL:
                 raise Conflict(f"the job has ended already: {job.status}")
             try:
-                return await self._begin(job)
+                job = await self._begin(job)
             except LostRace:  # it moved on: what applies now?
                 continue
+            if job.status not in FINAL or job.status is Status.CANCELLED:
+                return job
 
     async def proceed(self, job: Job) -> Job:
         """Have FTS stop a copy whose cancellation was requested; if it was faster, so be it."""

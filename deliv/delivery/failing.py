@@ -45,8 +45,11 @@ class Failing:
     async def attempt(self, job: Job, failure: Failure, **columns: Any) -> Job:
         """Try again where the policy for this class of error allows it, else end in ERROR.
 
-        `columns` of the job are set along with it.
+        A job whose cancellation was requested ends as CANCELLED. `columns` of the job are set along
+        with it.
         """
+        if job.cancel_requested is not None:
+            return await self._cancelled(job, failure)
         retry = self._config.retry(failure.error_class)
         if job.attempt >= retry.attempts:
             return await self.end(job, failure, **columns)
@@ -77,6 +80,16 @@ class Failing:
             fts_details=failure.details or job.fts_details,
             stager_callback=None,
             **columns,
+        )
+
+    async def _cancelled(self, job: Job, failure: Failure) -> Job:
+        left = f"; part of a file may be left in {job.destination_path}" if failure.partial else ""
+        return await self._store.apply(
+            job,
+            Event.CANCEL,
+            wake=("stage", "transfer"),
+            detailed_status=f"cancelled on request{left}",
+            fts_details=failure.details or job.fts_details,
         )
 
     def _restart(self, job: Job, failure: Failure) -> tuple[Event, dict[str, Any]]:

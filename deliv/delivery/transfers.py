@@ -69,7 +69,13 @@ class Transfers:
         if outcome.verdict is Verdict.FINISHED:
             return await self._finished(job, outcome)
         if outcome.verdict in {Verdict.FAILED, Verdict.CANCELLED}:
-            return await self._stopped(job, outcome)
+            failure = Failure(
+                error_class=outcome.error_class or ErrorClass.OTHER,
+                reason=outcome.reason,
+                partial=outcome.partial,
+                details=outcome.details,
+            )
+            return await self._failing.attempt(job, failure)
         return job
 
     async def stop(self, job: Job) -> Outcome | None:
@@ -112,27 +118,6 @@ class Transfers:
             if now is None or now.status in FINAL - {Status.SUCCESS}:
                 await self.withdraw(job)  # it was cancelled while the submission was on its way
             raise
-
-    async def _stopped(self, job: Job, outcome: Outcome) -> Job:
-        if job.cancel_requested is not None:
-            return await self._cancelled(job, outcome)
-        failure = Failure(
-            error_class=outcome.error_class or ErrorClass.OTHER,
-            reason=outcome.reason,
-            partial=outcome.partial,
-            details=outcome.details,
-        )
-        return await self._failing.attempt(job, failure)
-
-    async def _cancelled(self, job: Job, outcome: Outcome) -> Job:
-        left = f"; part of a file may be left at {_destination(job)}" if outcome.partial else ""
-        return await self._store.apply(
-            job,
-            Event.CANCEL,
-            wake=("stage", "transfer"),
-            detailed_status=f"cancelled on request{left}",
-            fts_details=outcome.details,
-        )
 
     async def _finished(self, job: Job, outcome: Outcome) -> Job:
         announced, copied = job.product_size, outcome.filesize
