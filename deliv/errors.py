@@ -4,7 +4,8 @@ DelivError
 ├── ConfigError             the configuration can't be used; the message names the key
 ├── InvalidRequest          the caller's input is wrong: 400
 ├── Forbidden               the caller may not do this: 403
-│   └── CredentialRefused   a certificate chain that deliv does not accept
+│   ├── CredentialRefused   a certificate chain that deliv does not accept
+│   └── QuotaExceeded       the submitter has as many unfinished jobs as the policy allows
 ├── NotFound                nothing of that name: 404
 ├── Conflict                the request contradicts an earlier one: 409
 │   └── KeyReused           an idempotency key came with another body: 422
@@ -44,6 +45,10 @@ class Forbidden(DelivError):
 
 
 class CredentialRefused(Forbidden):
+    pass
+
+
+class QuotaExceeded(Forbidden):
     pass
 
 

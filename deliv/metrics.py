@@ -8,6 +8,7 @@ from deliv.states import Status
 
 JOBS = Gauge("deliv_jobs", "Jobs by status, as last counted in the database", ["status"])
 REQUESTS = Counter("deliv_http_requests_total", "Answers given", ["call", "code"])
+IN_HAND = Gauge("deliv_http_requests_in_hand", "Requests under way")
 REQUEST_SECONDS = Histogram("deliv_http_request_seconds", "Time to answer", ["call"])
 PERIODIC_FAILURES = Counter("deliv_periodic_failures_total", "Failed periodic runs", ["name"])
 PERIODIC_SUCCESS = Gauge(

@@ -13,7 +13,8 @@ class Submission:
     """A checked request for one delivery, not yet a job.
 
     `destination_path` is a gsiftp URL of a directory, `destination_host` its host (no port),
-    `submitter` a DN in the grid's one-line form.
+    `submitter` a DN in the grid's one-line form, `quota` how many unfinished jobs it may have with
+    this one (None: any number).
     """
 
     job_id: str
@@ -22,6 +23,7 @@ class Submission:
     destination_host: str
     submitter: str
     idempotency_key: str | None = None
+    quota: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

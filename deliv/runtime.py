@@ -72,9 +72,16 @@ class Runtime:
         self.broker = Broker(
             settings.broker,
             {"deliv.stage": self._on_stage, "deliv.transfer": self._on_transfer},
+            on_up=self._run_relay,
         )
         self._background: set[asyncio.Task[None]] = set()
         self.health = Health(self._probes())
+        self.relay = Periodic(
+            "relay",
+            settings.sweeps.every,
+            Relay(self.store, self.broker, settings.sweeps.batch).relay_once,
+        )
+        self.store.on_outbox = self._run_relay
         self.periodics = self._periodics()
         self._servers: list[HTTPServer] = []
 
@@ -167,18 +174,14 @@ class Runtime:
 
     def _periodics(self) -> list[Periodic]:
         sweeps, fts = self.config.sweeps, self.config.fts
-        relay = Periodic(
-            "relay", sweeps.every, Relay(self.store, self.broker, sweeps.batch).relay_once
-        )
         sweep = Sweep(self.store, self.engine, sweeps)
         periodics = [
             Periodic("watchdog", (systemd.watchdog_interval() or 60) / 3, self._feed_watchdog),
             Periodic("health", HEALTH_EVERY, self.health.check_once),
             Periodic("reload", RELOAD_EVERY, self.reload),
-            relay,
+            self.relay,
             Periodic("sweep", sweeps.every, sweep.sweep_once, self._lease("sweep")),
         ]
-        self.store.on_outbox = lambda: self._spawn(relay.run())
         for endpoint in self.fts.endpoints:
             polling = Polling(self.store, self.transfers, endpoint, fts.misses)
             poll, reconcile = f"poll:{endpoint.name}", f"reconcile:{endpoint.name}"
@@ -192,6 +195,9 @@ class Runtime:
                 ),
             ]
         return periodics
+
+    def _run_relay(self) -> None:
+        self._spawn(self.relay.run())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -23,9 +23,18 @@ class Submissions:
         self._store = store
 
     async def submit(
-        self, submitter: str, product_id: str, directory: Directory, key: str | None = None
+        self,
+        submitter: str,
+        product_id: str,
+        directory: Directory,
+        *,
+        key: str | None = None,
+        quota: int | None = None,
     ) -> Job:
-        """The job for this request, durable when this returns. The same key gives the same job."""
+        """The job for this request, durable when this returns. The same key gives the same job.
+
+        QuotaExceeded when the submitter has `quota` unfinished jobs already.
+        """
         submission = Submission(
             job_id=uuid7(),
             product_id=check_product_id(product_id),
@@ -33,6 +42,7 @@ class Submissions:
             destination_host=directory.host,
             submitter=submitter,
             idempotency_key=_check_key(key),
+            quota=quota,
         )
         job, created = await self._store.submit(submission)
         log.info("submitted" if created else "submitted before", job_id=job.job_id)

@@ -18,7 +18,7 @@ from deliv.delivery.submissions import Submissions
 from deliv.errors import CredentialRefused, DelivError, Forbidden, InvalidRequest, Unavailable
 from deliv.http import parameters
 from deliv.identity.chain import Identity
-from deliv.identity.policy import LivePolicy
+from deliv.identity.policy import Decision, LivePolicy
 from deliv.identity.tls import ConnectionIdentities
 
 log = structlog.get_logger()
@@ -35,9 +35,11 @@ class InHand:
     def enter(self, call: object) -> None:
         self._calls.add(id(call))
         self._none.clear()
+        metrics.IN_HAND.set(len(self._calls))
 
     def leave(self, call: object) -> None:
         self._calls.discard(id(call))
+        metrics.IN_HAND.set(len(self._calls))
         if not self._calls:
             self._none.set()
 
@@ -110,12 +112,13 @@ class Call(RequestHandler):
         content_type = self.request.headers.get("Content-Type", "")
         return self.accepts.check(parameters.from_body(content_type, b"".join(self._chunks)))
 
-    def authorise(self, action: str, **context: str) -> None:
-        """Forbidden, with the policy's reason, unless the caller may do this."""
+    def authorise(self, action: str, **context: str) -> Decision:
+        """The policy's yes; Forbidden, with its reason, when it says no."""
         decision = self.services.policy.decide(self.identity, action, **context)
         if not decision.allowed:
             log.warning("refused", action=action, reason=decision.reason)
             raise Forbidden(decision.reason)
+        return decision
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = (kwargs.get("exc_info") or (None, None, None))[1]
@@ -135,6 +138,7 @@ class Call(RequestHandler):
             log.error("unexpected error", exc_info=(typ, value, tb))
 
     def on_connection_close(self) -> None:
+        super().on_connection_close()  # ends the wait for the rest of a body
         self.services.in_hand.leave(self)
 
     def on_finish(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from deliv.delivery.destination import check_product_id, parse_directory
+from deliv.delivery.destination import parse_directory
 from deliv.http.base import Call
 from deliv.http.parameters import Accepts, boolean, checksum, size
 from deliv.model import PUBLIC, Job, StageReport
@@ -20,11 +20,15 @@ class SubmitTransfer(Call):
 
     async def post(self) -> None:
         values = self.body_parameters()
-        product_id = check_product_id(values["product_id"])
         directory = parse_directory(values["destination_path"])
-        self.authorise("submit", destination_host=directory.host)
-        key = self.request.headers.get("Idempotency-Key")
-        job = await self.services.submissions.submit(self.identity.dn, product_id, directory, key)
+        allowed = self.authorise("submit", destination_host=directory.host)
+        job = await self.services.submissions.submit(
+            self.identity.dn,
+            values["product_id"],
+            directory,
+            key=self.request.headers.get("Idempotency-Key"),
+            quota=allowed.quota,
+        )
         self.set_status(202)
         self.write({"job_id": job.job_id, "error": False, "msg": "accepted for delivery"})
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 
 from deliv.db import Connection, Duplicate
-from deliv.errors import KeyReused
+from deliv.errors import KeyReused, QuotaExceeded
 from deliv.model import Job, Submission
 from deliv.states import Status
 from deliv.store import jobs, outbox
@@ -16,6 +16,10 @@ INSERT INTO jobs
   (job_id, product_id, status, destination_path, destination_host, submitter, due_at,
    idempotency_key, idempotency_digest, request_digest)
 VALUES (%s, %s, %s, %s, %s, %s, NOW(6), %s, %s, %s)
+"""
+UNFINISHED = """
+SELECT COUNT(*) AS jobs FROM jobs FORCE INDEX (turn)
+WHERE status IN ('SUBMITTED', 'STAGING', 'TRANSFERRING') AND submitter = %s
 """
 
 
@@ -27,9 +31,22 @@ def submit(tx: Connection, submission: Submission) -> tuple[Job, bool]:
         if error.key == "PRIMARY":
             return jobs.expect(tx, submission.job_id), True
         return _same(tx, submission), False
+    _hold_quota(tx, submission)
     job = jobs.expect(tx, submission.job_id)
     outbox.add(tx, job, ("stage", "event"))
     return job, True
+
+
+def _hold_quota(tx: Connection, submission: Submission) -> None:
+    """QuotaExceeded undoes the INSERT. Submissions of the same moment do not see each other."""
+    if submission.quota is None:
+        return
+    row = tx.get(UNFINISHED, submission.submitter)
+    if row and row["jobs"] > submission.quota:
+        raise QuotaExceeded(
+            f"{submission.submitter} has {submission.quota} unfinished transfers, its quota: "
+            "wait until one of them ends"
+        )
 
 
 def _values(submission: Submission) -> tuple[object, ...]:

@@ -138,6 +138,13 @@ class Stack:
             report = json.loads(body.read()) if body else {}
         return report
 
+    def metric(self, name: str) -> float:
+        """A metric without labels, as it is now."""
+        url = f"{self.testbed['monitoring_url']}/metrics"
+        with build_opener(ProxyHandler({})).open(url, timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         place = self.testbed["database"]
         connection = pymysql.connect(

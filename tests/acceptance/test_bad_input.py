@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from running_stack import Stack
+from running_stack import Stack, until
 
 GOOD = "gsiftp://127.0.0.1/home/alice"
 JSON = ("-H", "Content-Type: application/json")
@@ -172,3 +175,18 @@ def test_a_destination_that_the_policy_does_not_allow(stack: Stack) -> None:
     answer = stack.curl("/submitTransfer", *fields)
     assert (answer.status, answer.document["job_id"]) == (403, None)
     assert stack.rows() == before
+
+
+def test_a_body_that_never_ends_keeps_nothing_busy(stack: Stack) -> None:
+    context = ssl.create_default_context(capath=stack.ca)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.load_cert_chain(stack.user("alice").proxy)
+    address = urlsplit(stack.url)
+    before = stack.metric("deliv_http_requests_in_hand")
+    with (
+        socket.create_connection((address.hostname, address.port), 10) as plain,
+        context.wrap_socket(plain, server_hostname=address.hostname) as half,
+    ):
+        half.sendall(b"POST /submitTransfer HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+        until(lambda: stack.metric("deliv_http_requests_in_hand") > before, "it is in hand")
+    until(lambda: stack.metric("deliv_http_requests_in_hand") == before, "it is let go")

@@ -13,7 +13,7 @@ from private_mariadb import Server
 from samples import ALICE, BOB, LIMITS, admitted, fill, staged, submission, submitted, transferring
 
 from deliv.db import Connection, Database, Row
-from deliv.errors import DestinationBusy, IllegalTransition, KeyReused, LostRace
+from deliv.errors import DestinationBusy, IllegalTransition, KeyReused, LostRace, QuotaExceeded
 from deliv.model import Job
 from deliv.states import Event, Status
 from deliv.store import NOW, Store, jobs
@@ -59,6 +59,17 @@ async def test_a_key_with_another_request_is_refused(store: Store, changes: dict
     with pytest.raises(KeyReused):
         await store.submit(submission(idempotency_key="k", **changes))
     assert (await store.counts())[Status.SUBMITTED] == 1
+
+
+async def test_a_quota_counts_unfinished_jobs_and_refuses_the_next(store: Store) -> None:
+    first = await submitted(store, quota=1, idempotency_key="k")
+    with pytest.raises(QuotaExceeded, match="1 unfinished"):
+        await store.submit(submission(quota=1))
+    assert sum((await store.counts()).values()) == 1
+    assert (await store.submit(submission(quota=1, idempotency_key="k")))[0] == first
+    await submitted(store, submitter=BOB, quota=1)
+    await store.apply(first, Event.CANCEL, delay=None)
+    await submitted(store, quota=1)
 
 
 async def test_keys_of_two_submitters_are_apart(store: Store) -> None:
