@@ -170,6 +170,7 @@ class Config(Section, frozen=True, kw_only=True):
     retries: Mapping[ErrorClass, Retry] = {}
     sweeps: Sweeps = Sweeps()
     log: Log = Log()
+    faults: Path | None = None
 
     def retry(self, error_class: ErrorClass) -> Retry:
         """How often deliv tries again after a failure of this class."""

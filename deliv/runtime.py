@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from tornado.httpserver import HTTPServer
 
-from deliv import __version__, config, logs, migrations, systemd
+from deliv import __version__, config, faults, logs, migrations, systemd
 from deliv.broker import Broker, Message
 from deliv.config import Config
 from deliv.db import Database
@@ -53,6 +53,7 @@ class Runtime:
 
     def __init__(self, settings: Config) -> None:
         self.config = settings
+        faults.install(settings.faults)
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.database = Database(settings.database)
         self.store = Store(self.database)
@@ -207,7 +208,11 @@ class Runtime:
     def _lease(self, name: str) -> Callable[[], Awaitable[bool]]:
         async def holds() -> bool:
             ttl = float(self.config.sweeps.lease)
-            return await self.store.lease(name, self.owner, ttl) is not None
+            fence = await self.store.lease(name, self.owner, ttl)
+            if fence is None:
+                return False
+            await faults.reach(faults.Point.LEASE_TAKEN)
+            return True
 
         return holds
 

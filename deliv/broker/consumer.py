@@ -18,6 +18,7 @@ from deliv.broker.message import Malformed, Message
 from deliv.broker.session import Channel, Session
 from deliv.broker.topology import DEAD, declare
 from deliv.errors import BrokerUnavailable, DelivError
+from deliv.faults import Point, reach
 
 RETRY_FIRST = 0.5
 RETRY_CAP = 8.0
@@ -131,7 +132,9 @@ class Consumer:
             await self._give_up(delivery, f"malformed: {error}")
             return
         try:
+            await reach(Point.MESSAGE_RECEIVED)
             await self._handlers[delivery.queue](message)
+            await reach(Point.MESSAGE_HANDLED)
         except Exception as error:  # noqa: BLE001 - whatever it is, the message must go back
             await self._failed(delivery, message, error)
         else:

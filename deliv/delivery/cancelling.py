@@ -6,6 +6,7 @@ import structlog
 
 from deliv.delivery.transfers import Transfers
 from deliv.errors import Conflict, LostRace, NotFound, Refused, Unavailable
+from deliv.faults import Point, reach
 from deliv.model import Job
 from deliv.states import FINAL, Event, Status
 from deliv.store import NOW, Store
@@ -51,11 +52,12 @@ class Cancelling:
         if job.status is not Status.TRANSFERRING or job.fts_jobid is None:
             return await self._end(job, delay=0)
         job = await self._store.update(job, cancel_requested=NOW, delay=RETRY)
+        await reach(Point.CANCEL_STORED)
         return await self.proceed(job)
 
     async def _end(self, job: Job, delay: float) -> Job:
         log.info("cancelled", job_id=job.job_id)
-        return await self._store.apply(
+        job = await self._store.apply(
             job,
             Event.CANCEL,
             wake=("stage", "transfer"),
@@ -63,3 +65,5 @@ class Cancelling:
             stager_callback=None,
             detailed_status="cancelled on request",
         )
+        await reach(Point.CANCELLATION_STORED)
+        return job

@@ -6,6 +6,7 @@ import structlog
 
 from deliv.delivery.transfers import Transfers
 from deliv.errors import Refused, Unavailable
+from deliv.faults import Point, reach
 from deliv.model import Job
 from deliv.stager import Stager
 from deliv.states import Status
@@ -30,10 +31,12 @@ class Closing:
 
     async def close(self, job: Job) -> None:
         """Stop what FTS may still do for an undelivered job, then release the staged copy."""
+        await reach(Point.CLOSING)
         try:
             if job.status is not Status.SUCCESS:
                 await self._transfers.withdraw(job)
             await self._stager.release(job.job_id)
+            await reach(Point.COPY_RELEASED)
         except Unavailable as error:
             log.warning("closing postponed", job_id=job.job_id, reason=str(error))
             await self._store.update(job, delay=RETRY)
@@ -42,3 +45,4 @@ class Closing:
             await self._store.update(job, delay=RETRY_REFUSED)
         else:
             await self._store.update(job, delay=None, time_released=NOW)
+            await reach(Point.RELEASE_STORED)

@@ -16,6 +16,7 @@ from deliv.delivery.closing import Closing
 from deliv.delivery.staging import Staging
 from deliv.delivery.transfers import Transfers
 from deliv.errors import LostRace
+from deliv.faults import Point, reach
 from deliv.model import Job
 from deliv.states import FINAL, Status
 from deliv.store import Store
@@ -47,6 +48,7 @@ class Engine:
         job = await self._store.admit(self._config.limits)
         if job is None:
             return False
+        await reach(Point.JOB_ADMITTED)
         await self.attend(job.job_id)
         return True
 
@@ -55,6 +57,7 @@ class Engine:
         job = await self._store.take(job_id, float(self._config.sweeps.hold))
         if job is None:
             return
+        await reach(Point.STEP_TAKEN)
         try:
             await self._action(job)(job)
         except LostRace:

@@ -9,6 +9,7 @@ import structlog
 
 from deliv.config import Config
 from deliv.failures import ADVICE, ErrorClass
+from deliv.faults import Point, reach
 from deliv.model import Job
 from deliv.states import Event, Status
 from deliv.store import Store
@@ -48,6 +49,7 @@ class Failing:
         A job whose cancellation was requested ends as CANCELLED. `columns` of the job are set along
         with it.
         """
+        await reach(Point.FAILURE_SEEN)
         if job.cancel_requested is not None:
             return await self._cancelled(job, failure)
         retry = self._config.retry(failure.error_class)
@@ -56,7 +58,7 @@ class Failing:
         delay = float(retry.backoff) * 2 ** (job.attempt - 1)
         _log(job, failure).warning("attempt failed, trying again", delay=delay)
         event, fresh = self._restart(job, failure)
-        return await self._store.apply(
+        job = await self._store.apply(
             job,
             event,
             delay=delay,
@@ -66,11 +68,13 @@ class Failing:
             fts_details=failure.details or job.fts_details,
             **{**fresh, **columns},
         )
+        await reach(Point.RETRY_STORED)
+        return job
 
     async def end(self, job: Job, failure: Failure, **columns: Any) -> Job:
         """ERROR, with the reason and what the submitter can do about it."""
         _log(job, failure).error("job failed")
-        return await self._store.apply(
+        job = await self._store.apply(
             job,
             Event.FAIL,
             wake=("stage", "transfer"),
@@ -81,6 +85,8 @@ class Failing:
             stager_callback=None,
             **columns,
         )
+        await reach(Point.FAILURE_STORED)
+        return job
 
     async def _cancelled(self, job: Job, failure: Failure) -> Job:
         left = f"; part of a file may be left in {job.destination_path}" if failure.partial else ""

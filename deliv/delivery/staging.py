@@ -12,6 +12,7 @@ from deliv.delivery.destination import staged_url
 from deliv.delivery.failing import Failing, Failure
 from deliv.errors import Forbidden, InvalidRequest, LostRace, Refused, Unavailable
 from deliv.failures import ErrorClass
+from deliv.faults import Point, reach
 from deliv.model import Job, StageReport
 from deliv.stager import Stager
 from deliv.states import Event, Status
@@ -39,8 +40,10 @@ class Staging:
             return
         code = authcode.new()
         job = await self._store.update(job, stager_callback=authcode.digest(code))
+        await reach(Point.CODE_STORED)
         try:
             await self._stager.stage(job, code)
+            await reach(Point.STAGER_ASKED)
         except Unavailable as error:
             log.warning("stager unreachable", job_id=job.job_id, reason=str(error))
             status = f"not reached yet: {error}"
@@ -52,9 +55,11 @@ class Staging:
             await self._store.update(
                 job, delay=self._left(job), stager_accepted=NOW, stager_status="accepted"
             )
+            await reach(Point.STAGER_ACCEPTED)
 
     async def time_out(self, job: Job) -> None:
         """End staging that outlived `stager.timeout`."""
+        await reach(Point.STAGING_TIMED_OUT)
         state = job.stager_status or "never asked"
         reason = f"the stager did not deliver within {self._timeout:.0f} s (stager: {state})"
         await self._failing.attempt(job, Failure(error_class=ErrorClass.TIMEOUT, reason=reason))
@@ -63,10 +68,13 @@ class Staging:
         """Take the stager's report, once. Forbidden for any code that is not the current one."""
         while True:
             job = await self._expecting(report)
+            await reach(Point.REPORT_TAKEN)
             try:
-                return await self._record(job, report)
+                job = await self._record(job, report)
             except LostRace:  # our own bookkeeping got in between: look again
                 continue
+            await reach(Point.REPORT_STORED)
+            return job
 
     async def _expecting(self, report: StageReport) -> Job:
         job = await self._store.job(report.job_id)

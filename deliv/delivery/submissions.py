@@ -10,6 +10,7 @@ import structlog
 
 from deliv.delivery.destination import Directory, check_product_id
 from deliv.errors import InvalidRequest, NotFound
+from deliv.faults import Point, reach
 from deliv.model import Job, Submission
 from deliv.store import Store
 
@@ -44,7 +45,9 @@ class Submissions:
             idempotency_key=_check_key(key),
             quota=quota,
         )
+        await reach(Point.SUBMISSION_TAKEN)
         job, created = await self._store.submit(submission)
+        await reach(Point.SUBMISSION_STORED)
         log.info("submitted" if created else "submitted before", job_id=job.job_id)
         return job
 

@@ -12,6 +12,7 @@ from deliv.delivery.destination import parse_directory, staged_url
 from deliv.delivery.failing import Failing, Failure
 from deliv.errors import DestinationBusy, LostRace, Refused, Unavailable
 from deliv.failures import ErrorClass
+from deliv.faults import Point, reach
 from deliv.fts import Endpoint, Fts, Outcome, Transfer, Verdict
 from deliv.model import Job
 from deliv.states import FINAL, Event, Status
@@ -48,6 +49,7 @@ class Transfers:
             reason = "another delivery to the same destination file is under way"
             await self._failing.end(job, Failure(error_class=ErrorClass.EXISTS, reason=reason))
         else:
+            await reach(Point.TRANSFER_ASSIGNED)
             await self.post(job)
 
     async def post(self, job: Job) -> None:
@@ -55,6 +57,7 @@ class Transfers:
         try:
             endpoint = self._fts.endpoint(job.fts_endpoint or "")
             await endpoint.submit(_transfer(job), job.fts_jobid)
+            await reach(Point.TRANSFER_POSTED)
         except Unavailable as error:
             log.warning("FTS unreachable", endpoint=job.fts_endpoint, reason=str(error))
             await self._store.update(job, delay=RETRY_FTS)
@@ -66,6 +69,7 @@ class Transfers:
 
     async def settle(self, job: Job, outcome: Outcome) -> Job:
         """Turn what FTS says about a transfer into the job's next state."""
+        await reach(Point.OUTCOME_SEEN)
         if outcome.verdict is Verdict.FINISHED:
             return await self._finished(job, outcome)
         if outcome.verdict in {Verdict.FAILED, Verdict.CANCELLED}:
@@ -84,7 +88,9 @@ class Transfers:
         Unavailable, Refused: not confirmed.
         """
         endpoint, fts_jobid = self._fts.endpoint(job.fts_endpoint or ""), job.fts_jobid or ""
-        if await endpoint.cancel(fts_jobid) is None:
+        known = await endpoint.cancel(fts_jobid)
+        await reach(Point.CANCEL_SENT)
+        if known is None:
             return None
         return (await endpoint.details([fts_jobid])).get(fts_jobid)
 
@@ -92,6 +98,7 @@ class Transfers:
         """See that FTS does nothing more for a job that has ended. Unavailable: not confirmed."""
         if job.fts_jobid:
             await self._fts.endpoint(job.fts_endpoint or "").cancel(job.fts_jobid)
+            await reach(Point.TRANSFER_WITHDRAWN)
 
     async def lost(self, job: Job) -> None:
         """FTS knows nothing of a job it had taken."""
@@ -101,6 +108,7 @@ class Transfers:
 
     async def _assign(self, job: Job, endpoint: Endpoint) -> Job:
         await endpoint.ensure_delegated()
+        await reach(Point.DELEGATED)
         assignment: dict[str, Any] = {
             "fts_endpoint": endpoint.name,
             "fts_jobid": await endpoint.job_id(_sid(job)),
@@ -113,6 +121,7 @@ class Transfers:
     async def _posted(self, job: Job) -> None:
         try:
             await self._store.update(job, delay=None, fts_posted=NOW)
+            await reach(Point.POST_STORED)
         except LostRace:
             now = await self._store.job(job.job_id)
             if now is None or now.status in FINAL - {Status.SUCCESS}:
@@ -131,7 +140,7 @@ class Transfers:
             )
             return await self._failing.attempt(job, failure)
         log.info("delivered", job_id=job.job_id, size=copied)
-        return await self._store.apply(
+        job = await self._store.apply(
             job,
             Event.DELIVER,
             wake=("stage", "transfer"),
@@ -139,6 +148,8 @@ class Transfers:
             fts_details=outcome.details,
             detailed_status=f"delivered to {_destination(job)}",
         )
+        await reach(Point.OUTCOME_STORED)
+        return job
 
 
 def _sid(job: Job) -> str:

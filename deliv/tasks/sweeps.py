@@ -11,6 +11,7 @@ from deliv.broker import Broker, Message
 from deliv.config import Sweeps
 from deliv.delivery.engine import Engine
 from deliv.errors import BrokerUnavailable, Unavailable
+from deliv.faults import Point, reach
 from deliv.states import Status
 from deliv.store import OutboxRow, Store
 
@@ -35,8 +36,11 @@ class Relay:
             rows = await self._store.outbox_take(self._batch, PUBLISH_HOLD)
             if not rows:
                 break
+            await reach(Point.OUTBOX_TAKEN)
             confirmed = await self._publish(rows)
+            await reach(Point.MESSAGE_PUBLISHED)
             await self._store.outbox_done(confirmed)
+            await reach(Point.OUTBOX_CLEARED)
             total += len(confirmed)
             if len(confirmed) < len(rows):
                 raise BrokerUnavailable(f"{len(rows) - len(confirmed)} messages not confirmed")
