@@ -135,6 +135,7 @@ class Sweeps(Section, frozen=True, kw_only=True):
     every: Seconds = Seconds(10)
     lease: Seconds = Seconds(30)
     hold: Seconds = Seconds(60)
+    ask_again: Seconds = Seconds(10)
     batch: int = 100
     stuck: Seconds = Seconds(900)
 

@@ -63,10 +63,10 @@ class Runtime:
         self.policy = LivePolicy(settings.policy)
         self.tls = ServerTls(settings.rest.certificate, settings.rest.key, settings.ca_directory)
         failing = Failing(self.store, settings)
-        self.staging = Staging(self.store, self.stager, failing, settings.stager)
-        self.transfers = Transfers(self.store, self.fts, failing)
-        self.cancelling = Cancelling(self.store, self.transfers)
-        closing = Closing(self.store, self.stager, self.transfers)
+        self.staging = Staging(self.store, self.stager, failing, settings)
+        self.transfers = Transfers(self.store, self.fts, failing, settings.sweeps)
+        self.cancelling = Cancelling(self.store, self.transfers, settings)
+        closing = Closing(self.store, self.stager, self.transfers, settings.sweeps)
         self.engine = Engine(
             self.store, self.staging, self.transfers, self.cancelling, closing, settings
         )
@@ -80,7 +80,7 @@ class Runtime:
         self.relay = Periodic(
             "relay",
             settings.sweeps.every,
-            Relay(self.store, self.broker, settings.sweeps.batch).relay_once,
+            Relay(self.store, self.broker, settings.sweeps).relay_once,
         )
         self.store.on_outbox = self._run_relay
         self.periodics = self._periodics()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 
+from deliv.config import Config
 from deliv.delivery.transfers import Transfers
 from deliv.errors import Conflict, LostRace, NotFound, Refused, Unavailable
 from deliv.faults import Point, reach
@@ -13,14 +14,13 @@ from deliv.store import NOW, Store
 
 log = structlog.get_logger()
 
-RETRY = 5.0  # seconds until FTS is asked again to stop
-IN_FLIGHT = 60.0  # seconds a submission to FTS may still be on its way
-
 
 class Cancelling:
-    def __init__(self, store: Store, transfers: Transfers) -> None:
+    def __init__(self, store: Store, transfers: Transfers, config: Config) -> None:
         self._store = store
         self._transfers = transfers
+        self._ask_again = float(config.sweeps.ask_again)
+        self._on_its_way = 2 * float(config.fts.request_timeout)
 
     async def cancel(self, job_id: str) -> Job:
         """Withdraw a job; until FTS confirms it stays TRANSFERRING. Conflict: too late."""
@@ -43,15 +43,15 @@ class Cancelling:
             outcome = await self._transfers.stop(job)
         except (Unavailable, Refused) as error:
             log.warning("FTS has not confirmed the cancellation", reason=str(error))
-            return await self._store.update(job, delay=RETRY)
+            return await self._store.update(job, delay=self._ask_again)
         if outcome is None:
-            return await self._end(job, delay=IN_FLIGHT if job.fts_posted is None else 0)
+            return await self._end(job, delay=self._on_its_way if job.fts_posted is None else 0)
         return await self._transfers.settle(job, outcome)
 
     async def _begin(self, job: Job) -> Job:
         if job.status is not Status.TRANSFERRING or job.fts_jobid is None:
             return await self._end(job, delay=0)
-        job = await self._store.update(job, cancel_requested=NOW, delay=RETRY)
+        job = await self._store.update(job, cancel_requested=NOW, delay=self._ask_again)
         await reach(Point.CANCEL_STORED)
         return await self.proceed(job)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 
+from deliv.config import Sweeps
 from deliv.delivery.transfers import Transfers
 from deliv.errors import Refused, Unavailable
 from deliv.faults import Point, reach
@@ -14,15 +15,15 @@ from deliv.store import NOW, Store
 
 log = structlog.get_logger()
 
-RETRY = 30.0  # seconds until an unreachable stager or FTS is asked again
-RETRY_REFUSED = 600.0
+RETRY_REFUSED = 600.0  # seconds until a stager or FTS that refused is asked again
 
 
 class Closing:
-    def __init__(self, store: Store, stager: Stager, transfers: Transfers) -> None:
+    def __init__(self, store: Store, stager: Stager, transfers: Transfers, config: Sweeps) -> None:
         self._store = store
         self._stager = stager
         self._transfers = transfers
+        self._ask_again = float(config.ask_again)
 
     @staticmethod
     def needed(job: Job) -> bool:
@@ -39,7 +40,7 @@ class Closing:
             await reach(Point.COPY_RELEASED)
         except Unavailable as error:
             log.warning("closing postponed", job_id=job.job_id, reason=str(error))
-            await self._store.update(job, delay=RETRY)
+            await self._store.update(job, delay=self._ask_again)
         except Refused as error:
             log.error("closing refused", job_id=job.job_id, reason=str(error))
             await self._store.update(job, delay=RETRY_REFUSED)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from deliv.config import Stager as StagerConfig
+from deliv.config import Config
 from deliv.delivery import authcode
 from deliv.delivery.destination import staged_url
 from deliv.delivery.failing import Failing, Failure
@@ -20,18 +20,15 @@ from deliv.store import NOW, Store
 
 log = structlog.get_logger()
 
-RETRY_STAGER = 5.0  # seconds until an unreachable stager is asked again
-
 
 class Staging:
-    def __init__(
-        self, store: Store, stager: Stager, failing: Failing, config: StagerConfig
-    ) -> None:
+    def __init__(self, store: Store, stager: Stager, failing: Failing, config: Config) -> None:
         self._store = store
         self._stager = stager
         self._failing = failing
-        self._timeout = float(config.timeout)
-        self._hosts = frozenset(host.lower() for host in config.gridftp_hosts)
+        self._timeout = float(config.stager.timeout)
+        self._hosts = frozenset(host.lower() for host in config.stager.gridftp_hosts)
+        self._ask_again = float(config.sweeps.ask_again)
 
     async def request(self, job: Job) -> None:
         """Ask the stager, with a new code whose digest is stored before the stager hears it."""
@@ -47,7 +44,7 @@ class Staging:
         except Unavailable as error:
             log.warning("stager unreachable", job_id=job.job_id, reason=str(error))
             status = f"not reached yet: {error}"
-            await self._store.update(job, delay=RETRY_STAGER, stager_status=status)
+            await self._store.update(job, delay=self._ask_again, stager_status=status)
         except Refused as error:
             failure = Failure(error_class=ErrorClass.STAGER, reason=str(error))
             await self._failing.attempt(job, failure)

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from deliv.config import Sweeps
 from deliv.delivery.destination import parse_directory, staged_url
 from deliv.delivery.failing import Failing, Failure
 from deliv.errors import DestinationBusy, LostRace, Refused, Unavailable
@@ -20,27 +21,28 @@ from deliv.store import NOW, Store
 
 log = structlog.get_logger()
 
-RETRY_FTS = 5.0  # seconds until an FTS that was out is tried again
-RETRY_REFUSED = 60.0
+RETRY_REFUSED = 60.0  # seconds until an FTS that refuses deliv itself is tried again
 
 
 class Transfers:
-    def __init__(self, store: Store, fts: Fts, failing: Failing) -> None:
+    def __init__(self, store: Store, fts: Fts, failing: Failing, config: Sweeps) -> None:
         self._store = store
         self._fts = fts
         self._failing = failing
+        self._ask_again = float(config.ask_again)
+        self._hold = float(config.hold)
 
     async def start(self, job: Job) -> None:
         """Hand a staged job to an FTS that is up. Its id there is fixed before FTS hears of it."""
         endpoint = self._fts.choose()
         if endpoint is None:
-            await self._store.update(job, delay=RETRY_FTS)
+            await self._store.update(job, delay=self._ask_again)
             return
         try:
             job = await self._assign(job, endpoint)
         except Unavailable as error:
             log.warning("FTS unreachable", endpoint=endpoint.name, reason=str(error))
-            await self._store.update(job, delay=RETRY_FTS)
+            await self._store.update(job, delay=self._ask_again)
         except Refused as error:  # FTS does not know deliv itself: the operators' to mend
             log.error("FTS refuses deliv", endpoint=endpoint.name, reason=str(error))
             status = f"waiting: {error}"
@@ -60,7 +62,7 @@ class Transfers:
             await reach(Point.TRANSFER_POSTED)
         except Unavailable as error:
             log.warning("FTS unreachable", endpoint=job.fts_endpoint, reason=str(error))
-            await self._store.update(job, delay=RETRY_FTS)
+            await self._store.update(job, delay=self._ask_again)
         except Refused as error:
             await self._failing.attempt(job, _refusal(error))
         else:
@@ -115,7 +117,7 @@ class Transfers:
             "destination_key": sha256(_destination(job).encode()).digest(),
         }
         if job.status is Status.STAGING:
-            return await self._store.apply(job, Event.TRANSFER, delay=RETRY_FTS * 12, **assignment)
+            return await self._store.apply(job, Event.TRANSFER, delay=self._hold, **assignment)
         return await self._store.update(job, **assignment)
 
     async def _posted(self, job: Job) -> None:

@@ -17,23 +17,23 @@ from deliv.store import OutboxRow, Store
 
 log = structlog.get_logger()
 
-PUBLISH_HOLD = 30.0  # seconds a relay has to publish what it took
 TOGETHER = 8
 
 
 class Relay:
     """Publishes outbox rows with confirms and deletes what was confirmed."""
 
-    def __init__(self, store: Store, broker: Broker, batch: int) -> None:
+    def __init__(self, store: Store, broker: Broker, config: Sweeps) -> None:
         self._store = store
         self._broker = broker
-        self._batch = batch
+        self._batch = config.batch
+        self._hold = float(config.hold)
 
     async def relay_once(self) -> int:
         """Publish until the outbox is empty; returns how many rows were confirmed."""
         total = 0
         while self._broker.ready:
-            rows = await self._store.outbox_take(self._batch, PUBLISH_HOLD)
+            rows = await self._store.outbox_take(self._batch, self._hold)
             if not rows:
                 break
             await reach(Point.OUTBOX_TAKEN)

@@ -62,7 +62,7 @@ def write_deliv(layout: Layout, plan: Plan, parts: Parts) -> None:
             },
             "fts": {"endpoints": {"fts": fts_url(plan)}, "poll_every": "1s"},
             "retries": RETRIES,
-            "sweeps": {"every": "2s", "lease": "10s", "hold": "30s"},
+            "sweeps": {"every": "2s", "lease": "10s", "hold": "30s", "ask_again": "2s"},
         }
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
         layout.config(number).write_text(text, encoding="utf-8")
