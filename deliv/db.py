@@ -36,7 +36,6 @@ from pymysql.cursors import DictCursor
 
 from deliv import config
 from deliv.errors import CommitUnknown, ConfigError, DatabaseUnavailable, DelivError, Saturated
-from deliv.faults import Point, reach_in_thread
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -209,11 +208,7 @@ class Database:
         try:
             tx = Connection(raw)
             result = function(tx)
-            if tx.wrote:
-                reach_in_thread(Point.STATEMENTS_SENT)
             _commit(raw, wrote=tx.wrote)
-            if tx.wrote:
-                reach_in_thread(Point.COMMITTED)
         except BaseException as error:
             self._after(error, raw)
             raise

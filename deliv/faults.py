@@ -33,13 +33,14 @@ FAMILIES = {socket.AF_INET, socket.AF_INET6}
 class Point(StrEnum):
     """Each named after the effect that has just taken place, or the one that is about to."""
 
-    STATEMENTS_SENT = "statements-sent"  # of a change, to MariaDB; COMMIT comes next
-    COMMITTED = "committed"  # a change; nobody knows yet
     SUBMISSION_TAKEN = "submission-taken"  # parsed and allowed; its row comes next
+    SUBMISSION_SENT = "submission-sent"  # to MariaDB; COMMIT comes next
     SUBMISSION_STORED = "submission-stored"  # the answer comes next
     OUTBOX_TAKEN = "outbox-taken"
     MESSAGE_PUBLISHED = "message-published"  # and confirmed; its outbox row is still there
     OUTBOX_CLEARED = "outbox-cleared"
+    TRANSITION_SENT = "transition-sent"  # any job's, to MariaDB; COMMIT comes next
+    TRANSITION_STORED = "transition-stored"  # nobody in the process knows yet
     MESSAGE_RECEIVED = "message-received"
     MESSAGE_HANDLED = "message-handled"  # the acknowledgement comes next
     LEASE_TAKEN = "lease-taken"

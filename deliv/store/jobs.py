@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from deliv.db import Connection, Duplicate
 from deliv.errors import DestinationBusy, LostRace
+from deliv.faults import Point, reach_in_thread
 from deliv.model import Job
 from deliv.states import Event, Status, after
 from deliv.store import outbox
@@ -70,6 +71,7 @@ def transition(tx: Connection, job: Job, what: Change, wake: Sequence[str]) -> J
     """A change of which the broker is told."""
     changed = change(tx, job, what)
     outbox.add(tx, changed, (*wake, "event"))
+    reach_in_thread(Point.TRANSITION_SENT)
     return changed
 
 

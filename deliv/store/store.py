@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from deliv.config import Limits
 from deliv.db import Connection, Database
 from deliv.errors import CommitUnknown
+from deliv.faults import Point, reach
 from deliv.model import Job, Submission
 from deliv.states import Event, Status
 from deliv.store import admission, jobs, leases, outbox, submissions
@@ -79,6 +80,7 @@ class Store:
         """
         what = jobs.event_change(job, event, delay, columns)
         changed = await self._change(job, what, lambda tx: jobs.transition(tx, job, what, wake))
+        await reach(Point.TRANSITION_STORED)
         self.on_outbox()
         return changed
 

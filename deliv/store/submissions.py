@@ -7,6 +7,7 @@ import json
 
 from deliv.db import Connection, Duplicate
 from deliv.errors import KeyReused, QuotaExceeded
+from deliv.faults import Point, reach_in_thread
 from deliv.model import Job, Submission
 from deliv.states import Status
 from deliv.store import jobs, outbox
@@ -34,6 +35,7 @@ def submit(tx: Connection, submission: Submission) -> tuple[Job, bool]:
     _hold_quota(tx, submission)
     job = jobs.expect(tx, submission.job_id)
     outbox.add(tx, job, ("stage", "event"))
+    reach_in_thread(Point.SUBMISSION_SENT)
     return job, True
 
 
