@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import yaml
@@ -21,6 +21,12 @@ from deliv.failures import ErrorClass
 DEFAULT_PATH = Path("/etc/deliv/deliv.yaml")
 CREDENTIALS = "$CREDENTIALS_DIRECTORY"  # where systemd's LoadCredential puts them
 DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+# RFC 7518: by RSA keys (RS, PS) or the curves P-256, P-384, P-521 (ES). No secrets that both ends
+# share (HS), and never "none".
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"
+]  # fmt: skip
+DEFAULT_ALGORITHMS: tuple[Algorithm, ...] = ("RS256", "PS256", "ES256")
 SIZE_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
@@ -98,11 +104,41 @@ class Broker(Account, frozen=True, kw_only=True):
     delivery_limit: int = 10
 
 
+class CallbackToken(Section, frozen=True, kw_only=True):
+    """The OAuth2 access token that the stager brings. `keep` bounds how long its issuer may be out.
+
+    `ca_file` None: the JWKS server is trusted by the CAs in `ca_directory`.
+    """
+
+    issuer: str
+    audience: str
+    scope: str
+    jwks_url: HttpsUrl
+    ca_file: Path | None = None
+    algorithms: Annotated[tuple[Algorithm, ...], msgspec.Meta(min_length=1)] = DEFAULT_ALGORITHMS
+    bound: bool = False
+    clock_skew: Seconds = Seconds(60)
+    refresh: Seconds = Seconds(300)
+    keep: Seconds = Seconds(6 * 3600)
+
+
+class Callback(Section, frozen=True, kw_only=True):
+    """How the stager shows who it is, beside the one-time code."""
+
+    certificate: bool = True
+    token: CallbackToken | None = None
+
+    def __post_init__(self) -> None:
+        if not self.certificate and self.token is None:
+            raise ValueError("certificate or token: a one-time code alone is not enough")
+
+
 class Stager(Section, frozen=True, kw_only=True):
     url: HttpsUrl
     gridftp_hosts: tuple[str, ...]
     timeout: Seconds = Seconds(24 * 3600)
     request_timeout: Seconds = Seconds(30)
+    callback: Callback = Callback()
 
 
 class Fts(Section, frozen=True, kw_only=True):
