@@ -1,0 +1,117 @@
+"""One role on bare hosts: a playbook of common and that role, and what it needs of a grid.
+
+::
+
+    play = RolePlay(fleet, tmp_path, "mariadb", groups={"deliv_database": ["data"]})
+    play.rehearse()                 # --check --diff on the bare host
+    trust(fleet, "data")            # CA directory, bundle, host credential
+    play.prove()                    # converge, converge again, rehearse again
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fleet import Fleet, Play
+
+from deliv.testbed import pki
+
+CHECK = ("--check", "--diff")
+GRID = PurePosixPath("/etc/grid-security")
+AUTHORITIES = GRID / "certificates"
+BUNDLE = GRID / "ca.pem"
+
+
+class RolePlay:
+    """The roles common and `role` on all hosts of a fleet, or on the group `on` alone.
+
+    `groups` are the inventory's groups by name. A host of them that is not of the fleet (a client
+    host, say) is known to the others by its address and left alone. `variables` hold for all hosts.
+    What every play printed is in `output`.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        directory: Path,
+        role: str,
+        *,
+        groups: Mapping[str, Sequence[str]],
+        variables: Mapping[str, Any] | None = None,
+        on: str = "deliv_all",
+    ) -> None:
+        self.output = ""
+        self.directory, self.inventory = directory, directory / "inventory.json"
+        self._fleet, self._groups, self._variables = fleet, groups, dict(variables or {})
+        roles = list(dict.fromkeys(["common", role]))
+        self._playbook = _write(directory / f"{role}.yml", [
+            {"hosts": on, "become": True, "roles": [{"role": name} for name in roles]}
+        ])  # fmt: skip
+
+    def vary(self, **variables: Any) -> None:
+        """Set variables for the plays that follow."""
+        self._variables |= variables
+
+    def rehearse(self) -> Play:
+        """--check --diff must succeed."""
+        return self._converge(*CHECK)
+
+    def converge(self, *options: str) -> Play:
+        return self._converge(*options)
+
+    def prove(self) -> Play:
+        """The role does its work, has nothing to do a second time, and knows so beforehand."""
+        first = self._converge()
+        for options in ((), CHECK):
+            again = self._converge(*options)
+            assert not again.changed, f"changed again: {again.changed}"
+            assert not any(recap["changed"] for recap in again.recap.values()), again.recap
+        return first
+
+    def _converge(self, *options: str) -> Play:
+        _write(self.inventory, self._described())
+        play = self._fleet.converge(self._playbook, *options, inventories=[self.inventory])
+        self.output += play.output
+        return play
+
+    def _described(self) -> dict[str, Any]:
+        fleet = self._fleet
+        strangers = {name for names in self._groups.values() for name in names} - set(fleet.names)
+        groups = {"deliv_all": fleet.names, **self._groups}
+        return {
+            "all": {
+                "hosts": {name: {"ansible_host": fleet.address(name)} for name in strangers},
+                "vars": {"common_address": "{{ ansible_host }}", **self._variables},
+                "children": {
+                    group: {"hosts": dict.fromkeys(names)} for group, names in groups.items()
+                },
+            }
+        }
+
+
+def trust(fleet: Fleet, *hosts: str, authority: pki.Authority | None = None) -> pki.Authority:
+    """Put a CA directory, its bundle and a host credential on each host; the CA is returned."""
+    authority = authority or pki.Authority.create()
+    for host in hosts:
+        root = fleet.root(host)
+        authority.install(root / AUTHORITIES.relative_to("/"))
+        fleet.put(host, BUNDLE, pki.certificate_pem(authority.certificate))
+        certify(fleet, host, authority)
+    return authority
+
+
+def certify(fleet: Fleet, host: str, authority: pki.Authority) -> pki.Credential:
+    """Put a new host credential on a host, for its name and address."""
+    names = (host, fleet.address(host))
+    credential = authority.issue(pki.host_name(host), hosts=names)
+    fleet.put(host, GRID / "hostcert.pem", credential.certificate_pem())
+    fleet.put(host, GRID / "hostkey.pem", credential.key_pem(), mode=0o400)
+    return credential
+
+
+def _write(path: Path, content: Any) -> Path:
+    path.write_text(json.dumps(content, indent=2))
+    return path
