@@ -66,15 +66,24 @@ def _allow_login(run: Run, host: Host) -> None:
 
 
 def _lead_to_registries(run: Run, host: Host, index: str) -> None:
-    proxy = f"http://{run.gateway}:{GATEWAY_PORT}"
-    apt = host.root / "etc/apt/apt.conf.d/90registries"
-    apt.write_text(f'Acquire::http::Proxy "{proxy}";\nAcquire::https::Proxy "{proxy}";\n')
+    for path, content in registry_settings(run, index).items():
+        (host.root / path).write_text(content)
     # apt lists as old as can be: a playbook's cache_valid_time must not skip its first update
     os.utime(host.root / "var/lib/apt/lists", (0, 0))
-    settings = {"index-url": index, "proxy": proxy, "cert": CERTIFICATES, "cache-dir": PIP_CACHE}
-    lines = [f"{name} = {value}" for name, value in settings.items()]
-    (host.root / "etc/pip.conf").write_text("\n".join(["[global]", *lines, ""]))
     (host.root / PIP_CACHE.lstrip("/")).mkdir(parents=True)
+
+
+def registry_settings(run: Run, index: str) -> dict[str, str]:
+    """The files, by their place in a root, that send apt and pip to the run's proxy."""
+    proxy = f"http://{run.gateway}:{GATEWAY_PORT}"
+    pip = {"index-url": index, "proxy": proxy, "cert": CERTIFICATES, "cache-dir": PIP_CACHE}
+    lines = [f"{name} = {value}" for name, value in pip.items()]
+    return {
+        "etc/apt/apt.conf.d/90registries": (
+            f'Acquire::http::Proxy "{proxy}";\nAcquire::https::Proxy "{proxy}";\n'
+        ),
+        "etc/pip.conf": "\n".join(["[global]", *lines, ""]),
+    }
 
 
 def unmount_below(directory: Path) -> None:
