@@ -3,8 +3,10 @@
 DelivError
 ├── ConfigError             the configuration can't be used; the message names the key
 ├── InvalidRequest          the caller's input is wrong: 400
+├── TokenMissing            the call needs an access token and has none: 401
 ├── Forbidden               the caller may not do this: 403
 │   ├── CredentialRefused   a certificate chain that deliv does not accept
+│   ├── TokenRefused        an access token that deliv does not accept
 │   └── QuotaExceeded       the submitter has as many unfinished jobs as the policy allows
 ├── NotFound                nothing of that name: 404
 ├── Conflict                the request contradicts an earlier one: 409
@@ -26,10 +28,14 @@ from __future__ import annotations
 
 
 class DelivError(Exception):
-    """Base of all deliberate errors. `public`: what a caller is told instead of the message."""
+    """Base of all deliberate errors. `public`: what a caller is told instead of the message.
+
+    `challenge`: the answer's WWW-Authenticate.
+    """
 
     status = 500
     public: str | None = None
+    challenge: str | None = None
 
 
 class ConfigError(DelivError):
@@ -40,12 +46,25 @@ class InvalidRequest(DelivError):
     status = 400
 
 
+class TokenMissing(DelivError):
+    status = 401
+    challenge = "Bearer"
+
+
 class Forbidden(DelivError):
     status = 403
 
 
 class CredentialRefused(Forbidden):
     pass
+
+
+class TokenRefused(Forbidden):
+    """`code` is RFC 6750's (section 3.1): invalid_token or insufficient_scope."""
+
+    def __init__(self, message: str, *, code: str = "invalid_token") -> None:
+        super().__init__(message)
+        self.challenge = f'Bearer error="{code}"'
 
 
 class QuotaExceeded(Forbidden):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -85,6 +87,11 @@ def load(encoding: bytes) -> Link:
         )
     except MALFORMED as error:
         raise CredentialRefused(f"a malformed certificate: {error}") from error
+
+
+def thumbprint(encoding: bytes) -> str:
+    """A certificate's x5t#S256 (RFC 8705): SHA-256 of its DER, in base64url without padding."""
+    return base64.urlsafe_b64encode(hashlib.sha256(encoding).digest()).decode().rstrip("=")
 
 
 def key_weakness(certificate: x509.Certificate) -> str | None:

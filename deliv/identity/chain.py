@@ -23,7 +23,7 @@ class Identity:
 
     `dn` is the user's, without proxy CNs, in the grid's one-line form; `subject` is that of the
     certificate presented. `not_after` is when the first certificate of the chain expires, in UTC.
-    `ca_dn` is the user's CA.
+    `ca_dn` is the user's CA. `thumbprint` is that of the certificate presented.
     """
 
     dn: str
@@ -32,6 +32,7 @@ class Identity:
     limited: bool
     not_after: datetime
     ca_dn: str
+    thumbprint: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,7 @@ def identify(
         limited=limited,
         not_after=min(link.expires for link in chain.links),
         ca_dn=dn.oneline_rdns(chain.user.issuer),
+        thumbprint=certificates.thumbprint(chain_der[0]),
     )
 
 

@@ -37,6 +37,7 @@ def caller(dn: str, *, limited: bool = False) -> Identity:
         limited=limited,
         not_after=datetime(2100, 1, 1, tzinfo=UTC),
         ca_dn="/O=Grid/CN=root CA",
+        thumbprint="",
     )
 
 
