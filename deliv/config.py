@@ -181,6 +181,12 @@ class Log(Section, frozen=True, kw_only=True):
     format: str = "json"
 
 
+class Audit(Section, frozen=True, kw_only=True):
+    """`file` None: standard error."""
+
+    file: Path | None = None
+
+
 NEVER = Retry()
 TRANSIENT = Retry(attempts=4, backoff=Seconds(60))
 DEFAULT_RETRIES = {
@@ -207,6 +213,7 @@ class Config(Section, frozen=True, kw_only=True):
     retries: Mapping[ErrorClass, Retry] = {}
     sweeps: Sweeps = Sweeps()
     log: Log = Log()
+    audit: Audit = Audit()
     faults: Path | None = None
 
     def retry(self, error_class: ErrorClass) -> Retry:

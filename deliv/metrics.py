@@ -15,6 +15,8 @@ PERIODIC_SUCCESS = Gauge(
     "deliv_periodic_last_success_timestamp_seconds", "End of the last good run", ["name"]
 )
 DEPENDENCY_UP = Gauge("deliv_dependency_up", "1 while a dependency answers", ["dependency"])
+AUDIT_LINES = Counter("deliv_audit_lines_total", "Lines of the audit log", ["event", "outcome"])
+AUDIT_MISSING = Counter("deliv_audit_missing_total", "Audit lines that could not be written")
 
 for _status in Status:
     JOBS.labels(status=_status.value)

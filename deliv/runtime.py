@@ -17,6 +17,7 @@ import structlog
 from tornado.httpserver import HTTPServer
 
 from deliv import __version__, config, faults, logs, migrations, systemd
+from deliv.audit import AuditLog, Entry, Event, Outcome
 from deliv.broker import Broker, Message
 from deliv.config import Config
 from deliv.db import Database
@@ -60,8 +61,14 @@ class Runtime:
         self.https = HttpsClient(settings.credential, settings.ca_directory)
         self.stager = Stager(settings.stager, self.https, f"{settings.rest.public_url}/doneStaging")
         self.fts = Fts(settings.fts, self.https)
-        self.policy = LivePolicy(settings.policy)
-        self.tls = ServerTls(settings.rest.certificate, settings.rest.key, settings.ca_directory)
+        self.audit = AuditLog(settings.audit.file)
+        self.policy = LivePolicy(settings.policy, on_reload=self._policy_changed)
+        self.tls = ServerTls(
+            settings.rest.certificate,
+            settings.rest.key,
+            settings.ca_directory,
+            on_refusal=self.audit.refused_handshake,
+        )
         failing = Failing(self.store, settings)
         self.staging = Staging(self.store, self.stager, failing, settings)
         self.transfers = Transfers(self.store, self.fts, failing, settings.sweeps)
@@ -88,6 +95,7 @@ class Runtime:
 
     async def start(self) -> None:
         """Listen first: what can be served is served while dependencies are still coming."""
+        self.audit.reopen()
         sockets = systemd.passed_sockets() or server.listen(self.config.rest.listen)
         self.services = Services(
             submissions=Submissions(self.store),
@@ -95,6 +103,7 @@ class Runtime:
             cancelling=self.cancelling,
             policy=self.policy,
             identities=ConnectionIdentities(self.tls),
+            audit=self.audit,
             body_limit=self.config.rest.body_limit,
         )
         self._listen(server.https_server(self.services, self.tls.context), sockets)
@@ -105,6 +114,7 @@ class Runtime:
             periodic.start()
             self._spawn(periodic.run())
         await self.health.check_once()
+        self.audit.write(Entry(event=Event.SERVICE, reason=f"deliv {__version__} serves"))
         systemd.notify("READY=1")
         log.info("serving", version=__version__, listen=self.config.rest.listen)
 
@@ -127,10 +137,13 @@ class Runtime:
         await _within(1, status.close_all_connections())
         self.https.close()
         self.database.close()
+        self.audit.write(Entry(event=Event.SERVICE, reason="deliv has stopped"))
+        self.audit.close()
         log.info("stopped")
 
     async def reload(self) -> None:
         """Certificates, CRLs and the policy, from their files, on the live service."""
+        self.audit.reopen()
         self.policy.refresh()
         self.tls.reload()
 
@@ -152,6 +165,7 @@ class Runtime:
             "mariadb": self._probe_database,
             "rabbitmq": self._probe_broker,
             "stager": self._probe_stager,
+            "audit": self._probe_audit,
         }
         for endpoint in self.fts.endpoints:
             probes[f"fts:{endpoint.name}"] = endpoint.probe
@@ -172,6 +186,13 @@ class Runtime:
     async def _probe_stager(self) -> str:
         await self.stager.ping()
         return "answers"
+
+    async def _probe_audit(self) -> str:
+        return self.audit.check()
+
+    def _policy_changed(self, broken: str | None) -> None:
+        result = Outcome.ALLOWED if broken is None else Outcome.REFUSED
+        self.audit.write(Entry(event=Event.POLICY, outcome=result, reason=broken))
 
     def _periodics(self) -> list[Periodic]:
         sweeps, fts = self.config.sweeps, self.config.fts

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from asyncio import Future
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import structlog
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
-from deliv import metrics
+from deliv import audit, metrics
+from deliv.audit import AuditLog
 from deliv.delivery.cancelling import Cancelling
 from deliv.delivery.staging import Staging
 from deliv.delivery.submissions import Submissions
@@ -56,6 +59,7 @@ class Services:
     cancelling: Cancelling
     policy: LivePolicy
     identities: ConnectionIdentities
+    audit: AuditLog
     body_limit: int
     in_hand: InHand = field(default_factory=InHand)
 
@@ -74,6 +78,8 @@ class Call(RequestHandler):
 
     def initialize(self, services: Services) -> None:
         self.services = services
+        self._noted: dict[str, Any] = {}
+        self._audited = False
         self._chunks: list[bytes] = []
         self._size = 0
         self._started = time.monotonic()
@@ -91,9 +97,8 @@ class Call(RequestHandler):
     def prepare(self) -> None:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=self.request_id)
-        self._check_method()
         self.identity = self._identify()
-        structlog.contextvars.bind_contextvars(dn=self.identity.dn)
+        self._check_method()
         self._refuse_unsent_body()
         self._size = 0
 
@@ -103,22 +108,35 @@ class Call(RequestHandler):
             self._chunks.append(chunk)
 
     def query_parameters(self) -> dict[str, str]:
-        return self.accepts.check(parameters.from_query(self.request.query))
+        return self._accepted(parameters.from_query(self.request.query))
 
     def body_parameters(self) -> dict[str, str]:
         if self.request.query:
             raise InvalidRequest("the parameters of this call belong in its body, not in the URL")
         self._count(self._size)
         content_type = self.request.headers.get("Content-Type", "")
-        return self.accepts.check(parameters.from_body(content_type, b"".join(self._chunks)))
+        return self._accepted(parameters.from_body(content_type, b"".join(self._chunks)))
 
     def authorise(self, action: str, **context: str) -> Decision:
         """The policy's yes; Forbidden, with its reason, when it says no."""
         decision = self.services.policy.decide(self.identity, action, **context)
+        about = {name: context[name] for name in audit.CONTEXT if name in context}
+        self.note(action=action, rule=decision.rule, **about)
         if not decision.allowed:
             log.warning("refused", action=action, reason=decision.reason)
             raise Forbidden(decision.reason)
         return decision
+
+    def note(self, **facts: Any) -> None:
+        """What the request's audit line is to say, by the fields of audit.Entry."""
+        self._noted.update(facts)
+
+    def flush(self, include_footers: bool = False) -> Future[None]:
+        """No answer goes out before it is on record."""
+        if not self._audited:
+            self._audited = True
+            self._audit()
+        return super().flush(include_footers)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = (kwargs.get("exc_info") or (None, None, None))[1]
@@ -129,7 +147,9 @@ class Call(RequestHandler):
             self.set_header("Retry-After", str(error.retry_after))
         if status_code == 405:
             self.set_header("Allow", self._allowed())
-        self.finish({**self.error_fields, "error": True, "msg": self._message(status_code, error)})
+        message = self._message(status_code, error)
+        self.note(reason=str(error) if isinstance(error, DelivError) else message)
+        self.finish({**self.error_fields, "error": True, "msg": message})
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         if isinstance(value, DelivError):
@@ -149,12 +169,39 @@ class Call(RequestHandler):
         log.info("request", method=self.request.method, path=self.request.path,
                  status=self.get_status(), seconds=round(seconds, 4))  # fmt: skip
 
+    @property
+    def _connection(self) -> Any:
+        """The server's connection; Tornado declares the little that all kinds have."""
+        return self.request.connection
+
     def _identify(self) -> Identity:
         try:
-            return self.services.identities.of(self.request.connection.stream)  # type: ignore[union-attr]
+            found = self.services.identities.of(self._connection.stream)
         except CredentialRefused as error:
             log.warning("credential refused", reason=str(error))
             raise
+        structlog.contextvars.bind_contextvars(dn=found.dn)
+        subject = found.subject if found.is_proxy else None
+        self.note(dn=found.dn, subject=subject, limited=found.limited)
+        return found
+
+    def _accepted(self, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+        values = self.accepts.check(pairs)
+        self.note(**{name: values[name] for name in audit.PARAMETERS if name in values})
+        return values
+
+    def _audit(self) -> None:
+        status = self.get_status()
+        entry = audit.Entry(
+            event=audit.Event.REQUEST,
+            outcome=audit.outcome(status),
+            peer=audit.address(*self._connection.context.address[:2]),
+            call=f"{self.request.method} {self.request.path}",
+            status=status,
+            request_id=self.request_id,
+            **self._noted,
+        )
+        self.services.audit.write(entry)
 
     def _refuse_unsent_body(self) -> None:
         """A client that asks first hears at once that its body is too large.

@@ -29,6 +29,7 @@ class SubmitTransfer(Call):
             key=self.request.headers.get("Idempotency-Key"),
             quota=allowed.quota,
         )
+        self.note(job_id=job.job_id)
         self.set_status(202)
         self.write({"job_id": job.job_id, "error": False, "msg": "accepted for delivery"})
 

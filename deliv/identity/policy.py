@@ -244,13 +244,13 @@ OnReload = Callable[[str | None], None]
 class LivePolicy:
     """A policy file, read again when it changes. A broken one is told of, and the old one stays.
 
-    `on_reload` is called with None after a good change and with what is wrong after a bad one; by
-    default it is logged. `broken` says what is wrong with the file now.
+    `on_reload` is called with None after a good change and with what is wrong after a bad one;
+    both are logged besides. `broken` says what is wrong with the file now.
     """
 
     def __init__(self, path: Path, *, on_reload: OnReload | None = None) -> None:
         self._path = path
-        self._on_reload = on_reload or self._log
+        self._on_reload = on_reload
         self._stamp = stamp(path)
         self.broken: str | None = None
         self.current = Policy.load(path)
@@ -270,13 +270,13 @@ class LivePolicy:
         except ConfigError as error:
             return self._refuse(str(error))
         self.broken = None
-        self._on_reload(None)
+        self._tell(None)
         return True
 
     def _refuse(self, reason: str) -> bool:
         if reason != self.broken:
             self.broken = reason
-            self._on_reload(reason)
+            self._tell(reason)
         return False
 
     def roles(self, identity: Identity) -> frozenset[Role]:
@@ -286,11 +286,13 @@ class LivePolicy:
         """See Policy.decide."""
         return self.current.decide(identity, action, **context)
 
-    def _log(self, broken: str | None) -> None:
+    def _tell(self, broken: str | None) -> None:
         if broken is None:
             log.info("policy reloaded", path=str(self._path))
         else:
             log.error("the new policy is broken, the old one stays in force", reason=broken)
+        if self._on_reload is not None:
+            self._on_reload(broken)
 
 
 def compiled(pattern: str) -> Callable[[str], bool]:

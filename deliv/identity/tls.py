@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from deliv.audit import address
 from deliv.errors import ConfigError, CredentialRefused
 from deliv.identity.anchors import Anchors
 from deliv.identity.chain import Identity, identify
@@ -32,6 +33,7 @@ OPTIONS = (
     | ssl.OP_CIPHER_SERVER_PREFERENCE
 )
 UNFINISHED = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+LEFT = (ssl.SSLEOFError, ssl.SSLZeroReturnError)  # the client went away: nobody was refused
 
 OnRefusal = Callable[[str, str], None]
 
@@ -186,7 +188,7 @@ class _Socket(ssl.SSLSocket):
     def do_handshake(self, block: bool = False) -> None:
         try:
             super().do_handshake(block)
-        except UNFINISHED:
+        except (*UNFINISHED, *LEFT):
             raise
         except ssl.SSLError as error:
             hook = getattr(self.context, "on_refusal", None)
@@ -228,4 +230,4 @@ def _peer_name(connection: ssl.SSLSocket) -> str:
         host, port = connection.getpeername()[:2]
     except OSError:
         return "unknown"
-    return f"{host}:{port}"
+    return address(host, port)

@@ -65,6 +65,10 @@ class Layout:
         name = "deliv.yaml" if instance == 1 else f"deliv@{instance}.yaml"
         return self.directory / name
 
+    @property
+    def audit_log(self) -> Path:
+        return self.directory / "log" / "audit.log"
+
     def settings(self, dummy: str) -> Path:
         """The dummy stager's or the dummy FTS's settings."""
         return self.directory / f"{dummy}.json"

@@ -62,6 +62,7 @@ def write_deliv(layout: Layout, plan: Plan, parts: Parts) -> None:
             },
             "fts": {"endpoints": {"fts": fts_url(plan)}, "poll_every": "1s"},
             "retries": RETRIES,
+            "audit": {"file": str(layout.audit_log)},
             "sweeps": {"every": "2s", "lease": "10s", "hold": "30s", "ask_again": "2s"},
         }
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)

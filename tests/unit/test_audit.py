@@ -1,0 +1,179 @@
+"""The audit log: one line each, whatever stands in it, and what becomes of lines it can't take."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deliv.audit import LONGEST, AuditLog, AuditUnwritable, Entry, Event, Outcome, line, outcome
+
+TIME = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
+SOME = Entry(event=Event.REQUEST, outcome=Outcome.ALLOWED, dn="/O=Grid/CN=alice", job_id="1")
+NASTY = {
+    "a line end": 'x\n{"event":"request","outcome":"allowed"}',
+    "a carriage return": "x\r\ny",
+    "an escape sequence": "\x1b[2Jx",
+    "a NUL": "x\0y",
+    "a DEL": "x\x7fy",
+    "a C1 control": "x\x9by",
+    "a lone surrogate": "x\ud800y",
+    "text from right to left": "x\u202ecba\u2066",
+    "a line separator": "x\u2028y\u2029\x85",
+    "a quote": '","outcome":"allowed',
+    "what is not ASCII": "Zoë 🐍",
+}
+
+
+def entries(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in path.read_text(encoding="ascii").splitlines()]
+
+
+def test_a_line() -> None:
+    assert line(SOME, TIME) == (
+        b'{"log":"audit","time":"2026-01-02T03:04:05.000678Z","event":"request",'
+        b'"outcome":"allowed","dn":"/O=Grid/CN=alice","job_id":"1"}\n'
+    )
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_nothing_writes_a_line_of_its_own(name: str) -> None:
+    _holds(NASTY[name])
+
+
+@given(st.text(st.characters(), max_size=200))
+def test_any_text_is_one_line_of_printable_ascii(text: str) -> None:
+    _holds(text)
+
+
+def _holds(text: str) -> None:
+    written = line(Entry(event=Event.REQUEST, dn=text, reason=text))
+    assert written.endswith(b"\n")
+    assert written[:-1].decode("ascii").isprintable()
+    assert json.loads(written)["dn"] == text == json.loads(written)["reason"]
+
+
+def test_a_long_value_is_cut() -> None:
+    written = line(Entry(event=Event.REQUEST, reason="\U0001f40d" * 100_000))
+    assert json.loads(written)["reason"].startswith("\U0001f40d" * LONGEST + " ...")
+    assert len(written) < 30_000
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(200, "allowed"), (202, "allowed"), (304, "allowed"), (400, "failed"), (401, "refused"),
+     (403, "refused"), (404, "failed"), (409, "failed"), (429, "refused"), (503, "failed")],
+)  # fmt: skip
+def test_outcomes(status: int, expected: str) -> None:
+    assert outcome(status) == expected
+
+
+def test_lines_are_appended_to_a_file_of_its_owners(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    first, second = AuditLog(path), AuditLog(path)
+    first.write(SOME)
+    second.write(SOME)
+    first.refused_handshake("127.0.0.1:1", "certificate revoked")
+    assert [entry["event"] for entry in entries(path)] == ["request", "request", "handshake"]
+    assert stat.S_IMODE(path.stat().st_mode) & 0o137 == 0
+    assert first.check() == f"written to {path}"
+
+
+def test_a_file_that_was_moved_away(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    log = AuditLog(path)
+    log.write(SOME)
+    path.rename(tmp_path / "audit.log.1")
+    log.write(SOME)
+    log.reopen()
+    log.write(SOME)
+    assert (len(entries(tmp_path / "audit.log.1")), len(entries(path))) == (2, 1)
+
+
+def test_who_only_asks_makes_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    assert AuditLog(path).check() == f"written to {path}"
+    assert not path.exists()
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "later" / "audit.log"
+    log = AuditLog(path)
+    with pytest.raises(AuditUnwritable):
+        log.check()
+    log.write(SOME)
+    log.write(SOME)
+    with pytest.raises(AuditUnwritable, match=r"No such file or directory; 2 lines are missing"):
+        log.check()
+    path.parent.mkdir()
+    assert log.check() == f"written to {path}"
+    (gap,) = entries(path)
+    assert (gap["event"], gap["times"]) == ("gap", 2)
+    assert "No such file" in gap["reason"]
+
+
+def test_a_full_disk() -> None:
+    log = AuditLog(Path("/dev/full"))
+    log.write(SOME)
+    with pytest.raises(AuditUnwritable, match="No space left on device; 1 lines are missing"):
+        log.check()
+
+
+def test_a_pipe_that_nobody_reads(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    log = AuditLog(pipe)
+    log.write(SOME)
+    with pytest.raises(AuditUnwritable):
+        log.check()
+
+
+TORN = """
+import resource, signal, sys
+from pathlib import Path
+from deliv.audit import AuditLog, Entry, Event
+path, room = Path(sys.argv[1]), int(sys.argv[2])
+log, hard = AuditLog(path), resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+log.write(Entry(event=Event.REQUEST, job_id="first"))
+resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + room, hard))
+log.write(Entry(event=Event.REQUEST, job_id="torn"))
+log.write(Entry(event=Event.REQUEST, job_id="lost"))
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+log.write(Entry(event=Event.REQUEST, job_id="last"))
+"""
+
+
+@pytest.mark.parametrize("room", [0, 10])
+def test_a_line_that_found_room_in_part(tmp_path: Path, room: int) -> None:
+    """The disk fills in the middle of a line: the next ones are whole, and say what is missing."""
+    if resource.getrlimit(resource.RLIMIT_FSIZE)[1] != resource.RLIM_INFINITY:
+        pytest.skip("file sizes are limited here")
+    path = tmp_path / "audit.log"
+    command = [sys.executable, "-c", TORN, str(path), str(room)]
+    subprocess.run(command, check=True, timeout=30, capture_output=True)
+    first, *torn, gap, last = path.read_text("ascii").splitlines()
+    assert json.loads(first)["job_id"] == "first"
+    assert [len(text) for text in torn] == [room] * bool(room)
+    assert (json.loads(gap)["event"], json.loads(gap)["times"]) == ("gap", 2)
+    assert json.loads(last)["job_id"] == "last"
+
+
+def test_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    log = AuditLog(None)
+    log.write(SOME)
+    log.reopen()
+    log.write(SOME)
+    assert log.check() == "written to standard error"
+    log.close()
+    written = capfd.readouterr().err.splitlines()
+    assert [json.loads(text)["log"] for text in written] == ["audit", "audit"]
