@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import brought_up
-from running_stack import Stack, Target, until
+from running_stack import Stack, Target, brought_up, until
 
 PARTS = {"mariadb": "mariadb", "rabbitmq": "rabbitmq", "stager": "stager", "fts": "fts:fts"}
 

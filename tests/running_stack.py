@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,20 @@ class Stack:
         )
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
         return done.stdout
+
+
+@contextmanager
+def brought_up(*options: str) -> Iterator[Stack]:
+    """A new stack in a directory of its own, taken down at the end."""
+    with tempfile.TemporaryDirectory(prefix="deliv-stack-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)  # the stack may run as another user
+        stack = Stack(directory)
+        try:
+            stack.command("up", *options)
+            yield stack
+        finally:
+            stack.command("down")
 
 
 def _parsed(output: bytes) -> Answer:
