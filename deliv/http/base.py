@@ -237,5 +237,5 @@ class Call(RequestHandler):
 
 
 class UnknownPath(Call):
-    def prepare(self) -> None:
+    def _check_method(self) -> None:
         raise HTTPError(404)
