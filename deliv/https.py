@@ -1,13 +1,14 @@
-"""The HTTPS client of everything deliv calls: FTS and the stager. The only user of pycurl.
+"""The HTTPS client of everything deliv calls: FTS, the stager, an issuer of tokens. The only user
+of pycurl.
 
     https = HttpsClient(config.credential, config.ca_directory)
     answer = await https.request("GET", "https://fts.example:8446/whoami", timeout=30)
     answer.status, answer.headers, answer.body, answer.json()
 
-Trust comes from the CA directory alone, host names are verified, redirects are not followed and
-proxies are not used, whatever the environment says. deliv's own certificate goes out with its
-whole chain; a renewed one is used from the next request on. One busy host never delays another:
-each has its own connections.
+Trust comes from the CA directory (or file) alone, host names are verified, redirects are not
+followed and proxies are not used, whatever the environment says. deliv's own certificate goes out
+with its whole chain; a renewed one is used from the next request on. One busy host never delays
+another: each has its own connections.
 """
 
 from __future__ import annotations
@@ -74,18 +75,26 @@ class Response:
 
 
 class HttpsClient:
-    """`connect_timeout` in seconds; at most `max_clients` requests at once to each host."""
+    """`connect_timeout` in seconds; at most `max_clients` requests at once to each host.
+
+    Without a `credential` it shows none. With a `ca_file` that is trusted, not the directory. An
+    answer of more than `max_body` bytes is none.
+    """
 
     def __init__(
         self,
-        credential: config.Credential,
+        credential: config.Credential | None,
         ca_directory: Path,
         *,
+        ca_file: Path | None = None,
         connect_timeout: float = 10.0,
         max_clients: int = 16,
+        max_body: int = MAX_BODY,
     ) -> None:
-        self._live = _LiveCredential(credential)
+        self._live = _LiveCredential(credential) if credential else _NoCredential()
         self._ca_directory = os.fsencode(ca_directory)  # pycurl takes only ASCII as str
+        self._ca_file = os.fsencode(ca_file) if ca_file else None
+        self._max_body = max_body
         self._connect_timeout = connect_timeout
         self._max_clients = max_clients
         self._pools: dict[str, _Pool] = {}
@@ -138,7 +147,7 @@ class HttpsClient:
 
     def _pool(self, host: str) -> _Pool:
         if host not in self._pools:
-            self._pools[host] = _Pool(self._max_clients)
+            self._pools[host] = _Pool(self._max_clients, self._max_body)
         return self._pools[host]
 
     def _prepare(
@@ -162,15 +171,21 @@ class HttpsClient:
         )
 
     def _secure(self, curl: pycurl.Curl, certificate: bytes, key: bytes) -> None:
-        curl.setopt(pycurl.CAPATH, self._ca_directory)
-        curl.unsetopt(pycurl.CAINFO)  # some libcurls would trust a bundle compiled in as well
+        # The other one is unset: some libcurls would trust what is compiled in as well.
+        if self._ca_file is None:
+            curl.setopt(pycurl.CAPATH, self._ca_directory)
+            curl.unsetopt(pycurl.CAINFO)
+        else:
+            curl.setopt(pycurl.CAINFO, self._ca_file)
+            curl.unsetopt(pycurl.CAPATH)
         curl.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.PROXY, "")  # unset would mean the environment's
         curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         # As contents, not file names: curl then never reuses a connection of an older certificate.
-        curl.setopt(pycurl.SSLCERT_BLOB, certificate)
-        curl.setopt(pycurl.SSLKEY_BLOB, key)
+        if certificate:
+            curl.setopt(pycurl.SSLCERT_BLOB, certificate)
+            curl.setopt(pycurl.SSLKEY_BLOB, key)
         curl.setopt(pycurl.SSL_SESSIONID_CACHE, 0)  # nor resumes its session
         curl.setopt(pycurl.MAXAGE_CONN, MAX_IDLE_SECONDS)
         curl.setopt(pycurl.NOSIGNAL, 1)
@@ -179,10 +194,10 @@ class HttpsClient:
 class _Pool:
     """The connections to one host."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, max_body: int) -> None:
         self.slots = asyncio.Semaphore(size)
         self._client = CurlAsyncHTTPClient(
-            force_instance=True, max_clients=size, max_body_size=MAX_BODY
+            force_instance=True, max_clients=size, max_body_size=max_body
         )
         self._busy = 0
         self._closing = False
@@ -210,6 +225,13 @@ class _Pool:
         transfer.exception()
         if self._closing and not self._busy:
             self._client.close()
+
+
+class _NoCredential:
+    version = 0
+
+    def refresh(self) -> tuple[bytes, bytes]:
+        return b"", b""
 
 
 class _LiveCredential:

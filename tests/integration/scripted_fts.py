@@ -128,7 +128,7 @@ class ScriptedFts:
             query=request.query,
             headers=request.headers,
             body=request.body,
-            subject=str(stream.socket.getpeercert()["subject"]),
+            subject=str((stream.socket.getpeercert() or {}).get("subject", "")),
             connection=id(stream),
         )
         self.asked.append(asked)

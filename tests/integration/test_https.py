@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -52,6 +53,12 @@ async def silent_server() -> AsyncIterator[int]:
         for writer in writers:
             writer.transport.abort()
         await server.wait_closed()
+
+
+def optional_certificate(grid: Grid) -> ssl.SSLContext:
+    context = grid.server_context()
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
 
 
 async def unreachable(https: HttpsClient, url: str, **options: object) -> Unreachable:
@@ -119,6 +126,34 @@ async def test_the_ca_directory_alone_is_trusted(
             assert "certificate" in str(error)
             assert not error.sent
         assert server.asked == []
+
+
+async def test_a_ca_file_is_trusted_in_its_place(grid: Grid, tmp_path: Path) -> None:
+    own, others = tmp_path / "own.pem", tmp_path / "others.pem"
+    own.write_bytes(pki.certificate_pem(grid.authority.certificate))
+    others.write_bytes(pki.certificate_pem(pki.Authority.create(OTHER_CA).certificate))
+    async with ScriptedFts(grid) as server:
+        server.on("GET", "/x", reply({}))
+        async with client(grid, ca_file=own, ca_directory=tmp_path / "absent") as https:
+            assert (await https.request("GET", f"{server.url}/x")).status == 200
+        async with client(grid, ca_file=others) as https:
+            assert "certificate" in str(await unreachable(https, f"{server.url}/x"))
+
+
+async def test_without_a_credential_none_is_shown(grid: Grid) -> None:
+    https = HttpsClient(None, grid.ca_directory)
+    async with ScriptedFts(grid) as server, ScriptedFts(grid, optional_certificate(grid)) as open_:
+        open_.on("GET", "/x", lambda asked: reply({"subject": asked.subject}))
+        assert (await https.request("GET", f"{open_.url}/x")).json() == {"subject": ""}
+        await unreachable(https, f"{server.url}/x")
+    https.close()
+
+
+async def test_an_answer_that_is_too_large_is_none(grid: Grid) -> None:
+    async with ScriptedFts(grid) as server, client(grid, max_body=1000) as https:
+        server.on("GET", "/x", Reply(body=b"x" * 1000), Reply(body=b"x" * 1001))
+        assert len((await https.request("GET", f"{server.url}/x")).body) == 1000
+        assert "max_body_size" in str(await unreachable(https, f"{server.url}/x"))
 
 
 async def test_the_environment_can_not_break_trust(
