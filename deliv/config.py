@@ -203,6 +203,7 @@ class Config(Section, frozen=True, kw_only=True):
     rest: Rest
     monitoring: Address = Address("127.0.0.1:9091")
     ca_directory: Path = Path("/etc/grid-security/certificates")
+    crl: Literal["hard", "soft"] = "hard"
     credential: Credential
     policy: Path
     database: Database

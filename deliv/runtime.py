@@ -67,6 +67,7 @@ class Runtime:
             settings.rest.certificate,
             settings.rest.key,
             settings.ca_directory,
+            settings.crl,
             on_refusal=self.audit.refused_handshake,
         )
         failing = Failing(self.store, settings)
