@@ -14,7 +14,7 @@ class Submission:
 
     `destination_path` is a gsiftp URL of a directory, `destination_host` its host (no port),
     `submitter` a DN in the grid's one-line form, `quota` how many unfinished jobs it may have with
-    this one (None: any number).
+    this one (None: any number). After `deadline` the product is not wanted any more.
     """
 
     job_id: str
@@ -24,11 +24,12 @@ class Submission:
     submitter: str
     idempotency_key: str | None = None
     quota: int | None = None
+    deadline: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One row of `jobs`. The columns, their meaning and units: deliv/sql/0001_initial.sql."""
+    """One row of `jobs`. The columns, their meaning and units: deliv/sql/0001_initial.sql, 0002."""
 
     job_id: str
     product_id: str
@@ -53,6 +54,7 @@ class Job:
     attempt: int = 1
     product_size: int | None = None
     checksum: str | None = None
+    deadline: datetime | None = None
     # internal from here on: never shown to callers
     version: int = 0
     due_at: datetime | None = None
@@ -68,6 +70,7 @@ class Job:
     fts_misses: int = 0
     partial: bool = False
     cancel_requested: datetime | None = None
+    deadline_passed: datetime | None = None
 
 
 INTERNAL = frozenset(
@@ -75,6 +78,7 @@ INTERNAL = frozenset(
         "stager_callback", "version", "due_at", "destination_host", "destination_key",
         "idempotency_key", "idempotency_digest", "request_digest", "stager_accepted",
         "time_released", "fts_endpoint", "fts_posted", "fts_misses", "partial", "cancel_requested",
+        "deadline_passed",
     }
 )  # fmt: skip
 PUBLIC = tuple(field.name for field in fields(Job) if field.name not in INTERNAL)

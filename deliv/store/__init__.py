@@ -1,7 +1,8 @@
 """All SQL of the service: what it asks and changes in MariaDB, as methods of Store."""
 
 from deliv.store.columns import NOW
+from deliv.store.leases import Fence
 from deliv.store.rows import JobEvent, OutboxRow
 from deliv.store.store import Store
 
-__all__ = ["NOW", "JobEvent", "OutboxRow", "Store"]
+__all__ = ["NOW", "Fence", "JobEvent", "OutboxRow", "Store"]

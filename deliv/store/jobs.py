@@ -22,10 +22,17 @@ SELECT job_id FROM jobs
 WHERE status IN ('STAGING', 'TRANSFERRING', 'SUCCESS', 'ERROR', 'CANCELLED') AND due_at <= NOW(6)
 ORDER BY due_at LIMIT %s
 """
+EXPIRED = """
+SELECT job_id FROM jobs FORCE INDEX (deadline)
+WHERE status IN ('SUBMITTED', 'STAGING', 'TRANSFERRING') AND deadline <= NOW(6)
+  AND deadline_passed IS NULL AND cancel_requested IS NULL
+ORDER BY deadline LIMIT %s
+"""
 EVENTS = """
 SELECT event_id, job_id, submitter, status, attempt, staged, detailed_status, error_class, time
 FROM job_events WHERE job_id = %s ORDER BY event_id
 """
+ARCHIVED_EVENTS = EVENTS.replace("job_events", "job_events_archive")
 COUNTS = "SELECT status, COUNT(*) AS jobs FROM jobs GROUP BY status"
 BY_FTS = f"""{SELECT} FORCE INDEX (fts_jobid)
 WHERE status = 'TRANSFERRING' AND fts_endpoint = %s AND fts_jobid IN"""
@@ -96,6 +103,10 @@ def due(tx: Connection, limit: int) -> list[str]:
     return [row["job_id"] for row in tx.query(DUE, limit)]
 
 
+def expired(tx: Connection, limit: int) -> list[str]:
+    return [row["job_id"] for row in tx.query(EXPIRED, limit)]
+
+
 def by_fts(tx: Connection, endpoint: str, fts_ids: Sequence[str]) -> list[Job]:
     if not fts_ids:
         return []
@@ -111,7 +122,7 @@ def transferring(
 
 
 def events(tx: Connection, job_id: str) -> list[JobEvent]:
-    rows = tx.query(EVENTS, job_id)
+    rows = tx.query(EVENTS, job_id) or tx.query(ARCHIVED_EVENTS, job_id)
     return [
         JobEvent(**{**row, "status": Status(row["status"]), "staged": bool(row["staged"])})
         for row in rows

@@ -1,17 +1,34 @@
 """Leases: work that one instance at a time may do, by the database's clock.
 
-The fence grows whenever a lease is taken anew. Who was frozen past its expiry finds a higher one.
+The fence grows whenever a lease is taken anew. Who was frozen past its expiry finds a higher one:
+changes that no row's version guards name the fence they were begun under, and are refused then.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from deliv.db import Connection
+from deliv.errors import LostRace
 from deliv.store.columns import LATER, microseconds
 
 CREATE = "INSERT IGNORE INTO leases (name, owner, fence) VALUES (%s, '', 0)"
 READ = "SELECT owner, fence, expires > NOW(6) AS held FROM leases WHERE name = %s FOR UPDATE"
 WRITE = f"UPDATE leases SET owner = %s, fence = %s, expires = {LATER} WHERE name = %s"  # noqa: S608 - LATER is a constant
+GUARD = """
+SELECT fence FROM leases
+WHERE name = %s AND owner = %s AND fence = %s AND expires > NOW(6) LOCK IN SHARE MODE
+"""
 RELEASE = "UPDATE leases SET owner = '', expires = NOW(6) WHERE owner = %s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fence:
+    """A lease as it was when work under it began."""
+
+    name: str
+    owner: str
+    number: int
 
 
 def acquire(tx: Connection, name: str, owner: str, ttl: float) -> int | None:
@@ -26,6 +43,12 @@ def acquire(tx: Connection, name: str, owner: str, ttl: float) -> int | None:
     fence = int(row["fence"]) + (0 if row["held"] else 1)
     tx.execute(WRITE, owner, fence, microseconds(ttl), name)
     return fence
+
+
+def guard(tx: Connection, fence: Fence) -> None:
+    """LostRace unless the lease is still held; nobody can take it before this transaction ends."""
+    if tx.get(GUARD, fence.name, fence.owner, fence.number) is None:
+        raise LostRace(f"the lease {fence.name} has gone to another instance, or ran out")
 
 
 def release(tx: Connection, name: str, owner: str) -> None:

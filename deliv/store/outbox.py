@@ -8,7 +8,9 @@ from typing import Any
 
 from deliv.db import Connection, Row
 from deliv.model import Job
+from deliv.store import leases
 from deliv.store.columns import LATER, microseconds, placeholders
+from deliv.store.leases import Fence
 from deliv.store.rows import OutboxRow
 
 INSERT = "INSERT INTO outbox (routing, job_id, payload) VALUES "
@@ -19,6 +21,10 @@ ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
 """
 HOLD = f"UPDATE outbox SET held_until = {LATER} WHERE id IN "  # noqa: S608 - LATER is a constant
 DELETE = "DELETE FROM outbox WHERE id IN "
+OLDEST = """
+SELECT id, created < NOW(6) - INTERVAL %s MICROSECOND AS old FROM outbox
+ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
+"""
 
 
 def add(tx: Connection, job: Job, routings: Sequence[str]) -> None:
@@ -43,6 +49,14 @@ def take(tx: Connection, limit: int, hold: float) -> list[OutboxRow]:
 def done(tx: Connection, ids: Sequence[int]) -> None:
     if ids:
         tx.execute(f"{DELETE}({placeholders(len(ids))})", *ids)
+
+
+def trim(tx: Connection, fence: Fence, age: float, limit: int) -> int:
+    """Remove what waits for the broker for `age` seconds: no job needs it; how many rows."""
+    leases.guard(tx, fence)
+    ids = [row["id"] for row in tx.query(OLDEST, microseconds(age), limit) if row["old"]]
+    done(tx, ids)
+    return len(ids)
 
 
 def _event(job: Job) -> dict[str, Any]:

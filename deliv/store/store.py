@@ -5,6 +5,7 @@ Besides what each method says, all raise errors.DatabaseUnavailable and errors.S
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -14,12 +15,14 @@ from deliv.errors import CommitUnknown
 from deliv.faults import Point, reach
 from deliv.model import Job, Submission
 from deliv.states import Event, Status
-from deliv.store import admission, jobs, leases, outbox, submissions
+from deliv.store import admission, archive, jobs, leases, outbox, submissions
 from deliv.store.columns import KEEP, Change, Sentinel
+from deliv.store.leases import Fence
 from deliv.store.rows import JobEvent, OutboxRow
 
 T = TypeVar("T")
 
+FOR_EVER = math.inf
 REPEATS = 3  # how often an unknown COMMIT is looked into
 
 
@@ -34,21 +37,33 @@ class Store:
         self._database = database
         self.on_outbox: Callable[[], None] = _nobody
 
-    async def submit(self, submission: Submission) -> tuple[Job, bool]:
+    async def submit(
+        self, submission: Submission, *, key_life: float = FOR_EVER
+    ) -> tuple[Job, bool]:
         """(job, created): created is False when the idempotency key has this job already.
 
-        KeyReused when the key came with another request.
+        A key is good for `key_life` seconds and as long as its job is unfinished. KeyReused when it
+        came with another request, InvalidRequest when the deadline is over.
         """
 
         def run(tx: Connection) -> tuple[Job, bool]:
-            return submissions.submit(tx, submission)
+            return submissions.submit(tx, submission, key_life)
 
-        job, created = await self._surely(run, run)
+        try:
+            job, created = await self._surely(run, run)
+        except submissions.Archived as found:
+            return found.job, False
         self.on_outbox()
         return job, created
 
     async def job(self, job_id: str) -> Job | None:
-        return await self._run(lambda tx: jobs.find(tx, "job_id = %s", job_id))
+        """The job, archived or not."""
+
+        def run(tx: Connection) -> Job | None:
+            condition = "job_id = %s"
+            return jobs.find(tx, condition, job_id) or archive.find(tx, condition, job_id)
+
+        return await self._run(run)
 
     async def admit(self, limits: Limits) -> Job | None:
         """The job whose turn it is, now STAGING and due; None when none may be admitted."""
@@ -64,6 +79,10 @@ class Store:
     async def due(self, limit: int) -> list[str]:
         """Ids of jobs that need attention, the longest overdue first; not of waiting ones."""
         return await self._run(lambda tx: jobs.due(tx, limit))
+
+    async def expired(self, limit: int) -> list[str]:
+        """Ids of unfinished jobs whose deadline is over and that nobody has begun to end."""
+        return await self._run(lambda tx: jobs.expired(tx, limit))
 
     async def apply(
         self,
@@ -85,11 +104,25 @@ class Store:
         return changed
 
     async def update(
-        self, job: Job, *, delay: float | Sentinel | None = KEEP, **columns: Any
+        self,
+        job: Job,
+        *,
+        delay: float | Sentinel | None = KEEP,
+        fence: Fence | None = None,
+        **columns: Any,
     ) -> Job:
-        """Set columns; due_at stays unless `delay` is given. LostRace, DestinationBusy."""
+        """Set columns; due_at stays unless `delay` is given. LostRace, DestinationBusy.
+
+        With a `fence` only while its lease is held, else LostRace.
+        """
         what = Change(delay=delay, columns=columns)
-        return await self._change(job, what, lambda tx: jobs.change(tx, job, what))
+
+        def run(tx: Connection) -> Job:
+            if fence is not None:
+                leases.guard(tx, fence)
+            return jobs.change(tx, job, what)
+
+        return await self._change(job, what, run)
 
     async def events(self, job_id: str) -> list[JobEvent]:
         """A job's history, oldest first."""
@@ -114,6 +147,18 @@ class Store:
 
     async def outbox_done(self, ids: Sequence[int]) -> None:
         await self._run(lambda tx: outbox.done(tx, ids))
+
+    async def outbox_trim(self, fence: Fence, age: float, limit: int) -> int:
+        """Remove the oldest rows once they are `age` seconds old; how many. LostRace."""
+        return await self._run(lambda tx: outbox.trim(tx, fence, age, limit))
+
+    async def archive(self, fence: Fence, age: float, limit: int) -> int:
+        """Move jobs that ended `age` seconds ago to the archive; how many. LostRace."""
+        return await self._run(lambda tx: archive.archive(tx, fence, age, limit))
+
+    async def forget(self, fence: Fence, age: float, limit: int) -> int:
+        """Remove archived jobs that were submitted `age` seconds ago; how many. LostRace."""
+        return await self._run(lambda tx: archive.forget(tx, fence, age, limit))
 
     async def lease(self, name: str, owner: str, ttl: float) -> int | None:
         """Acquire or renew: the fencing number while it is ours, else None."""

@@ -17,7 +17,8 @@ from deliv.model import Job
 from deliv.states import Status
 
 SNAPSHOT = Path(__file__).with_name("schema.txt")
-INITIAL = ["0001_initial"]
+ALL = [str(migration) for migration in migrations.load()]
+NEXT = f"{len(ALL) + 1:04}_second"
 SECOND = """
 CREATE TABLE IF NOT EXISTS second (a INT) ENGINE=InnoDB;
 INSERT IGNORE INTO second VALUES (1);
@@ -70,8 +71,8 @@ def schema(server: Server) -> str:
 
 
 async def test_a_fresh_schema_gets_everything_once(server: Server, service: Database) -> None:
-    assert await migrations.pending(service) == INITIAL
-    assert await migrations.migrate(server.settings()) == INITIAL
+    assert await migrations.pending(service) == ALL
+    assert await migrations.migrate(server.settings()) == ALL
     assert await migrations.pending(service) == []
     made = schema(server)
     assert await migrations.migrate(server.settings()) == []
@@ -92,6 +93,15 @@ def test_a_job_has_exactly_the_columns_of_its_table(migrated: Server) -> None:
 
 
 @pytest.mark.parametrize("table", ["jobs", "job_events"])
+def test_the_archive_has_the_same_columns(migrated: Server, table: str) -> None:
+    columns, archived = (
+        [{**row, "Key": ""} for row in migrated.run(f"SHOW FULL COLUMNS FROM {name}")]
+        for name in (table, f"{table}_archive")
+    )
+    assert columns == archived
+
+
+@pytest.mark.parametrize("table", ["jobs", "job_events"])
 def test_the_tables_know_exactly_the_statuses(migrated: Server, table: str) -> None:
     (row,) = migrated.run(f"SHOW COLUMNS FROM {table} LIKE 'status'")
     names = row["Type"].removeprefix("enum(").removesuffix(")").replace("'", "").split(",")
@@ -106,16 +116,16 @@ async def test_every_statement_can_be_repeated(migrated: Server) -> None:
 
 
 async def test_only_what_is_new_is_applied(server: Server, files: Path) -> None:
-    assert await migrations.migrate(server.settings(), files) == INITIAL
-    (files / "0002_second.sql").write_text(SECOND)
-    assert await migrations.migrate(server.settings(), files) == ["0002_second"]
+    assert await migrations.migrate(server.settings(), files) == ALL
+    (files / f"{NEXT}.sql").write_text(SECOND)
+    assert await migrations.migrate(server.settings(), files) == [NEXT]
     assert server.run("SELECT a FROM second") == [{"a": 1}]
 
 
 async def test_a_changed_file_is_refused(migrated: Server, service: Database, files: Path) -> None:
     with (files / "0001_initial.sql").open("a") as file:
         file.write("-- a comment\n")
-    (files / "0002_second.sql").write_text(SECOND)
+    (files / f"{NEXT}.sql").write_text(SECOND)
     with pytest.raises(MigrationRefused, match="0001_initial was changed"):
         await migrations.migrate(migrated.settings(), files)
     with pytest.raises(MigrationRefused, match="0001_initial was changed"):
@@ -124,40 +134,42 @@ async def test_a_changed_file_is_refused(migrated: Server, service: Database, fi
 
 
 async def test_a_missing_file_is_refused(migrated: Server, files: Path) -> None:
-    (files / "0002_second.sql").write_text(SECOND)
+    (files / f"{NEXT}.sql").write_text(SECOND)
     await migrations.migrate(migrated.settings(), files)
-    (files / "0002_second.sql").unlink()
-    with pytest.raises(MigrationRefused, match="0002_second was applied, but its file is missing"):
+    (files / f"{NEXT}.sql").unlink()
+    with pytest.raises(MigrationRefused, match=f"{NEXT} was applied, but its file is missing"):
         await migrations.migrate(migrated.settings(), files)
-    (files / "0002_renamed.sql").write_text(SECOND)
-    with pytest.raises(MigrationRefused, match="0002_second"):
+    (files / f"{NEXT[:4]}_renamed.sql").write_text(SECOND)
+    with pytest.raises(MigrationRefused, match=NEXT):
         await migrations.migrate(migrated.settings(), files)
 
 
 async def test_a_migration_that_fails_is_named_and_can_be_mended(
     migrated: Server, files: Path
 ) -> None:
-    second = files / "0002_second.sql"
+    second = files / f"{NEXT}.sql"
     second.write_text(SECOND + "CREATE TABLE nonsense;\n")
-    with pytest.raises(MigrationRefused, match=r"0002_second fails(?s:.)*CREATE TABLE nonsense"):
+    with pytest.raises(MigrationRefused, match=rf"{NEXT} fails(?s:.)*CREATE TABLE nonsense"):
         await migrations.migrate(migrated.settings(), files)
     assert len(migrated.run("SHOW TABLES LIKE 'second'")) == 1  # MariaDB can't take it back
     second.write_text(SECOND)
-    assert await migrations.migrate(migrated.settings(), files) == ["0002_second"]
+    assert await migrations.migrate(migrated.settings(), files) == [NEXT]
     assert await migrations.migrate(migrated.settings(), files) == []
 
 
 async def test_a_migration_cut_short_is_run_again(migrated: Server, files: Path) -> None:
-    (files / "0002_second.sql").write_text(SECOND)
+    (files / f"{NEXT}.sql").write_text(SECOND)
     migrated.run("CREATE TABLE second (a INT)", "INSERT INTO second VALUES (7)")
-    assert await migrations.migrate(migrated.settings(), files) == ["0002_second"]
+    assert await migrations.migrate(migrated.settings(), files) == [NEXT]
     assert migrated.run("SELECT a FROM second ORDER BY a") == [{"a": 1}, {"a": 7}]
 
 
 async def test_two_at_once_apply_each_file_once(server: Server) -> None:
     runs = await asyncio.gather(*(migrations.migrate(server.settings()) for _ in range(4)))
-    assert sorted(runs) == [[], [], [], INITIAL]
-    assert server.run("SELECT number FROM schema_migrations") == [{"number": 1}]
+    assert sorted(runs) == [[], [], [], ALL]
+    assert server.run("SELECT number FROM schema_migrations") == [
+        {"number": number} for number, _ in enumerate(ALL, 1)
+    ]
 
 
 async def test_a_lock_that_is_held_is_waited_for_and_reported(
@@ -169,7 +181,7 @@ async def test_a_lock_that_is_held_is_waited_for_and_reported(
         cursor.execute(SQL.joinpath("ledger/lock.sql").read_text(), (0,))
         with pytest.raises(DatabaseUnavailable, match="another migration"):
             await migrations.migrate(server.settings())
-    assert await migrations.migrate(server.settings()) == INITIAL
+    assert await migrations.migrate(server.settings()) == ALL
 
 
 async def test_the_prototypes_table_is_not_taken_for_ours(server: Server) -> None:

@@ -1,0 +1,81 @@
+"""Jobs that ended long ago move to the archive, with their events.
+
+Each step is a short transaction over at most `limit` rows, guarded by the fence of its lease. The
+oldest jobs are found without reading the others: a job's id begins with the time of submission.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from deliv.db import Connection
+from deliv.model import Job
+from deliv.states import FINAL
+from deliv.store import leases
+from deliv.store.columns import COLUMNS, SELECT, microseconds, placeholders, to_job
+from deliv.store.leases import Fence
+
+AGO = "SELECT NOW(6) - INTERVAL %s MICROSECOND AS time"
+ENDED = """
+SELECT job_id FROM jobs FORCE INDEX (due)
+WHERE status = %s AND due_at IS NULL AND job_id < %s
+  AND COALESCE(time_success, time_error, time_cancelled) < %s
+ORDER BY job_id LIMIT %s FOR UPDATE SKIP LOCKED
+"""
+NAMES = ", ".join(COLUMNS)  # constants, as is EVENT
+EVENT = "event_id, job_id, submitter, status, attempt, staged, detailed_status, error_class, time"
+COPIES = (
+    f"INSERT INTO jobs_archive ({NAMES}) SELECT {NAMES} FROM jobs WHERE job_id IN",  # noqa: S608
+    f"INSERT INTO job_events_archive ({EVENT}) SELECT {EVENT} FROM job_events WHERE job_id IN",  # noqa: S608
+)  # fmt: skip
+REMOVALS = ("DELETE FROM job_events WHERE job_id IN", "DELETE FROM jobs WHERE job_id IN")
+ARCHIVED = SELECT.replace(" FROM jobs", " FROM jobs_archive")
+OLDEST = "SELECT job_id FROM jobs_archive WHERE job_id < %s ORDER BY job_id LIMIT %s FOR UPDATE"
+FORGETTING = (
+    "DELETE FROM job_events_archive WHERE job_id IN",
+    "DELETE FROM jobs_archive WHERE job_id IN",
+)
+
+
+def archive(tx: Connection, fence: Fence, age: float, limit: int) -> int:
+    """Move jobs that ended at least `age` seconds ago and need nothing more; how many."""
+    leases.guard(tx, fence)
+    then = _ago(tx, age)
+    ids: list[str] = []
+    for status in sorted(FINAL):
+        rows = tx.query(ENDED, status, first_id(then), then, limit - len(ids))
+        ids += [row["job_id"] for row in rows]
+    _run(tx, (*COPIES, *REMOVALS), ids)
+    return len(ids)
+
+
+def forget(tx: Connection, fence: Fence, age: float, limit: int) -> int:
+    """Remove archived jobs that were submitted at least `age` seconds ago; how many."""
+    leases.guard(tx, fence)
+    ids = [row["job_id"] for row in tx.query(OLDEST, first_id(_ago(tx, age)), limit)]
+    _run(tx, FORGETTING, ids)
+    return len(ids)
+
+
+def find(tx: Connection, condition: str, *params: object) -> Job | None:
+    """The first archived job by this condition."""
+    row = tx.get(f"{ARCHIVED} WHERE {condition} LIMIT 1", *params)
+    return to_job(row) if row else None
+
+
+def first_id(time: datetime) -> str:
+    """What sorts before every UUID of version 7 made at `time` or later (RFC 9562)."""
+    digits = f"{round(time.astimezone(UTC).timestamp() * 1000):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
+
+
+def _ago(tx: Connection, seconds: float) -> datetime:
+    row = tx.get(AGO, microseconds(seconds))
+    time: datetime = (row or {})["time"]
+    return time
+
+
+def _run(tx: Connection, statements: tuple[str, ...], ids: list[str]) -> None:
+    if ids:
+        for statement in statements:
+            tx.execute(f"{statement} ({placeholders(len(ids))})", *ids)
