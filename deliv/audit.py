@@ -58,8 +58,9 @@ class Entry:
     """One line. What does not apply is left out of it.
 
     `dn` is the caller, `subject` the certificate presented where it is another (a proxy), `owner`
-    the submitter of the job; `action` and `rule` are the policy's, `job_id` what the request named
-    or made, `times` how many such lines this one stands for.
+    the submitter of the job; `action` and `rule` are the policy's, `client_id` and `token_id` an
+    access token's that was good, `job_id` what the request named or made, `times` how many such
+    lines this one stands for.
     """
 
     event: Event
@@ -71,6 +72,8 @@ class Entry:
     call: str | None = None
     action: str | None = None
     rule: str | None = None
+    client_id: str | None = None
+    token_id: str | None = None
     job_id: str | None = None
     owner: str | None = None
     product_id: str | None = None

@@ -36,6 +36,7 @@ from deliv.http.base import Services
 from deliv.https import HttpsClient
 from deliv.identity.policy import LivePolicy
 from deliv.identity.tls import ConnectionIdentities, ServerTls
+from deliv.issuer import Issuer
 from deliv.stager import Stager
 from deliv.store import Store
 from deliv.tasks.health import Health, Probe
@@ -61,6 +62,8 @@ class Runtime:
         self.https = HttpsClient(settings.credential, settings.ca_directory)
         self.stager = Stager(settings.stager, self.https, f"{settings.rest.public_url}/doneStaging")
         self.fts = Fts(settings.fts, self.https)
+        token = settings.stager.callback.token
+        self.issuer = Issuer(token, settings.ca_directory) if token else None
         self.audit = AuditLog(settings.audit.file)
         self.policy = LivePolicy(settings.policy, on_reload=self._policy_changed)
         self.tls = ServerTls(
@@ -105,6 +108,8 @@ class Runtime:
             policy=self.policy,
             identities=ConnectionIdentities(self.tls),
             audit=self.audit,
+            stager_role=self.config.stager.callback.certificate,
+            issuer=self.issuer,
             body_limit=self.config.rest.body_limit,
         )
         self._listen(server.https_server(self.services, self.tls.context), sockets)
@@ -137,6 +142,8 @@ class Runtime:
         status.stop()
         await _within(1, status.close_all_connections())
         self.https.close()
+        if self.issuer:
+            self.issuer.close()
         self.database.close()
         self.audit.write(Entry(event=Event.SERVICE, reason="deliv has stopped"))
         self.audit.close()
@@ -168,6 +175,8 @@ class Runtime:
             "stager": self._probe_stager,
             "audit": self._probe_audit,
         }
+        if self.issuer:
+            probes["issuer"] = self.issuer.probe
         for endpoint in self.fts.endpoints:
             probes[f"fts:{endpoint.name}"] = endpoint.probe
         return probes

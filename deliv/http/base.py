@@ -23,6 +23,7 @@ from deliv.http import parameters
 from deliv.identity.chain import Identity
 from deliv.identity.policy import Decision, LivePolicy
 from deliv.identity.tls import ConnectionIdentities
+from deliv.issuer import Issuer
 
 log = structlog.get_logger()
 
@@ -60,6 +61,8 @@ class Services:
     policy: LivePolicy
     identities: ConnectionIdentities
     audit: AuditLog
+    stager_role: bool  # the stager shows who it is by its certificate
+    issuer: Issuer | None  # ... by a token of this issuer's
     body_limit: int
     in_hand: InHand = field(default_factory=InHand)
 
@@ -145,6 +148,8 @@ class Call(RequestHandler):
             self.set_status(status_code)
         if isinstance(error, Unavailable):
             self.set_header("Retry-After", str(error.retry_after))
+        if isinstance(error, DelivError) and error.challenge:
+            self.set_header("WWW-Authenticate", error.challenge)
         if status_code == 405:
             self.set_header("Allow", self._allowed())
         message = self._message(status_code, error)

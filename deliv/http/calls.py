@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from deliv.delivery.destination import parse_directory
 from deliv.http.base import Call
+from deliv.http.bearer import bearer
 from deliv.http.parameters import Accepts, boolean, checksum, size
 from deliv.model import PUBLIC, Job, StageReport
 from deliv.states import Status
@@ -69,7 +70,7 @@ class DoneStaging(Call):
     )
 
     async def post(self) -> None:
-        self.authorise("stage_report")
+        await self._authenticate()
         values = self.body_parameters()
         report = StageReport(
             job_id=values["job_id"],
@@ -84,6 +85,16 @@ class DoneStaging(Call):
         )
         await self.services.staging.report(report)
         self.write({"error": False, "msg": "report taken"})
+
+    async def _authenticate(self) -> None:
+        """By the certificate's role, an access token or both, as `stager.callback` has it."""
+        self.note(action="stage_report")
+        if self.services.stager_role:
+            self.authorise("stage_report")
+        if self.services.issuer:
+            token = bearer(self.request.headers)
+            good = await self.services.issuer.check(token, self.identity.thumbprint)
+            self.note(client_id=good.client_id, token_id=good.token_id)
 
 
 def public(job: Job) -> dict[str, Any]:

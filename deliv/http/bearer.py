@@ -1,0 +1,15 @@
+"""The access token of a request (RFC 6750, section 2.1): in its header and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from deliv.errors import TokenMissing
+
+
+def bearer(headers: Mapping[str, str]) -> str:
+    """What stands behind `Authorization: Bearer`, whatever it is; TokenMissing without that."""
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise TokenMissing("this call needs an access token: Authorization: Bearer TOKEN")
+    return token.strip(" ")
