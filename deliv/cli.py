@@ -49,6 +49,7 @@ def _parser(asked_for: str) -> argparse.ArgumentParser:
     )
     serve.add_argument("--check", action="store_true", help="check config and dependencies, end")
     _add(commands, "migrate", _migrate, "bring the database's schema up to date")
+    _add_policy(commands, asked_for)
     _add_testbed(commands, asked_for)
     return parser
 
@@ -62,6 +63,15 @@ def _add(
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def _add_policy(commands: Subparsers, asked_for: str) -> None:
+    policy = commands.add_parser("policy", help="what the policy says, and why")
+    if asked_for == "policy":
+        explaining = _load("deliv.identity.explaining", "server")
+        below = policy.add_subparsers(metavar="COMMAND", required=True)
+        text = "whether a DN may do something, and which rule decides"
+        explaining.add_arguments(_add(below, "explain", explaining.command, text))
 
 
 def _add_testbed(commands: Subparsers, asked_for: str) -> None:

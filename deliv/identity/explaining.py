@@ -1,0 +1,67 @@
+"""`deliv policy explain`: what the policy says to a DN, and which rule says it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from deliv import config
+from deliv.errors import DelivError
+from deliv.identity.policy import Action, Explanation, Policy
+
+EVERYBODY = "everybody"
+ALLOWED, REFUSED, TROUBLE = 0, 1, 2
+ABOUT_JOBS = frozenset({Action.STATUS, Action.EVENTS, Action.LIST, Action.CANCEL})
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dn", metavar="DN", help="a user's DN, as in the audit log: /O=Grid/CN=me")
+    parser.add_argument("action", metavar="ACTION", choices=list(Action), help=", ".join(Action))
+    parser.add_argument("--destination", metavar="HOST", help="the host to deliver to (submit)")
+    parser.add_argument("--limited", action="store_true", help="the user comes by a limited proxy")
+    parser.add_argument(
+        "--owner", metavar="DN", help=f"whose jobs it is about, or {EVERYBODY}; default: the DN's"
+    )
+    parser.add_argument(
+        "--unfinished", metavar="N", type=int, help="how many unfinished jobs the user has (submit)"
+    )
+    parser.add_argument("--policy", metavar="FILE", help="a policy file; default: the one in use")
+
+
+def command(args: argparse.Namespace) -> int:
+    """Print the answer; exit code 0 allowed, 1 refused, 2 when it can't be told."""
+    try:
+        explanation = explain(Policy.load(_file(args)), args)
+    except DelivError as error:
+        print(f"deliv: {error}", file=sys.stderr)
+        return TROUBLE
+    print("\n".join(lines(explanation)))
+    return ALLOWED if explanation.decision.allowed else REFUSED
+
+
+def explain(policy: Policy, args: argparse.Namespace) -> Explanation:
+    action = Action(args.action)
+    owner = args.owner or args.dn if action in ABOUT_JOBS else None
+    return policy.explain(
+        args.dn,
+        action,
+        limited=args.limited,
+        owner=None if owner == EVERYBODY else owner,
+        destination_host=args.destination,
+        unfinished=args.unfinished,
+    )
+
+
+def lines(explanation: Explanation) -> list[str]:
+    decision = explanation.decision
+    verdict = "allowed" if decision.allowed else f"refused: {decision.reason}"
+    said = [verdict, f"decided by: {decision.rule or 'no rule'}"]
+    if decision.quota is not None:
+        said.append(f"quota: {decision.quota} unfinished jobs")
+    rules = [f"  {name}: {sentence}" for name, sentence in explanation.considered]
+    return [*said, "rules for this DN:", *(rules or ["  none"])]
+
+
+def _file(args: argparse.Namespace) -> Path:
+    return Path(args.policy) if args.policy else config.load(config.find(args.config)).policy
