@@ -28,7 +28,7 @@ def test_a_failed_staging(stack: Stack, target: Target, product: str, reason: st
     assert not target.directory.exists()
 
 
-@pytest.mark.parametrize("fault", ["twice", "badcode", "slow-1"])
+@pytest.mark.parametrize("fault", ["twice", "badcode", "slow-1", "early"])
 def test_a_stager_that_misbehaves_does_no_harm(stack: Stack, target: Target, fault: str) -> None:
     size = 4_000
     answer = outcome(stack, f"{fault}-synthetic-{size}", target.url)

@@ -1,7 +1,8 @@
 """Faults on order: a product id's prefixes say what shall go wrong.
 
-`fail-X`, `slow-SECONDS-X`, `silent-X`, `twice-X`, `badcode-X`; X is the real product id and may
-carry a further prefix, as in `twice-slow-2-X`.
+`fail-X`, `slow-SECONDS-X`, `silent-X` (never calls back), `early-X` (calls back before it answers
+the request), `twice-X`, `badcode-X`, `badtoken-X`; X is the real product id and may carry a further
+prefix, as in `twice-slow-2-X`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-PREFIX = re.compile(r"(fail|silent|twice|badcode|slow-(\d+(?:\.\d+)?))-(.+)", re.DOTALL)
+PREFIX = re.compile(
+    r"(fail|silent|early|twice|badcode|badtoken|slow-(\d+(?:\.\d+)?))-(.+)", re.DOTALL
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +22,10 @@ class Plan:
     product_id: str
     fail: bool = False
     silent: bool = False
+    early: bool = False
     twice: bool = False
     badcode: bool = False
+    badtoken: bool = False
     delay: float = 0.0
 
 
@@ -36,7 +41,9 @@ def plan(product_id: str) -> Plan:
         product_id=product_id,
         fail="fail" in ordered,
         silent="silent" in ordered,
+        early="early" in ordered,
         twice="twice" in ordered,
         badcode="badcode" in ordered,
+        badtoken="badtoken" in ordered,
         delay=delay,
     )

@@ -21,6 +21,7 @@ from deliv.testbed.stager.requests import JOB, parse
 from deliv.testbed.stager.service import Service
 from deliv.testbed.stager.settings import Settings
 from deliv.testbed.stager.tls import client_context, server_context
+from deliv.testbed.stager.tokens import Tokens
 
 log = logging.getLogger("deliv.testbed.stager")
 
@@ -93,9 +94,9 @@ def build(settings: Settings) -> Service:
     """The service with its directories; to be called with the event loop running."""
     settings.staging_directory.mkdir(parents=True, exist_ok=True)
     settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    callbacks = Callbacks(
-        client_context(settings), settings.calls, settings.gridftp, settings.staging_path
-    )
+    context = client_context(settings)
+    tokens = Tokens(settings.token, context) if settings.token else None
+    callbacks = Callbacks(context, settings.calls, settings.gridftp, settings.staging_path, tokens)
     return Service(
         Register(settings.state_directory / "stager.sqlite"),
         Archive(settings.archive_root),

@@ -26,6 +26,7 @@ log = logging.getLogger("deliv.testbed.stager")
 
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 15.0
+EARLY = 2.0  # seconds an answer is held back for a callback to come first
 
 
 class CannotStage(Exception):
@@ -79,7 +80,9 @@ class Service:
             if known and known.product_id != request.product_id:
                 raise Conflict(f"job {request.job_id} was requested with another product")
             self._register.put(request)
-            self._start(request.job_id)
+            task = self._start(request.job_id)
+        if plan(request.product_id).early:
+            await asyncio.wait({task}, timeout=EARLY)
 
     async def release(self, job_id: str) -> bool:
         """Stop whatever goes on for the job and remove its copy; False when there is none."""
@@ -102,14 +105,15 @@ class Service:
         self._callbacks.close()
         self._register.close()
 
-    def _start(self, job_id: str) -> None:
+    def _start(self, job_id: str) -> asyncio.Task[None]:
         work = self._works.get(job_id)
-        if work and work.going_on:
+        if work and work.task and work.going_on:
             work.poke.set()
-            return
+            return work.task
         work = self._works[job_id] = Work()
-        work.task = asyncio.create_task(self._serve(job_id, work), name=job_id)
-        work.task.add_done_callback(lambda task: self._ended(job_id, task))
+        work.task = task = asyncio.create_task(self._serve(job_id, work), name=job_id)
+        task.add_done_callback(lambda task: self._ended(job_id, task))
+        return task
 
     def _ended(self, job_id: str, task: asyncio.Task[None]) -> None:
         work = self._works.get(job_id)

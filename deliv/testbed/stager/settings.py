@@ -9,13 +9,22 @@ import msgspec
 from deliv.testbed import settings
 
 
+class TokenSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where access tokens come from, `url` being the issuer's token endpoint, and what for."""
+
+    url: str
+    client_id: str
+    scope: str
+    audience: str
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Listens on `host` and `port` with `certificate` and `key`; trusts the CAs in `ca_directory`.
 
     `archive_root` holds the products and products.json (see archive.py). Copies go to
     `staging_directory`, which the GridFTP server `gridftp` (HOST:PORT) shows as `staging_path`.
     `client_certificate` and `client_key` authenticate the callbacks. `copies` and `calls` bound
-    what goes on at once.
+    what goes on at once. With `token` an access token goes with each callback.
     """
 
     host: str
@@ -32,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     state_directory: Path
     copies: int = 2
     calls: int = 16
+    token: TokenSettings | None = None
 
 
 def load(path: Path) -> Settings:
