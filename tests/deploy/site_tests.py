@@ -1,0 +1,201 @@
+"""What is asked of every inventory that deploys all of deliv: the classes of test_single.py and
+test_lab.py inherit it. The tests run in this order, on one fleet; each also stands alone.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import exposure
+import pytest
+from booting import Boot
+from deployment import Deployment, sha256
+from exposure import ProcessWatch
+from fleet import ANSIBLE, Play
+from observe import listeners, open_ports, ports, security_score
+from port_table import Ports, ports_of
+
+CLIENT = "client"
+PRODUCT = "M31 HI cube.fits"
+# What the firewall's rules are tried with, besides the ports of the table: RabbitMQ without TLS,
+# and what deliv, MariaDB and RabbitMQ keep to themselves.
+MORE_PORTS = {5672, 4369, 25672, 9092, 15672, 33060}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A deployment from bare hosts on, and what Ansible said."""
+
+    deployment: Deployment
+    rehearsal: Play  # --check --diff on the bare hosts
+    first: Play
+    processes: ProcessWatch  # of the first run
+    began: float  # time.monotonic() when the hosts began to boot, less the rehearsal
+
+
+@contextmanager
+def build(
+    boot: Boot, suite: str, inventory: str, hosts: tuple[str, ...], secrets: Path
+) -> Iterator[Built]:
+    began = time.monotonic()
+    with boot(suite, *hosts, clients=(CLIENT,)) as fleet:
+        deployment = Deployment(fleet, ANSIBLE / "inventories" / inventory, secrets)
+        booted = time.monotonic()
+        rehearsal = deployment.play("--check", "--diff")
+        began += time.monotonic() - booted
+        with ProcessWatch() as processes:
+            first = deployment.play("--diff", "-vvv")
+        yield Built(
+            deployment=deployment,
+            rehearsal=rehearsal,
+            first=first,
+            processes=processes,
+            began=began,
+        )
+
+
+class SiteTests:
+    """A module that inherits this has a fixture `built`."""
+
+    @pytest.fixture
+    def deployment(self, built: Built) -> Deployment:
+        assert built.first.succeeded, "site.yml failed"
+        return built.deployment
+
+    @pytest.fixture
+    def secrets(self, deployment: Deployment) -> dict[str, str]:
+        """The passwords that Ansible made, by name."""
+        found = {path.name: path.read_text().strip() for path in deployment.secrets.iterdir()}
+        assert set(found) == {"database", "migrations", "broker", "backup"}
+        return found
+
+    def test_a_rehearsal_on_bare_hosts(self, built: Built) -> None:
+        assert built.rehearsal.succeeded, built.rehearsal.output[-8000:]
+
+    def test_the_first_run_fails_no_task(self, built: Built) -> None:
+        assert built.first.succeeded, built.first.output[-8000:]
+        assert set(built.first.recap) == set(built.deployment.fleet.names)
+
+    def test_a_product_is_delivered(self, built: Built, deployment: Deployment) -> None:
+        deliver(deployment, "first", PRODUCT)
+        assert time.monotonic() - built.began < 360
+
+    def test_the_second_run_changes_nothing(self, deployment: Deployment) -> None:
+        again = deployment.converge("--diff")
+        assert again.changed == []
+        assert {name: recap["changed"] for name, recap in again.recap.items()} == dict.fromkeys(
+            deployment.fleet.names, 0
+        )
+
+    def test_a_rehearsal_afterwards_would_change_nothing(self, deployment: Deployment) -> None:
+        rehearsal = deployment.converge("--check", "--diff")
+        assert rehearsal.changed == []
+
+    def test_every_unit_of_every_host_is_well(self, deployment: Deployment) -> None:
+        states = {name: deployment.fleet.state(name) for name in deployment.fleet.names}
+        assert states == dict.fromkeys(deployment.fleet.names, "running")
+
+    def test_each_host_listens_as_documented(self, deployment: Deployment) -> None:
+        for name in deployment.fleet.names:
+            documented = documented_ports(deployment, name)
+            heard = listeners(deployment.fleet, name)
+            assert ports(deployment.fleet, name) == documented.open, name
+            local = {found.port for found in heard if found.is_local} - documented.open
+            assert local == documented.local, name
+            datagrams = deployment.fleet.execute(name, "ss", "-Hlun").stdout
+            assert datagrams == "", name
+
+    def test_the_client_reaches_only_what_it_may(self, deployment: Deployment) -> None:
+        for name in deployment.fleet.names:
+            found = open_ports(deployment.fleet, CLIENT, name)
+            assert found == documented_ports(deployment, name).open_to([]), name
+
+    def test_each_host_reaches_only_what_it_may(self, deployment: Deployment) -> None:
+        for target in deployment.fleet.names:
+            documented = documented_ports(deployment, target)
+            tried = documented.open | documented.local | MORE_PORTS
+            for origin in set(deployment.fleet.names) - {target}:
+                found = open_ports(deployment.fleet, origin, target, tried)
+                allowed = documented.open_to(deployment.groups_of(origin))
+                assert found == allowed, f"from {origin} to {target}"
+
+    def test_every_instance_is_locked_in(self, deployment: Deployment) -> None:
+        for host in deployment.groups["deliv_service"]:
+            assert deployment.instances(host) >= 1
+            assert security_score(deployment.fleet, host, "deliv@1.service") <= 2.0
+
+    def test_no_play_shows_a_secret(
+        self, built: Built, deployment: Deployment, secrets: dict[str, str]
+    ) -> None:
+        for secret in secrets.values():
+            assert secret not in built.first.output
+            assert secret not in built.rehearsal.output
+        assert exposure.KEY not in built.first.output
+        assert exposure.KEY not in built.rehearsal.output
+
+    def test_no_process_shows_a_secret(
+        self, built: Built, deployment: Deployment, secrets: dict[str, str]
+    ) -> None:
+        for name, secret in secrets.items():
+            assert built.processes.showed(secret) == [], name
+        for host in deployment.fleet.names:
+            assert exposure.in_processes(deployment.fleet, host, secrets.values()) == "", host
+
+    def test_no_log_shows_a_secret(self, deployment: Deployment, secrets: dict[str, str]) -> None:
+        for host in deployment.fleet.names:
+            assert exposure.in_journal(deployment.fleet, host, secrets.values()) == "", host
+
+    def test_secrets_are_readable_by_their_owners_alone(
+        self, deployment: Deployment, secrets: dict[str, str]
+    ) -> None:
+        for host in deployment.fleet.names:
+            found = exposure.files(deployment.fleet, host, [*secrets.values(), exposure.KEY])
+            # keys that Python packages bring for their own tests are no secrets
+            ours = {file for file in found if not re.match("/(opt/deliv|usr)/.*/lib/", file.path)}
+            assert ours, host
+            assert [file for file in sorted(ours) if not file.is_private] == [], host
+
+    def test_a_reboot_of_each_host_loses_no_job(self, deployment: Deployment) -> None:
+        for host in deployment.fleet.names:
+            reboot_with_jobs_in_flight(deployment, host)
+
+
+def documented_ports(deployment: Deployment, host: str) -> Ports:
+    return ports_of(deployment.groups_of(host), deployment.instances(host))
+
+
+def deliver(deployment: Deployment, directory: str, product: str) -> None:
+    """A user submits; the file arrives, byte for byte."""
+    user = deployment.user("alice", CLIENT)
+    answer = user.submit(product, deployment.destination(directory))
+    assert answer.status == 202, answer
+    job = user.wait_until_final(answer.body["job_id"])
+    assert job["status"] == "SUCCESS", job
+    assert sha256(deployment.delivered(directory, product)) == sha256(deployment.archived(product))
+
+
+def reboot_with_jobs_in_flight(deployment: Deployment, host: str) -> None:
+    """Jobs of every stage are under way when the host goes down; each ends well."""
+    user = deployment.user("alice", CLIENT)
+    products = ["synthetic-20000000", "slow-2-synthetic-1000003", "slow-8-synthetic-1000005"]
+    place = f"reboot-{host}"
+    answers = [
+        user.submit(product, deployment.destination(f"{place}/{number}"))
+        for number, product in enumerate(products)
+    ]
+    assert [answer.status for answer in answers] == [202] * len(products), answers
+    deployment.fleet.reboot(host)
+    assert deployment.fleet.state(host) == "running"
+    deployment.wait_until_ready()
+    for number, answer in enumerate(answers):
+        job = user.wait_until_final(answer.body["job_id"], seconds=180)
+        assert job["status"] == "SUCCESS", (host, job)
+        name = products[number][products[number].index("synthetic") :]
+        assert deployment.delivered(f"{place}/{number}", name).stat().st_size == int(
+            name.removeprefix("synthetic-")
+        )

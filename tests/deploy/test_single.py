@@ -1,0 +1,20 @@
+"""All of deliv on one fresh machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from booting import Boot
+from site_tests import Built, SiteTests, build
+
+
+@pytest.fixture(scope="module")
+def built(boot: Boot, suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    secrets = tmp_path_factory.mktemp("secrets")
+    with build(boot, suite, "single", ("deliv",), secrets) as built:
+        yield built
+
+
+class TestSingle(SiteTests):
+    pass
