@@ -1,0 +1,91 @@
+"""The lab's life: a run of `tools.hosts` with a client host, and Vagrant's machines beside it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tools.hosts import cgroups, lifecycle, network, registries, roots, runs
+from tools.vagrant import box
+
+CLIENT = "client"
+ADDRESSES = (100, 199)  # of the run's subnet, for Vagrant's machines
+
+
+def up(name: str, suite: str) -> None:
+    """The run, all that Vagrant needs there, and `vagrant up`.
+
+    HostsError when a part before Vagrant fails; CalledProcessError when Vagrant does. What was made
+    stays, to be looked at, until `down`.
+    """
+    file = box.pack(suite)
+    run = lifecycle.up(name, suite, [], [CLIENT])
+    for directory in ("lxc", "state", "settings"):
+        (run.directory / directory).mkdir()
+    _configure_lxc(run)
+    _start_dhcp(run)
+    vagrant(run, "box", "add", "--force", "--name", box.name(suite), str(file))
+    vagrant(run, "up")
+
+
+def down(name: str) -> None:
+    """The machines, the client and all that was around them; nothing there is fine."""
+    lifecycle.down(name)
+
+
+def vagrant(run: runs.Run, *words: str) -> None:
+    """Any command of Vagrant's, in the lab. CalledProcessError when it fails."""
+    subprocess.run(command(run, "vagrant", *words), cwd=runs.CHECKOUT, check=True)
+
+
+def command(run: runs.Run, *words: str) -> list[str]:
+    """What runs a command where the lab's machines, and LXC's idea of them, can be seen."""
+    settings = {
+        "VAGRANT_HOME": runs.CACHE / "vagrant",
+        "VAGRANT_DOTFILE_PATH": run.directory / "vagrant",
+        "VAGRANT_DEFAULT_PROVIDER": "lxc",
+        "VAGRANT_CHECKPOINT_DISABLE": 1,
+        "DELIV_BOX": box.name(run.suite),
+    }
+    return [
+        sys.executable, "-m", "tools.hosts", "--run", run.name, "in",
+        "env", *(f"{name}={value}" for name, value in settings.items()),
+        "unshare", "--mount", sys.executable, "-m", "tools.vagrant.inside",
+        str(run.directory), *words,
+    ]  # fmt: skip
+
+
+def _configure_lxc(run: runs.Run) -> None:
+    """Settings of every container: its cable, its cgroup, and the way to the registries."""
+    files = roots.registry_settings(run, registries.python_index())
+    lines = [
+        "lxc.net.0.type = veth",
+        f"lxc.net.0.link = {network.BRIDGE}",
+        "lxc.net.0.flags = up",
+        f"lxc.cgroup.dir = {run.prefix}lxc",  # `down` ends what is in there
+        _mount(roots.pip_cache(run), roots.PIP_CACHE, "dir"),
+    ]
+    for path, content in files.items():
+        file = run.directory / "settings" / path.rpartition("/")[2]
+        file.write_text(content)
+        lines.append(_mount(file, path, "file"))
+    (run.directory / "lxc.conf").write_text("".join(f"{line}\n" for line in lines))
+
+
+def _mount(source: object, place: str, kind: str) -> str:
+    return f"lxc.mount.entry = {source} {place.lstrip('/')} none bind,create={kind} 0 0"
+
+
+def _start_dhcp(run: runs.Run) -> None:
+    """What lxc-net has on the bridge of an ordinary machine."""
+    first, last = (run.subnet.replace("0/24", str(number)) for number in ADDRESSES)
+    subprocess.run(
+        [
+            "ip", "netns", "exec", run.hub, "dnsmasq", "--conf-file=/dev/null",
+            f"--interface={network.BRIDGE}", "--bind-interfaces", "--port=0", "--no-ping",
+            "--dhcp-authoritative", f"--dhcp-range={first},{last},12h", "--dhcp-option=3",
+            f"--dhcp-leasefile={run.directory}/leases", f"--pid-file={run.directory}/dnsmasq.pid",
+        ],
+        preexec_fn=lambda: cgroups.enter(f"{run.prefix}dhcp"),
+        check=True,
+    )  # fmt: skip
