@@ -5,7 +5,10 @@ unindented line (the lines inside a trigger's body are indented). Each statement
 ("IF NOT EXISTS", "OR REPLACE"): a file that was cut short is run again from its start.
 
 What was applied stands in the table `schema_migrations` with the SHA-256 of its file. A file that
-was changed or removed afterwards is refused.
+was changed afterwards, or gave its number to another, is refused.
+
+A migration leaves the release before it working: during an upgrade both run on the new schema, and
+after a rollback the older one alone. So a schema that is ahead of the files is fine.
 """
 
 from __future__ import annotations
@@ -122,10 +125,10 @@ def _pending(tx: Connection, migrations: Sequence[Migration]) -> list[Migration]
 
 
 def _check(applied: Sequence[Row], migrations: Sequence[Migration]) -> None:
-    for row, number in zip(applied, range(1, len(applied) + 1), strict=True):
+    """What was applied beyond the files is a newer release's, and suits this one too."""
+    for row, known in zip(applied, migrations, strict=False):
         label = f"{row['number']:04}_{row['name']}"
-        known = migrations[number - 1] if number <= len(migrations) else None
-        if known is None or (row["number"], row["name"]) != (known.number, known.name):
+        if (row["number"], row["name"]) != (known.number, known.name):
             raise MigrationRefused(f"migration {label} was applied, but its file is missing")
         if row["checksum"] != known.checksum:
             raise MigrationRefused(f"migration {label} was changed after it was applied")
