@@ -3,9 +3,9 @@
 DelivError
 ├── ConfigError             the configuration can't be used; the message names the key
 ├── InvalidRequest          the caller's input is wrong: 400
-├── TokenMissing            the call needs an access token and has none: 401
 ├── Forbidden               the caller may not do this: 403
 │   ├── CredentialRefused   a certificate chain that deliv does not accept
+│   ├── TokenMissing        the call needs an access token and has none
 │   ├── TokenRefused        an access token that deliv does not accept
 │   └── QuotaExceeded       the submitter has as many unfinished jobs as the policy allows
 ├── NotFound                nothing of that name: 404
@@ -46,17 +46,16 @@ class InvalidRequest(DelivError):
     status = 400
 
 
-class TokenMissing(DelivError):
-    status = 401
-    challenge = "Bearer"
-
-
 class Forbidden(DelivError):
     status = 403
 
 
 class CredentialRefused(Forbidden):
     pass
+
+
+class TokenMissing(Forbidden):
+    challenge = "Bearer"
 
 
 class TokenRefused(Forbidden):

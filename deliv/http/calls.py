@@ -70,8 +70,10 @@ class DoneStaging(Call):
     )
 
     async def post(self) -> None:
-        await self._authenticate()
+        if self.services.stager_role:
+            self.authorise("stage_report")
         values = self.body_parameters()
+        await self._check_token()
         report = StageReport(
             job_id=values["job_id"],
             product_id=values["product_id"],
@@ -86,11 +88,9 @@ class DoneStaging(Call):
         await self.services.staging.report(report)
         self.write({"error": False, "msg": "report taken"})
 
-    async def _authenticate(self) -> None:
-        """By the certificate's role, an access token or both, as `stager.callback` has it."""
+    async def _check_token(self) -> None:
+        """Where `stager.callback.token` wants one."""
         self.note(action="stage_report")
-        if self.services.stager_role:
-            self.authorise("stage_report")
         if self.services.issuer:
             token = bearer(self.request.headers)
             good = await self.services.issuer.check(token, self.identity.thumbprint)

@@ -31,6 +31,7 @@ def write_description(
         },
         "fts_url": services.fts_url(plan),
         "stager_url": services.stager_url(plan),
+        "issuer_url": services.issuer_url(plan),
         "products": products.known(parts.archive.root),
         "database": _database(parts),
         "broker_url": parts.broker.url,

@@ -15,7 +15,7 @@ from deliv.testbed.layout import Layout
 USERS = ("alice", "bob", "operator")
 STAGER = "users/stager"
 SERVICE = "services/deliv"
-HOSTS = ("deliv", "stager", "fts")
+HOSTS = ("deliv", "stager", "fts", "issuer")
 PROXY_LIFETIME = timedelta(days=7)
 
 

@@ -70,7 +70,7 @@ class Layout:
         return self.directory / "log" / "audit.log"
 
     def settings(self, dummy: str) -> Path:
-        """The dummy stager's or the dummy FTS's settings."""
+        """The dummy stager's, the dummy FTS's or the token issuer's settings."""
         return self.directory / f"{dummy}.json"
 
 
@@ -102,6 +102,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     destination_data: int
     stager: int
     fts: int
+    issuer: int
     instances: tuple[Instance, ...]
 
 
@@ -110,9 +111,9 @@ def choose(request: Request) -> Plan:
     archive_data = ports.choose_block(DATA_PORTS)
     destination_data = ports.choose_block(DATA_PORTS, taken=archive_data)
     blocks = (*archive_data, *destination_data)
-    chosen = ports.choose(8 + 2 * request.instances, taken=blocks)
-    mariadb, archive, destination, stager, fts, amqp, distribution, epmd = chosen[:8]
-    pairs = zip(chosen[8::2], chosen[9::2], strict=True)
+    chosen = ports.choose(9 + 2 * request.instances, taken=blocks)
+    mariadb, archive, destination, stager, fts, issuer, amqp, distribution, epmd = chosen[:9]
+    pairs = zip(chosen[9::2], chosen[10::2], strict=True)
     return Plan(
         request=request,
         mariadb=mariadb,
@@ -123,6 +124,7 @@ def choose(request: Request) -> Plan:
         destination_data=destination_data.start,
         stager=stager,
         fts=fts,
+        issuer=issuer,
         instances=tuple(Instance(rest=rest, monitoring=other) for rest, other in pairs),
     )
 

@@ -15,7 +15,10 @@ from deliv.testbed.mariadb import Database
 from deliv.testbed.processes import Program
 from deliv.testbed.rabbitmq import Broker
 
-BASIC = ("mariadb", "rabbitmq", "gridftp-archive", "gridftp-destination", "stager", "fts")
+BASIC = (
+    *("mariadb", "rabbitmq", "gridftp-archive", "gridftp-destination"),
+    *("issuer", "stager", "fts"),
+)
 DELIV = "deliv"
 
 
@@ -89,7 +92,8 @@ class Parts:
         )
 
     def _dummy(self, name: str) -> Program:
-        port = {"stager": self._plan.stager, "fts": self._plan.fts}[name]
+        plan = self._plan
+        port = {"stager": plan.stager, "fts": plan.fts, "issuer": plan.issuer}[name]
         settings = self._layout.settings(name)
         return Program(
             name=name,

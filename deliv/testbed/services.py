@@ -1,4 +1,4 @@
-"""The configuration files of deliv, the dummy stager and the dummy FTS in a testbed."""
+"""The configuration files of deliv, the dummies and the issuer of tokens in a testbed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from deliv.testbed import ports
 from deliv.testbed.accounts import Account
 from deliv.testbed.gridftp import Server
-from deliv.testbed.identities import Identities
+from deliv.testbed.identities import STAGER, Identities
 from deliv.testbed.layout import Instance, Layout, Plan
 from deliv.testbed.mariadb import Database
 from deliv.testbed.parts import Parts
@@ -27,6 +27,8 @@ RETRIES = {
     "other": {"attempts": 2, "backoff": "2s"},
 }
 STAGING_TIMEOUT = "60s"
+# What the stager's access tokens are for.
+CLIENT, AUDIENCE, SCOPE = "stager", "deliv", "deliv.stage_report"
 
 
 def rest_url(instance: Instance) -> str:
@@ -45,6 +47,10 @@ def fts_url(plan: Plan) -> str:
     return plan.request.fts_url or f"https://{ports.LOOPBACK}:{plan.fts}"
 
 
+def issuer_url(plan: Plan) -> str:
+    return f"https://{ports.LOOPBACK}:{plan.issuer}"
+
+
 def write_deliv(layout: Layout, plan: Plan, parts: Parts) -> None:
     """One configuration for each instance; they differ in their ports."""
     for number, instance in enumerate(plan.instances, 1):
@@ -59,6 +65,7 @@ def write_deliv(layout: Layout, plan: Plan, parts: Parts) -> None:
                 "url": stager_url(plan),
                 "gridftp_hosts": [parts.archive.address],
                 "timeout": STAGING_TIMEOUT,
+                "callback": {"certificate": True, "token": _expected_token(plan)},
             },
             "fts": {"endpoints": {"fts": fts_url(plan)}, "poll_every": "1s"},
             "retries": RETRIES,
@@ -80,7 +87,7 @@ def write_policy(layout: Layout, identities: Identities) -> None:
             "roles": ["submitter", "operator"],
             "destinations": hosts,
         },
-        {"dn": identities.dn("users/stager"), "roles": ["stager"]},
+        {"dn": identities.dn(STAGER), "roles": ["stager"]},
     ]
     text = yaml.safe_dump({"rules": rules}, sort_keys=False, allow_unicode=True)
     layout.policy.write_text(text, encoding="utf-8")
@@ -104,6 +111,12 @@ def write_stager(layout: Layout, plan: Plan, archive: Server, account: Account) 
             "staging_directory": str(staging),
             "staging_path": str(staging),
             "state_directory": str(state),
+            "token": {
+                "url": f"{issuer_url(plan)}/token",
+                "client_id": CLIENT,
+                "scope": SCOPE,
+                "audience": AUDIENCE,
+            },
         },
     )
 
@@ -115,6 +128,29 @@ def write_fts(layout: Layout, plan: Plan, account: Account) -> None:
     account.own(state)
     settings = _server(layout, "fts", plan.fts) | {"state": str(state)}
     _write_json(layout.settings("fts"), settings)
+
+
+def write_issuer(layout: Layout, plan: Plan, identities: Identities, account: Account) -> None:
+    """The token issuer's settings: its one client is the stager."""
+    state = layout.directory / "issuer"
+    state.mkdir()
+    account.own(state)
+    stager = {"dn": identities.dn(STAGER), "scopes": [SCOPE], "audiences": [AUDIENCE]}
+    settings = {"issuer": issuer_url(plan), "state": str(state), "clients": {CLIENT: stager}}
+    _write_json(layout.settings("issuer"), _server(layout, "issuer", plan.issuer) | settings)
+
+
+def _expected_token(plan: Plan) -> dict[str, Any]:
+    """Tokens are bound to the stager's certificate; a key that is withdrawn is soon forgotten."""
+    return {
+        "issuer": issuer_url(plan),
+        "audience": AUDIENCE,
+        "scope": SCOPE,
+        "jwks_url": f"{issuer_url(plan)}/jwks",
+        "algorithms": ["ES256"],
+        "bound": True,
+        "refresh": "30s",
+    }
 
 
 def _addresses(layout: Layout, instance: Instance) -> dict[str, Any]:

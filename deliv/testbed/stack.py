@@ -108,7 +108,9 @@ class Stack:
         services.write_deliv(self.layout, self.plan, self.parts)
         services.write_stager(self.layout, self.plan, archive, self.account)
         services.write_fts(self.layout, self.plan, self.account)
-        _side_by_side(self._start_wanted, (archive.name, destination.name, "stager", "fts"))
+        services.write_issuer(self.layout, self.plan, self.identities, self.account)
+        dummies = ("issuer", "stager", "fts")
+        _side_by_side(self._start_wanted, (archive.name, destination.name, *dummies))
 
     def _start_wanted(self, part: str) -> None:
         if self.parts.wanted(part):

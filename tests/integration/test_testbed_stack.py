@@ -30,7 +30,10 @@ HOSTILE = {
     "RABBITMQ_NODENAME": "somebody@else",
     "MYSQL_HOME": "/nowhere",
 }
-BASIC = ["mariadb", "rabbitmq", "gridftp-archive", "gridftp-destination", "stager", "fts"]
+BASIC = [
+    *("mariadb", "rabbitmq", "gridftp-archive", "gridftp-destination"),
+    *("issuer", "stager", "fts"),
+]
 
 Document = dict[str, Any]
 
@@ -163,7 +166,8 @@ def is_testbeds(pid: int) -> bool:
 
 
 def listening(document: Document) -> list[int]:
-    urls = [document[name] for name in ("url", "monitoring_url", "fts_url", "stager_url")]
+    names = ("url", "monitoring_url", "fts_url", "stager_url", "issuer_url")
+    urls = [document[name] for name in names]
     urls += [server["url"] for server in document["gridftp"].values()]
     broker = document["broker_url"].rpartition("@")[2]
     addresses = [url.split("/")[2] for url in urls] + [broker.split("/")[0]]
@@ -171,12 +175,12 @@ def listening(document: Document) -> list[int]:
 
 
 def test_what_was_left_out_comes_later(testbed: Testbed) -> None:
-    without = ["rabbitmq", "mariadb", "stager", "fts", "gridftp-archive", "gridftp-destination"]
-    testbed.good("up", "--without", *without)
+    testbed.good("up", "--without", *BASIC)
     assert list(testbed.document["pids"]) == ["deliv@1"]
-    assert sorted(testbed.waiting_for() or []) == ["fts:fts", "mariadb", "rabbitmq", "stager"]
-    assert testbed.good("status").count("left out") == 6
-    for part in ("mariadb", "stager", "fts"):
+    waits = ["fts:fts", "issuer", "mariadb", "rabbitmq", "stager"]
+    assert sorted(testbed.waiting_for() or []) == waits
+    assert testbed.good("status").count("left out") == len(BASIC)
+    for part in ("mariadb", "issuer", "stager", "fts"):
         testbed.good("start", part)
     assert wait(lambda: testbed.waiting_for() == ["rabbitmq"], 30)
 

@@ -33,6 +33,7 @@ from deliv.testbed import (
 from deliv.testbed.errors import TestbedError
 from deliv.testbed.fts import settings as fts_settings
 from deliv.testbed.identities import Identities
+from deliv.testbed.issuer import settings as issuer_settings
 from deliv.testbed.layout import Layout, Request
 from deliv.testbed.parts import Parts
 from deliv.testbed.stager import settings as stager_settings
@@ -75,8 +76,9 @@ def test_a_plan_is_kept(tmp_path: Path) -> None:
     layout.save(where, plan)
     assert layout.load(where) == plan
     single = (plan.mariadb, *plan.rabbitmq, plan.gridftp_archive, plan.gridftp_destination)
-    others = (plan.stager, plan.fts, *(p for i in plan.instances for p in (i.rest, i.monitoring)))
-    assert len({*single, *others}) == 8 + 2 * 3
+    dummies = (plan.stager, plan.fts, plan.issuer)
+    instances = (port for one in plan.instances for port in (one.rest, one.monitoring))
+    assert len({*single, *dummies, *instances}) == 9 + 2 * 3
 
 
 def test_a_plan_of_another_version_is_none(tmp_path: Path) -> None:
@@ -162,6 +164,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     services.write_deliv(where, plan, parts)
     services.write_stager(where, plan, parts.archive, CALLER)
     services.write_fts(where, plan, CALLER)
+    services.write_issuer(where, plan, identities, CALLER)
     products.install(parts.archive.root, {"005": 5})
     return Written(where=where, plan=plan, parts=parts, identities=identities)
 
@@ -187,6 +190,22 @@ def test_the_dummies_settings_load(written: Written) -> None:
     fts = fts_settings.load(written.where.settings("fts"))
     pki.load(fts.certificate, fts.key)
     assert fts.state.is_dir()
+    issuer = issuer_settings.load(written.where.settings("issuer"))
+    pki.load(issuer.certificate, issuer.key)
+    assert issuer.state.is_dir()
+
+
+def test_the_stagers_tokens_are_those_that_deliv_wants(written: Written) -> None:
+    expected = config.load(written.where.config(1)).stager.callback.token
+    asked = stager_settings.load(written.where.settings("stager")).token
+    issuer = issuer_settings.load(written.where.settings("issuer"))
+    assert expected and asked
+    client = issuer.clients[asked.client_id]
+    assert client.dn == written.identities.dn("users/stager")
+    assert (expected.scope, expected.audience) == (asked.scope, asked.audience)
+    assert (client.scopes, client.audiences) == ((asked.scope,), (asked.audience,))
+    assert expected.issuer == issuer.issuer
+    assert {expected.jwks_url, asked.url} == {f"{issuer.issuer}/jwks", f"{issuer.issuer}/token"}
 
 
 def test_the_policy_says_who_may_do_what(written: Written) -> None:
@@ -214,7 +233,7 @@ def test_the_description_has_the_named_keys(written: Written) -> None:
     document = json.loads(written.where.description.read_text(encoding="utf-8"))
     assert set(document) == {
         *("url", "monitoring_url", "ca_dir", "ca_file", "ca_key", "config", "users"),
-        *("stager_user", "gridftp", "fts_url", "stager_url", "products", "database"),
+        *("stager_user", "gridftp", "fts_url", "stager_url", "issuer_url", "products", "database"),
         *("broker_url", "pids"),
     }
     assert set(document["users"]) == {"alice", "bob", "operator"}
@@ -235,7 +254,7 @@ def test_parts_that_are_left_out(written: Written) -> None:
     plan = layout.choose(Request(instances=2, without=("deliv", "mariadb"), fts_url="https://f"))
     parts = Parts(written.where, plan, CALLER)
     wanted = [part for part in parts.names if parts.wanted(part)]
-    assert wanted == ["rabbitmq", "gridftp-archive", "gridftp-destination", "stager"]
+    assert wanted == ["rabbitmq", "gridftp-archive", "gridftp-destination", "issuer", "stager"]
     assert services.fts_url(plan) == "https://f"
     with pytest.raises(TestbedError, match="no part 'deliv@3'"):
         parts.programs("deliv@3")
