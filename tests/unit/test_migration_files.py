@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,40 @@ def test_ours_can_all_be_repeated() -> None:
     repeatable = ("IF NOT EXISTS", "IF EXISTS", "OR REPLACE", "INSERT IGNORE")
     assert heads
     assert [head for head in heads if not any(words in head for words in repeatable)] == []
+
+
+# What the release before needs, or can't fill. Take it away two releases later, by naming the
+# migration here together with the release that last needed it.
+BREAKING = re.compile(
+    r"DROP\s+(COLUMN|TABLE|TRIGGER)|RENAME|CHANGE\s+COLUMN|TRUNCATE"
+    r"|ADD\s+COLUMN\s(?:(?!,$).)*NOT NULL(?!(?:(?!,$).)*DEFAULT)",
+    re.DOTALL | re.IGNORECASE | re.MULTILINE,
+)
+ALLOWED: dict[str, str] = {}
+
+
+@pytest.mark.parametrize(
+    ("statement", "breaks"),
+    [
+        ("ALTER TABLE a\nDROP COLUMN IF EXISTS b", True),
+        ("DROP TABLE IF EXISTS a", True),
+        ("ALTER TABLE a RENAME COLUMN b TO c", True),
+        ("ALTER TABLE a\nADD COLUMN IF NOT EXISTS b INT NOT NULL,\nADD COLUMN c INT", True),
+        ("ALTER TABLE a\nADD COLUMN IF NOT EXISTS b INT NOT NULL DEFAULT 0,\nADD KEY k (b)", False),
+        ("ALTER TABLE a\nADD COLUMN IF NOT EXISTS b INT NULL COMMENT 'x',\nDROP KEY k", False),
+        ("CREATE TABLE IF NOT EXISTS a (\n  b INT NOT NULL\n)", False),
+    ],
+)
+def test_what_breaks_the_release_before_is_recognised(statement: str, breaks: bool) -> None:
+    assert bool(BREAKING.search(statement)) is breaks
+
+
+def test_ours_leave_the_release_before_working() -> None:
+    """An upgrade runs both releases on the new schema, and a rollback the older one alone."""
+    found = {
+        f"{migration}: {statement}"
+        for migration in migrations.load()
+        for statement in migration.statements
+        if BREAKING.search(statement) and str(migration) not in ALLOWED
+    }
+    assert found == set()
