@@ -9,6 +9,7 @@ import asyncio
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import TypeAlias
 
@@ -49,6 +50,7 @@ def _parser(asked_for: str) -> argparse.ArgumentParser:
     )
     serve.add_argument("--check", action="store_true", help="check config and dependencies, end")
     _add(commands, "migrate", _migrate, "bring the database's schema up to date")
+    _add_validate(commands)
     _add_policy(commands, asked_for)
     _add_testbed(commands, asked_for)
     return parser
@@ -63,6 +65,14 @@ def _add(
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def _add_validate(commands: Subparsers) -> None:
+    text = "read a configuration or a policy, and nothing else; say what is wrong with it"
+    validate = commands.add_parser("validate", help=text, description=text)
+    validate.add_argument("kind", choices=("config", "policy"))
+    validate.add_argument("file", metavar="FILE", type=Path)
+    validate.set_defaults(run=_validate)
 
 
 def _add_policy(commands: Subparsers, asked_for: str) -> None:
@@ -95,6 +105,20 @@ def _migrate(options: Options) -> int:
         print(f"deliv: {error}", file=sys.stderr)
         return 1
     print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
+    return 0
+
+
+def _validate(options: Options) -> int:
+    """Without the files that a configuration names, so before they are there."""
+    errors = _load("deliv.errors", "server")
+    try:
+        if options.kind == "config":
+            _load("deliv.config", "server").load(options.file)
+        else:
+            _load("deliv.identity.policy", "server").Policy.load(options.file)
+    except errors.DelivError as error:
+        print(f"deliv: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
