@@ -54,7 +54,7 @@ class KeyRing:
         now = self._clock()
         key = ECKey.generate_key("P-256", auto_kid=True)
         successors = [*(known.since for known in self._keys[1:]), now]
-        pairs = zip(self._keys, successors, strict=True)
+        pairs = zip(self._keys, successors, strict=False)  # the first key follows nobody
         kept = [known for known, until in pairs if until + self._lifetime + SKEW > now]
         self._keys = [*kept, SigningKey(key=key, since=now)]
         _save(self._path, self._keys)
