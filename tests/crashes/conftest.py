@@ -1,0 +1,49 @@
+"""A stack that retries quickly, so that what a crash leaves behind is taken up soon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from running_stack import Stack, brought_up, until
+
+QUICK = {
+    "sweeps": {"every": "500ms", "lease": "2s", "hold": "3s", "ask_again": "1s"},
+    "retries": {"timeout": {"attempts": 2, "backoff": "500ms"}},
+}
+
+
+PATIENT, IMPATIENT = "60s", "2s"  # for the stager
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    with brought_up() as stack:
+        faults = stack.directory / "faults"
+        faults.mkdir()
+        faults.chmod(0o777)  # deliv runs as another user when the tests run as root
+        configure(stack, {**QUICK, "faults": str(faults)})
+        yield stack
+
+
+def configure(stack: Stack, changes: dict[str, Any]) -> None:
+    """Change deliv's configuration as its operator would; restart it where that changes it."""
+    path = Path(stack.testbed["config"])
+    before = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = {**before, **changes}
+    if config == before:
+        return
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    stack.command("kill", "deliv@1")
+    stack.command("start", "deliv@1")
+    until(lambda: stack.ready().get("status") == "ready", "deliv is ready again")
+
+
+def be_patient(stack: Stack, timeout: str) -> None:
+    """Set how long the stager may take."""
+    path = Path(stack.testbed["config"])
+    stager = yaml.safe_load(path.read_text(encoding="utf-8"))["stager"]
+    configure(stack, {"stager": {**stager, "timeout": timeout, "request_timeout": "3s"}})

@@ -1,0 +1,174 @@
+"""Every fault point, every kind of fault: the job ends as if nothing had been."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import IMPATIENT, PATIENT, be_patient
+from running_stack import Stack, Target, until
+
+from deliv.faults import Point
+
+pytestmark = pytest.mark.timeout(240)
+
+KINDS = {"kill": "kill", "drop": "drop", "hang": "hang 4"}  # longer than `sweeps.hold`
+SIZES = itertools.count(10_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """What is asked of deliv so that it comes to a point, and how that ends without a fault."""
+
+    fault: str = ""  # of the dummy stager
+    cancel_when: str = ""
+    destination: str = "writable"
+    frozen_copy: bool = False
+    status: str = "SUCCESS"
+    error_class: str | None = None
+    attempts: int = 1
+
+
+DELIVERY = Story()
+SILENT = Story(fault="silent-", status="ERROR", error_class="timeout", attempts=2)
+FAILING = Story(fault="fail-", status="ERROR", error_class="stager")
+WITHDRAWN = Story(fault="silent-", cancel_when="STAGING", status="CANCELLED")
+INTERRUPTED = Story(cancel_when="TRANSFERRING", frozen_copy=True, status="CANCELLED")
+FORBIDDEN = Story(destination="forbidden", status="ERROR", error_class="no permission")
+
+STORIES = {
+    Point.STAGING_TIMED_OUT: SILENT,
+    Point.RETRY_STORED: SILENT,
+    Point.FAILURE_SEEN: FAILING,
+    Point.FAILURE_STORED: FAILING,
+    Point.CANCELLATION_STORED: WITHDRAWN,
+    Point.CANCEL_STORED: INTERRUPTED,
+    Point.CANCEL_SENT: INTERRUPTED,
+    Point.TRANSFER_WITHDRAWN: FORBIDDEN,
+}
+
+
+class Deliv:
+    """Starts deliv again whenever it is found dead, as systemd would."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self.restarts = 0
+
+    def revive(self) -> None:
+        if not Path(f"/proc/{self._stack.testbed['pids']['deliv@1']}").exists():
+            self._stack.command("start", "deliv@1")
+            self.restarts += 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("point", list(Point), ids=str)
+def test_nothing_is_lost_and_nothing_done_twice(stack: Stack, point: Point, kind: str) -> None:
+    story, target, deliv = STORIES.get(point, DELIVERY), stack.target(), Deliv(stack)
+    be_patient(stack, IMPATIENT if story is SILENT else PATIENT)
+    armed = stack.directory / "faults" / point
+    arm(armed, KINDS[kind])
+    size = next(SIZES)
+    with ThreadPoolExecutor(1) as caller:
+        told = caller.submit(tell, stack, story, f"{story.fault}synthetic-{size}", target)
+        ended = until(lambda: at_rest(stack, deliv, told), "the job is at rest", timeout=150)
+    until(lambda: revived(deliv, armed), f"{point} was reached", timeout=20)
+
+    assert (ended["status"], ended["error_class"]) == (story.status, story.error_class), ended
+    assert ended["attempt"] == story.attempts, ended
+    assert (kind == "kill") == (deliv.restarts == 1)
+    assert_exactly_once(stack, story, target, size)
+    assert not stack.staged_copy(ended["job_id"]).exists()
+    assert_history(stack, ended["job_id"])
+
+
+def arm(file: Path, fault: str) -> None:
+    """At once: a point must never be found with half of its fault."""
+    scratch = file.with_name(f"{file.name}.new")
+    scratch.write_text(fault, encoding="ascii")
+    scratch.rename(file)
+
+
+def revived(deliv: Deliv, armed: Path) -> bool:
+    deliv.revive()
+    return not armed.exists()
+
+
+def tell(stack: Stack, story: Story, product: str, target: Target) -> str:
+    """The caller's part, patient as a script is: submit, and withdraw where the story has it."""
+    url = target.url
+    if story.destination == "forbidden":
+        url = f"{url.partition('/')[0]}//{url.split('/')[2]}/etc/deliv-crashes"
+    if story.frozen_copy:
+        stack.command("freeze", "gridftp-destination")
+    with stack.client() as client:
+        job_id = client.submit(product, url)
+        if story.cancel_when:
+            cancel(stack, job_id, story)
+    return job_id
+
+
+def cancel(stack: Stack, job_id: str, story: Story) -> None:
+    column = {"STAGING": "stager_accepted", "TRANSFERRING": "fts_posted"}[story.cancel_when]
+    until(lambda: row(stack, job_id)[column] is not None, f"the job is {story.cancel_when}")
+    until(lambda: cancelled(stack, job_id), "deliv takes the cancellation")
+    if story.frozen_copy:
+        stack.command("thaw", "gridftp-destination")
+
+
+def cancelled(stack: Stack, job_id: str) -> bool:
+    with stack.client() as client:
+        client.status(job_id)  # waits until deliv is back
+    try:
+        answer = stack.curl("/cancelTransfer", "--data", f"job_id={job_id}")
+    except subprocess.CalledProcessError:  # cut off
+        return False
+    return answer.status in {200, 202, 409}
+
+
+def at_rest(stack: Stack, deliv: Deliv, told: Future[str]) -> dict[str, Any] | None:
+    """The job's row once nothing is left to do for it, anywhere."""
+    deliv.revive()
+    if not told.done():
+        return None
+    job = row(stack, told.result())
+    ((waiting,),) = stack.query("SELECT COUNT(*) FROM outbox WHERE job_id = %s", job["job_id"])
+    closed = job["due_at"] is None and (job["time_staging"] is None or job["time_released"])
+    return job if job["status"] in FINAL and closed and not waiting else None
+
+
+FINAL = {"SUCCESS", "ERROR", "CANCELLED"}
+COLUMNS = (
+    "job_id", "status", "error_class", "attempt", "due_at", "time_staging", "time_released",
+    "stager_accepted", "fts_posted", "detailed_status",
+)  # fmt: skip
+
+
+def row(stack: Stack, job_id: str) -> dict[str, Any]:
+    sql = f"SELECT {', '.join(COLUMNS)} FROM jobs WHERE job_id = %s"  # noqa: S608 - constants
+    (values,) = stack.query(sql, job_id)
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def assert_exactly_once(stack: Stack, story: Story, target: Target, size: int) -> None:
+    if story.status == "SUCCESS":
+        assert target.holds_synthetic(size)
+        file = target.directory / f"synthetic-{size}"
+        assert until(lambda: stack.times_written(file), "the server logs the copy") == 1
+    elif story is not INTERRUPTED:  # there, a part of the file may be left, and the job says so
+        assert not target.directory.exists()
+
+
+def assert_history(stack: Stack, job_id: str) -> None:
+    """Each state once and in order: a step taken twice would stand here twice."""
+    rows = stack.query("SELECT status, attempt FROM job_events WHERE job_id = %s", job_id)
+    assert rows[0][0] == "SUBMITTED"
+    assert rows[-1][0] in FINAL
+    assert sum(status in FINAL for status, _ in rows) == 1
+    attempts = [attempt for _, attempt in rows]
+    assert attempts == sorted(attempts)
