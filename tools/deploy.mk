@@ -5,7 +5,8 @@ test-deploy: deploy-tools ## Build real hosts, deploy onto them, deliver (needs 
 	@.venv-deploy/bin/python -m pytest tests/deploy
 
 check-deploy: deploy-tools ## Lint the playbooks and roles
-	@PATH="$(CURDIR)/.venv-deploy/bin:$$PATH" ansible-lint --offline
+	@PATH="$(CURDIR)/.venv-deploy/bin:$$PATH" ANSIBLE_CONFIG=ansible/ansible.cfg \
+		ansible-lint --offline
 
 deploy-tools:
 	@tools/install-packages deploy
