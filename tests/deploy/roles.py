@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cryptography import x509
 from fleet import Fleet, Play
 
 from deliv.testbed import pki
@@ -110,6 +111,28 @@ def certify(fleet: Fleet, host: str, authority: pki.Authority) -> pki.Credential
     fleet.put(host, GRID / "hostcert.pem", credential.certificate_pem())
     fleet.put(host, GRID / "hostkey.pem", credential.key_pem(), mode=0o400)
     return credential
+
+
+def served_certificate(
+    fleet: Fleet, origin: str, target: str, port: int, starttls: str = ""
+) -> x509.Certificate:
+    """What a server shows of itself; `starttls` is a protocol that openssl s_client knows."""
+    asked = ["-starttls", starttls] if starttls else []
+    said = fleet.execute(
+        origin, "openssl", "s_client", "-connect", f"{fleet.address(target)}:{port}", *asked
+    )
+    return x509.load_pem_x509_certificate(said.stdout.encode())
+
+
+def secrets_at_rest(fleet: Fleet, host: str, *secrets: str) -> set[str]:
+    """The files of a host that hold one of the secrets, logs included."""
+    patterns = [f"--regexp={secret}" for secret in secrets]
+    found = fleet.execute(
+        host, "grep", "--recursive", "--files-with-matches", "--text", "--fixed-strings",
+        *patterns, "/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/var",
+        check=False,
+    )  # fmt: skip
+    return set(found.stdout.split())
 
 
 def _write(path: Path, content: Any) -> Path:
