@@ -91,7 +91,7 @@ def test_the_stagers_reports(stack: Stack, target: Target) -> None:
     ]
     assert holds(taken, outcome="allowed", dn=stack.user("stager").dn, product_id="005", status=200)
     forged = f"job_id={job_id}&product_id=005&authcode={CODE}&success=true"
-    for user, reason in (("stager", "expects this code"), ("alice", "report on staging")):
+    for user, reason in (("stager", "access token"), ("alice", "report on staging")):
         answer = stack.curl("/doneStaging", "-d", forged, user=user)
         entry = audited(stack, answer)
         assert holds(entry, outcome="refused", action="stage_report", dn=stack.user(user).dn)
