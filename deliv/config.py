@@ -189,6 +189,21 @@ class Audit(Section, frozen=True, kw_only=True):
 
 NEVER = Retry()
 TRANSIENT = Retry(attempts=4, backoff=Seconds(60))
+class Retention(Section, frozen=True, kw_only=True):
+    """How long what is over stays where it is. `forget_after` None: archived jobs stay for ever."""
+
+    every: Seconds = Seconds(60)
+    batch: int = 500
+    archive_after: Seconds = Seconds(30 * 86400)
+    forget_after: Seconds | None = None
+    keys: Seconds = Seconds(30 * 86400)
+    outbox: Seconds = Seconds(86400)
+
+    def __post_init__(self) -> None:
+        if self.forget_after and self.forget_after < max(self.archive_after, self.keys):
+            raise ValueError("forget_after must not be shorter than archive_after or keys")
+
+
 DEFAULT_RETRIES = {
     ErrorClass.UNREACHABLE: TRANSIENT,
     ErrorClass.TIMEOUT: TRANSIENT,
@@ -226,6 +241,7 @@ def instance(settings: Config, number: int) -> Config:
     """The configuration of one of several instances: each has a monitoring port of its own."""
     host, port = settings.monitoring.rsplit(":", 1)
     return msgspec.structs.replace(settings, monitoring=Address(f"{host}:{int(port) + number}"))
+    retention: Retention = Retention()
 
 
 def find(option: str | None, environ: Mapping[str, str] = os.environ) -> Path:

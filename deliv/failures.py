@@ -17,6 +17,7 @@ class ErrorClass(StrEnum):
     UNREACHABLE = "unreachable"
     CANCELLED = "cancelled"
     STAGER = "stager"
+    DEADLINE = "deadline"
     OTHER = "other"
 
 
@@ -41,6 +42,8 @@ ADVICE = MappingProxyType(
         "why, then submit again.",
         ErrorClass.STAGER: "The archive could not stage the product: check the product id; if it "
         "is right, report it to the archive's operators.",
+        ErrorClass.DEADLINE: "The work was stopped: submit again with a later deadline, or "
+        "without one.",
         ErrorClass.OTHER: "The reason is given above as FTS reported it: if it means nothing to "
         "you, report the job id to the operators of deliv.",
     }

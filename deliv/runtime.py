@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -41,7 +41,9 @@ from deliv.stager import Stager
 from deliv.store import Store
 from deliv.tasks.health import Health, Probe
 from deliv.tasks.periodic import Periodic
+from deliv.tasks.leases import Lease, lives
 from deliv.tasks.sweeps import Relay, Sweep
+from deliv.tasks.retention import Retention
 
 log = structlog.get_logger()
 
@@ -76,7 +78,7 @@ class Runtime:
         failing = Failing(self.store, settings)
         self.staging = Staging(self.store, self.stager, failing, settings)
         self.transfers = Transfers(self.store, self.fts, failing, settings.sweeps)
-        self.cancelling = Cancelling(self.store, self.transfers, settings)
+        self.cancelling = Cancelling(self.store, self.transfers, failing, settings)
         closing = Closing(self.store, self.stager, self.transfers, settings.sweeps)
         self.engine = Engine(
             self.store, self.staging, self.transfers, self.cancelling, closing, settings
@@ -95,6 +97,7 @@ class Runtime:
         )
         self.store.on_outbox = self._run_relay
         self.periodics = self._periodics()
+        self._lives = lives(settings)
         self._servers: list[HTTPServer] = []
 
     async def start(self) -> None:
@@ -102,7 +105,7 @@ class Runtime:
         self.audit.reopen()
         sockets = systemd.passed_sockets() or server.listen(self.config.rest.listen)
         self.services = Services(
-            submissions=Submissions(self.store),
+            submissions=Submissions(self.store, self.config.retention.keys),
             staging=self.staging,
             cancelling=self.cancelling,
             policy=self.policy,
@@ -212,40 +215,38 @@ class Runtime:
             Periodic("health", HEALTH_EVERY, self.health.check_once),
             Periodic("reload", RELOAD_EVERY, self.reload),
             self.relay,
-            Periodic("sweep", sweeps.every, sweep.sweep_once, self._lease("sweep")),
+            Periodic("sweep", sweeps.every, sweep.sweep_once, self._lease("sweep").held),
+            self._retention(),
         ]
         for endpoint in self.fts.endpoints:
             polling = Polling(self.store, self.transfers, endpoint, fts.misses)
             poll, reconcile = f"poll:{endpoint.name}", f"reconcile:{endpoint.name}"
             periodics += [
-                Periodic(poll, fts.poll_every, polling.poll_once, self._lease(poll)),
-                Periodic(
-                    reconcile,
-                    fts.reconcile_every,
-                    partial(polling.reconcile_once, fts.poll_every * 4),
-                    self._lease(reconcile),
-                ),
+                Periodic(poll, fts.poll_every, polling.poll_once, self._lease(poll).held),
+                self._reconciliation(reconcile, polling),
             ]
         return periodics
 
     def _run_relay(self) -> None:
         self._spawn(self.relay.run())
 
+    def _reconciliation(self, name: str, polling: Polling) -> Periodic:
+        lease, fts = self._lease(name), self.config.fts
+        body = partial(polling.reconcile_once, fts.poll_every * 4, lease.fence)
+        return Periodic(name, fts.reconcile_every, body, lease.held)
+
+    def _retention(self) -> Periodic:
+        lease, settings = self._lease("retention"), self.config.retention
+        body = Retention(self.store, lease, settings).retain_once
+        return Periodic("retention", settings.every, body, lease.held)
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    def _lease(self, name: str) -> Callable[[], Awaitable[bool]]:
-        async def holds() -> bool:
-            ttl = float(self.config.sweeps.lease)
-            fence = await self.store.lease(name, self.owner, ttl)
-            if fence is None:
-                return False
-            await faults.reach(faults.Point.LEASE_TAKEN)
-            return True
-
-        return holds
+    def _lease(self, name: str) -> Lease:
+        return Lease(self.store, name, self.owner, self._lives[name])
 
     async def _feed_watchdog(self) -> None:
         """systemd ends a process that is not heard of: one whose loop or whose sweeps are stuck."""

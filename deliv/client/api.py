@@ -6,6 +6,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -58,14 +59,21 @@ class Client:
         self._patience = patience
 
     def submit(
-        self, product_id: str, destination_path: str, *, idempotency_key: str | None = None
+        self,
+        product_id: str,
+        destination_path: str,
+        *,
+        idempotency_key: str | None = None,
+        deadline: datetime | None = None,
     ) -> str:
         """Ask for a delivery into a GridFTP directory; the job's id.
 
         Repeated calls with one key are one job. Without a key a new one is made, so that a lost
-        answer never makes two jobs.
+        answer never makes two jobs. After `deadline` (with its time zone) the job is stopped.
         """
         fields = {"product_id": product_id, "destination_path": destination_path}
+        if deadline is not None:
+            fields["deadline"] = deadline.isoformat()
         headers = {
             "Content-Type": "application/x-www-form-urlencoded",
             "Idempotency-Key": idempotency_key or uuid.uuid4().hex,

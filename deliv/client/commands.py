@@ -7,6 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from rich.console import Console
@@ -53,6 +54,12 @@ def add_parsers(subparsers: Subparsers) -> None:
         "--idempotency-key",
         metavar="KEY",
         help="repeated submissions with the same key are one job (default: a new one)",
+    )
+    submit.add_argument(
+        "--deadline",
+        type=_moment,
+        metavar="TIME",
+        help="stop the job if it has not ended by then: ISO 8601, local time unless it says more",
     )
     status = _add(subparsers, "status", _status, "tell how a delivery fares")
     status.add_argument("job", metavar="JOB", help="the job id that submit printed")
@@ -151,7 +158,10 @@ def _submit(session: Session) -> int:
     session.key = options.idempotency_key or uuid.uuid4().hex
     with session.client() as client:
         session.job_id = client.submit(
-            options.product, options.destination, idempotency_key=session.key
+            options.product,
+            options.destination,
+            idempotency_key=session.key,
+            deadline=options.deadline,
         )
         if options.wait:
             session.tell(f"job {session.job_id}")
@@ -188,6 +198,10 @@ def _wait(session: Session, client: Client, job_id: str) -> int:
 
 def _exit_code(answer: dict[str, Any]) -> int:
     return 1 if ended(answer) and not delivered(answer) else 0
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone()
 
 
 def _seconds(text: str) -> float:

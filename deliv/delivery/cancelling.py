@@ -1,26 +1,34 @@
-"""Withdrawing a job: at once where nothing is being copied, else when FTS confirms it."""
+"""Ending a job early, since its owner withdraws it or its deadline is over.
+
+At once where nothing is being copied, else when FTS confirms it.
+"""
 
 from __future__ import annotations
 
 import structlog
 
 from deliv.config import Config
+from deliv.delivery.failing import Failing, Failure
 from deliv.delivery.transfers import Transfers
 from deliv.errors import Conflict, LostRace, NotFound, Refused, Unavailable
+from deliv.failures import ErrorClass
 from deliv.faults import Point, reach
 from deliv.model import Job
-from deliv.states import FINAL, Event, Status
+from deliv.states import FINAL, Status
 from deliv.store import NOW, Store
 
 log = structlog.get_logger()
 
 
 class Cancelling:
-    def __init__(self, store: Store, transfers: Transfers, config: Config) -> None:
+    def __init__(
+        self, store: Store, transfers: Transfers, failing: Failing, config: Config
+    ) -> None:
         self._store = store
         self._transfers = transfers
+        self._failing = failing
         self._ask_again = float(config.sweeps.ask_again)
-        self._on_its_way = 2 * float(config.fts.request_timeout)
+        self._on_its_way = 2 * max(config.fts.request_timeout, config.stager.request_timeout)
 
     async def cancel(self, job_id: str) -> Job:
         """Withdraw a job; until FTS confirms it stays TRANSFERRING. Conflict: too late."""
@@ -38,32 +46,42 @@ class Cancelling:
                 return job
 
     async def proceed(self, job: Job) -> Job:
-        """Have FTS stop a copy whose cancellation was requested; if it was faster, so be it."""
+        """Have FTS stop the copy of a job that is to end; if it was faster, so be it."""
         try:
             outcome = await self._transfers.stop(job)
         except (Unavailable, Refused) as error:
             log.warning("FTS has not confirmed the cancellation", reason=str(error))
             return await self._store.update(job, delay=self._ask_again)
         if outcome is None:
-            return await self._end(job, delay=self._on_its_way if job.fts_posted is None else 0)
+            return await self._failing.stopped(job, delay=self._delay(job))
         return await self._transfers.settle(job, outcome)
 
+    async def expire(self, job_id: str) -> None:
+        """End a job whose deadline is over; until FTS confirms it stays TRANSFERRING."""
+        job = await self._store.job(job_id)
+        if job is None or job.status in FINAL:
+            return
+        if not _is_at_fts(job):
+            copy = Failure(error_class=ErrorClass.DEADLINE, reason="")
+            await self._failing.overdue(job, copy, delay=self._delay(job))
+            return
+        job = await self._store.update(job, deadline_passed=NOW, delay=self._ask_again)
+        await reach(Point.CANCEL_STORED)
+        await self.proceed(job)
+
     async def _begin(self, job: Job) -> Job:
-        if job.status is not Status.TRANSFERRING or job.fts_jobid is None:
-            return await self._end(job, delay=0)
+        if not _is_at_fts(job):
+            return await self._failing.stopped(job, delay=self._delay(job))
         job = await self._store.update(job, cancel_requested=NOW, delay=self._ask_again)
         await reach(Point.CANCEL_STORED)
         return await self.proceed(job)
 
-    async def _end(self, job: Job, delay: float) -> Job:
-        log.info("cancelled", job_id=job.job_id)
-        job = await self._store.apply(
-            job,
-            Event.CANCEL,
-            wake=("stage", "transfer"),
-            delay=delay,
-            stager_callback=None,
-            detailed_status="cancelled on request",
-        )
-        await reach(Point.CANCELLATION_STORED)
-        return job
+    def _delay(self, job: Job) -> float:
+        """Seconds until a request that may be on its way to the stager or to FTS has arrived."""
+        asking = job.stager_callback is not None and job.stager_accepted is None
+        posting = job.fts_jobid is not None and job.fts_posted is None
+        return self._on_its_way if asking or posting else 0
+
+
+def _is_at_fts(job: Job) -> bool:
+    return job.status is Status.TRANSFERRING and job.fts_jobid is not None

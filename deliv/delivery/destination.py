@@ -9,9 +9,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from deliv.errors import InvalidRequest
+from deliv.model import Job
 
 MAX_PRODUCT_ID = 1024
 MAX_URL = 2048
@@ -94,6 +96,12 @@ def staged_url(staged_to: str, path: str) -> str:
         raise InvalidRequest("path must be absolute and name a file")
     _no_dot_segments("path", path)
     return f"gsiftp://{staged_to}{quote(path, safe=SAFE_IN_PATH)}"
+
+
+def destination_file(job: Job) -> str:
+    """The URL of the file that a staged job delivers; of its directory while the name is open."""
+    name = PurePosixPath(job.stager_path or "").name
+    return parse_directory(job.destination_path).file(name) if name else job.destination_path
 
 
 def _canonical_path(field: str, path: str) -> str:

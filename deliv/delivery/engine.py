@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from deliv.config import Config
+from deliv.delivery import hold
 from deliv.delivery.cancelling import Cancelling
 from deliv.delivery.closing import Closing
 from deliv.delivery.staging import Staging
@@ -54,12 +55,20 @@ class Engine:
 
     async def attend(self, job_id: str) -> None:
         """Do what a job needs now. Nothing when it is not due: somebody else has it in hand."""
+        hold.begin(self._config.sweeps.hold)
         job = await self._store.take(job_id, float(self._config.sweeps.hold))
         if job is None:
             return
         await reach(Point.STEP_TAKEN)
         try:
             await self._action(job)(job)
+        except LostRace:
+            log.info("job moved on meanwhile", job_id=job_id)
+
+    async def expire(self, job_id: str) -> None:
+        """End a job whose deadline is over."""
+        try:
+            await self._cancelling.expire(job_id)
         except LostRace:
             log.info("job moved on meanwhile", job_id=job_id)
 
@@ -76,7 +85,7 @@ class Engine:
         return self._staging.time_out if job.stager_accepted else self._staging.request
 
     def _transferring_action(self, job: Job) -> Action:
-        if job.cancel_requested is not None:
+        if job.cancel_requested is not None or job.deadline_passed is not None:
             return self._cancelling.proceed
         if job.fts_posted is not None:
             return self._rest  # polled by the periodic callbacks

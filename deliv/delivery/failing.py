@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
 from deliv.config import Config
+from deliv.delivery.destination import destination_file
 from deliv.failures import ADVICE, ErrorClass
 from deliv.faults import Point, reach
 from deliv.model import Job
@@ -46,12 +47,11 @@ class Failing:
     async def attempt(self, job: Job, failure: Failure, **columns: Any) -> Job:
         """Try again where the policy for this class of error allows it, else end in ERROR.
 
-        A job whose cancellation was requested ends as CANCELLED. `columns` of the job are set along
-        with it.
+        A job that was to be stopped ends. `columns` of the job are set along with it.
         """
         await reach(Point.FAILURE_SEEN)
-        if job.cancel_requested is not None:
-            return await self._cancelled(job, failure)
+        if job.cancel_requested is not None or job.deadline_passed is not None:
+            return await self.stopped(job, failure)
         retry = self._config.retry(failure.error_class)
         if job.attempt >= retry.attempts:
             return await self.end(job, failure, **columns)
@@ -71,16 +71,22 @@ class Failing:
         await reach(Point.RETRY_STORED)
         return job
 
-    async def end(self, job: Job, failure: Failure, **columns: Any) -> Job:
-        """ERROR, with the reason and what the submitter can do about it."""
+    async def end(self, job: Job, failure: Failure, *, delay: float = 0, **columns: Any) -> Job:
+        """ERROR, with the reason and what the submitter can do about it.
+
+        What the job holds elsewhere is given back after `delay` seconds.
+        """
         _log(job, failure).error("job failed")
+        partial = job.partial or failure.partial
+        reason = f"{failure.reason.rstrip('. ')}. {ADVICE[failure.error_class]}"
         job = await self._store.apply(
             job,
             Event.FAIL,
             wake=("stage", "transfer"),
+            delay=delay,
             error_class=failure.error_class.value,
-            partial=job.partial or failure.partial,
-            detailed_status=f"{failure.reason.rstrip('. ')}. {ADVICE[failure.error_class]}",
+            partial=partial,
+            detailed_status=f"{reason.rstrip('.')}{_remains(job) if partial else '.'}",
             fts_details=failure.details or job.fts_details,
             stager_callback=None,
             **columns,
@@ -88,21 +94,52 @@ class Failing:
         await reach(Point.FAILURE_STORED)
         return job
 
-    async def _cancelled(self, job: Job, failure: Failure) -> Job:
-        left = f"; part of a file may be left in {job.destination_path}" if failure.partial else ""
-        return await self._store.apply(
+    async def stopped(self, job: Job, copy: Failure | None = None, *, delay: float = 0) -> Job:
+        """The end of a job that its owner withdrew, or else whose deadline is over.
+
+        `copy` is how FTS's copy ended. `delay` as with `end`.
+        """
+        copy = copy or Failure(error_class=ErrorClass.CANCELLED, reason="")
+        if job.cancel_requested is None and job.deadline_passed is not None:
+            return await self.overdue(job, copy, delay=delay)
+        return await self._cancelled(job, copy, delay)
+
+    async def overdue(self, job: Job, copy: Failure, *, delay: float = 0) -> Job:
+        """The end of a job whose deadline is over. The parameters are those of `stopped`."""
+        when = f"{job.deadline:%Y-%m-%d %H:%M:%S} UTC" if job.deadline else "given"
+        failure = replace(
+            copy,
+            error_class=ErrorClass.DEADLINE,
+            reason=f"the product was not delivered by the deadline, {when}",
+        )
+        return await self.end(job, failure, delay=delay)
+
+    async def _cancelled(self, job: Job, copy: Failure, delay: float) -> Job:
+        log.info("cancelled", job_id=job.job_id)
+        partial = job.partial or copy.partial
+        job = await self._store.apply(
             job,
             Event.CANCEL,
             wake=("stage", "transfer"),
-            detailed_status=f"cancelled on request{left}",
-            fts_details=failure.details or job.fts_details,
+            delay=delay,
+            partial=partial,
+            detailed_status=f"cancelled on request{_remains(job) if partial else ''}",
+            fts_details=copy.details or job.fts_details,
+            stager_callback=None,
         )
+        await reach(Point.CANCELLATION_STORED)
+        return job
 
     def _restart(self, job: Job, failure: Failure) -> tuple[Event, dict[str, Any]]:
         lost_copy = failure.error_class is ErrorClass.SOURCE_MISSING
         if job.status is Status.STAGING or lost_copy:
             return Event.RESTAGE, dict(FRESH_STAGING)
         return Event.RETRANSFER, dict(FRESH_TRANSFER)
+
+
+def _remains(job: Job) -> str:
+    """deliv deletes nothing at a destination: by now the file may be somebody else's."""
+    return f". What was copied may be left at {destination_file(job)}: look there, and remove it."
 
 
 def _log(job: Job, failure: Failure) -> structlog.stdlib.BoundLogger:

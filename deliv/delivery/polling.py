@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -12,7 +12,7 @@ from deliv.delivery.transfers import Transfers
 from deliv.errors import LostRace
 from deliv.fts import Endpoint
 from deliv.model import Job
-from deliv.store import Store
+from deliv.store import Fence, Store
 
 log = structlog.get_logger()
 
@@ -40,8 +40,11 @@ class Polling:
         self._last = started
         return len(jobs)
 
-    async def reconcile_once(self, older_than: float) -> int:
-        """Look at the jobs posted `older_than` seconds ago that FTS does not list as running."""
+    async def reconcile_once(self, older_than: float, fence: Callable[[], Fence | None]) -> int:
+        """Look at the jobs posted `older_than` seconds ago that FTS does not list as running.
+
+        Misses are counted under the `fence` of this work only: once in each round.
+        """
         running = await self._endpoint.unfinished()
         cursor, looked_at = "", 0
         while page := await self._store.transferring(
@@ -49,27 +52,28 @@ class Polling:
         ):
             cursor = page[-1].job_id
             missing = [job for job in page if job.fts_jobid not in running]
-            await self._settle(missing, count_misses=True)
+            await self._settle(missing, fence())
             looked_at += len(missing)
         return looked_at
 
-    async def _settle(self, jobs: Sequence[Job], *, count_misses: bool = False) -> None:
+    async def _settle(self, jobs: Sequence[Job], fence: Fence | None = None) -> None:
         details = await self._endpoint.details([job.fts_jobid for job in jobs if job.fts_jobid])
         for job in jobs:
             outcome = details.get(job.fts_jobid or "")
             try:
                 if outcome is not None:
                     await self._transfers.settle(job, outcome)
-                elif count_misses:
-                    await self._missed(job)
+                elif fence is not None:
+                    await self._missed(job, fence)
             except LostRace:
                 log.info("settled elsewhere", job_id=job.job_id)
 
-    async def _missed(self, job: Job) -> None:
+    async def _missed(self, job: Job, fence: Fence) -> None:
         if job.fts_misses + 1 >= self._misses:
             await self._transfers.lost(job)
         else:
-            await self._store.update(job, delay=None, fts_misses=job.fts_misses + 1)
+            misses = job.fts_misses + 1
+            await self._store.update(job, delay=None, fence=fence, fts_misses=misses)
 
     def _window(self, now: float) -> int:
         if self._last is None:

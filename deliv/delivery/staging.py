@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import structlog
 
 from deliv.config import Config
-from deliv.delivery import authcode
+from deliv.delivery import authcode, hold
 from deliv.delivery.destination import staged_url
 from deliv.delivery.failing import Failing, Failure
 from deliv.errors import Forbidden, InvalidRequest, LostRace, Refused, Unavailable
@@ -15,7 +15,7 @@ from deliv.failures import ErrorClass
 from deliv.faults import Point, reach
 from deliv.model import Job, StageReport
 from deliv.stager import Stager
-from deliv.states import Event, Status
+from deliv.states import FINAL, Event, Status
 from deliv.store import NOW, Store
 
 log = structlog.get_logger()
@@ -38,6 +38,14 @@ class Staging:
         code = authcode.new()
         job = await self._store.update(job, stager_callback=authcode.digest(code))
         await reach(Point.CODE_STORED)
+        hold.check()
+        try:
+            await self._ask(job, code)
+        except LostRace:
+            await self._make_up(job)
+            raise
+
+    async def _ask(self, job: Job, code: str) -> None:
         try:
             await self._stager.stage(job, code)
             await reach(Point.STAGER_ASKED)
@@ -53,6 +61,16 @@ class Staging:
                 job, delay=self._left(job), stager_accepted=NOW, stager_status="accepted"
             )
             await reach(Point.STAGER_ACCEPTED)
+
+    async def _make_up(self, job: Job) -> None:
+        """The request came late: no copy may stay that is not released, no code be outdated."""
+        now = await self._store.job(job.job_id)
+        if now is None:
+            return
+        if now.status in FINAL:
+            await self._store.update(now, delay=0, time_released=None)  # closed once more
+        elif _is_expected(now) and now.stager_callback != job.stager_callback:
+            await self._store.update(now, delay=0, stager_accepted=None)  # asked once more
 
     async def time_out(self, job: Job) -> None:
         """End staging that outlived `stager.timeout`."""
@@ -118,3 +136,9 @@ class Staging:
         """Seconds until this attempt's staging deadline."""
         started = job.time_staging or datetime.now(UTC)
         return self._timeout - (datetime.now(UTC) - started).total_seconds()
+
+
+def _is_expected(job: Job) -> bool:
+    """Whether the stager's report on the job is being waited for."""
+    waiting = job.status is Status.STAGING and job.time_staged is None
+    return waiting and job.stager_callback is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from datetime import datetime
 
 import structlog
 
@@ -20,8 +21,11 @@ MAX_KEY = 255
 
 
 class Submissions:
-    def __init__(self, store: Store) -> None:
+    """An idempotency key is good for `key_life` seconds, and while its job is unfinished."""
+
+    def __init__(self, store: Store, key_life: float) -> None:
         self._store = store
+        self._key_life = key_life
 
     async def submit(
         self,
@@ -31,10 +35,12 @@ class Submissions:
         *,
         key: str | None = None,
         quota: int | None = None,
+        deadline: datetime | None = None,
     ) -> Job:
         """The job for this request, durable when this returns. The same key gives the same job.
 
-        QuotaExceeded when the submitter has `quota` unfinished jobs already.
+        QuotaExceeded when the submitter has `quota` unfinished jobs already, InvalidRequest when
+        the deadline is over.
         """
         submission = Submission(
             job_id=uuid7(),
@@ -44,9 +50,10 @@ class Submissions:
             submitter=submitter,
             idempotency_key=_check_key(key),
             quota=quota,
+            deadline=deadline,
         )
         await reach(Point.SUBMISSION_TAKEN)
-        job, created = await self._store.submit(submission)
+        job, created = await self._store.submit(submission, key_life=self._key_life)
         await reach(Point.SUBMISSION_STORED)
         log.info("submitted" if created else "submitted before", job_id=job.job_id)
         return job

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from pathlib import PurePosixPath
 from typing import Any
 
 import structlog
 
 from deliv.config import Sweeps
-from deliv.delivery.destination import parse_directory, staged_url
+from deliv.delivery import hold
+from deliv.delivery.destination import destination_file, staged_url
 from deliv.delivery.failing import Failing, Failure
 from deliv.errors import DestinationBusy, LostRace, Refused, Unavailable
 from deliv.failures import ErrorClass
@@ -56,18 +56,12 @@ class Transfers:
 
     async def post(self, job: Job) -> None:
         """Submit to the FTS that the job is assigned to; repeating it never copies twice."""
+        hold.check()
         try:
-            endpoint = self._fts.endpoint(job.fts_endpoint or "")
-            await endpoint.submit(_transfer(job), job.fts_jobid)
-            await reach(Point.TRANSFER_POSTED)
-        except Unavailable as error:
-            log.warning("FTS unreachable", endpoint=job.fts_endpoint, reason=str(error))
-            await self._store.update(job, delay=self._ask_again)
-        except Refused as error:
-            await self._failing.attempt(job, _refusal(error))
-        else:
-            log.info("handed to FTS", job_id=job.job_id, fts_jobid=job.fts_jobid)
-            await self._posted(job)
+            await self._post(job)
+        except LostRace:
+            await self._make_up(job)
+            raise
 
     async def settle(self, job: Job, outcome: Outcome) -> Job:
         """Turn what FTS says about a transfer into the job's next state."""
@@ -113,22 +107,35 @@ class Transfers:
         await reach(Point.DELEGATED)
         assignment: dict[str, Any] = {
             "fts_endpoint": endpoint.name,
-            "fts_jobid": await endpoint.job_id(_sid(job)),
-            "destination_key": sha256(_destination(job).encode()).digest(),
+            "fts_jobid": await endpoint.job_id(sid(job)),
+            "destination_key": sha256(destination_file(job).encode()).digest(),
         }
         if job.status is Status.STAGING:
             return await self._store.apply(job, Event.TRANSFER, delay=self._hold, **assignment)
         return await self._store.update(job, **assignment)
 
-    async def _posted(self, job: Job) -> None:
+    async def _post(self, job: Job) -> None:
         try:
+            endpoint = self._fts.endpoint(job.fts_endpoint or "")
+            await endpoint.submit(_transfer(job), job.fts_jobid)
+            await reach(Point.TRANSFER_POSTED)
+        except Unavailable as error:
+            log.warning("FTS unreachable", endpoint=job.fts_endpoint, reason=str(error))
+            await self._store.update(job, delay=self._ask_again)
+        except Refused as error:
+            await self._failing.attempt(job, _refusal(error))
+        else:
+            log.info("handed to FTS", job_id=job.job_id, fts_jobid=job.fts_jobid)
             await self._store.update(job, delay=None, fts_posted=NOW)
             await reach(Point.POST_STORED)
-        except LostRace:
-            now = await self._store.job(job.job_id)
-            if now is None or now.status in FINAL - {Status.SUCCESS}:
-                await self.withdraw(job)  # it was cancelled while the submission was on its way
-            raise
+
+    async def _make_up(self, job: Job) -> None:
+        """The submission came late: FTS must not copy for an attempt that is over."""
+        now = await self._store.job(job.job_id)
+        if now is None or now.fts_jobid != job.fts_jobid:
+            await self.withdraw(job)
+        elif now.status in FINAL - {Status.SUCCESS}:
+            await self._store.update(now, delay=0, time_released=None)  # closed once more
 
     async def _finished(self, job: Job, outcome: Outcome) -> Job:
         announced, copied = job.product_size, outcome.filesize
@@ -148,26 +155,21 @@ class Transfers:
             wake=("stage", "transfer"),
             product_size=copied if announced is None else announced,
             fts_details=outcome.details,
-            detailed_status=f"delivered to {_destination(job)}",
+            detailed_status=f"delivered to {destination_file(job)}",
         )
         await reach(Point.OUTCOME_STORED)
         return job
 
 
-def _sid(job: Job) -> str:
+def sid(job: Job) -> str:
     return f"{job.job_id}:{job.attempt}"
-
-
-def _destination(job: Job) -> str:
-    name = PurePosixPath(job.stager_path or "").name
-    return parse_directory(job.destination_path).file(name)
 
 
 def _transfer(job: Job) -> Transfer:
     return Transfer(
-        sid=_sid(job),
+        sid=sid(job),
         source=staged_url(job.stager_hostname or "", job.stager_path or ""),
-        destination=_destination(job),
+        destination=destination_file(job),
         checksum=job.checksum,
         size=job.product_size,
         overwrite=job.partial,  # only ever what an earlier attempt of this job may have left

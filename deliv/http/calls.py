@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from deliv.delivery.deadline import parse_deadline
 from deliv.delivery.destination import parse_directory
 from deliv.http.base import Call
 from deliv.http.bearer import bearer
@@ -17,11 +18,12 @@ class SubmitTransfer(Call):
     """POST /submitTransfer: 202 and the job's id."""
 
     error_fields: ClassVar[dict[str, Any]] = {"job_id": None}
-    accepts = Accepts(required=("product_id", "destination_path"))
+    accepts = Accepts(required=("product_id", "destination_path"), optional=("deadline",))
 
     async def post(self) -> None:
         values = self.body_parameters()
         directory = parse_directory(values["destination_path"])
+        deadline = parse_deadline(values["deadline"]) if "deadline" in values else None
         allowed = self.authorise("submit", destination_host=directory.host)
         job = await self.services.submissions.submit(
             self.identity.dn,
@@ -29,6 +31,7 @@ class SubmitTransfer(Call):
             directory,
             key=self.request.headers.get("Idempotency-Key"),
             quota=allowed.quota,
+            deadline=deadline,
         )
         self.note(job_id=job.job_id)
         self.set_status(202)

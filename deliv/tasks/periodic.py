@@ -9,7 +9,7 @@ import structlog
 from tornado.ioloop import PeriodicCallback
 
 from deliv import metrics
-from deliv.errors import Unavailable
+from deliv.errors import LostRace, Unavailable
 
 log = structlog.get_logger()
 
@@ -64,6 +64,8 @@ class Periodic:
         try:
             if self._holds is None or await self._holds():
                 await self._body()
+        except LostRace as error:
+            log.info("periodic work goes on elsewhere", name=self.name, reason=str(error))
         except Unavailable as error:
             metrics.PERIODIC_FAILURES.labels(name=self.name).inc()
             log.warning("periodic work waits", name=self.name, reason=str(error))

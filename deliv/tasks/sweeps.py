@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -71,12 +72,14 @@ class Sweep:
 
     async def sweep_once(self) -> int:
         """Returns how many jobs were looked at."""
-        due = await self._store.due(self._batch)
+        expired, due = await self._store.expired(self._batch), await self._store.due(self._batch)
         gate = asyncio.Semaphore(TOGETHER)
-        await asyncio.gather(*(self._attend(job_id, gate) for job_id in due))
+        work = [self._safely(self._engine.expire, job_id, gate) for job_id in expired]
+        work += [self._safely(self._engine.attend, job_id, gate) for job_id in due]
+        await asyncio.gather(*work)
         admitted = sum(await asyncio.gather(*(self._admit() for _ in range(TOGETHER))))
         await self._count()
-        return len(due) + admitted
+        return len(work) + admitted
 
     async def _admit(self) -> int:
         admitted = 0
@@ -84,10 +87,12 @@ class Sweep:
             admitted += 1
         return admitted
 
-    async def _attend(self, job_id: str, gate: asyncio.Semaphore) -> None:
+    async def _safely(
+        self, step: Callable[[str], Awaitable[None]], job_id: str, gate: asyncio.Semaphore
+    ) -> None:
         async with gate:
             try:
-                await self._engine.attend(job_id)
+                await step(job_id)
             except Unavailable:
                 raise
             except Exception:  # one job's trouble must not keep the others waiting

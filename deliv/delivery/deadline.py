@@ -1,0 +1,32 @@
+"""The deadline of a delivery as a caller writes it. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from deliv.errors import InvalidRequest
+
+LONGEST = timedelta(days=366)
+EXAMPLE = "2030-01-31T18:00:00Z"
+
+
+def parse_deadline(text: str, now: datetime | None = None) -> datetime:
+    """A moment in ISO 8601 with its offset from UTC. Whether it is over, the database decides.
+
+    An absolute time, not a duration: a repeated request means the same then.
+    """
+    try:
+        deadline = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"deadline must be a time in ISO 8601, like {EXAMPLE} (in a form, + is written %2B)"
+        ) from error
+    if deadline.utcoffset() is None:
+        raise InvalidRequest(f"deadline must say its offset from UTC, like {EXAMPLE} does by Z")
+    try:
+        deadline = deadline.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidRequest("deadline is not a time that can be") from error
+    if deadline > (now or datetime.now(UTC)) + LONGEST:
+        raise InvalidRequest(f"deadline is more than {LONGEST.days} days ahead")
+    return deadline

@@ -1,0 +1,27 @@
+"""How long a worker may act on a job it took: until another worker may take the job up.
+
+A process that was frozen wakes up in the middle of a step. In the database the job's version holds
+it off; before a call that makes another server act it looks at the clock, which went on meanwhile.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextvars import ContextVar
+
+from deliv.errors import LostRace
+
+_until: ContextVar[float] = ContextVar("until", default=math.inf)
+
+
+def begin(seconds: float) -> None:
+    """The job in hand, by the coroutine that calls this, is ours for so long."""
+    _until.set(time.monotonic() + seconds)
+
+
+def check() -> None:
+    """LostRace when that time is over."""
+    late = time.monotonic() - _until.get()
+    if late > 0:
+        raise LostRace(f"too late by {late:.1f} s: another worker may have the job in hand")
