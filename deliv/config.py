@@ -54,6 +54,9 @@ class HttpsUrl(str):
     """An https URL without a trailing slash."""
 
 
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
 
@@ -71,6 +74,16 @@ class Rest(Section, frozen=True, kw_only=True):
     certificate: Path
     key: Path
     body_limit: Bytes = Bytes(64 * 2**10)
+    header_limit: Bytes = Bytes(16 * 2**10)
+    connections: Positive = 2000
+    connections_per_address: Positive = 500
+    handshakes: Positive = 200
+    handshake_timeout: Seconds = Seconds(10)
+    idle_timeout: Seconds = Seconds(60)
+    body_timeout: Seconds = Seconds(30)
+    requests_per_second: Annotated[float, msgspec.Meta(gt=0)] = 500
+    requests_burst: Positive = 2000
+    requests_at_once: Positive = 500
     drain: Seconds = Seconds(20)
 
 
@@ -176,19 +189,6 @@ class Sweeps(Section, frozen=True, kw_only=True):
     stuck: Seconds = Seconds(900)
 
 
-class Log(Section, frozen=True, kw_only=True):
-    level: str = "info"
-    format: str = "json"
-
-
-class Audit(Section, frozen=True, kw_only=True):
-    """`file` None: standard error."""
-
-    file: Path | None = None
-
-
-NEVER = Retry()
-TRANSIENT = Retry(attempts=4, backoff=Seconds(60))
 class Retention(Section, frozen=True, kw_only=True):
     """How long what is over stays where it is. `forget_after` None: archived jobs stay for ever."""
 
@@ -204,6 +204,19 @@ class Retention(Section, frozen=True, kw_only=True):
             raise ValueError("forget_after must not be shorter than archive_after or keys")
 
 
+class Log(Section, frozen=True, kw_only=True):
+    level: str = "info"
+    format: str = "json"
+
+
+class Audit(Section, frozen=True, kw_only=True):
+    """`file` None: standard error."""
+
+    file: Path | None = None
+
+
+NEVER = Retry()
+TRANSIENT = Retry(attempts=4, backoff=Seconds(60))
 DEFAULT_RETRIES = {
     ErrorClass.UNREACHABLE: TRANSIENT,
     ErrorClass.TIMEOUT: TRANSIENT,
@@ -228,6 +241,7 @@ class Config(Section, frozen=True, kw_only=True):
     limits: Limits = Limits()
     retries: Mapping[ErrorClass, Retry] = {}
     sweeps: Sweeps = Sweeps()
+    retention: Retention = Retention()
     log: Log = Log()
     audit: Audit = Audit()
     faults: Path | None = None
@@ -241,7 +255,6 @@ def instance(settings: Config, number: int) -> Config:
     """The configuration of one of several instances: each has a monitoring port of its own."""
     host, port = settings.monitoring.rsplit(":", 1)
     return msgspec.structs.replace(settings, monitoring=Address(f"{host}:{int(port) + number}"))
-    retention: Retention = Retention()
 
 
 def find(option: str | None, environ: Mapping[str, str] = os.environ) -> Path:

@@ -15,8 +15,18 @@ PERIODIC_SUCCESS = Gauge(
     "deliv_periodic_last_success_timestamp_seconds", "End of the last good run", ["name"]
 )
 DEPENDENCY_UP = Gauge("deliv_dependency_up", "1 while a dependency answers", ["dependency"])
+CONNECTIONS = Gauge("deliv_connections", "Connections on the REST port", ["stage"])
+CONNECTIONS_CLOSED = Counter(
+    "deliv_connections_closed_total",
+    "Closed without a request: no handshake in time (slow), in favour of a newer one (crowded), "
+    "or as no more were possible (full)",
+    ["why"],
+)
+THROTTLED = Counter("deliv_throttled_total", "Requests over an identity's rate or number")
 AUDIT_LINES = Counter("deliv_audit_lines_total", "Lines of the audit log", ["event", "outcome"])
 AUDIT_MISSING = Counter("deliv_audit_missing_total", "Audit lines that could not be written")
 
+for _why in ("slow", "crowded", "full"):
+    CONNECTIONS_CLOSED.labels(why=_why)
 for _status in Status:
     JOBS.labels(status=_status.value)

@@ -19,6 +19,7 @@ from tornado.httpserver import HTTPServer
 from deliv import __version__, config, faults, logs, migrations, systemd
 from deliv.audit import AuditLog, Entry, Event, Outcome
 from deliv.broker import Broker, Message
+from deliv.buckets import TokenBuckets
 from deliv.config import Config
 from deliv.db import Database
 from deliv.delivery.cancelling import Cancelling
@@ -40,10 +41,10 @@ from deliv.issuer import Issuer
 from deliv.stager import Stager
 from deliv.store import Store
 from deliv.tasks.health import Health, Probe
-from deliv.tasks.periodic import Periodic
 from deliv.tasks.leases import Lease, lives
-from deliv.tasks.sweeps import Relay, Sweep
+from deliv.tasks.periodic import Periodic
 from deliv.tasks.retention import Retention
+from deliv.tasks.sweeps import Relay, Sweep
 
 log = structlog.get_logger()
 
@@ -96,14 +97,15 @@ class Runtime:
             Relay(self.store, self.broker, settings.sweeps).relay_once,
         )
         self.store.on_outbox = self._run_relay
-        self.periodics = self._periodics()
         self._lives = lives(settings)
+        self.periodics = self._periodics()
         self._servers: list[HTTPServer] = []
 
     async def start(self) -> None:
         """Listen first: what can be served is served while dependencies are still coming."""
         self.audit.reopen()
-        sockets = systemd.passed_sockets() or server.listen(self.config.rest.listen)
+        rest = self.config.rest
+        sockets = systemd.passed_sockets() or server.listen(rest.listen)
         self.services = Services(
             submissions=Submissions(self.store, self.config.retention.keys),
             staging=self.staging,
@@ -113,7 +115,8 @@ class Runtime:
             audit=self.audit,
             stager_role=self.config.stager.callback.certificate,
             issuer=self.issuer,
-            body_limit=self.config.rest.body_limit,
+            rest=rest,
+            rate=TokenBuckets(rest.requests_per_second, rest.requests_burst),
         )
         self._listen(server.https_server(self.services, self.tls.context), sockets)
         status = HTTPServer(monitoring.application(self.health.report))
@@ -227,9 +230,6 @@ class Runtime:
             ]
         return periodics
 
-    def _run_relay(self) -> None:
-        self._spawn(self.relay.run())
-
     def _reconciliation(self, name: str, polling: Polling) -> Periodic:
         lease, fts = self._lease(name), self.config.fts
         body = partial(polling.reconcile_once, fts.poll_every * 4, lease.fence)
@@ -239,6 +239,9 @@ class Runtime:
         lease, settings = self._lease("retention"), self.config.retention
         body = Retention(self.store, lease, settings).retain_once
         return Periodic("retention", settings.every, body, lease.held)
+
+    def _run_relay(self) -> None:
+        self._spawn(self.relay.run())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

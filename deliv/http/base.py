@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import uuid
 from asyncio import Future
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any, ClassVar
 
 import structlog
@@ -15,11 +17,14 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from deliv import audit, metrics
 from deliv.audit import AuditLog
+from deliv.buckets import TokenBuckets
+from deliv.config import Rest
 from deliv.delivery.cancelling import Cancelling
 from deliv.delivery.staging import Staging
 from deliv.delivery.submissions import Submissions
 from deliv.errors import CredentialRefused, DelivError, Forbidden, InvalidRequest, Unavailable
-from deliv.http import parameters
+from deliv.http import headers, parameters
+from deliv.http.in_hand import InHand
 from deliv.identity.chain import Identity
 from deliv.identity.policy import Decision, LivePolicy
 from deliv.identity.tls import ConnectionIdentities
@@ -27,28 +32,10 @@ from deliv.issuer import Issuer
 
 log = structlog.get_logger()
 
-
-class InHand:
-    """Counts the requests under way, so that a stop can wait for their answers."""
-
-    def __init__(self) -> None:
-        self._calls: set[int] = set()
-        self._none = asyncio.Event()
-        self._none.set()
-
-    def enter(self, call: object) -> None:
-        self._calls.add(id(call))
-        self._none.clear()
-        metrics.IN_HAND.set(len(self._calls))
-
-    def leave(self, call: object) -> None:
-        self._calls.discard(id(call))
-        metrics.IN_HAND.set(len(self._calls))
-        if not self._calls:
-            self._none.set()
-
-    async def finished(self) -> None:
-        await self._none.wait()
+DRAINED_BODY = 8 * 2**20  # a body over the limit is read up to this, so that the 413 arrives
+UNLIMITED = 2**62
+LONGEST_URI = 8000  # RFC 9110, section 4.1, asks for no less
+PENALTY = 1.0  # seconds until somebody hears that they asked too often
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +50,31 @@ class Services:
     audit: AuditLog
     stager_role: bool  # the stager shows who it is by its certificate
     issuer: Issuer | None  # ... by a token of this issuer's
-    body_limit: int
+    rest: Rest
+    rate: TokenBuckets  # of each caller's requests
     in_hand: InHand = field(default_factory=InHand)
 
 
 class TooLarge(DelivError):
     status = 413
+
+
+class UriTooLong(DelivError):
+    status = 414
+
+
+class HeadTooLarge(DelivError):
+    status = 431
+
+
+class Throttled(DelivError):
+    """`retry_after` in seconds."""
+
+    status = 429
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 @stream_request_body
@@ -86,29 +92,33 @@ class Call(RequestHandler):
         self._chunks: list[bytes] = []
         self._size = 0
         self._started = time.monotonic()
-        services.in_hand.enter(self)
+        services.in_hand.enter(self, self._connection.stream)
 
     def set_default_headers(self) -> None:
         if not hasattr(self, "request_id"):
             self.request_id = uuid.uuid4().hex
         self.clear_header("Server")
         self.set_header("X-Request-Id", self.request_id)
-        self.set_header("Content-Type", "application/json; charset=UTF-8")
-        self.set_header("Cache-Control", "no-store")
-        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Content-Type", headers.JSON)
+        for name, value in headers.SECURITY.items():
+            self.set_header(name, value)
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=self.request_id)
-        self.identity = self._identify()
+        self._connection.set_max_body_size(UNLIMITED)  # `data_received` sees to it
+        self.identity = await self._identify()
+        self._check_head()
         self._check_method()
         self._refuse_unsent_body()
-        self._size = 0
 
     def data_received(self, chunk: bytes) -> None:
         self._size += len(chunk)
-        if self._size <= self.services.body_limit:
+        if self._size <= self.services.rest.body_limit:
             self._chunks.append(chunk)
+        elif self._size > DRAINED_BODY:
+            error = self._too_large()
+            self.send_error(error.status, exc_info=(type(error), error, None))
 
     def query_parameters(self) -> dict[str, str]:
         return self._accepted(parameters.from_query(self.request.query))
@@ -146,7 +156,7 @@ class Call(RequestHandler):
         if isinstance(error, DelivError):
             status_code = error.status
             self.set_status(status_code)
-        if isinstance(error, Unavailable):
+        if isinstance(error, Unavailable | Throttled):
             self.set_header("Retry-After", str(error.retry_after))
         if isinstance(error, DelivError) and error.challenge:
             self.set_header("WWW-Authenticate", error.challenge)
@@ -179,16 +189,35 @@ class Call(RequestHandler):
         """The server's connection; Tornado declares the little that all kinds have."""
         return self.request.connection
 
-    def _identify(self) -> Identity:
+    async def _identify(self) -> Identity:
         try:
             found = self.services.identities.of(self._connection.stream)
         except CredentialRefused as error:
             log.warning("credential refused", reason=str(error))
+            await self._throttle(self._connection.context.address[0])
             raise
         structlog.contextvars.bind_contextvars(dn=found.dn)
         subject = found.subject if found.is_proxy else None
         self.note(dn=found.dn, subject=subject, limited=found.limited)
+        await self._throttle(found.dn)
         return found
+
+    async def _throttle(self, caller: str) -> None:
+        """Throttled when the caller asks too often or too much at once.
+
+        They wait for this answer a while: so one that does not heed it costs others little.
+        """
+        rest = self.services.rest
+        wait = self.services.rate.take(caller)
+        at_once = self.services.in_hand.claim(self, caller)
+        if not wait and at_once <= rest.requests_at_once:
+            return
+        metrics.THROTTLED.inc()
+        self.services.in_hand.leave(self)  # nobody waits for it, and it may give way
+        await asyncio.sleep(PENALTY)
+        what = f"{rest.requests_per_second:g} requests a second" if wait else ""
+        what = what or f"{rest.requests_at_once} requests at once"
+        raise Throttled(f"more than {what} from you: wait", ceil(max(wait, PENALTY)))
 
     def _accepted(self, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
         values = self.accepts.check(pairs)
@@ -214,12 +243,24 @@ class Call(RequestHandler):
         From one that is sending already the body is read first (and not kept): answering in
         between closes the connection under its hands, and the answer is lost.
         """
-        if "Expect" in self.request.headers:
-            self._count(int(self.request.headers.get("Content-Length") or 0))
+        length = self.request.headers.get("Content-Length", "")
+        size = int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
+        if "Expect" in self.request.headers or size > DRAINED_BODY:
+            self._count(size)
 
     def _count(self, size: int) -> None:
-        if size > self.services.body_limit:
-            raise TooLarge(f"the body is larger than {self.services.body_limit} bytes")
+        if size > self.services.rest.body_limit:
+            raise self._too_large()
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the body is larger than {self.services.rest.body_limit} bytes")
+
+    def _check_head(self) -> None:
+        if len(self.request.uri or "") > LONGEST_URI:
+            raise UriTooLong(f"the URL is longer than {LONGEST_URI} characters")
+        limit = self.services.rest.header_limit
+        if headers.size(self.request.headers.get_all()) > limit:
+            raise HeadTooLarge(f"the header is larger than {limit} bytes")
 
     def _check_method(self) -> None:
         if self.request.method not in self._allowed().split(", "):

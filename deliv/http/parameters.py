@@ -13,6 +13,7 @@ from deliv.errors import DelivError, InvalidRequest
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 MAX_FIELDS = 32
+MAX_VALUE = 8192  # characters; what a parameter may be in particular is checked further on
 
 
 class UnsupportedMediaType(DelivError):
@@ -32,6 +33,8 @@ class Accepts:
         for name, value in pairs:
             if name not in self.required + self.optional:
                 raise InvalidRequest(f"unknown parameter {name[:64]!r}; allowed: {self._allowed()}")
+            if len(value) > MAX_VALUE:
+                raise InvalidRequest(f"the parameter {name} is longer than {MAX_VALUE} characters")
             if name in values:
                 raise InvalidRequest(f"the parameter {name} is given more than once")
             values[name] = value
@@ -75,7 +78,9 @@ def _form(text: str) -> list[tuple[str, str]]:
     except UnicodeDecodeError as error:
         raise InvalidRequest("a parameter is not UTF-8 behind its percent-encoding") from error
     except ValueError as error:
-        raise InvalidRequest(f"the parameters are not well-formed: {error}") from error
+        # not its words, which quote what was sent: that may be a code
+        form = f"NAME=VALUE&NAME=VALUE, {MAX_FIELDS} at most"
+        raise InvalidRequest(f"the parameters are not well-formed: {form}") from error
 
 
 def _json(text: str) -> list[tuple[str, str]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import ssl
 
+import structlog
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
@@ -12,11 +14,15 @@ from tornado.web import Application
 from deliv.config import Address
 from deliv.http.base import Services, UnknownPath
 from deliv.http.calls import CancelTransfer, DoneStaging, SubmitTransfer, TransferStatus
+from deliv.http.door import Door
+from deliv.http.malformed import Malformed
+from deliv.http.room import Room
 
-DRAINED_BODY = 8 * 2**20  # a body over the limit is read up to this, so that the 413 arrives
-IDLE_TIMEOUT = 120.0
-BODY_TIMEOUT = 30.0
-MAX_HEADER = 16 * 2**10
+log = structlog.get_logger()
+
+READ_HEADER = 2**18  # what is larger gets no 431 but is cut off
+OTHER_FILES = 256  # open files beside the callers' connections
+BACKLOG = 1024
 
 
 def application(services: Services) -> Application:
@@ -35,16 +41,34 @@ def application(services: Services) -> Application:
 
 
 def https_server(services: Services, tls: ssl.SSLContext) -> HTTPServer:
-    return HTTPServer(
+    rest = services.rest
+    room = Room(
+        most=allow_files(rest.connections),
+        per_host=rest.connections_per_address,
+        handshakes=rest.handshakes,
+    )
+    return Door(
         application(services),
-        ssl_options=tls,
-        max_body_size=DRAINED_BODY,
-        max_header_size=MAX_HEADER,
-        idle_connection_timeout=IDLE_TIMEOUT,
-        body_timeout=BODY_TIMEOUT,
-        no_keep_alive=False,
+        tls=tls,
+        rest=rest,
+        room=room,
+        in_hand=services.in_hand,
+        malformed=Malformed(services.identities, services.audit).answer,
+        max_header_size=max(READ_HEADER, 2 * rest.header_limit),
     )
 
 
+def allow_files(connections: int) -> int:
+    """Have this process hold so many connections open; how many the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_FILES
+    if hard != resource.RLIM_INFINITY and wanted > hard:
+        wanted = hard
+        log.warning("the limit on open files bounds rest.connections", files=hard)
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(1, min(connections, wanted - OTHER_FILES))
+
+
 def listen(address: Address) -> list[socket.socket]:
-    return bind_sockets(address.port, address=address.host or None)
+    return bind_sockets(address.port, address=address.host or None, backlog=BACKLOG)

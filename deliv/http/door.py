@@ -1,0 +1,226 @@
+"""The way in: from a TCP connection to one whose peer has shown a certificate.
+
+Until a client's TLS greeting has arrived in full, its connection costs a socket and this object:
+the kernel is told to wake us no earlier (SO_RCVLOWAT). TLS's buffers come with the handshake,
+HTTP's with the certificate. Both together have `handshake_timeout`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, ip_address
+from typing import Any, Protocol
+
+from tornado.concurrent import future_add_done_callback
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPConnection, HTTPMessageDelegate
+from tornado.ioloop import IOLoop
+from tornado.iostream import SSLIOStream
+from tornado.netutil import add_accept_handler
+from tornado.web import Application
+
+from deliv import metrics
+from deliv.audit import address
+from deliv.config import Rest
+from deliv.http.room import Room, Stage
+
+RECORD_HEAD = 5  # type, version, length: RFC 8446, section 5.1
+HANDSHAKE_RECORD = 22
+LONGEST_RECORD = 2**14
+UNACKNOWLEDGED = 30_000  # milliseconds that a peer may take to accept what it is sent
+BARE = b"HTTP/1.1 400 Bad Request\r\n\r\n"  # Tornado's whole answer to what is not HTTP
+
+
+class Busy(Protocol):
+    def serves(self, stream: object) -> bool: ...
+
+
+class Stream(SSLIOStream):
+    """Answers what is not HTTP as everything else is answered."""
+
+    peer: str
+    malformed: Callable[[Stream], bytes]
+
+    def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
+        return super().write(self.malformed(self) if data == BARE else data)
+
+
+class Visitor:
+    """A connection on its way in, and after that."""
+
+    def __init__(self, door: Door, plain: socket.socket, peer: Any) -> None:
+        self.host = neighbourhood(peer[0])
+        self.stream: Stream | None = None
+        self._door, self._plain, self._peer = door, plain, peer
+        self._loop = IOLoop.current()
+        self._wanted = RECORD_HEAD
+        self._timer: object | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self.stream is not None and self._door.in_hand.serves(self.stream)
+
+    def begin(self, timeout: float) -> None:
+        _tune(self._plain)
+        self._wait_for(RECORD_HEAD)
+        self._timer = self._loop.call_later(timeout, self._late)
+        self._loop.add_handler(self._plain, self._readable, IOLoop.READ)
+
+    def close(self) -> None:
+        self._stop_timer()
+        if self.stream is not None:
+            self.stream.close()
+        elif self._plain.fileno() >= 0:
+            self._loop.remove_handler(self._plain)
+            self._plain.close()
+
+    def _readable(self, plain: socket.socket, events: int) -> None:
+        try:
+            if self._wanted > RECORD_HEAD or self._begins(plain.recv(RECORD_HEAD, socket.MSG_PEEK)):
+                self._shake()
+        except BlockingIOError:
+            return
+        except OSError:
+            self._gone()
+
+    def _begins(self, head: bytes) -> bool:
+        """Whether the handshake may begin: either all of the greeting is there, or it is none."""
+        size = record_size(head)
+        if not head:
+            self._gone()
+        elif size is not None:
+            self._wait_for(size)
+        return bool(head) and size is None
+
+    def _wait_for(self, size: int) -> None:
+        self._wanted = size
+        self._plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+
+    def _shake(self) -> None:
+        self._loop.remove_handler(self._plain)
+        self._plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        self._door.room.move(self, Stage.HANDSHAKE)
+        self.stream = self._door.secured(self._plain, self._peer)
+        future_add_done_callback(self.stream.wait_for_handshake(), self._shaken)
+
+    def _shaken(self, done: asyncio.Future[Any]) -> None:
+        self._stop_timer()
+        if done.exception() is not None or self.stream is None:
+            self._door.room.leave(self)
+        else:
+            self._door.enter(self, self.stream, self._peer)
+
+    def _late(self) -> None:
+        metrics.CONNECTIONS_CLOSED.labels(why="slow").inc()
+        self._gone()
+
+    def _gone(self) -> None:
+        self._door.room.leave(self)
+        self.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._loop.remove_timeout(self._timer)
+        self._timer = None
+
+
+class Door(HTTPServer):
+    """Tornado's server behind the way in. `malformed` gives the answer to what is not HTTP."""
+
+    in_hand: Busy
+    room: Room
+
+    def initialize(  # type: ignore[override]
+        self,
+        application: Application,
+        *,
+        tls: ssl.SSLContext,
+        rest: Rest,
+        room: Room,
+        in_hand: Busy,
+        malformed: Callable[[Stream], bytes],
+        **settings: Any,
+    ) -> None:
+        super().initialize(
+            application,
+            idle_connection_timeout=float(rest.idle_timeout),
+            body_timeout=float(rest.body_timeout),
+            **settings,
+        )
+        self.room, self.in_hand = room, in_hand
+        self._tls, self._malformed = tls, malformed
+        self._timeout = float(rest.handshake_timeout)
+        self._listening: list[tuple[socket.socket, Callable[[], None]]] = []
+        self._inside: dict[object, Visitor] = {}
+
+    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
+        for listening in sockets:
+            ignore = add_accept_handler(listening, self._arrived)
+            self._listening.append((listening, ignore))
+
+    def stop(self) -> None:
+        """Take no new connections, and drop those that have shown no certificate yet."""
+        for listening, ignore in self._listening:
+            ignore()
+            listening.close()
+        self._listening.clear()
+        self.room.close(Stage.GREETING, Stage.HANDSHAKE)
+        super().stop()
+
+    def secured(self, plain: socket.socket, peer: Any) -> Stream:
+        wrapped = self._tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        stream = Stream(wrapped)
+        stream.peer, stream.malformed = address(*peer[:2]), self._malformed
+        return stream
+
+    def enter(self, visitor: Visitor, stream: Stream, peer: Any) -> None:
+        self._inside[stream] = visitor
+        self.handle_stream(stream, peer)
+
+    def start_request(
+        self, server_conn: object, request_conn: HTTPConnection
+    ) -> HTTPMessageDelegate:
+        """A connection waits for its next request: it is idle from now on."""
+        visitor = self._inside.get(getattr(request_conn, "stream", None))
+        if visitor is not None:
+            self.room.move(visitor, Stage.OPEN)
+        return super().start_request(server_conn, request_conn)
+
+    def on_close(self, server_conn: object) -> None:
+        visitor = self._inside.pop(getattr(server_conn, "stream", None), None)
+        if visitor is not None:
+            self.room.leave(visitor)
+        super().on_close(server_conn)
+
+    def _arrived(self, plain: socket.socket, peer: Any) -> None:
+        visitor = Visitor(self, plain, peer)
+        if self.room.admit(visitor):
+            visitor.begin(self._timeout)
+        else:
+            plain.close()
+
+
+def record_size(head: bytes) -> int | None:
+    """The size of the TLS record that begins so; None: it is none, which OpenSSL is to say."""
+    if len(head) < RECORD_HEAD or head[0] != HANDSHAKE_RECORD:
+        return None
+    length = int.from_bytes(head[3:5])
+    return RECORD_HEAD + length if 0 < length <= LONGEST_RECORD else None
+
+
+def neighbourhood(host: str) -> str:
+    """What counts as one address: of IPv6 the first 64 bits, which one host has to itself."""
+    ip = ip_address(host.partition("%")[0])
+    if isinstance(ip, IPv4Address):
+        return str(ip)
+    return str(ip.ipv4_mapped or ip_address(ip.packed[:8] + bytes(8)))
+
+
+def _tune(plain: socket.socket) -> None:
+    """A peer that is gone, or that takes nothing of what it asked for, is noticed."""
+    plain.setblocking(False)
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
