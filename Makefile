@@ -5,7 +5,7 @@ BIN := .venv/bin
 SCRIPTS = $$(git grep -lIE '^\#!.*[ /](ba)?sh$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test fix check stack dev
+.PHONY: help demo up down test soak fix check stack dev
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -21,6 +21,9 @@ down: ## Stop the local stack
 
 test: dev ## Install, then run every check and every test
 	@$(BIN)/python tools/run_tests.py
+
+soak: dev ## Load and trouble for MINUTES (15): is anything lost?
+	@PYTHONPATH=tests $(BIN)/python tests/soak/run.py --minutes $(or $(MINUTES),15)
 
 check: dev ## Formatting, lint, types, layers, shell scripts
 	$(BIN)/ruff format --check .

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ import pytest
 import yaml
 from running_stack import Stack, brought_up, until
 
+KINDS = {"kill": "kill", "drop": "drop", "hang": "hang 4"}  # longer than `sweeps.hold`
+CELL = re.compile(r"\[([a-z-]+)-(kill|drop|hang)\]")
 QUICK = {
     "sweeps": {"every": "500ms", "lease": "2s", "hold": "3s", "ask_again": "1s"},
     "retries": {"timeout": {"attempts": 2, "backoff": "500ms"}},
@@ -47,3 +51,18 @@ def be_patient(stack: Stack, timeout: str) -> None:
     path = Path(stack.testbed["config"])
     stager = yaml.safe_load(path.read_text(encoding="utf-8"))["stager"]
     configure(stack, {"stager": {**stager, "timeout": timeout, "request_timeout": "3s"}})
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The matrix as a table: a line for each fault point, a column for each kind of fault."""
+    table: dict[str, dict[str, str]] = defaultdict(dict)
+    for outcome in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            if match := CELL.search(report.nodeid):
+                point, kind = match.groups()
+                table[point][kind] = "ok" if outcome == "passed" else "FAILED"
+    terminalreporter.section("crash matrix")
+    terminalreporter.write_line(f"{'fault point':24}" + "".join(f"{kind:>8}" for kind in KINDS))
+    for point, cells in table.items():
+        line = "".join(f"{cells.get(kind, '-'):>8}" for kind in KINDS)
+        terminalreporter.write_line(f"{point:24}{line}")

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import IMPATIENT, PATIENT, be_patient
+from conftest import IMPATIENT, KINDS, PATIENT, be_patient
 from running_stack import Stack, Target, until
 
 from deliv.faults import Point
 
 pytestmark = pytest.mark.timeout(240)
 
-KINDS = {"kill": "kill", "drop": "drop", "hang": "hang 4"}  # longer than `sweeps.hold`
 SIZES = itertools.count(10_000)
 
 

@@ -1,0 +1,97 @@
+"""A steady load of submissions: three users, who go on asking until deliv has accepted."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from running_stack import Stack
+
+from deliv.client import Client
+from deliv.client.errors import ClientError
+
+USERS = ("alice", "bob", "operator")
+CALLERS = 16  # at once; a call lasts long while deliv is away
+FIRST_SIZE = 1_000  # bytes; each job has a size, and so a file, of its own
+PATIENCE = 3.0  # seconds with one instance before the other one is asked
+LAST_HOPE = 300.0  # seconds after which a submission has failed
+# How the stager behaves (prefixes of the product's name), how often, and how such jobs must end.
+MANNERS = {
+    "": (70, "SUCCESS"),
+    "early-": (8, "SUCCESS"),
+    "twice-": (8, "SUCCESS"),
+    "slow-2-": (6, "SUCCESS"),
+    "badcode-": (4, "SUCCESS"),
+    "slow-120-": (1, "ERROR"),  # later than every timeout
+    "silent-": (2, "ERROR"),
+    "fail-": (1, "ERROR"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """A job that deliv answered 202 for, and what must become of it."""
+
+    job_id: str
+    size: int
+    file: Path
+    status: str
+
+
+class Load:
+    """`rate` is in jobs per second."""
+
+    def __init__(self, stack: Stack, urls: list[str], rate: float, seed: int) -> None:
+        self._urls = urls
+        self._rate = rate
+        self._random = random.Random(seed)
+        self._targets = {user: stack.target() for user in USERS}
+        self._credentials = {user: stack.user(user).proxy for user in USERS}
+        self._ca = stack.ca
+        self._adding = threading.Lock()
+        self.accepted: list[Accepted] = []
+        self.refused: list[str] = []
+
+    def run(self, seconds: float) -> None:
+        """Returns when the last submission was accepted, or given up."""
+        started = time.monotonic()
+        with ThreadPoolExecutor(CALLERS) as callers:
+            for number in range(round(seconds * self._rate)):
+                time.sleep(max(0.0, started + number / self._rate - time.monotonic()))
+                callers.submit(self._submit, number, self._manner())
+
+    def _manner(self) -> str:
+        weights = [weight for weight, _ in MANNERS.values()]
+        return self._random.choices(list(MANNERS), weights)[0]
+
+    def _submit(self, number: int, manner: str) -> None:
+        user, size = USERS[number % len(USERS)], FIRST_SIZE + number
+        target, product = self._targets[user], f"synthetic-{size}"
+        try:
+            job_id = self._until_accepted(user, manner + product, target.url)
+        except ClientError as error:
+            self.refused.append(f"{manner}{product} of {user}: {error}")
+            return
+        job = Accepted(
+            job_id=job_id, size=size, file=target.directory / product, status=MANNERS[manner][1]
+        )
+        with self._adding:
+            self.accepted.append(job)
+
+    def _until_accepted(self, user: str, product: str, destination: str) -> str:
+        key, deadline = uuid.uuid4().hex, time.monotonic() + LAST_HOPE
+        proxy = self._credentials[user]
+        while True:
+            url = random.choice(self._urls)
+            try:
+                with Client(url, proxy, proxy, self._ca, patience=PATIENCE) as client:
+                    return client.submit(product, destination, idempotency_key=key)
+            except ClientError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)

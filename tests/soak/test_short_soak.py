@@ -1,0 +1,11 @@
+"""The soak, short: `make soak` is the long one."""
+
+from __future__ import annotations
+
+import pytest
+from run import main
+
+
+@pytest.mark.timeout(1200)
+def test_nothing_is_lost_in_a_minute_of_trouble() -> None:
+    assert main(["--minutes", "1", "--rate", "2"]) == 0

@@ -1,0 +1,104 @@
+"""After the trouble: is every accepted job where it should be, once, with nothing left behind?"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from load import Accepted
+from running_stack import Stack
+
+from deliv.testbed import synthetic
+
+FINAL = ("SUCCESS", "ERROR", "CANCELLED")
+CHECK_DEADLINE = 120
+
+
+def unfinished(stack: Stack) -> int:
+    """Jobs that are not final, or final and not yet closed."""
+    ((count,),) = stack.query(
+        "SELECT COUNT(*) FROM jobs WHERE status NOT IN %s OR due_at IS NOT NULL", FINAL
+    )
+    return int(count)
+
+
+def complaints(stack: Stack, accepted: list[Accepted]) -> Iterator[str]:
+    """Everything that is not as it should be, in words."""
+    yield from _ends(stack, accepted)
+    yield from (text for job in accepted for text in _content(job))
+    yield from _left_behind(stack)
+    yield from _repeated(stack)
+    yield from _inconsistent(stack)
+    yield from _unexpected(stack)
+
+
+def _ends(stack: Stack, accepted: list[Accepted]) -> Iterator[str]:
+    rows = stack.query("SELECT job_id, status, attempt, detailed_status FROM jobs")
+    ends = {job_id: (status, attempt, detail) for job_id, status, attempt, detail in rows}
+    for job in accepted:
+        status, attempt, detail = ends.get(job.job_id, ("LOST", 0, "there is no such row"))
+        if status != job.status:
+            yield f"{job.job_id}: {status} after {attempt} attempts, not {job.status}: {detail}"
+    strangers = ends.keys() - {job.job_id for job in accepted}
+    if strangers:
+        yield f"{len(strangers)} jobs that nobody was told of: {sorted(strangers)[:3]}"
+
+
+def _content(job: Accepted) -> Iterator[str]:
+    if job.status != "SUCCESS":
+        if job.file.exists():
+            yield f"{job.job_id}: {job.file.name} was delivered, though the job failed"
+        return
+    try:
+        content = job.file.read_bytes()
+    except OSError as error:
+        yield f"{job.job_id}: {job.file.name} was not delivered: {error.strerror}"
+        return
+    if content != b"".join(synthetic.chunks(job.size)):
+        yield f"{job.job_id}: {job.file.name} has other content"
+
+
+def _left_behind(stack: Stack) -> Iterator[str]:
+    staging = Path(stack.testbed["gridftp"]["archive"]["root"]) / "staging"
+    if copies := [path.name for path in staging.iterdir()]:
+        yield f"{len(copies)} staged copies are left: {copies[:3]}"
+    ((messages,),) = stack.query("SELECT COUNT(*) FROM outbox")
+    if messages:
+        yield f"{messages} messages are left in the outbox"
+
+
+def _repeated(stack: Stack) -> Iterator[str]:
+    """FTS's own record: each attempt of a job once."""
+    (file,) = (stack.directory / "fts").glob("*.sqlite")
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        rows = database.execute("SELECT job_metadata FROM jobs").fetchall()
+    seen: set[tuple[str, int]] = set()
+    for (text,) in rows:
+        metadata = json.loads(text)
+        attempt = metadata["deliv_job_id"], metadata["attempt"]
+        if attempt in seen:
+            yield f"FTS has attempt {attempt[1]} of {attempt[0]} twice"
+        seen.add(attempt)
+
+
+def _inconsistent(stack: Stack) -> Iterator[str]:
+    """What `deliv check` finds."""
+    done = subprocess.run(
+        [sys.executable, "-m", "deliv.cli", "check", "--config", stack.testbed["config"]],
+        capture_output=True, text=True, timeout=CHECK_DEADLINE, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        yield f"deliv check: {done.stdout}{done.stderr}"
+
+
+def _unexpected(stack: Stack) -> Iterator[str]:
+    """Errors that deliv itself did not foresee."""
+    for log in sorted((stack.directory / "log").glob("deliv@*.log")):
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+            if '"exception"' in line or line.startswith("Traceback"):
+                yield f"{log.name}: {line[:2000]}"
