@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import datetime
+from enum import StrEnum
 
 from deliv.states import Status
+
+
+class CopiedAs(StrEnum):
+    """Under whose identity FTS copies a job."""
+
+    SERVICE = "service"
+    USER = "user"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +22,8 @@ class Submission:
 
     `destination_path` is a gsiftp URL of a directory, `destination_host` its host (no port),
     `submitter` a DN in the grid's one-line form, `quota` how many unfinished jobs it may have with
-    this one (None: any number). After `deadline` the product is not wanted any more.
+    this one (None: any number). After `deadline` the product is not wanted any more. `copied_as`
+    user needs a credential that the submitter has delegated.
     """
 
     job_id: str
@@ -25,11 +34,12 @@ class Submission:
     idempotency_key: str | None = None
     quota: int | None = None
     deadline: datetime | None = None
+    copied_as: CopiedAs = CopiedAs.SERVICE
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One row of `jobs`. The columns, their meaning and units: deliv/sql/0001_initial.sql, 0002."""
+    """One row of `jobs`. The columns, their meaning and units: deliv/sql/*.sql."""
 
     job_id: str
     product_id: str
@@ -55,6 +65,7 @@ class Job:
     product_size: int | None = None
     checksum: str | None = None
     deadline: datetime | None = None
+    copied_as: CopiedAs = CopiedAs.SERVICE
     # internal from here on: never shown to callers
     version: int = 0
     due_at: datetime | None = None
@@ -82,6 +93,21 @@ INTERNAL = frozenset(
     }
 )  # fmt: skip
 PUBLIC = tuple(field.name for field in fields(Job) if field.name not in INTERNAL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delegation:
+    """What a user has delegated, or is about to: a row of `delegations`, keys still encrypted."""
+
+    delegation_id: str
+    dn: str
+    request: str | None = None
+    request_key: bytes | None = None
+    proxy: str | None = None
+    proxy_key: bytes | None = None
+    expires: datetime | None = None
+    told: datetime | None = None
+    version: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from deliv.db import Row
-from deliv.model import Job
+from deliv.model import CopiedAs, Job
 from deliv.states import Status
 
 
@@ -29,7 +29,7 @@ FIXED = frozenset(
         "job_id", "product_id", "destination_path", "destination_host", "submitter", "status",
         "version", "due_at", "idempotency_key", "idempotency_digest", "request_digest",
         "time_submitted", "time_staging", "time_transferring", "time_error", "time_success",
-        "time_cancelled", "deadline",
+        "time_cancelled", "deadline", "copied_as",
     }
 )  # fmt: skip
 SETTABLE = frozenset(COLUMNS) - FIXED
@@ -84,7 +84,8 @@ def microseconds(seconds: object) -> int | None:
 
 
 def to_job(row: Row) -> Job:
-    return Job(**{**row, "status": Status(row["status"]), "partial": bool(row["partial"])})
+    kinds = {"status": Status(row["status"]), "copied_as": CopiedAs(row["copied_as"])}
+    return Job(**{**row, **kinds, "partial": bool(row["partial"])})
 
 
 def placeholders(count: int) -> str:

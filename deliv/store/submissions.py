@@ -18,8 +18,8 @@ from deliv.store.columns import microseconds
 INSERT = """
 INSERT INTO jobs
   (job_id, product_id, status, destination_path, destination_host, submitter, due_at,
-   idempotency_key, idempotency_digest, request_digest, deadline)
-VALUES (%s, %s, %s, %s, %s, %s, NOW(6), %s, %s, %s, %s)
+   idempotency_key, idempotency_digest, request_digest, deadline, copied_as)
+VALUES (%s, %s, %s, %s, %s, %s, NOW(6), %s, %s, %s, %s, %s)
 """
 IS_PAST = "SELECT %s <= NOW(6) AS past"
 IS_OLDER = "SELECT %s < NOW(6) - INTERVAL %s MICROSECOND AS older"
@@ -130,6 +130,7 @@ def _values(submission: Submission) -> tuple[object, ...]:
         _idempotency_digest(submission),
         _request_digest(submission),
         submission.deadline,
+        submission.copied_as,
     )
 
 
