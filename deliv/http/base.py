@@ -107,9 +107,12 @@ class Call(RequestHandler):
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=self.request_id)
         self._connection.set_max_body_size(UNLIMITED)  # `data_received` sees to it
-        self.identity = await self._identify()
-        self._check_head()
-        self._check_method()
+        try:
+            self.identity = await self._identify()
+            self._check_head()
+            self._check_method()
+        except (DelivError, HTTPError) as error:
+            self._refuse(error)
         self._refuse_unsent_body()
 
     def data_received(self, chunk: bytes) -> None:
@@ -247,6 +250,14 @@ class Call(RequestHandler):
         size = int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
         if "Expect" in self.request.headers or size > DRAINED_BODY:
             self._count(size)
+
+    def _refuse(self, error: Exception) -> None:
+        """Answer with this error once the body has been read, for the same reason."""
+
+        async def refuse() -> None:
+            raise error
+
+        setattr(self, str(self.request.method).lower(), refuse)
 
     def _count(self, size: int) -> None:
         if size > self.services.rest.body_limit:

@@ -6,19 +6,34 @@ from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from tornado.web import Application, RequestHandler
+from tornado.web import Application, HTTPError, RequestHandler
 
 Readiness = Callable[[], dict[str, Any]]
 
 
-class Live(RequestHandler):
+class Answer(RequestHandler):
+    """Says in JSON what is wrong, and not which software says it."""
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        self.finish({"error": True, "msg": self._reason})
+
+
+class Nothing(Answer):
+    def prepare(self) -> None:
+        raise HTTPError(404)
+
+
+class Live(Answer):
     """GET /live: 200 while the process's loop turns."""
 
     def get(self) -> None:
         self.write({"status": "alive"})
 
 
-class Ready(RequestHandler):
+class Ready(Answer):
     """GET /ready: each dependency's state; 503 while requests can't be served at all."""
 
     def initialize(self, readiness: Readiness) -> None:
@@ -30,7 +45,7 @@ class Ready(RequestHandler):
         self.write(report)
 
 
-class Metrics(RequestHandler):
+class Metrics(Answer):
     """GET /metrics, in Prometheus' text format."""
 
     def get(self) -> None:
@@ -44,5 +59,6 @@ def application(readiness: Readiness) -> Application:
             ("/live", Live),
             ("/ready", Ready, {"readiness": readiness}),
             ("/metrics", Metrics),
-        ]
+        ],
+        default_handler_class=Nothing,
     )
