@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections import Counter
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -23,10 +24,12 @@ from typing import Any
 import structlog
 
 from deliv import metrics
+from deliv.buckets import TokenBuckets
 from deliv.errors import DelivError
 
 log = structlog.get_logger()
 
+REFUSALS_PER_SECOND, REFUSALS_BURST = 5, 200  # handshakes of one address, each with a line
 LONGEST = 2048  # characters of one value; what is longer is cut
 STANDARD_ERROR = 2
 PARAMETERS = ("job_id", "product_id")  # of a request, told as they were given
@@ -108,6 +111,8 @@ class AuditLog:
         self._torn = False
         self._problem: str | None = None
         self._missing = 0
+        self._refusals = TokenBuckets(REFUSALS_PER_SECOND, REFUSALS_BURST)
+        self._summed: Counter[tuple[str, str]] = Counter()
 
     def write(self, entry: Entry) -> None:
         """Append one line. Never raises: see `check`."""
@@ -118,7 +123,32 @@ class AuditLog:
             metrics.AUDIT_MISSING.inc()
 
     def refused_handshake(self, peer: str, reason: str) -> None:
-        self.write(Entry(event=Event.HANDSHAKE, outcome=Outcome.REFUSED, peer=peer, reason=reason))
+        """One line, while its address has no more than a few a second; then one for many.
+
+        Whoever wants to fill the disk need not have a certificate.
+        """
+        host = peer.rpartition(":")[0]
+        if self._refusals.take(host):
+            self._summed[host, reason] += 1
+        else:
+            self._refused(peer, reason)
+
+    def settle(self) -> None:
+        """Write the lines that stand for many refused handshakes."""
+        for (host, reason), times in self._summed.items():
+            self._refused(host, reason, times)
+        self._summed.clear()
+
+    def _refused(self, peer: str, reason: str, times: int | None = None) -> None:
+        self.write(
+            Entry(
+                event=Event.HANDSHAKE,
+                outcome=Outcome.REFUSED,
+                peer=peer,
+                reason=reason,
+                times=times,
+            )
+        )
 
     def reopen(self) -> None:
         """Go on in the file that has the name now; the old one may have been moved away."""
@@ -127,6 +157,7 @@ class AuditLog:
 
     def check(self) -> str:
         """Where the log stands; AuditUnwritable, with the reason, while it can't be written."""
+        self.settle()
         if self._problem is not None:
             self._try(self._gap())
         if self._problem is not None:

@@ -36,7 +36,7 @@ def configure(config: Log) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config.level.upper())
-    for chatty in ("pika", "tornado.access"):  # said better by our own lines
+    for chatty in ("pika", "tornado.access", "tornado.general"):  # said better by our own lines
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
 
 

@@ -151,6 +151,7 @@ class Runtime:
         if self.issuer:
             self.issuer.close()
         self.database.close()
+        self.audit.settle()
         self.audit.write(Entry(event=Event.SERVICE, reason="deliv has stopped"))
         self.audit.close()
         log.info("stopped")

@@ -89,6 +89,21 @@ def test_lines_are_appended_to_a_file_of_its_owners(tmp_path: Path) -> None:
     assert first.check() == f"written to {path}"
 
 
+def test_a_flood_of_refused_handshakes(tmp_path: Path) -> None:
+    """Counted, not written out: whoever wants to fill the disk need not have a certificate."""
+    path = tmp_path / "audit.log"
+    log = AuditLog(path)
+    for number in range(10_000):
+        log.refused_handshake(f"192.0.2.1:{number}", "certificate revoked")
+    log.refused_handshake("192.0.2.2:1", "unknown CA")
+    assert entries(path)[-1]["peer"] == "192.0.2.2:1"
+    log.check()
+    written = entries(path)
+    assert sum(entry.get("times", 1) for entry in written) == 10_001
+    assert len(written) < 1000
+    assert (written[-1]["peer"], written[-1]["reason"]) == ("192.0.2.1", "certificate revoked")
+
+
 def test_a_file_that_was_moved_away(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     log = AuditLog(path)
