@@ -59,6 +59,8 @@ def lines(explanation: Explanation) -> list[str]:
     said = [verdict, f"decided by: {decision.rule or 'no rule'}"]
     if decision.quota is not None:
         said.append(f"quota: {decision.quota} unfinished jobs")
+    if decision.allowed and explanation.action is Action.SUBMIT:
+        said.append(f"copied as: {decision.copy_as}")
     rules = [f"  {name}: {sentence}" for name, sentence in explanation.considered]
     return [*said, "rules for this DN:", *(rules or ["  none"])]
 

@@ -50,25 +50,39 @@ class Action(StrEnum):
     CANCEL = "cancel"
     STAGE_REPORT = "stage_report"
     WHOAMI = "whoami"
+    DELEGATE = "delegate"
+
+
+class CopyAs(StrEnum):
+    """Under whose identity a job may be copied: that of its user needs a delegated credential."""
+
+    EITHER = "either"
+    USER = "user"
+    SERVICE = "service"
 
 
 # A limited proxy may read; these it may do only by a rule with allow_limited.
-ACTING = frozenset({Action.SUBMIT, Action.CANCEL, Action.STAGE_REPORT})
-NEEDED = {Action.SUBMIT: Role.SUBMITTER, Action.STAGE_REPORT: Role.STAGER}
+ACTING = frozenset({Action.SUBMIT, Action.CANCEL, Action.STAGE_REPORT, Action.DELEGATE})
+NEEDED = {
+    Action.SUBMIT: Role.SUBMITTER,
+    Action.DELEGATE: Role.SUBMITTER,
+    Action.STAGE_REPORT: Role.STAGER,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """`reason` is a sentence for the caller, `rule` the rule that decided, if one did.
 
-    `quota`, of an allowed submission: how many unfinished jobs the caller may have with this one;
-    None is no limit.
+    Of an allowed submission: `quota` is how many unfinished jobs the caller may have with this one,
+    None is no limit; `copy_as` under whose identity it may be copied.
     """
 
     allowed: bool
     reason: str
     rule: str | None = None
     quota: int | None = None
+    copy_as: CopyAs = CopyAs.SERVICE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +101,7 @@ class Request:
 class Explanation:
     """A decision, and of every rule for this DN what it says: pairs of rule and sentence."""
 
+    action: Action
     decision: Decision
     considered: tuple[tuple[str, str], ...]
 
@@ -97,6 +112,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     destinations: tuple[str, ...] = ()
     quota: Annotated[int, msgspec.Meta(ge=1)] | None = None
     allow_limited: bool = False
+    copy_as: CopyAs = CopyAs.EITHER
 
     def __post_init__(self) -> None:
         compiled(self.dn)
@@ -217,7 +233,8 @@ class Policy:
         considered = (
             (name, rule.objection(request) or "allows it") for name, rule in self._rules_of(dn)
         )
-        return Explanation(decision=self._decide(request), considered=tuple(considered))
+        decision = self._decide(request)
+        return Explanation(action=request.action, decision=decision, considered=tuple(considered))
 
     def _decide(self, request: Request) -> Decision:
         if request.action is Action.WHOAMI:
@@ -227,7 +244,13 @@ class Policy:
         objections = [(name, rule, rule.objection(request)) for name, rule in covering]
         for name, rule, objection in objections:
             if objection is None:
-                return Decision(allowed=True, reason="allowed", rule=name, quota=rule.quota)
+                return Decision(
+                    allowed=True,
+                    reason="allowed",
+                    rule=name,
+                    quota=rule.quota,
+                    copy_as=rule.copy_as,
+                )
         for name, _, objection in objections:
             return Decision(allowed=False, reason=str(objection), rule=name)
         reason = f"no rule lets {request.dn} {_phrase(request)}"
@@ -327,6 +350,8 @@ def _phrase(request: Request) -> str:
         return "submit transfers"
     if request.action is Action.STAGE_REPORT:
         return "report on staging"
+    if request.action is Action.DELEGATE:
+        return "delegate a credential"
     verb = {Action.CANCEL: "cancel", Action.LIST: "list"}.get(request.action, "see")
     whose = "their own transfers" if request.owner == request.dn else "the transfers of others"
     return f"{verb} {whose}"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from deliv.errors import ConfigError
 from deliv.identity import hosts
 from deliv.identity.chain import Identity
-from deliv.identity.policy import Action, LivePolicy, Policy, Role, compiled
+from deliv.identity.policy import Action, CopyAs, LivePolicy, Policy, Role, compiled
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "policy.example.yaml"
 ALICE, BOB = "/O=Grid/OU=users/CN=alice", "/O=Grid/OU=users/CN=bob"
@@ -290,9 +290,28 @@ def test_the_example_is_a_policy() -> None:
     assert rules.roles(caller("/DC=org/DC=example/OU=operations/CN=Olga")) == {Role.OPERATOR}
 
 
+@pytest.mark.parametrize("copy_as", [None, *CopyAs])
+def test_under_whose_identity(copy_as: CopyAs | None) -> None:
+    """The rule that allows a submission says so; without its word it is either's."""
+    rule: dict[str, Any] = {"dn": ALICE, "roles": ["submitter"], "destinations": ["*"]}
+    written = [rule | {"copy_as": copy_as.value} if copy_as else rule]
+    host = {"destination_host": "dtn.example.org"}
+    decision = policy(written).decide(caller(ALICE), "submit", **host)
+    assert decision.copy_as is (copy_as or CopyAs.EITHER)
+
+
+def test_who_may_delegate() -> None:
+    """Whoever may submit; a limited proxy only by a rule that lets it act."""
+    assert allowed(ALICE, "delegate")
+    assert not allowed(ALICE, "delegate", limited=True)
+    assert allowed(BOB, "delegate", limited=True)
+    assert not allowed(STAGER, "delegate")
+    assert not allowed("/O=Grid/OU=operators/CN=one", "delegate")
+
+
 def test_the_example_shows_every_key() -> None:
     written = {key for rule in yaml.safe_load(EXAMPLE.read_text())["rules"] for key in rule}
-    assert written == {"dn", "roles", "destinations", "quota", "allow_limited"}
+    assert written == {"dn", "roles", "destinations", "quota", "allow_limited", "copy_as"}
 
 
 @pytest.mark.parametrize(

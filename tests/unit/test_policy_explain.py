@@ -25,6 +25,7 @@ def test_allowed(capsys: pytest.CaptureFixture[str]) -> None:
         "allowed",
         f"decided by: rules[0] {ALICE}",
         "quota: 500 unfinished jobs",
+        "copied as: either",
         "rules for this DN:",
         f"  rules[0] {ALICE}: allows it",
         f"  rules[1] {PEOPLE}/CN=*: allows it",
