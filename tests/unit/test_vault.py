@@ -1,0 +1,77 @@
+"""Keys at rest: what is sealed opens in its place alone, and only with the key."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deliv.errors import ConfigError
+from deliv.identity.vault import SealBroken, Vault
+
+OLD, NEW = b"o" * 32, b"n" * 32
+VAULT = Vault([NEW, OLD])
+
+
+def broken(vault: Vault, sealed: bytes, context: str = "row") -> str:
+    with pytest.raises(SealBroken) as caught:
+        vault.open(sealed, context)
+    return str(caught.value)
+
+
+@given(st.binary(max_size=3000), st.text(st.characters(codec="utf-8")))
+def test_what_was_sealed_opens(secret: bytes, context: str) -> None:
+    sealed = VAULT.seal(secret, context)
+    assert VAULT.open(sealed, context) == secret
+    assert len(secret) < 8 or secret not in sealed
+
+
+def test_the_same_secret_never_looks_the_same() -> None:
+    assert len({VAULT.seal(b"secret", "row") for _ in range(100)}) == 100
+
+
+def test_not_in_another_row() -> None:
+    assert "something else" in broken(VAULT, VAULT.seal(b"secret", "row"), "other row")
+
+
+def test_every_byte_counts() -> None:
+    sealed = VAULT.seal(b"secret", "row")
+    for place in range(len(sealed)):
+        changed = bytearray(sealed)
+        changed[place] ^= 1
+        broken(VAULT, bytes(changed))
+    for short in range(len(sealed)):
+        broken(VAULT, sealed[:short])
+
+
+def test_keys_change() -> None:
+    before = Vault([OLD]).seal(b"secret", "row")
+    assert VAULT.open(before, "row") == b"secret"
+    after = VAULT.seal(b"secret", "row")
+    assert "not in the file" in broken(Vault([OLD]), after)
+    assert Vault([NEW]).open(after, "row") == b"secret"
+
+
+def test_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("\n".join(base64.b64encode(key).decode() for key in (NEW, OLD)) + "\n")
+    vault = Vault.load(file)
+    assert vault.open(VAULT.seal(b"secret", "row"), "row") == b"secret"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "\n", "secret", base64.b64encode(b"x" * 16).decode(), "ä" * 44, "=" * 44]
+)
+def test_a_file_that_has_no_keys(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "keys"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match="32 random bytes in base64"):
+        Vault.load(file)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="can't be read"):
+        Vault.load(tmp_path / "none")
