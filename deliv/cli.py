@@ -50,6 +50,7 @@ def _parser(asked_for: str) -> argparse.ArgumentParser:
     )
     serve.add_argument("--check", action="store_true", help="check config and dependencies, end")
     _add(commands, "migrate", _migrate, "bring the database's schema up to date")
+    _add_check(commands, asked_for)
     _add_validate(commands)
     _add_policy(commands, asked_for)
     _add_testbed(commands, asked_for)
@@ -65,6 +66,15 @@ def _add(
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def _add_check(commands: Subparsers, asked_for: str) -> None:
+    text = "check that all the data fits together, at the stager and at FTS too"
+    if asked_for == "check":
+        check = _load("deliv.check.command", "server")
+        check.add_arguments(_add(commands, "check", check.command, text))
+    else:
+        commands.add_parser("check", help=text)
 
 
 def _add_validate(commands: Subparsers) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from urllib.parse import quote
 
 from deliv.config import Stager as StagerConfig
@@ -10,9 +11,14 @@ from deliv.errors import Refused, Unreachable
 from deliv.https import HttpsClient, Response
 from deliv.model import Job
 
+NOT_OFFERED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
+
 
 class Stager:
-    """Calls `POST /stage` and `DELETE /stage/{job_id}`; the stager answers to `callback`."""
+    """Calls `POST /stage` and `DELETE /stage/{job_id}`; the stager answers to `callback`.
+
+    Looking, with GET, is for stagers that offer it.
+    """
 
     def __init__(self, config: StagerConfig, https: HttpsClient, callback: str) -> None:
         self._url = config.url
@@ -37,6 +43,28 @@ class Stager:
         except Refused as error:
             if error.code != 404:
                 raise
+
+    async def listing(self) -> frozenset[str] | None:
+        """The ids of all jobs it holds something for; None when it offers no list of them."""
+        try:
+            answer = await self._call("GET", "/stage")
+            return frozenset(str(staging["job_id"]) for staging in answer.json())
+        except Refused as error:
+            if error.code not in NOT_OFFERED:
+                raise
+            return None
+        except (KeyError, TypeError) as error:
+            raise Unreachable("the stager's list of stagings is none") from error
+
+    async def holds(self, job_id: str) -> bool | None:
+        """Whether it holds something for the job; None when it does not tell."""
+        try:
+            await self._call("GET", f"/stage/{quote(job_id, safe='')}")
+        except Refused as error:
+            if error.code not in NOT_OFFERED:
+                raise
+            return False if error.code == HTTPStatus.NOT_FOUND else None
+        return True
 
     async def ping(self) -> None:
         """Unreachable when no stager answers at the configured URL."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -28,6 +28,21 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
     job_id: str
     job_state: str
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """A job and what its submitter noted with it: for deliv's, `deliv_job_id`."""
+
+    job_id: str
+    job_state: str | None = None
+    job_metadata: Any = None
+
+    @property
+    def deliv_job_id(self) -> str | None:
+        """The job of deliv's it was submitted for; None when somebody else submitted it."""
+        noted = self.job_metadata if isinstance(self.job_metadata, dict) else {}
+        job_id = noted.get("deliv_job_id")
+        return job_id if isinstance(job_id, str) else None
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,6 +6,7 @@
     endpoint.finished(minutes)     what ended lately: job id -> state
     endpoint.unfinished()          what has not: job id -> state
     endpoint.details(ids)          job id -> Outcome; an id that FTS has lost is left out
+    endpoint.origins(ids)          job id -> whom an unfinished job is for
     endpoint.cancel(job_id)        the state the job is in then
 
 Every call raises Unreachable when FTS gives no answer of its own (time-out, server error, HTML,
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from itertools import islice
+from typing import TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -27,15 +29,17 @@ import structlog
 
 from deliv import config
 from deliv.errors import Refused
-from deliv.fts.answers import FILE_FIELDS, Accepted, File, Job, Listed, Whoami, read
+from deliv.fts.answers import FILE_FIELDS, Accepted, File, Job, Listed, Origin, Whoami, read
 from deliv.fts.breaker import Breaker
 from deliv.fts.delegation import Delegation
-from deliv.fts.outcomes import TERMINAL, Outcome, outcome, unclear
+from deliv.fts.outcomes import ACTIVE, TERMINAL, Outcome, outcome, unclear
 from deliv.fts.transfer import Transfer, submission
 from deliv.fts.transport import AUTHENTICATION_TIMEOUT, Transport, is_fts, refusal
 from deliv.https import HttpsClient, Response
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 BULK = 100  # FTS answers more than 109 ids with an HTML 404
 JSON = "application/json"
@@ -130,6 +134,14 @@ class Endpoint:
             found |= await self._bulk(chunk)
         return found
 
+    async def origins(self, ids: Iterable[str]) -> dict[str, Origin]:
+        """Those of these jobs that are unfinished, with the metadata they were submitted with."""
+        found: dict[str, Origin] = {}
+        wanted = iter(dict.fromkeys(ids))
+        while chunk := list(islice(wanted, BULK)):
+            found |= {job.job_id: job for job in await self._described(chunk, Origin)}
+        return {job_id: job for job_id, job in found.items() if job.job_state in ACTIVE}
+
     async def cancel(self, job_id: str) -> str | None:
         """Stop a job; its state then, which is not CANCELED if it ended before. None: unknown.
 
@@ -206,13 +218,16 @@ class Endpoint:
 
     async def _jobs(self, ids: Sequence[str]) -> dict[str, Job]:
         """By id, those unknown to FTS too, with a 404 of their own: 207 when there are some."""
+        return {job.job_id: job for job in await self._described(ids, Job)}
+
+    async def _described(self, ids: Sequence[str], kind: type[T]) -> Sequence[T]:
+        """The bulk answer about these ids, each read as `kind`; a single one comes by itself."""
         path = ",".join(quote(job_id, safe="") for job_id in ids)
         answer = await self._transport.call("GET", f"/jobs/{path}?files={','.join(FILE_FIELDS)}")
         if not _about_jobs(answer):
             raise refusal(self.name, answer)
         several = answer.body.lstrip().startswith(b"[")
-        jobs = read(answer, tuple[Job, ...]) if several else (read(answer, Job),)
-        return {job.job_id: job for job in jobs}
+        return read(answer, list[kind]) if several else [read(answer, kind)]  # type: ignore[valid-type]  # mypy takes no variable
 
     async def _archived(self, job_id: str) -> dict[str, Outcome]:
         """FTS keeps a job for a week, then in its archive; nothing when it is not there either."""

@@ -15,7 +15,8 @@ from deliv.states import Event
 from deliv.store import jobs
 from deliv.store.columns import SELECT, to_job
 
-LOCK = "SELECT fence FROM leases WHERE name = 'admission' FOR UPDATE"
+LEASE = "admission"
+LOCK = "SELECT fence FROM leases WHERE name = %s FOR UPDATE"
 CANDIDATES = """
 WITH flying AS (
   SELECT submitter, destination_host, COUNT(*) AS jobs FROM jobs
@@ -45,8 +46,8 @@ ORDER BY due_at, job_id LIMIT 1 FOR UPDATE SKIP LOCKED
 
 
 def admit(tx: Connection, limits: Limits) -> Job | None:
-    if tx.get(LOCK) is None:
-        raise LookupError("the row 'admission' is missing from leases: run `deliv migrate`")
+    if tx.get(LOCK, LEASE) is None:
+        raise LookupError(f"the row {LEASE!r} is missing from leases: run `deliv check --repair`")
     caps = (limits.in_flight, limits.per_submitter, limits.per_destination)
     for pair in tx.query(CANDIDATES, *caps):
         if job := _oldest(tx, pair):

@@ -13,6 +13,7 @@ from deliv.errors import LostRace
 from deliv.store.columns import LATER, microseconds
 
 CREATE = "INSERT IGNORE INTO leases (name, owner, fence) VALUES (%s, '', 0)"
+REMOVE = "DELETE FROM leases WHERE name = %s AND expires <= NOW(6)"
 READ = "SELECT owner, fence, expires > NOW(6) AS held FROM leases WHERE name = %s FOR UPDATE"
 WRITE = f"UPDATE leases SET owner = %s, fence = %s, expires = {LATER} WHERE name = %s"  # noqa: S608 - LATER is a constant
 GUARD = """
@@ -35,7 +36,7 @@ def acquire(tx: Connection, name: str, owner: str, ttl: float) -> int | None:
     """The fence when `owner` holds the lease for `ttl` seconds from now, else None."""
     row = tx.get(READ, name)
     if row is None:
-        tx.execute(CREATE, name)
+        create(tx, name)
         row = tx.get(READ, name) or {}
     mine = row["owner"] == owner
     if row["held"] and not mine:
@@ -43,6 +44,16 @@ def acquire(tx: Connection, name: str, owner: str, ttl: float) -> int | None:
     fence = int(row["fence"]) + (0 if row["held"] else 1)
     tx.execute(WRITE, owner, fence, microseconds(ttl), name)
     return fence
+
+
+def create(tx: Connection, name: str) -> None:
+    """A lease that nobody holds, unless there is one of that name."""
+    tx.execute(CREATE, name)
+
+
+def remove(tx: Connection, name: str) -> None:
+    """Remove a lease that has run out."""
+    tx.execute(REMOVE, name)
 
 
 def guard(tx: Connection, fence: Fence) -> None:

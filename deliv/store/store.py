@@ -170,6 +170,14 @@ class Store:
     async def release_all(self, owner: str) -> None:
         await self._run(lambda tx: leases.release_all(tx, owner))
 
+    async def create_lease(self, name: str) -> None:
+        """One that nobody holds, unless it is there."""
+        await self._run(lambda tx: leases.create(tx, name))
+
+    async def remove_lease(self, name: str) -> None:
+        """Unless somebody holds it."""
+        await self._run(lambda tx: leases.remove(tx, name))
+
     async def _change(self, job: Job, what: Change, first: Callable[[Connection], Job]) -> Job:
         def again(tx: Connection) -> Job:
             return jobs.standing(tx, job, what) or first(tx)

@@ -1,4 +1,4 @@
-"""The stager's HTTPS interface: POST and GET /stage, DELETE /stage/JOB, GET /healthz."""
+"""The stager's HTTPS interface: POST and GET /stage, GET and DELETE /stage/JOB, GET /healthz."""
 
 from __future__ import annotations
 
@@ -56,6 +56,12 @@ class StageHandler(Handler):
 
 
 class JobHandler(Handler):
+    def get(self, job_id: str) -> None:
+        staging = self.service.staging(job_id)
+        if staging is None:
+            return self.refuse(NotFound(f"no staging of job {job_id}"))
+        self.finish(shown(staging))
+
     async def delete(self, job_id: str) -> None:
         if not await self.service.release(job_id):
             return self.refuse(NotFound(f"no staging of job {job_id}"))
@@ -73,7 +79,7 @@ class NothingHandler(Handler):
 
 
 def shown(staging: Staging) -> dict[str, object]:
-    """What GET /stage tells of one staging: all but the code."""
+    """What GET tells of one staging: all but the code."""
     return {name: value for name, value in asdict(staging).items() if name != "authcode"}
 
 

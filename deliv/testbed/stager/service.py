@@ -95,6 +95,9 @@ class Service:
             self._register.remove(job_id)
             return True
 
+    def staging(self, job_id: str) -> Staging | None:
+        return self._register.get(job_id)
+
     def stagings(self) -> list[Staging]:
         return self._register.all()
 

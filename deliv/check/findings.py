@@ -1,0 +1,38 @@
+"""What a check finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from deliv.errors import DelivError
+
+
+class Unchecked(DelivError):
+    """Something could not be checked; the message says what and why."""
+
+
+class Mend(StrEnum):
+    """What can be mended safely: repeating it, or doing it too early, is harmless."""
+
+    DUE = "it is due now"
+    DESTINATION = "its destination is free again"
+    CODE = "its one-time code counts no more"
+    ASK = "the stager is asked again"
+    RELEASE = "the stager has given the copy back"
+    WITHDRAW = "FTS was told to stop it"
+    ADMISSION = "the row is there again"
+    LEASE = "it is removed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """`rule` names what does not hold, `text` says it. `subject`: an FTS id, or a lease's name."""
+
+    rule: str
+    text: str
+    job_id: str | None = None
+    version: int | None = None
+    endpoint: str | None = None
+    subject: str | None = None
+    mend: Mend | None = None

@@ -1,0 +1,90 @@
+"""One run through everything there is to check."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from deliv.check.findings import Finding, Unchecked
+from deliv.check.fts import FtsCheck
+from deliv.check.pages import PAGE
+from deliv.check.rules import Moment, examine
+from deliv.check.stager import StagerCheck
+from deliv.check.tables import tables
+from deliv.config import Config
+from deliv.errors import DatabaseUnavailable, Refused, Unavailable
+from deliv.fts import Fts
+from deliv.stager import Stager
+from deliv.store import Store
+from deliv.store.inspection import Inspection
+from deliv.tasks.leases import lives
+
+HOLDS = 10  # holds of a job in a row without any progress: somebody should know
+
+
+@dataclass
+class Counts:
+    jobs: int = 0
+    archived: int = 0
+    events: int = 0
+
+
+class Run:
+    """`findings` is the run; `counts` and `unchecked` are complete at its end."""
+
+    def __init__(
+        self, settings: Config, inspection: Inspection, store: Store, stager: Stager, fts: Fts
+    ) -> None:
+        self.counts = Counts()
+        self.unchecked: list[str] = []
+        self._settings = settings
+        self._inspection = inspection
+        self._store = store
+        self._stager = stager
+        self._fts = fts
+        self._patience = HOLDS * float(settings.sweeps.hold)
+
+    async def findings(self) -> AsyncIterator[Finding]:
+        """DatabaseUnavailable ends it; what else does not answer is noted in `unchecked`."""
+        async for finding in tables(self._inspection, lives(self._settings), self._patience):
+            yield finding
+        for archived in (False, True):
+            async for finding in self._jobs(archived=archived):
+                yield finding
+        stager = StagerCheck(self._inspection, self._stager).findings()
+        async for finding in self._outside("the stager", stager):
+            yield finding
+        for endpoint in self._fts.endpoints:
+            transfers = FtsCheck(self._inspection, self._store, endpoint).findings()
+            async for finding in self._outside(f"FTS {endpoint.name}", transfers):
+                yield finding
+
+    async def _jobs(self, *, archived: bool) -> AsyncIterator[Finding]:
+        after, full = "", True
+        while full:
+            page = await self._inspection.page(after, PAGE, archived=archived)
+            moment = Moment(now=page.now, patience=timedelta(seconds=self._patience))
+            for record in page.records:
+                self._count(len(record.steps), archived)
+                for finding in examine(record, moment, archived=archived):
+                    yield finding
+            for job_id in page.strays:
+                yield Finding(rule="history", text="has events, but is no job", job_id=job_id)
+            after, full = page.last, page.full
+
+    async def _outside(self, whom: str, findings: AsyncIterator[Finding]) -> AsyncIterator[Finding]:
+        try:
+            async for finding in findings:
+                yield finding
+        except DatabaseUnavailable:
+            raise
+        except Unchecked as error:
+            self.unchecked.append(str(error))
+        except (Unavailable, Refused) as error:
+            self.unchecked.append(f"{whom}: {error}")
+
+    def _count(self, events: int, archived: bool) -> None:
+        self.counts.jobs += not archived
+        self.counts.archived += archived
+        self.counts.events += events

@@ -1,0 +1,200 @@
+"""What `deliv check` reads: all there is, page by page, each page as of one moment."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import TypeVar
+
+from deliv.db import Connection, Database, Row
+from deliv.model import Job
+from deliv.states import Status
+from deliv.store import jobs
+from deliv.store.columns import PROSE, placeholders, to_job
+
+T = TypeVar("T")
+
+# The transaction that follows sees the database as of its first query.
+SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+COLUMNS = ", ".join(field.name for field in fields(Job) if field.name not in PROSE)
+LAST = "\x7f"  # sorts behind every id
+NOW = "SELECT NOW(6) AS now"
+OUTBOX = """
+SELECT COUNT(*) AS number, MIN(created) AS oldest, MIN(job_id) AS example
+FROM outbox WHERE created < NOW(6) - INTERVAL %s SECOND
+"""
+LEASES = """
+SELECT name, owner, fence, TIMESTAMPDIFF(SECOND, expires, NOW(6)) AS expired FROM leases
+ORDER BY name
+"""
+SHARED = """
+SELECT fts_jobid, COUNT(*) AS number, MIN(job_id) AS first, MAX(job_id) AS last FROM jobs
+WHERE fts_jobid IS NOT NULL GROUP BY fts_jobid HAVING COUNT(*) > 1 LIMIT %s
+"""
+TWICE = "SELECT job_id FROM jobs_archive JOIN jobs USING (job_id) ORDER BY job_id LIMIT %s"
+AWAITED = f"""
+SELECT {COLUMNS} FROM jobs FORCE INDEX (due)
+WHERE status = 'STAGING' AND stager_accepted IS NOT NULL AND time_staged IS NULL AND job_id > %s
+ORDER BY job_id LIMIT %s
+"""  # noqa: S608 - COLUMNS are the names of Job's fields
+RELEASED = f"""
+SELECT {COLUMNS} FROM jobs WHERE time_released IS NOT NULL ORDER BY job_id DESC LIMIT %s
+"""  # noqa: S608 - as above
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A row of a job's history, without its prose."""
+
+    status: Status
+    attempt: int
+    staged: bool
+    time: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A job without its prose, and its history."""
+
+    job: Job
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A stretch of job ids up to `last`, as of `now`. `strays`: ids that only have events."""
+
+    now: datetime
+    records: tuple[Record, ...]
+    strays: tuple[str, ...]
+    last: str
+    full: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Messages that have waited for the broker for too long; `example` is one of their jobs."""
+
+    number: int
+    oldest: datetime | None
+    example: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseRow:
+    """`expired` in seconds; negative while it is held."""
+
+    name: str
+    owner: str
+    fence: int
+    expired: int
+
+
+class Inspection:
+    """All raise errors.DatabaseUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def now(self) -> datetime:
+        return await self._database.transaction(_now)
+
+    async def page(self, after: str, limit: int, *, archived: bool = False) -> Page:
+        """At most `limit` jobs whose ids come after `after`, by id, with their histories."""
+        suffix = "_archive" if archived else ""
+        return await self._seen(lambda tx: _page(tx, suffix, after, limit))
+
+    async def standing(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """Those of these jobs that there are, archived or not."""
+        return await self._seen(lambda tx: _standing(tx, job_ids))
+
+    async def awaited(self, after: str, limit: int) -> list[Job]:
+        """A page of jobs that the stager has accepted and not reported on, by id."""
+        return await self._jobs(AWAITED, after, limit)
+
+    async def released(self, limit: int) -> list[Job]:
+        """The latest jobs whose staged copies were given back."""
+        return await self._jobs(RELEASED, limit)
+
+    async def by_fts(self, endpoint: str, fts_ids: Sequence[str]) -> list[Job]:
+        """The TRANSFERRING jobs among these."""
+        return await self._database.transaction(lambda tx: jobs.by_fts(tx, endpoint, fts_ids))
+
+    async def shared_transfers(self, limit: int) -> list[tuple[str, str, str]]:
+        """FTS ids that several jobs have: (id, one of the jobs, another one)."""
+        rows = await self._database.query(SHARED, limit)
+        return [(row["fts_jobid"], row["first"], row["last"]) for row in rows]
+
+    async def twice(self, limit: int) -> list[str]:
+        """Ids of jobs that stand among the living and in the archive."""
+        return [row["job_id"] for row in await self._database.query(TWICE, limit)]
+
+    async def waiting(self, age: float) -> Waiting:
+        """The messages that are older than `age` seconds."""
+        (row,) = await self._database.query(OUTBOX, age)
+        return Waiting(**row)
+
+    async def leases(self) -> list[LeaseRow]:
+        return [LeaseRow(**row) for row in await self._database.query(LEASES)]
+
+    async def _jobs(self, sql: str, *parameters: object) -> list[Job]:
+        return [to_job(row) for row in await self._database.query(sql, *parameters)]
+
+    async def _seen(self, function: Callable[[Connection], T]) -> T:
+        def run(tx: Connection) -> T:
+            tx.query(SNAPSHOT)
+            return function(tx)
+
+        return await self._database.transaction(run)
+
+
+def _page(tx: Connection, suffix: str, after: str, limit: int) -> Page:
+    now = _now(tx)
+    found = _rows(tx, f"jobs{suffix}", after, limit)
+    full = len(found) == limit
+    last = found[-1]["job_id"] if full else LAST
+    steps = _steps(tx, f"job_events{suffix}", after, last)
+    records = tuple(
+        Record(job=to_job(row), steps=tuple(steps.pop(row["job_id"], ()))) for row in found
+    )
+    return Page(now=now, records=records, strays=tuple(steps), last=last, full=full)
+
+
+def _rows(tx: Connection, table: str, after: str, limit: int) -> list[Row]:
+    sql = f"SELECT {COLUMNS} FROM {table} WHERE job_id > %s ORDER BY job_id LIMIT %s"  # noqa: S608 - constants
+    return tx.query(sql, after, limit)
+
+
+def _steps(tx: Connection, table: str, after: str, last: str) -> dict[str, list[Step]]:
+    sql = f"""
+        SELECT job_id, status, attempt, staged, time FROM {table} FORCE INDEX (history)
+        WHERE job_id > %s AND job_id <= %s ORDER BY job_id, event_id
+        """  # noqa: S608 - constants
+    found = defaultdict(list)
+    for row in tx.query(sql, after, last):
+        found[row["job_id"]].append(
+            Step(
+                status=Status(row["status"]),
+                attempt=row["attempt"],
+                staged=bool(row["staged"]),
+                time=row["time"],
+            )
+        )
+    return found
+
+
+def _standing(tx: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
+    found: dict[str, Job] = {}
+    for table in ("jobs", "jobs_archive"):
+        if missing := [job_id for job_id in job_ids if job_id not in found]:
+            sql = f"SELECT {COLUMNS} FROM {table} WHERE job_id IN ({placeholders(len(missing))})"  # noqa: S608 - constants
+            found |= {row["job_id"]: to_job(row) for row in tx.query(sql, *missing)}
+    return found
+
+
+def _now(tx: Connection) -> datetime:
+    (row,) = tx.query(NOW)
+    now: datetime = row["now"]
+    return now
