@@ -11,7 +11,7 @@ import yaml
 from deliv.testbed import ports
 from deliv.testbed.accounts import Account
 from deliv.testbed.gridftp import Server
-from deliv.testbed.identities import STAGER, Identities
+from deliv.testbed.identities import SERVICE, STAGER, Identities
 from deliv.testbed.layout import Instance, Layout, Plan
 from deliv.testbed.mariadb import Database
 from deliv.testbed.parts import Parts
@@ -93,8 +93,13 @@ def write_policy(layout: Layout, identities: Identities) -> None:
     layout.policy.write_text(text, encoding="utf-8")
 
 
-def write_stager(layout: Layout, plan: Plan, archive: Server, account: Account) -> None:
-    """The dummy stager's settings: it copies within the archive's GridFTP server's root."""
+def write_stager(
+    layout: Layout, plan: Plan, archive: Server, identities: Identities, account: Account
+) -> None:
+    """The dummy stager's settings: it copies within the archive's GridFTP server's root.
+
+    deliv may use it, and be called back, and nobody else.
+    """
     certificate, key = layout.credential("users/stager")
     staging, state = archive.root / "staging", layout.directory / "stager"
     for directory in (staging, state):
@@ -104,6 +109,8 @@ def write_stager(layout: Layout, plan: Plan, archive: Server, account: Account) 
         layout.settings("stager"),
         _server(layout, "stager", plan.stager)
         | {
+            "clients": [identities.dn(SERVICE)],
+            "callbacks": [rest_url(instance) for instance in plan.instances],
             "client_certificate": str(certificate),
             "client_key": str(key),
             "archive_root": str(archive.root),

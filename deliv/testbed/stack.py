@@ -106,7 +106,7 @@ class Stack:
             server.install(authority, allowed, self.account)
         services.write_policy(self.layout, self.identities)
         services.write_deliv(self.layout, self.plan, self.parts)
-        services.write_stager(self.layout, self.plan, archive, self.account)
+        services.write_stager(self.layout, self.plan, archive, self.identities, self.account)
         services.write_fts(self.layout, self.plan, self.account)
         services.write_issuer(self.layout, self.plan, self.identities, self.account)
         dummies = ("issuer", "stager", "fts")

@@ -11,12 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+from cryptography import x509
+
+from deliv.identity.dn import oneline
 from deliv.testbed import pki, ports
 from deliv.testbed.products import install
 
@@ -108,6 +111,10 @@ class Bench:
         (self.process.kill if kill else self.process.terminate)()
         return self.process.wait(10)
 
+    def acting_as(self, owner: str) -> Bench:
+        """The same stager, called with the credential of another owner."""
+        return replace(self, client=context(self.directory, owner, ssl.PROTOCOL_TLS_CLIENT))
+
     def call(self, method: str, path: str, document: object = None) -> tuple[int, Any]:
         connection = http.client.HTTPSConnection(
             "127.0.0.1", self.port, context=self.client, timeout=10
@@ -119,12 +126,14 @@ class Bench:
         finally:
             connection.close()
 
-    def stage(self, job_id: str, product_id: str, authcode: str = "c0de") -> int:
+    def stage(
+        self, job_id: str, product_id: str, authcode: str = "c0de", callback: str = ""
+    ) -> int:
         document = {
             "job_id": job_id,
             "product_id": product_id,
             "authcode": authcode,
-            "callback": self.receiver.url(),
+            "callback": callback or self.receiver.url(),
         }
         return self.call("POST", "/stage", document)[0]
 
@@ -156,16 +165,19 @@ def install_bench(directory: Path) -> Bench:
         "host": authority.issue_host(),
         "stager": authority.issue(pki.service_name("stager")),
         "deliv": authority.issue(pki.service_name("deliv")),
+        "operator": authority.issue(pki.user_name("operator")).proxy(),
+        "stranger": authority.issue(pki.user_name("stranger")),
     }.items():
         pki.write_credential(directory / f"{owner}.pem", directory / f"{owner}.key", credential)
     install(directory / "archive", PRODUCTS)
-    (port,) = ports.choose(1)
-    _settings(directory, port)
+    port, back = ports.choose(2)
+    receiver = Receiver(context=context(directory, "host", ssl.PROTOCOL_TLS_SERVER), port=back)
+    _settings(directory, port, receiver)
     return Bench(
         directory=directory,
         port=port,
         client=context(directory, "deliv", ssl.PROTOCOL_TLS_CLIENT),
-        receiver=Receiver(context=context(directory, "host", ssl.PROTOCOL_TLS_SERVER)),
+        receiver=receiver,
     )
 
 
@@ -177,13 +189,15 @@ def context(directory: Path, owner: str, protocol: int) -> ssl.SSLContext:
     return made
 
 
-def _settings(directory: Path, port: int) -> None:
+def _settings(directory: Path, port: int, receiver: Receiver) -> None:
     settings = {
         "host": "127.0.0.1",
         "port": port,
         "certificate": str(directory / "host.pem"),
         "key": str(directory / "host.key"),
         "ca_directory": str(directory / "certificates"),
+        "clients": [_dn(directory, "deliv"), _dn(directory, "operator")],
+        "callbacks": [receiver.url()],
         "client_certificate": str(directory / "stager.pem"),
         "client_key": str(directory / "stager.key"),
         "archive_root": str(directory / "archive"),
@@ -193,3 +207,9 @@ def _settings(directory: Path, port: int) -> None:
         "state_directory": str(directory / "state"),
     }
     (directory / "stager.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+def _dn(directory: Path, owner: str) -> str:
+    """The DN of a user, whether there is a proxy in their file or not."""
+    *_, certificate = x509.load_pem_x509_certificates((directory / f"{owner}.pem").read_bytes())
+    return oneline(certificate.subject)

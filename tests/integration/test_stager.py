@@ -163,6 +163,24 @@ def test_needs_a_client_certificate(bench: Bench) -> None:
         connection.getresponse()
 
 
+def test_serves_those_who_may_use_it(bench: Bench, job: str) -> None:
+    stranger, operator = bench.acting_as("stranger"), bench.acting_as("operator")
+    bench.stage(job, "βeta")
+    bench.wait_told(job)
+    assert stranger.call("GET", "/stage")[0] == 403
+    assert stranger.call("DELETE", f"/stage/{job}")[0] == 403
+    assert stranger.stage(str(uuid.uuid4()), "βeta") == 403
+    assert stranger.call("GET", "/healthz")[0] == 200
+    assert operator.listed(job)["state"] == "STAGED"
+
+
+def test_calls_back_where_it_may(bench: Bench, job: str) -> None:
+    port = bench.receiver.port
+    for callback in (f"https://127.0.0.1:{port}/other", "https://127.0.0.1:1/doneStaging"):
+        assert bench.stage(job, "βeta", callback=callback) == 403
+    assert bench.listed(job) == {}
+
+
 def test_says_what_is_wrong_with_a_request(bench: Bench) -> None:
     assert bench.call("POST", "/stage", {"job_id": "x"})[0] == 400
     status, answer = bench.call("GET", "/nothing")

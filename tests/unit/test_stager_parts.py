@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deliv.errors import ConfigError, InvalidRequest
+from deliv.errors import ConfigError, Forbidden, InvalidRequest
 from deliv.testbed import synthetic
 from deliv.testbed.stager import settings
+from deliv.testbed.stager.access import Access
 from deliv.testbed.stager.archive import Archive
 from deliv.testbed.stager.callbacks import codes
 from deliv.testbed.stager.copying import PARTIAL, Interrupted, copy
@@ -183,6 +184,38 @@ def test_bad_request_document(change: dict[str, object]) -> None:
 def test_not_a_request_document(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         parse(body)
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://deliv.test:8443/doneStaging", True),
+        ("https://DELIV.test:8443/doneStaging?x=1", True),
+        ("https://deliv.test:8443/", False),
+        ("http://deliv.test:8443/doneStaging", False),
+        ("https://deliv.test/doneStaging", False),
+        ("https://deliv.test:8444/doneStaging", False),
+        ("https://deliv.test.evil.test:8443/doneStaging", False),
+        ("https://deliv.test:8443@evil.test/doneStaging", False),
+        ("https://deliv.test:8443\\@evil.test/doneStaging", False),
+        ("https://evil.test/https://deliv.test:8443/doneStaging", False),
+    ],
+)
+def test_callbacks_go_to_named_servers_only(url: str, allowed: bool) -> None:
+    access = Access([], ["https://other.test", "https://deliv.test:8443/done"])
+    if allowed:
+        access.admit_callback(url)
+    else:
+        with pytest.raises(Forbidden):
+            access.admit_callback(url)
+
+
+def test_only_named_clients_are_admitted() -> None:
+    access = Access(["/CN=deliv"], [])
+    access.admit("/CN=deliv")
+    for dn in ("/CN=deliver", "/CN=deli", "", None):
+        with pytest.raises(Forbidden):
+            access.admit(dn)
 
 
 def test_settings_name_the_key_that_is_wrong(tmp_path: Path) -> None:

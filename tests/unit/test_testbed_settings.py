@@ -162,7 +162,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
         secrets.write(database.password_file(user), CALLER)
     services.write_policy(where, identities)
     services.write_deliv(where, plan, parts)
-    services.write_stager(where, plan, parts.archive, CALLER)
+    services.write_stager(where, plan, parts.archive, identities, CALLER)
     services.write_fts(where, plan, CALLER)
     services.write_issuer(where, plan, identities, CALLER)
     products.install(parts.archive.root, {"005": 5})
@@ -187,6 +187,9 @@ def test_the_dummies_settings_load(written: Written) -> None:
     assert stager.gridftp == written.parts.archive.address
     assert stager.staging_directory.is_relative_to(written.parts.archive.root)
     pki.load(stager.client_certificate, stager.client_key)
+    assert stager.clients == (written.identities.dn("services/deliv"),)
+    configs = (config.load(written.where.config(number)) for number in (1, 2))
+    assert stager.callbacks == tuple(str(one.rest.public_url) for one in configs)
     fts = fts_settings.load(written.where.settings("fts"))
     pki.load(fts.certificate, fts.key)
     assert fts.state.is_dir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ssl
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from dataclasses import dataclass
 from cryptography import x509
 
 from deliv.identity.dn import oneline
+from deliv.testbed.peers import is_proxy
 
 BASE_ID = uuid.UUID("01874efb-4735-4595-bc9c-591aef8240c9")
-PROXY_CERT_INFO = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14")
 LEVEL = {"transfer": "vo", "datamanagement": "all"}
 
 
@@ -64,10 +63,6 @@ class Caller:
 ANONYMOUS = Caller(user_dn="anon")
 
 
-def is_proxy(certificate: x509.Certificate) -> bool:
-    return any(extension.oid == PROXY_CERT_INFO for extension in certificate.extensions)
-
-
 def from_chain(chain: Sequence[x509.Certificate]) -> Caller:
     """The caller behind a verified chain, leaf first; an empty one is anonymous."""
     proxies: list[str] = []
@@ -77,15 +72,3 @@ def from_chain(chain: Sequence[x509.Certificate]) -> Caller:
             return Caller(user_dn=name, proxies=tuple(reversed(proxies)))
         proxies.append(name)
     return ANONYMOUS
-
-
-def verified_chain(connection: ssl.SSLSocket) -> list[x509.Certificate]:
-    """The chain that OpenSSL verified, leaf first.
-
-    SSLSocket.get_verified_chain is public from Python 3.13 on, and on the inner object before.
-    """
-    public = getattr(connection, "get_verified_chain", None)
-    if public is not None:
-        return [x509.load_der_x509_certificate(der) for der in public()]
-    chain = connection._sslobj.get_verified_chain() or []  # type: ignore[attr-defined]
-    return [x509.load_pem_x509_certificate(item.public_bytes().encode()) for item in chain]

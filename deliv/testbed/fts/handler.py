@@ -21,6 +21,7 @@ from deliv.testbed.fts.delegation import Delegation
 from deliv.testbed.fts.errors import BadRequest, Forbidden, RestError, status_line
 from deliv.testbed.fts.jobs import Jobs
 from deliv.testbed.fts.settings import Settings
+from deliv.testbed.peers import verified_chain
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -75,7 +76,7 @@ class Peers:
 
     def of(self, stream: IOStream) -> Peer:
         if stream not in self._known:
-            chain = caller.verified_chain(cast("ssl.SSLSocket", stream.socket))
+            chain = verified_chain(cast("ssl.SSLSocket", stream.socket))
             self._known[stream] = Peer(stream=stream, caller=caller.from_chain(chain))
         return self._known[stream]
 

@@ -6,14 +6,18 @@ import asyncio
 import json
 import logging
 import signal
+import ssl
 from dataclasses import asdict
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
+from tornado.http1connection import HTTP1Connection
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
 from deliv.errors import DelivError, NotFound
+from deliv.testbed.peers import user_dn, verified_chain
+from deliv.testbed.stager.access import Access
 from deliv.testbed.stager.archive import Archive
 from deliv.testbed.stager.callbacks import Callbacks
 from deliv.testbed.stager.register import Register, Staging
@@ -29,8 +33,8 @@ BODY_LIMIT = 64 * 2**10
 
 
 class Handler(RequestHandler):
-    def initialize(self, service: Service) -> None:
-        self.service = service
+    def initialize(self, service: Service, access: Access) -> None:
+        self.service, self.access = service, access
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         self.finish({"error": True, "msg": HTTPStatus(status_code).phrase})
@@ -40,10 +44,23 @@ class Handler(RequestHandler):
         self.finish({"error": True, "msg": str(error)})
 
 
-class StageHandler(Handler):
+class ClientHandler(Handler):
+    """For those who may use the stager."""
+
+    def prepare(self) -> None:
+        connection = cast("HTTP1Connection", self.request.connection)
+        chain = verified_chain(cast("ssl.SSLSocket", connection.stream.socket))
+        try:
+            self.access.admit(user_dn(chain))
+        except DelivError as error:
+            self.refuse(error)
+
+
+class StageHandler(ClientHandler):
     async def post(self) -> None:
         try:
             request = parse(self.request.body)
+            self.access.admit_callback(request.callback)
             await self.service.accept(request)
         except DelivError as error:
             return self.refuse(error)
@@ -55,7 +72,7 @@ class StageHandler(Handler):
         self.finish(json.dumps([shown(staging) for staging in self.service.stagings()]))
 
 
-class JobHandler(Handler):
+class JobHandler(ClientHandler):
     def get(self, job_id: str) -> None:
         staging = self.service.staging(job_id)
         if staging is None:
@@ -83,8 +100,8 @@ def shown(staging: Staging) -> dict[str, object]:
     return {name: value for name, value in asdict(staging).items() if name != "authcode"}
 
 
-def application(service: Service) -> Application:
-    arguments = {"service": service}
+def application(service: Service, access: Access) -> Application:
+    arguments = {"service": service, "access": access}
     return Application(
         [
             ("/stage", StageHandler, arguments),
@@ -119,7 +136,9 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     service = build(settings)
     server = HTTPServer(
-        application(service), ssl_options=server_context(settings), max_body_size=BODY_LIMIT
+        application(service, Access(settings.clients, settings.callbacks)),
+        ssl_options=server_context(settings),
+        max_body_size=BODY_LIMIT,
     )
     server.listen(settings.port, settings.host)
     service.resume()

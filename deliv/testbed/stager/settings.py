@@ -21,7 +21,8 @@ class TokenSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Listens on `host` and `port` with `certificate` and `key`; trusts the CAs in `ca_directory`.
 
-    `archive_root` holds the products and products.json (see archive.py). Copies go to
+    `clients` are the DNs that may use it, `callbacks` the beginnings of the URLs it may be asked to
+    call. `archive_root` holds the products and products.json (see archive.py). Copies go to
     `staging_directory`, which the GridFTP server `gridftp` (HOST:PORT) shows as `staging_path`.
     `client_certificate` and `client_key` authenticate the callbacks. `copies` and `calls` bound
     what goes on at once. With `token` an access token goes with each callback.
@@ -32,6 +33,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     certificate: Path
     key: Path
     ca_directory: Path
+    clients: tuple[str, ...]
+    callbacks: tuple[str, ...]
     client_certificate: Path
     client_key: Path
     archive_root: Path

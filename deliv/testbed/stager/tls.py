@@ -8,11 +8,16 @@ from deliv.testbed.stager.settings import Settings
 
 
 def server_context(settings: Settings) -> ssl.SSLContext:
-    """For listening: a client certificate (or RFC 3820 proxy) of a trusted CA is required."""
+    """For listening: a client certificate (or RFC 3820 proxy) of a trusted CA is required.
+
+    No tickets: a resumed session carries no certificate chain.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VerifyFlags.VERIFY_ALLOW_PROXY_CERTS
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
     context.load_verify_locations(capath=settings.ca_directory)
     context.load_cert_chain(settings.certificate, settings.key)
     return context
