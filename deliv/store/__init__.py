@@ -1,8 +1,9 @@
 """All SQL of the service: what it asks and changes in MariaDB, as methods of Store."""
 
 from deliv.store.columns import NOW
+from deliv.store.delegations import Delegations
 from deliv.store.leases import Fence
 from deliv.store.rows import JobEvent, OutboxRow
 from deliv.store.store import Store
 
-__all__ = ["NOW", "Fence", "JobEvent", "OutboxRow", "Store"]
+__all__ = ["NOW", "Delegations", "Fence", "JobEvent", "OutboxRow", "Store"]

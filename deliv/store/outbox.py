@@ -27,12 +27,10 @@ ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
 """
 
 
-def add(tx: Connection, job: Job, routings: Sequence[str]) -> None:
-    """Rows about `job` as it stands in this transaction."""
-    values = [
-        (routing, job.job_id, json.dumps(_event(job)) if routing == "event" else None)
-        for routing in routings
-    ]
+def add(tx: Connection, job: Job, routings: Sequence[str], **more: str | None) -> None:
+    """Rows about `job` as it stands in this transaction; an event tells `more` beside it."""
+    event = json.dumps({**_event(job), **more})
+    values = [(routing, job.job_id, event if routing == "event" else None) for routing in routings]
     rows = ", ".join(["(%s, %s, %s)"] * len(values))
     tx.execute(INSERT + rows, *(value for row in values for value in row))
 

@@ -1,0 +1,146 @@
+"""Credentials that users have delegated: all SQL about them. Their keys come and go encrypted."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime
+
+from deliv.db import Connection, Database, Duplicate, Row
+from deliv.errors import LostRace
+from deliv.model import Delegation, Job
+from deliv.store import leases, outbox
+from deliv.store.columns import SELECT, microseconds, to_job
+from deliv.store.leases import Fence
+
+FIELDS = "delegation_id, dn, request, request_key, proxy, proxy_key, expires, told, version"
+FIND = f"SELECT {FIELDS} FROM delegations WHERE delegation_id = %s"  # noqa: S608 - a constant
+BEGIN = """
+INSERT INTO delegations (delegation_id, dn, request, request_key, requested)
+VALUES (%s, %s, %s, %s, NOW(6))
+"""
+BEGIN_ANEW = """
+UPDATE delegations SET request = %s, request_key = %s, requested = NOW(6) WHERE delegation_id = %s
+"""
+# MariaDB assigns from left to right: request_key is compared before it is changed.
+TAKE = """
+UPDATE delegations
+SET proxy = %s, proxy_key = %s, expires = %s, told = NULL, version = version + 1,
+  request = IF(request_key <=> %s, NULL, request),
+  requested = IF(request IS NULL, NULL, requested),
+  request_key = IF(request IS NULL, NULL, request_key)
+WHERE delegation_id = %s AND (request_key <=> %s OR proxy_key <=> %s)
+"""
+DROP = "DELETE FROM delegations WHERE delegation_id = %s"
+FORGET_REQUESTS = """
+UPDATE delegations SET request = NULL, request_key = NULL, requested = NULL
+WHERE requested < NOW(6) - INTERVAL %s MICROSECOND
+"""
+WIPE = """
+UPDATE delegations SET proxy = NULL, proxy_key = NULL, expires = NULL WHERE expires <= NOW(6)
+"""
+CLEAR = "DELETE FROM delegations WHERE request_key IS NULL AND proxy_key IS NULL"
+EXPIRING = f"""
+SELECT {FIELDS} FROM delegations
+WHERE expires <= NOW(6) + INTERVAL %s MICROSECOND AND proxy_key IS NOT NULL AND told IS NULL
+ORDER BY expires LIMIT %s
+"""  # noqa: S608 - a constant
+TELL = """
+UPDATE delegations SET told = NOW(6) WHERE delegation_id = %s AND version = %s AND told IS NULL
+"""
+CONCERNED = f"""{SELECT} FORCE INDEX (turn)
+WHERE status IN ('SUBMITTED', 'STAGING', 'TRANSFERRING') AND submitter = %s AND copied_as = 'user'
+LIMIT %s
+"""
+COPYING = """
+SELECT DISTINCT submitter FROM jobs FORCE INDEX (polled)
+WHERE status = 'TRANSFERRING' AND fts_endpoint = %s AND copied_as = 'user'
+  AND fts_posted IS NOT NULL
+"""
+MOST = 500  # jobs that one event is told about
+
+
+class Delegations:
+    """Each method is one transaction. Durations in seconds, by the database's clock."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, delegation_id: str) -> Delegation | None:
+        row = await self._database.get(FIND, delegation_id)
+        return _delegation(row) if row else None
+
+    async def keep_request(
+        self, delegation_id: str, dn: str, request: str, key: bytes
+    ) -> Delegation:
+        """Note a request for a proxy; the one that is there already stays, and is returned."""
+        return await self._database.transaction(
+            lambda tx: _keep_request(tx, delegation_id, dn, request, key)
+        )
+
+    async def take(self, known: Delegation, *, proxy: str, key: bytes, expires: datetime) -> None:
+        """Take a proxy in, for the sealed `key` of `known`'s request or of its last proxy.
+
+        LostRace when that key has gone meanwhile.
+        """
+        values = (proxy, key, expires, key, known.delegation_id, key, key)
+        if not await self._database.execute(TAKE, *values):
+            raise LostRace(f"the delegation {known.delegation_id} was withdrawn meanwhile")
+
+    async def drop(self, delegation_id: str) -> bool:
+        """Remove everything of it; whether there was something."""
+        return bool(await self._database.execute(DROP, delegation_id))
+
+    async def wipe(self, fence: Fence, patience: float) -> int:
+        """Remove the keys of what has expired, and of requests of `patience` ago; how many."""
+        return await self._database.transaction(lambda tx: _wipe(tx, fence, patience))
+
+    async def expiring(self, within: float, limit: int) -> list[Delegation]:
+        """What expires soon, and its user was not told."""
+        rows = await self._database.query(EXPIRING, microseconds(within), limit)
+        return [_delegation(row) for row in rows]
+
+    async def tell(self, one: Delegation) -> int | None:
+        """An event for each unfinished job that needs it; how many. None: told before."""
+        return await self._database.transaction(lambda tx: _tell(tx, one))
+
+    async def copying(self, endpoint: str) -> list[str]:
+        """The users under whose identity that FTS has jobs in hand."""
+        rows = await self._database.query(COPYING, endpoint)
+        return [row["submitter"] for row in rows]
+
+
+def _keep_request(
+    tx: Connection, delegation_id: str, dn: str, request: str, key: bytes
+) -> Delegation:
+    known = tx.get(f"{FIND} FOR UPDATE", delegation_id)
+    if known is None:
+        with suppress(Duplicate):  # somebody else was first, and theirs stays
+            tx.execute(BEGIN, delegation_id, dn, request, key)
+    elif known["request"] is None:
+        tx.execute(BEGIN_ANEW, request, key, delegation_id)
+    return _delegation(tx.get(FIND, delegation_id) or {})
+
+
+def _wipe(tx: Connection, fence: Fence, patience: float) -> int:
+    leases.guard(tx, fence)
+    changed = tx.execute(FORGET_REQUESTS, microseconds(patience)) + tx.execute(WIPE)
+    tx.execute(CLEAR)
+    return changed
+
+
+def _tell(tx: Connection, one: Delegation) -> int | None:
+    if not tx.execute(TELL, one.delegation_id, one.version):
+        return None
+    jobs = [to_job(row) for row in tx.query(CONCERNED, one.dn, MOST)]
+    for job in jobs:
+        _add_event(tx, job, one)
+    return len(jobs)
+
+
+def _add_event(tx: Connection, job: Job, one: Delegation) -> None:
+    expires = one.expires.isoformat() if one.expires else None
+    outbox.add(tx, job, ("event",), credential_expires=expires)
+
+
+def _delegation(row: Row) -> Delegation:
+    return Delegation(**row)
