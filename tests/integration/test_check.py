@@ -1,0 +1,209 @@
+"""`deliv check` on a real MariaDB, with data as it should be and as it should not."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+from private_mariadb import Server
+from samples import admitted, fill, staged, submitted, transferring
+
+from deliv import config
+from deliv.check import run as checking
+from deliv.check.findings import Finding, Mend
+from deliv.check.mending import Mending
+from deliv.check.run import Run
+from deliv.config import Config
+from deliv.db import Database
+from deliv.fts import Fts
+from deliv.https import HttpsClient
+from deliv.model import Job
+from deliv.stager import Stager
+from deliv.states import Event
+from deliv.store import NOW, Fence, Store
+from deliv.store.inspection import Inspection
+
+EXAMPLE = Path(__file__).parents[2] / "config" / "deliv.example.yaml"
+NOBODY = config.HttpsUrl("https://127.0.0.1:1")
+
+
+@pytest.fixture
+def settings(migrated: Server) -> Config:
+    """A stager and an FTS that do not answer."""
+    example = config.load(EXAMPLE)
+    return structs.replace(
+        example,
+        database=migrated.settings(),
+        stager=structs.replace(example.stager, url=NOBODY),
+        fts=structs.replace(example.fts, endpoints={"fts1": NOBODY}),
+    )
+
+
+class Checking:
+    """Runs of the check, and their mending."""
+
+    def __init__(self, settings: Config, database: Database) -> None:
+        self.https = HttpsClient(None, settings.ca_directory)
+        self._settings, self._inspection = settings, Inspection(database)
+        self._store, self._fts = Store(database), Fts(settings.fts, self.https)
+        self._stager = Stager(settings.stager, self.https, f"{NOBODY}/doneStaging")
+        self.mending = Mending(self._store, self._stager, self._fts)
+
+    def new_run(self) -> Run:
+        return Run(self._settings, self._inspection, self._store, self._stager, self._fts)
+
+    async def findings(self) -> list[Finding]:
+        return [finding async for finding in self.new_run().findings()]
+
+    async def said(self) -> list[tuple[str, str | None]]:
+        return [(finding.rule, finding.job_id) for finding in await self.findings()]
+
+
+@pytest.fixture
+def check(settings: Config, database: Database) -> Iterator[Checking]:
+    check = Checking(settings, database)
+    yield check
+    check.https.close()
+
+
+def of(job: Job, statement: str) -> str:
+    return f"{statement} WHERE job_id = '{job.job_id}'"
+
+
+async def handed_over(store: Store) -> Job:
+    """A job that FTS has taken; its destination is not kept, which the check must see."""
+    job = await transferring(store)
+    return await store.update(
+        job, delay=None, fts_jobid=str(uuid.uuid4()), fts_endpoint="fts1", fts_posted=NOW,
+        stager_hostname="archive.example.org",
+    )  # fmt: skip
+
+
+async def test_jobs_in_order(store: Store, check: Checking) -> None:
+    """Without stager and FTS the check says what it could not see."""
+    await staged(store)
+    job = await store.apply(await admitted(store), Event.CANCEL)
+    await store.update(job, delay=None, time_released=NOW)
+    await submitted(store)
+    run = check.new_run()
+    assert [finding async for finding in run.findings()] == []
+    assert (run.counts.jobs, run.counts.archived, run.counts.events) == (3, 0, 7)
+    assert [text.split(":")[0] for text in run.unchecked] == ["the stager", "FTS fts1"]
+
+
+async def test_the_archive_is_checked_too(store: Store, check: Checking, migrated: Server) -> None:
+    job = await store.apply(
+        await submitted(store, job_id="0" + str(uuid.uuid4())[1:]), Event.CANCEL
+    )
+    await store.update(job, delay=None)
+    number = await store.lease("retention", "me", 60)
+    assert number is not None
+    fence = Fence(name="retention", owner="me", number=number)
+    assert await store.archive(fence, 0, 10) == 1
+    run = check.new_run()
+    assert [finding async for finding in run.findings()] == []
+    assert (run.counts.jobs, run.counts.archived, run.counts.events) == (0, 1, 2)
+    migrated.run("DELETE FROM job_events_archive LIMIT 1")
+    assert await check.said() == [("history", job.job_id)]
+
+
+async def test_what_is_broken_is_found_and_mended_where_it_is_safe(
+    store: Store, check: Checking, migrated: Server
+) -> None:
+    idle, code, lost = await admitted(store), await staged(store), await handed_over(store)
+    await submitted(store)
+    migrated.run(
+        of(idle, "UPDATE jobs SET due_at = NULL"),
+        of(code, "UPDATE jobs SET stager_callback = REPEAT('ab', 16)"),
+        "DELETE FROM leases WHERE name = 'admission'",
+        "INSERT INTO leases VALUES ('poll:old', 'x', 1, NOW(6) - INTERVAL 1 DAY)",
+        "UPDATE outbox SET created = NOW(6) - INTERVAL 1 DAY LIMIT 2",
+    )
+    findings = await check.findings()
+    assert {(f.rule, f.job_id or f.subject, f.mend) for f in findings} == {
+        ("due", idle.job_id, Mend.DUE),
+        ("code", code.job_id, Mend.CODE),
+        ("writer", lost.job_id, None),
+        ("lease", "admission", Mend.ADMISSION),
+        ("lease", "poll:old", Mend.LEASE),
+        ("outbox", None, None),
+    }
+    assert [(await check.mending.mend(f))[0] for f in findings] == [bool(f.mend) for f in findings]
+    assert {rule for rule, _ in await check.said()} == {"writer", "outbox"}
+    assert idle.job_id in await store.due(10)
+
+
+async def test_a_job_that_changed_meanwhile_is_not_mended(
+    store: Store, check: Checking, migrated: Server
+) -> None:
+    job = await admitted(store)
+    migrated.run("UPDATE jobs SET due_at = NULL")
+    (finding,) = await check.findings()
+    changed = await store.update(job, stager_status="on its way")
+    assert await check.mending.mend(finding) == (
+        False, "not mended: it has changed meanwhile, look again",
+    )  # fmt: skip
+    assert await store.job(job.job_id) == changed
+
+
+async def test_histories_without_a_job_and_jobs_without_a_history(
+    store: Store, check: Checking, migrated: Server
+) -> None:
+    jobs = sorted([await submitted(store) for _ in range(6)], key=lambda job: job.job_id)
+    gone, mute = jobs[0], jobs[3]
+    migrated.run(
+        of(gone, "DELETE FROM jobs"),
+        of(mute, "DELETE FROM job_events"),
+        "INSERT INTO job_events (job_id, submitter, status, attempt, staged)"
+        " VALUES ('zzz', '/CN=a', 'SUBMITTED', 1, 0)",
+    )
+    expected = {("history", gone.job_id), ("history", mute.job_id), ("history", "zzz")}
+    assert set(await check.said()) == expected
+
+
+async def test_ids_that_only_one_may_have(store: Store, check: Checking, migrated: Server) -> None:
+    first, second = await handed_over(store), await handed_over(store)
+    migrated.run(
+        "UPDATE jobs SET fts_jobid = 'same'",
+        of(first, "INSERT INTO jobs_archive SELECT * FROM jobs"),
+        of(first, "INSERT INTO job_events_archive SELECT * FROM job_events"),
+    )
+    said = await check.said()
+    assert ("transfer", min(first.job_id, second.job_id)) in said
+    assert said.count(("archive", first.job_id)) == 2  # in both tables, and not at its end
+
+
+async def test_a_lease_that_nobody_renews_is_told_while_it_has_an_owner(
+    check: Checking, store: Store, migrated: Server
+) -> None:
+    await store.lease("sweep", "somebody", 30)
+    assert await check.findings() == []
+    migrated.run("UPDATE leases SET expires = NOW(6) - INTERVAL 1 HOUR")
+    (finding,) = await check.findings()
+    assert "nobody does 'sweep'" in finding.text
+    await store.release_all("somebody")
+    migrated.run("UPDATE leases SET expires = NOW(6) - INTERVAL 1 HOUR")
+    assert await check.findings() == []
+
+
+async def test_it_goes_page_by_page(
+    check: Checking, migrated: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "PAGE", 7)
+    fill(migrated, "/CN=many", 100)
+    run = check.new_run()
+    assert [finding async for finding in run.findings()] == []
+    assert (run.counts.jobs, run.counts.events) == (100, 100)
+
+
+async def test_it_changes_nothing(store: Store, check: Checking, migrated: Server) -> None:
+    await staged(store)
+    migrated.run("UPDATE jobs SET due_at = NULL", "DELETE FROM leases")
+    tables = ("jobs", "job_events", "outbox", "leases", "jobs_archive", "job_events_archive")
+    sums = f"CHECKSUM TABLE {', '.join(tables)}"
+    before = migrated.run(sums)
+    assert await check.findings()
+    assert migrated.run(sums) == before
