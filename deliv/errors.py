@@ -8,6 +8,7 @@ DelivError
 │   ├── TokenMissing        the call needs an access token and has none
 │   ├── TokenRefused        an access token that deliv does not accept
 │   └── QuotaExceeded       the submitter has as many unfinished jobs as the policy allows
+├── NoCredential            no credential that a user has delegated, or one that ends too soon
 ├── NotFound                nothing of that name: 404
 ├── Conflict                the request contradicts an earlier one: 409
 │   └── KeyReused           an idempotency key came with another body: 422
@@ -67,6 +68,10 @@ class TokenRefused(Forbidden):
 
 
 class QuotaExceeded(Forbidden):
+    pass
+
+
+class NoCredential(DelivError):
     pass
 
 

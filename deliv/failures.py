@@ -31,8 +31,9 @@ ADVICE = MappingProxyType(
         "overwrites: move it away or choose another directory, then submit again.",
         ErrorClass.SOURCE_MISSING: "The staged copy could not be read: submit again; if it "
         "persists, report the product id to the archive's operators.",
-        ErrorClass.CREDENTIAL: "A grid credential was refused or has expired: the operators of "
-        "deliv have to renew it; submit again later.",
+        ErrorClass.CREDENTIAL: "A grid credential was refused or has expired: if it is the one "
+        "that you delegated, delegate anew, else the operators of deliv have to renew theirs; then "
+        "submit again.",
         ErrorClass.CHECKSUM: "The copy differs from the archived product and was not accepted: "
         "submit again; if it persists, report the product id to the archive's operators.",
         ErrorClass.TIMEOUT: "The work did not finish in time: submit again later.",

@@ -17,7 +17,7 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -74,6 +74,18 @@ class Response:
             raise Unreachable(f"answered {self.status} with {kind} instead of JSON") from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeldCredential:
+    """A certificate with its chain, and its key, in PEM: in memory only, and never shown."""
+
+    certificate: bytes = field(repr=False)
+    key: bytes = field(repr=False)
+    version: int = 1
+
+    def refresh(self) -> tuple[bytes, bytes]:
+        return self.certificate, self.key
+
+
 class HttpsClient:
     """`connect_timeout` in seconds; at most `max_clients` requests at once to each host.
 
@@ -83,7 +95,7 @@ class HttpsClient:
 
     def __init__(
         self,
-        credential: config.Credential | None,
+        credential: config.Credential | HeldCredential | None,
         ca_directory: Path,
         *,
         ca_file: Path | None = None,
@@ -91,7 +103,7 @@ class HttpsClient:
         max_clients: int = 16,
         max_body: int = MAX_BODY,
     ) -> None:
-        self._live = _LiveCredential(credential) if credential else _NoCredential()
+        self._live = _source(credential)
         self._ca_directory = os.fsencode(ca_directory)  # pycurl takes only ASCII as str
         self._ca_file = os.fsencode(ca_file) if ca_file else None
         self._max_body = max_body
@@ -225,6 +237,14 @@ class _Pool:
         transfer.exception()
         if self._closing and not self._busy:
             self._client.close()
+
+
+def _source(
+    credential: config.Credential | HeldCredential | None,
+) -> _LiveCredential | HeldCredential | _NoCredential:
+    if isinstance(credential, config.Credential):
+        return _LiveCredential(credential)
+    return credential or _NoCredential()
 
 
 class _NoCredential:
