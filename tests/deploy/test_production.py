@@ -1,4 +1,4 @@
-"""The example of a production inventory: complete, and fit for bare hosts and a vault of one's own."""
+"""The example of a production inventory: complete, and fit for bare hosts and a vault."""
 
 from __future__ import annotations
 
