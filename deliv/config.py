@@ -165,6 +165,17 @@ class Fts(Section, frozen=True, kw_only=True):
     max_time_in_queue: str = "24h"
 
 
+class Delegation(Section, frozen=True, kw_only=True):
+    """Users may delegate a credential to deliv, which copies their products under their identity.
+
+    `key_file`: see deliv/identity/vault.py.
+    """
+
+    key_file: Path
+    least_life: Seconds = Seconds(3600)
+    warn_below: Seconds = Seconds(4 * 3600)
+
+
 class Limits(Section, frozen=True, kw_only=True):
     in_flight: int = 200
     per_submitter: int = 100
@@ -238,6 +249,7 @@ class Config(Section, frozen=True, kw_only=True):
     broker: Broker
     stager: Stager
     fts: Fts
+    delegation: Delegation | None = None
     limits: Limits = Limits()
     retries: Mapping[ErrorClass, Retry] = {}
     sweeps: Sweeps = Sweeps()

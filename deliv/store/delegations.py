@@ -56,6 +56,11 @@ SELECT DISTINCT submitter FROM jobs FORCE INDEX (polled)
 WHERE status = 'TRANSFERRING' AND fts_endpoint = %s AND copied_as = 'user'
   AND fts_posted IS NOT NULL
 """
+IN_USE = """
+SELECT job_id FROM jobs FORCE INDEX (turn)
+WHERE status = 'TRANSFERRING' AND submitter = %s AND copied_as = 'user' AND fts_jobid IS NOT NULL
+LIMIT 1
+"""
 MOST = 500  # jobs that one event is told about
 
 
@@ -85,6 +90,10 @@ class Delegations:
         values = (proxy, key, expires, key, known.delegation_id, key, key)
         if not await self._database.execute(TAKE, *values):
             raise LostRace(f"the delegation {known.delegation_id} was withdrawn meanwhile")
+
+    async def in_use(self, dn: str) -> bool:
+        """Whether FTS may be copying with it."""
+        return await self._database.get(IN_USE, dn) is not None
 
     async def drop(self, delegation_id: str) -> bool:
         """Remove everything of it; whether there was something."""

@@ -1,0 +1,57 @@
+"""FTS under the identity of users who have delegated: an Endpoint for each, with their proxy."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+from deliv import config
+from deliv.fts.breaker import Breaker
+from deliv.fts.client import Endpoint
+from deliv.https import HeldCredential, HttpsClient
+
+MOST = 256  # users and servers whose connections are kept; beyond them the least lately used go
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Session:
+    version: int
+    https: HttpsClient
+    endpoint: Endpoint
+
+
+class UserEndpoints:
+    """A breaker of its own for each: one user's bad credential says nothing of the server."""
+
+    def __init__(self, settings: config.Fts, ca_directory: Path) -> None:
+        self._settings = settings
+        self._ca_directory = ca_directory
+        self._sessions: OrderedDict[tuple[str, str], _Session] = OrderedDict()
+
+    def get(self, name: str, user: str, version: int, credential: HeldCredential) -> Endpoint:
+        """The endpoint `name` as the DN `user` sees it; another `version` is another credential."""
+        known = self._sessions.get((name, user))
+        if known is None or known.version != version:
+            self.forget(name, user)
+            known = self._sessions[name, user] = self._open(name, version, credential)
+        self._sessions.move_to_end((name, user))
+        while len(self._sessions) > MOST:
+            self.forget(*next(iter(self._sessions)))
+        return known.endpoint
+
+    def forget(self, name: str, user: str) -> None:
+        """Let go of a user's credential and connections."""
+        known = self._sessions.pop((name, user), None)
+        if known is not None:
+            known.https.close()
+
+    def close(self) -> None:
+        for name, user in list(self._sessions):
+            self.forget(name, user)
+
+    def _open(self, name: str, version: int, credential: HeldCredential) -> _Session:
+        https = HttpsClient(credential, self._ca_directory, max_clients=2)
+        url = self._settings.endpoints[name]
+        endpoint = Endpoint(name, url, self._settings, https, Breaker())
+        return _Session(version=version, https=https, endpoint=endpoint)
