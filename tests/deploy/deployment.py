@@ -75,9 +75,11 @@ class Deployment:
         )
         return client
 
-    def destination(self, directory: str, port: int = 2811) -> str:
+    def destination(self, directory: str) -> str:
         """A directory below the user side's root, as a URL."""
-        return f"gsiftp://{self.host('deliv_gridftp_user')}:{port}{USER_ROOT / directory}"
+        host = self.host("deliv_gridftp_user")
+        port = 2812 if host in self.groups["deliv_gridftp_archive"] else 2811
+        return f"gsiftp://{host}:{port}{USER_ROOT / directory}"
 
     def delivered(self, directory: str, name: str) -> Path:
         """Where a product then is, seen from here."""
