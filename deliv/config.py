@@ -174,6 +174,7 @@ class Delegation(Section, frozen=True, kw_only=True):
     key_file: Path
     least_life: Seconds = Seconds(3600)
     warn_below: Seconds = Seconds(4 * 3600)
+    every: Seconds = Seconds(30)
 
 
 class Limits(Section, frozen=True, kw_only=True):

@@ -24,6 +24,8 @@ from deliv.config import Config
 from deliv.db import Database
 from deliv.delivery.cancelling import Cancelling
 from deliv.delivery.closing import Closing
+from deliv.delivery.copiers import Copiers
+from deliv.delivery.delegating import Delegating
 from deliv.delivery.engine import Engine
 from deliv.delivery.failing import Failing
 from deliv.delivery.polling import Polling
@@ -32,14 +34,17 @@ from deliv.delivery.submissions import Submissions
 from deliv.delivery.transfers import Transfers
 from deliv.errors import DatabaseUnavailable, DelivError
 from deliv.fts import Fts
+from deliv.fts.users import UserEndpoints
 from deliv.http import monitoring, server
 from deliv.http.base import Services
 from deliv.https import HttpsClient
 from deliv.identity.policy import LivePolicy
 from deliv.identity.tls import ConnectionIdentities, ServerTls
+from deliv.identity.vault import Vault
 from deliv.issuer import Issuer
 from deliv.stager import Stager
-from deliv.store import Store
+from deliv.store import Delegations, Store
+from deliv.tasks.delegations import Caretaker
 from deliv.tasks.health import Health, Probe
 from deliv.tasks.leases import Lease, lives
 from deliv.tasks.periodic import Periodic
@@ -76,9 +81,13 @@ class Runtime:
             settings.crl,
             on_refusal=self.audit.refused_handshake,
         )
+        self.delegations = Delegations(self.database)
+        self.delegating = _delegating(self.delegations, settings.delegation)
+        self.users = UserEndpoints(settings.fts, settings.ca_directory)
+        self.copiers = Copiers(self.fts, self.users, self.delegating)
         failing = Failing(self.store, settings)
         self.staging = Staging(self.store, self.stager, failing, settings)
-        self.transfers = Transfers(self.store, self.fts, failing, settings.sweeps)
+        self.transfers = Transfers(self.store, self.fts, self.copiers, failing, settings.sweeps)
         self.cancelling = Cancelling(self.store, self.transfers, failing, settings)
         closing = Closing(self.store, self.stager, self.transfers, settings.sweeps)
         self.engine = Engine(
@@ -148,6 +157,7 @@ class Runtime:
         status.stop()
         await _within(1, status.close_all_connections())
         self.https.close()
+        self.users.close()
         if self.issuer:
             self.issuer.close()
         self.database.close()
@@ -221,9 +231,12 @@ class Runtime:
             self.relay,
             Periodic("sweep", sweeps.every, sweep.sweep_once, self._lease("sweep").held),
             self._retention(),
+            *self._delegation(),
         ]
         for endpoint in self.fts.endpoints:
-            polling = Polling(self.store, self.transfers, endpoint, fts.misses)
+            polling = Polling(
+                self.store, self.transfers, self.copiers, self.delegations, endpoint, fts.misses
+            )
             poll, reconcile = f"poll:{endpoint.name}", f"reconcile:{endpoint.name}"
             periodics += [
                 Periodic(poll, fts.poll_every, polling.poll_once, self._lease(poll).held),
@@ -240,6 +253,15 @@ class Runtime:
         lease, settings = self._lease("retention"), self.config.retention
         body = Retention(self.store, lease, settings).retain_once
         return Periodic("retention", settings.every, body, lease.held)
+
+    def _delegation(self) -> list[Periodic]:
+        """What has to be done about credentials that users have delegated."""
+        settings = self.config.delegation
+        if self.delegating is None or settings is None:
+            return []
+        lease = self._lease("delegations")
+        body = Caretaker(self.delegating, lease).care_once
+        return [Periodic("delegations", settings.every, body, lease.held)]
 
     def _run_relay(self) -> None:
         self._spawn(self.relay.run())
@@ -265,6 +287,12 @@ class Runtime:
             await self.store.release_all(self.owner)
         except DelivError as error:
             log.warning("leases not handed on; they expire", reason=str(error))
+
+
+def _delegating(delegations: Delegations, settings: config.Delegation | None) -> Delegating | None:
+    if settings is None:
+        return None
+    return Delegating(delegations, Vault.load(settings.key_file), settings)
 
 
 async def _within(seconds: float, work: Awaitable[None]) -> None:

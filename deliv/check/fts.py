@@ -9,7 +9,7 @@ from deliv.check.pages import PAGE, chunks
 from deliv.delivery.closing import Closing
 from deliv.delivery.transfers import sid
 from deliv.fts import Endpoint, Origin
-from deliv.model import Job
+from deliv.model import CopiedAs, Job
 from deliv.states import FINAL, Status
 from deliv.store import Store
 from deliv.store.inspection import Inspection
@@ -47,9 +47,10 @@ class FtsCheck:
         """Jobs whose transfer FTS does not know, or knows by another id."""
         name, after = self._endpoint.name, ""
         while jobs := await self._store.transferring(name, SETTLING, after=after, limit=PAGE):
-            absent = [job.fts_jobid for job in jobs if job.fts_jobid not in running]
+            own = [job for job in jobs if job.copied_as is CopiedAs.SERVICE]  # that FTS shows deliv
+            absent = [job.fts_jobid for job in own if job.fts_jobid not in running]
             known = await self._endpoint.details(fts_id for fts_id in absent if fts_id)
-            for job in jobs:
+            for job in own:
                 if job.fts_jobid in absent and job.fts_jobid not in known:
                     yield lost(name, job)
                 elif job.fts_jobid != (expected := await self._endpoint.job_id(sid(job))):

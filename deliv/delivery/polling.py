@@ -1,63 +1,130 @@
-"""Asking FTS how its transfers fare: cheaply what just ended, now and then everything."""
+"""Asking FTS how its transfers fare: cheaply what just ended, now and then everything.
+
+FTS shows a job to its own identity only: to deliv's, or to that of a user who has delegated. So it
+is asked once for deliv and once for each user who has copies in hand there.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import structlog
 
+from deliv.delivery.copiers import Copiers
 from deliv.delivery.transfers import Transfers
-from deliv.errors import LostRace
+from deliv.errors import LostRace, NoCredential, Refused, Unavailable
 from deliv.fts import Endpoint
-from deliv.model import Job
-from deliv.store import Fence, Store
+from deliv.model import CopiedAs, Job
+from deliv.store import Delegations, Fence, Store
 
 log = structlog.get_logger()
 
 SLACK_MINUTES = 2  # FTS counts whole minutes on its own clock
 FIRST_LOOK_MINUTES = 60
 PAGE = 500
+AT_ONCE = 8  # users that FTS is asked about
+SERVICE = ""  # in place of a user's DN
 
 
 class Polling:
     """One FTS endpoint's transfers. `misses` unknown answers in a row make a job lost."""
 
-    def __init__(self, store: Store, transfers: Transfers, endpoint: Endpoint, misses: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        transfers: Transfers,
+        copiers: Copiers,
+        delegations: Delegations,
+        endpoint: Endpoint,
+        misses: int,
+    ) -> None:
         self._store = store
         self._transfers = transfers
+        self._copiers = copiers
+        self._delegations = delegations
         self._endpoint = endpoint
         self._misses = misses
-        self._last: float | None = None
+        self._last: dict[str, float] = {}
 
     async def poll_once(self) -> int:
         """Settle the jobs that ended since the last look; returns how many."""
-        started = time.monotonic()
-        ended = await self._endpoint.finished(self._window(started))
-        jobs = await self._store.by_fts(self._endpoint.name, list(ended))
-        await self._settle(jobs)
-        self._last = started
-        return len(jobs)
+        users = await self._delegations.copying(self._endpoint.name)
+        self._last = {who: self._last[who] for who in (SERVICE, *users) if who in self._last}
+        ended = await self._poll(self._endpoint, SERVICE)
+        gate = asyncio.Semaphore(AT_ONCE)
+        return ended + sum(await asyncio.gather(*(self._poll_user(dn, gate) for dn in users)))
 
     async def reconcile_once(self, older_than: float, fence: Callable[[], Fence | None]) -> int:
         """Look at the jobs posted `older_than` seconds ago that FTS does not list as running.
 
         Misses are counted under the `fence` of this work only: once in each round.
         """
-        running = await self._endpoint.unfinished()
+        running: dict[str, Collection[str]] = {SERVICE: await self._endpoint.unfinished()}
         cursor, looked_at = "", 0
         while page := await self._store.transferring(
             self._endpoint.name, older_than=older_than, after=cursor, limit=PAGE
         ):
             cursor = page[-1].job_id
-            missing = [job for job in page if job.fts_jobid not in running]
-            await self._settle(missing, fence())
-            looked_at += len(missing)
+            for who, jobs in _by_identity(page).items():
+                looked_at += await self._reconcile(who, jobs, running, fence)
         return looked_at
 
-    async def _settle(self, jobs: Sequence[Job], fence: Fence | None = None) -> None:
-        details = await self._endpoint.details([job.fts_jobid for job in jobs if job.fts_jobid])
+    async def _poll(self, endpoint: Endpoint, who: str) -> int:
+        started = time.monotonic()
+        ended = await endpoint.finished(self._window(who, started))
+        jobs = await self._store.by_fts(self._endpoint.name, list(ended))
+        own = [job for job in jobs if _identity(job) == who]
+        await self._settle(endpoint, own)
+        self._last[who] = started
+        return len(own)
+
+    async def _poll_user(self, dn: str, gate: asyncio.Semaphore) -> int:
+        """One user's trouble keeps nobody else waiting."""
+        async with gate:
+            try:
+                endpoint = await self._copiers.as_user(dn, self._endpoint.name)
+                return await self._poll(endpoint, dn)
+            except (Unavailable, Refused, NoCredential) as error:
+                log.warning("FTS can't be asked for a user", dn=dn, reason=str(error))
+                return 0
+
+    async def _reconcile(
+        self,
+        who: str,
+        jobs: Sequence[Job],
+        running: dict[str, Collection[str]],
+        fence: Callable[[], Fence | None],
+    ) -> int:
+        """`running` is filled with what FTS lists for each identity, asked once in a round."""
+        try:
+            endpoint = await self._acting(who)
+            if who not in running:
+                running[who] = await endpoint.unfinished()
+            missing = [job for job in jobs if job.fts_jobid not in running[who]]
+            await self._settle(endpoint, missing, fence())
+        except NoCredential as error:
+            await self._miss_all(jobs, fence(), error)
+            return len(jobs)
+        except (Unavailable, Refused) as error:
+            if who == SERVICE:
+                raise
+            log.warning("FTS can't be asked for a user", dn=who, reason=str(error))
+            return 0
+        return len(missing)
+
+    async def _acting(self, who: str) -> Endpoint:
+        if who == SERVICE:
+            return self._endpoint
+        return await self._copiers.as_user(who, self._endpoint.name)
+
+    async def _settle(
+        self, endpoint: Endpoint, jobs: Sequence[Job], fence: Fence | None = None
+    ) -> None:
+        details = await endpoint.details([job.fts_jobid for job in jobs if job.fts_jobid])
         for job in jobs:
             outcome = details.get(job.fts_jobid or "")
             try:
@@ -68,14 +135,39 @@ class Polling:
             except LostRace:
                 log.info("settled elsewhere", job_id=job.job_id)
 
-    async def _missed(self, job: Job, fence: Fence) -> None:
-        if job.fts_misses + 1 >= self._misses:
-            await self._transfers.lost(job)
-        else:
-            misses = job.fts_misses + 1
-            await self._store.update(job, delay=None, fence=fence, fts_misses=misses)
+    async def _miss_all(
+        self, jobs: Iterable[Job], fence: Fence | None, error: NoCredential
+    ) -> None:
+        """Until a user delegates anew nothing is known of their copies; not for ever."""
+        for job in jobs:
+            try:
+                if fence is not None:
+                    await self._missed(job, fence, error)
+            except LostRace:
+                log.info("settled elsewhere", job_id=job.job_id)
 
-    def _window(self, now: float) -> int:
-        if self._last is None:
+    async def _missed(self, job: Job, fence: Fence, error: NoCredential | None = None) -> None:
+        misses = job.fts_misses + 1
+        if misses < self._misses:
+            await self._store.update(job, delay=None, fence=fence, fts_misses=misses)
+        elif error is not None:
+            await self._transfers.out_of_sight(job, error)
+        else:
+            await self._transfers.lost(job)
+
+    def _window(self, who: str, now: float) -> int:
+        last = self._last.get(who)
+        if last is None:
             return FIRST_LOOK_MINUTES
-        return math.ceil((now - self._last) / 60) + SLACK_MINUTES
+        return math.ceil((now - last) / 60) + SLACK_MINUTES
+
+
+def _identity(job: Job) -> str:
+    return job.submitter if job.copied_as is CopiedAs.USER else SERVICE
+
+
+def _by_identity(jobs: Iterable[Job]) -> dict[str, list[Job]]:
+    found: dict[str, list[Job]] = defaultdict(list)
+    for job in jobs:
+        found[_identity(job)].append(job)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -9,13 +10,14 @@ import structlog
 
 from deliv.config import Sweeps
 from deliv.delivery import hold
+from deliv.delivery.copiers import Copiers
 from deliv.delivery.destination import destination_file, staged_url
 from deliv.delivery.failing import Failing, Failure
-from deliv.errors import DestinationBusy, LostRace, Refused, Unavailable
+from deliv.errors import DestinationBusy, LostRace, NoCredential, Refused, Unavailable
 from deliv.failures import ErrorClass
 from deliv.faults import Point, reach
 from deliv.fts import Endpoint, Fts, Outcome, Transfer, Verdict
-from deliv.model import Job
+from deliv.model import CopiedAs, Job
 from deliv.states import FINAL, Event, Status
 from deliv.store import NOW, Store
 
@@ -25,9 +27,12 @@ RETRY_REFUSED = 60.0  # seconds until an FTS that refuses deliv itself is tried 
 
 
 class Transfers:
-    def __init__(self, store: Store, fts: Fts, failing: Failing, config: Sweeps) -> None:
+    def __init__(
+        self, store: Store, fts: Fts, copiers: Copiers, failing: Failing, config: Sweeps
+    ) -> None:
         self._store = store
         self._fts = fts
+        self._copiers = copiers
         self._failing = failing
         self._ask_again = float(config.ask_again)
         self._hold = float(config.hold)
@@ -39,14 +44,14 @@ class Transfers:
             await self._store.update(job, delay=self._ask_again)
             return
         try:
-            job = await self._assign(job, endpoint)
+            job = await self._assign(job, await self._copiers.acting(job, endpoint.name))
         except Unavailable as error:
             log.warning("FTS unreachable", endpoint=endpoint.name, reason=str(error))
             await self._store.update(job, delay=self._ask_again)
-        except Refused as error:  # FTS does not know deliv itself: the operators' to mend
-            log.error("FTS refuses deliv", endpoint=endpoint.name, reason=str(error))
-            status = f"waiting: {error}"
-            await self._store.update(job, delay=RETRY_REFUSED, detailed_status=status)
+        except NoCredential as error:
+            await self._failing.attempt(job, _lacking(error))
+        except Refused as error:
+            await self._refused(job, error)
         except DestinationBusy:
             reason = "another delivery to the same destination file is under way"
             await self._failing.end(job, Failure(error_class=ErrorClass.EXISTS, reason=reason))
@@ -83,7 +88,11 @@ class Transfers:
 
         Unavailable, Refused: not confirmed.
         """
-        endpoint, fts_jobid = self._fts.endpoint(job.fts_endpoint or ""), job.fts_jobid or ""
+        fts_jobid = job.fts_jobid or ""
+        try:
+            endpoint = await self._copiers.of(job)
+        except NoCredential as error:
+            return _beyond_reach(error)
         known = await endpoint.cancel(fts_jobid)
         await reach(Point.CANCEL_SENT)
         if known is None:
@@ -92,15 +101,34 @@ class Transfers:
 
     async def withdraw(self, job: Job) -> None:
         """See that FTS does nothing more for a job that has ended. Unavailable: not confirmed."""
-        if job.fts_jobid:
-            await self._fts.endpoint(job.fts_endpoint or "").cancel(job.fts_jobid)
-            await reach(Point.TRANSFER_WITHDRAWN)
+        if not job.fts_jobid:
+            return
+        try:
+            endpoint = await self._copiers.of(job)
+        except NoCredential as error:  # what FTS was lent has ended with it
+            log.warning("nothing to withdraw with", job_id=job.job_id, reason=str(error))
+            return
+        await endpoint.cancel(job.fts_jobid)
+        await reach(Point.TRANSFER_WITHDRAWN)
 
     async def lost(self, job: Job) -> None:
         """FTS knows nothing of a job it had taken."""
         reason = f"FTS ({job.fts_endpoint}) has lost the transfer {job.fts_jobid}"
         failure = Failure(error_class=ErrorClass.OTHER, reason=reason, partial=True)
         await self._failing.attempt(job, failure)
+
+    async def out_of_sight(self, job: Job, error: NoCredential) -> None:
+        """FTS shows a job to its user alone, and deliv can't ask as that user any more."""
+        await self._failing.attempt(job, replace(_lacking(error), partial=True))
+
+    async def _refused(self, job: Job, error: Refused) -> None:
+        """FTS does not know deliv itself: the operators' to mend. Or not the user: theirs."""
+        if job.copied_as is CopiedAs.USER:
+            await self._failing.attempt(job, _refusal(error))
+            return
+        log.error("FTS refuses deliv", reason=str(error))
+        status = f"waiting: {error}"
+        await self._store.update(job, delay=RETRY_REFUSED, detailed_status=status)
 
     async def _assign(self, job: Job, endpoint: Endpoint) -> Job:
         await endpoint.ensure_delegated()
@@ -116,9 +144,11 @@ class Transfers:
 
     async def _post(self, job: Job) -> None:
         try:
-            endpoint = self._fts.endpoint(job.fts_endpoint or "")
+            endpoint = await self._copiers.of(job)
             await endpoint.submit(_transfer(job), job.fts_jobid)
             await reach(Point.TRANSFER_POSTED)
+        except NoCredential as error:
+            await self._failing.attempt(job, _lacking(error))
         except Unavailable as error:
             log.warning("FTS unreachable", endpoint=job.fts_endpoint, reason=str(error))
             await self._store.update(job, delay=self._ask_again)
@@ -174,6 +204,20 @@ def _transfer(job: Job) -> Transfer:
         size=job.product_size,
         overwrite=job.partial,  # only ever what an earlier attempt of this job may have left
         metadata={"deliv_job_id": job.job_id, "attempt": job.attempt},
+    )
+
+
+def _lacking(error: NoCredential) -> Failure:
+    return Failure(error_class=ErrorClass.CREDENTIAL, reason=str(error))
+
+
+def _beyond_reach(error: NoCredential) -> Outcome:
+    """A copy that can't be stopped any more; what FTS was lent for it has ended as well."""
+    return Outcome(
+        verdict=Verdict.CANCELLED,
+        error_class=ErrorClass.CREDENTIAL,
+        reason=f"FTS could not be asked to stop: {error}",
+        partial=True,
     )
 
 

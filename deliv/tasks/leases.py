@@ -13,6 +13,8 @@ def lives(settings: Config) -> dict[str, float]:
     A lease outlives the pause between two runs, so that no other instance runs in between.
     """
     every = {"sweep": settings.sweeps.every, "retention": settings.retention.every}
+    if settings.delegation:
+        every["delegations"] = settings.delegation.every
     for name in settings.fts.endpoints:
         every[f"poll:{name}"] = settings.fts.poll_every
         every[f"reconcile:{name}"] = settings.fts.reconcile_every

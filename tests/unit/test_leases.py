@@ -15,6 +15,7 @@ def test_a_lease_outlives_the_pause_between_two_runs() -> None:
     assert lives(settings) == {
         "sweep": 30,
         "retention": 90,
+        "delegations": 45,
         "poll:fts1": 30,
         "reconcile:fts1": 450,
     }

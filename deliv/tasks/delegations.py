@@ -1,0 +1,18 @@
+"""What has to be done about the credentials that users have delegated: told of, and wiped."""
+
+from __future__ import annotations
+
+from deliv.delivery.delegating import Delegating
+from deliv.tasks.leases import Lease
+
+
+class Caretaker:
+    def __init__(self, delegating: Delegating, lease: Lease) -> None:
+        self._delegating = delegating
+        self._lease = lease
+
+    async def care_once(self) -> int:
+        """How many users were told and keys wiped."""
+        told = await self._delegating.tell_once()
+        fence = self._lease.fence()
+        return told + (await self._delegating.wipe_once(fence) if fence else 0)
