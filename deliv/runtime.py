@@ -119,6 +119,7 @@ class Runtime:
             submissions=Submissions(self.store, self.config.retention.keys),
             staging=self.staging,
             cancelling=self.cancelling,
+            delegating=self.delegating,
             policy=self.policy,
             identities=ConnectionIdentities(self.tls),
             audit=self.audit,

@@ -96,12 +96,7 @@ class Delegating:
         return known.version, HeldCredential(certificate=certificate, key=key)
 
     async def copied_as(self, dn: str, allowed: CopyAs) -> CopiedAs:
-        """Under whose identity a submission of this user's is copied, as the policy allows.
-
-        Forbidden when it may only be the user's, who has no credential of use here.
-        """
-        if allowed is CopyAs.SERVICE:
-            return CopiedAs.SERVICE
+        """See `decide`."""
         known = await self.held(dn)
         if known is not None and _left(known) >= self._least_life:
             return CopiedAs.USER
@@ -155,6 +150,20 @@ class Delegating:
         except SealBroken as error:
             log.error("a delegated key can't be read", dn=dn, reason=str(error))
             return False
+
+
+async def decide(delegating: Delegating | None, dn: str, allowed: CopyAs) -> CopiedAs:
+    """Under whose identity a submission of this user's is copied, as the policy allows.
+
+    Forbidden when it may only be the user's, and there is no credential for it.
+    """
+    if allowed is CopyAs.SERVICE:
+        return CopiedAs.SERVICE
+    if delegating is not None:
+        return await delegating.copied_as(dn, allowed)
+    if allowed is CopyAs.USER:
+        raise Forbidden("your transfers would need your own identity, which can't be delegated here")
+    return CopiedAs.SERVICE
 
 
 def delegation_id(dn: str) -> str:

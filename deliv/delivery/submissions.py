@@ -12,7 +12,7 @@ import structlog
 from deliv.delivery.destination import Directory, check_product_id
 from deliv.errors import InvalidRequest, NotFound
 from deliv.faults import Point, reach
-from deliv.model import Job, Submission
+from deliv.model import CopiedAs, Job, Submission
 from deliv.store import Store
 
 log = structlog.get_logger()
@@ -36,6 +36,7 @@ class Submissions:
         key: str | None = None,
         quota: int | None = None,
         deadline: datetime | None = None,
+        copied_as: CopiedAs = CopiedAs.SERVICE,
     ) -> Job:
         """The job for this request, durable when this returns. The same key gives the same job.
 
@@ -51,6 +52,7 @@ class Submissions:
             idempotency_key=_check_key(key),
             quota=quota,
             deadline=deadline,
+            copied_as=copied_as,
         )
         await reach(Point.SUBMISSION_TAKEN)
         job, created = await self._store.submit(submission, key_life=self._key_life)

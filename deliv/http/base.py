@@ -20,6 +20,7 @@ from deliv.audit import AuditLog
 from deliv.buckets import TokenBuckets
 from deliv.config import Rest
 from deliv.delivery.cancelling import Cancelling
+from deliv.delivery.delegating import Delegating
 from deliv.delivery.staging import Staging
 from deliv.delivery.submissions import Submissions
 from deliv.errors import CredentialRefused, DelivError, Forbidden, InvalidRequest, Unavailable
@@ -35,6 +36,7 @@ log = structlog.get_logger()
 DRAINED_BODY = 8 * 2**20  # a body over the limit is read up to this, so that the 413 arrives
 UNLIMITED = 2**62
 LONGEST_URI = 8000  # RFC 9110, section 4.1, asks for no less
+METHODS = ("GET", "POST", "PUT", "DELETE")
 PENALTY = 1.0  # seconds until somebody hears that they asked too often
 
 
@@ -45,6 +47,7 @@ class Services:
     submissions: Submissions
     staging: Staging
     cancelling: Cancelling
+    delegating: Delegating | None
     policy: LivePolicy
     identities: ConnectionIdentities
     audit: AuditLog
@@ -129,9 +132,13 @@ class Call(RequestHandler):
     def body_parameters(self) -> dict[str, str]:
         if self.request.query:
             raise InvalidRequest("the parameters of this call belong in its body, not in the URL")
-        self._count(self._size)
         content_type = self.request.headers.get("Content-Type", "")
-        return self._accepted(parameters.from_body(content_type, b"".join(self._chunks)))
+        return self._accepted(parameters.from_body(content_type, self.body()))
+
+    def body(self) -> bytes:
+        """The request's body; TooLarge."""
+        self._count(self._size)
+        return b"".join(self._chunks)
 
     def authorise(self, action: str, **context: str) -> Decision:
         """The policy's yes; Forbidden, with its reason, when it says no."""
@@ -167,7 +174,10 @@ class Call(RequestHandler):
             self.set_header("Allow", self._allowed())
         message = self._message(status_code, error)
         self.note(reason=str(error) if isinstance(error, DelivError) else message)
-        self.finish({**self.error_fields, "error": True, "msg": message})
+        self.finish(self.error_document(status_code, message))
+
+    def error_document(self, status: int, message: str) -> dict[str, Any]:
+        return {**self.error_fields, "error": True, "msg": message}
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         if isinstance(value, DelivError):
@@ -278,8 +288,9 @@ class Call(RequestHandler):
             raise HTTPError(405)
 
     def _allowed(self) -> str:
-        own = {"GET": RequestHandler.get, "POST": RequestHandler.post}
-        return ", ".join(m for m, base in own.items() if getattr(type(self), m.lower()) is not base)
+        known = {method: getattr(RequestHandler, method.lower()) for method in METHODS}
+        own = (m for m, base in known.items() if getattr(type(self), m.lower()) is not base)
+        return ", ".join(own)
 
     def _message(self, status: int, error: BaseException | None) -> str:
         if isinstance(error, DelivError) and error.status != 500:

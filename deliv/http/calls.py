@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from deliv.delivery.deadline import parse_deadline
+from deliv.delivery.delegating import decide
 from deliv.delivery.destination import parse_directory
 from deliv.http.base import Call
 from deliv.http.bearer import bearer
 from deliv.http.parameters import Accepts, boolean, checksum, size
-from deliv.model import PUBLIC, Job, StageReport
-from deliv.states import Status
+from deliv.model import PUBLIC, CopiedAs, Job, StageReport
+from deliv.states import FINAL, Status
 
 
 class SubmitTransfer(Call):
@@ -25,6 +26,7 @@ class SubmitTransfer(Call):
         directory = parse_directory(values["destination_path"])
         deadline = parse_deadline(values["deadline"]) if "deadline" in values else None
         allowed = self.authorise("submit", destination_host=directory.host)
+        copied_as = await decide(self.services.delegating, self.identity.dn, allowed.copy_as)
         job = await self.services.submissions.submit(
             self.identity.dn,
             values["product_id"],
@@ -32,6 +34,7 @@ class SubmitTransfer(Call):
             key=self.request.headers.get("Idempotency-Key"),
             quota=allowed.quota,
             deadline=deadline,
+            copied_as=copied_as,
         )
         self.note(job_id=job.job_id)
         self.set_status(202)
@@ -46,7 +49,15 @@ class TransferStatus(Call):
     async def get(self) -> None:
         job = await self.services.submissions.job(self.query_parameters()["job_id"])
         self.authorise("status", owner=job.submitter)
-        self.write(public(job))
+        self.write(public(job) | await self._warning(job))
+
+    async def _warning(self, job: Job) -> dict[str, Any]:
+        """That the credential which the job is copied with ends soon."""
+        delegating = self.services.delegating
+        if job.copied_as is CopiedAs.SERVICE or job.status in FINAL or delegating is None:
+            return {}
+        warning = await delegating.warning(job.submitter)
+        return {"warning": warning} if warning else {}
 
 
 class CancelTransfer(Call):

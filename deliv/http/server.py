@@ -14,6 +14,7 @@ from tornado.web import Application
 from deliv.config import Address
 from deliv.http.base import Services, UnknownPath
 from deliv.http.calls import CancelTransfer, DoneStaging, SubmitTransfer, TransferStatus
+from deliv.http.delegation import Delegated, Entry, ProxyCredential, ProxyRequest, Whoami
 from deliv.http.door import Door
 from deliv.http.malformed import Malformed
 from deliv.http.room import Room
@@ -33,6 +34,12 @@ def application(services: Services) -> Application:
             ("/transferStatus", TransferStatus, arguments),
             ("/cancelTransfer", CancelTransfer, arguments),
             ("/doneStaging", DoneStaging, arguments),
+            # FTS's clients put two slashes before a path.
+            ("/+", Entry, arguments),
+            ("/+whoami", Whoami, arguments),
+            ("/+delegation/([^/]+)", Delegated, arguments),
+            ("/+delegation/([^/]+)/request", ProxyRequest, arguments),
+            ("/+delegation/([^/]+)/credential", ProxyCredential, arguments),
         ],
         default_handler_class=UnknownPath,
         default_handler_args=arguments,

@@ -150,6 +150,14 @@ class ConnectionIdentities:
             raise CredentialRefused(f"the credential of {outcome.dn} has expired meanwhile")
         return outcome
 
+    def chain(self, connection: Any) -> list[bytes]:
+        """The caller's verified chain in DER, leaf first."""
+        return peer(getattr(connection, "socket", connection))
+
+    def identify(self, chain_der: list[bytes]) -> Identity:
+        """See ServerTls.identify."""
+        return self._tls.identify(chain_der)
+
     def _identify(self, connection: Any) -> Identity | str:
         try:
             return self._tls.identify(peer(connection))
