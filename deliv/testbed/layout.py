@@ -36,6 +36,11 @@ class Layout:
         return self.directory / "secrets"
 
     @property
+    def delegation_key(self) -> Path:
+        """What deliv encrypts delegated keys with."""
+        return self.secrets / "delegation-key"
+
+    @property
     def ca_directory(self) -> Path:
         return self.directory / "pki" / "certificates"
 

@@ -68,6 +68,7 @@ def write_deliv(layout: Layout, plan: Plan, parts: Parts) -> None:
                 "callback": {"certificate": True, "token": _expected_token(plan)},
             },
             "fts": {"endpoints": {"fts": fts_url(plan)}, "poll_every": "1s"},
+            "delegation": {"key_file": str(layout.delegation_key), "every": "2s"},
             "retries": RETRIES,
             "audit": {"file": str(layout.audit_log)},
             "sweeps": {"every": "2s", "lease": "10s", "hold": "30s", "ask_again": "2s"},

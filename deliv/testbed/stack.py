@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for_futures
 from pathlib import Path
 
-from deliv.testbed import description, gridftp, parts, products, services
+from deliv.testbed import description, gridftp, parts, products, secrets, services
 from deliv.testbed.accounts import Account
 from deliv.testbed.errors import TestbedError
 from deliv.testbed.identities import Identities
@@ -105,6 +105,7 @@ class Stack:
         for server in (archive, destination):
             server.install(authority, allowed, self.account)
         services.write_policy(self.layout, self.identities)
+        secrets.write_key(self.layout.delegation_key, self.account)
         services.write_deliv(self.layout, self.plan, self.parts)
         services.write_stager(self.layout, self.plan, archive, self.identities, self.account)
         services.write_fts(self.layout, self.plan, self.account)

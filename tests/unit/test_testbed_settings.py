@@ -16,6 +16,7 @@ import pytest
 
 from deliv import config
 from deliv.identity.policy import Action, Policy
+from deliv.identity.vault import Vault
 from deliv.testbed import (
     accounts,
     control,
@@ -161,6 +162,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     for user in (database.user, database.migrations_user):
         secrets.write(database.password_file(user), CALLER)
     services.write_policy(where, identities)
+    secrets.write_key(where.delegation_key, CALLER)
     services.write_deliv(where, plan, parts)
     services.write_stager(where, plan, parts.archive, identities, CALLER)
     services.write_fts(where, plan, CALLER)
@@ -178,6 +180,8 @@ def test_each_instance_has_a_configuration_that_loads(written: Written) -> None:
     assert first.database.migrations is not None
     assert first.database.migrations.password() != first.database.password()
     assert first.broker.password() == written.parts.broker.password()
+    assert first.delegation is not None
+    Vault.load(first.delegation.key_file)
     for credential in (first.credential, first.rest):
         pki.load(credential.certificate, credential.key)
 
