@@ -1,13 +1,17 @@
 """The archive's seed products: known sizes and checksums, awkward names among them.
 
+    python -m deliv.testbed.products ROOT          # for an archive that has no index yet
+
 `products.json` beside them is the index that the dummy stager reads. A product's file bears its
 id as name. What is not in the index may be `synthetic-<BYTES>`, made on demand: see synthetic.py.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import sys
 import zlib
 from pathlib import Path
 
@@ -33,7 +37,7 @@ Catalogue = dict[str, dict[str, str | int]]
 def install(root: Path, sizes: dict[str, int] = SEED) -> None:
     """Write the products and their index below the archive's root."""
     directory = root / "products"
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     catalogue: Catalogue = {}
     for product_id, size in sizes.items():
         path = directory / product_id
@@ -42,6 +46,16 @@ def install(root: Path, sizes: dict[str, int] = SEED) -> None:
         catalogue[product_id] = {"size": size, "adler32": adler32, "file": file}
     text = json.dumps(catalogue, ensure_ascii=False, indent=1)
     (root / INDEX).write_text(text, encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """An index that is there already stays, and so does all it names."""
+    parser = argparse.ArgumentParser(prog="python -m deliv.testbed.products")
+    parser.add_argument("root", type=Path)
+    root: Path = parser.parse_args(arguments).root
+    if not (root / INDEX).exists():
+        install(root, SEED)
+    return 0
 
 
 def known(root: Path) -> Catalogue:
@@ -69,3 +83,7 @@ def _write(path: Path, size: int) -> str:
             file.seek(zeros, os.SEEK_CUR)
         file.truncate(size)
     return f"{value:08x}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

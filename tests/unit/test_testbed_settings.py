@@ -120,6 +120,13 @@ def test_products_are_what_their_index_says(
     assert (tmp_path / "products" / "large").stat().st_blocks * 512 < 2**20
 
 
+def test_an_archive_is_filled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for product_id in ("first", "second"):
+        monkeypatch.setattr(products, "SEED", {product_id: 3})
+        assert products.main([str(tmp_path / "archive")]) == 0
+        assert set(products.known(tmp_path / "archive")) == {"first"}
+
+
 def test_the_seed_has_the_awkward_ones() -> None:
     assert products.SEED["005"] > 0  # the product of the prototype's example
     sizes = products.SEED.values()
