@@ -162,7 +162,9 @@ async def decide(delegating: Delegating | None, dn: str, allowed: CopyAs) -> Cop
     if delegating is not None:
         return await delegating.copied_as(dn, allowed)
     if allowed is CopyAs.USER:
-        raise Forbidden("your transfers would need your own identity, which can't be delegated here")
+        raise Forbidden(
+            "your transfers would need your own identity, which can't be delegated here"
+        )
     return CopiedAs.SERVICE
 
 
