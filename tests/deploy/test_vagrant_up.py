@@ -1,0 +1,86 @@
+"""`vagrant up` with vagrant-lxc, and then what its closing message says: a product is delivered.
+
+It takes minutes and shows little of deliv that test_lab.py doesn't show, so it has a target of its
+own: `make test-vagrant`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from client import FINAL
+from deployment import sha256
+from fleet import CHECKOUT, Fleet, Play
+
+from tools.hosts import runs
+from tools.hosts.programs import wait
+from tools.vagrant import lab
+
+SUITE = os.environ.get("DELIV_TESTS_SUITE", "bookworm")
+COMMAND = re.compile(r"^  (\S(?:.*\\\n)*.*)$", re.MULTILINE)
+
+pytestmark = [
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(
+        os.environ.get("DELIV_TESTS_VAGRANT") != "1", reason="make test-vagrant runs it"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[runs.Run]:
+    if os.geteuid() or not shutil.which("lxc-start"):
+        pytest.skip("needs root, lxc and vagrant-lxc")
+    name = f"vagrant-{os.getpid()}"
+    try:
+        lab.up(name, SUITE)
+        yield runs.load(name)
+    finally:
+        lab.down(name)
+
+
+@pytest.fixture
+def commands(run: runs.Run) -> list[str]:
+    """Those of the closing message, in its order."""
+    message = (run.directory / "vagrant" / "lab" / "first-transfer.txt").read_text()
+    return COMMAND.findall(message)
+
+
+def test_the_closing_message_leads_to_a_delivered_product(
+    run: runs.Run, commands: list[str]
+) -> None:
+    enter, submit, ask, look = commands
+    fleet = Fleet(run)
+
+    def shell(command: str) -> dict[str, object]:
+        answer = fleet.in_hub("bash", "-ec", f"{enter}\n{command}").stdout
+        return dict(json.loads(answer))
+
+    job = shell(submit)
+    ask = ask.replace("JOB", str(job["job_id"]))
+    wait(lambda: (job.update(shell(ask)), job["status"] in FINAL)[1], "the job ends", 120)
+    assert job["status"] == "SUCCESS", job
+    assert "005" in output(run, "bash", "-ec", look)
+    machines = run.directory / "lxc"
+    original = machines / "deliv-archive/rootfs/srv/archive/products/005"
+    assert sha256(machines / "deliv-dtn/rootfs/srv/user/005") == sha256(original)
+
+
+def test_provisioning_again_changes_nothing(run: runs.Run) -> None:
+    said = output(run, "vagrant", "provision", "deliv")
+    assert Play(exit_code=0, output=said, recap={}).changed == []
+
+
+def output(run: runs.Run, *command: str) -> str:
+    """Of a command in the lab."""
+    done = subprocess.run(
+        lab.command(run, *command), cwd=CHECKOUT, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
