@@ -51,6 +51,7 @@ def _parser(asked_for: str) -> argparse.ArgumentParser:
     serve.add_argument("--check", action="store_true", help="check config and dependencies, end")
     _add(commands, "migrate", _migrate, "bring the database's schema up to date")
     _add_check(commands, asked_for)
+    _add_queue(commands, asked_for)
     _add_validate(commands)
     _add_policy(commands, asked_for)
     _add_testbed(commands, asked_for)
@@ -75,6 +76,15 @@ def _add_check(commands: Subparsers, asked_for: str) -> None:
         check.add_arguments(_add(commands, "check", check.command, text))
     else:
         commands.add_parser("check", help=text)
+
+
+def _add_queue(commands: Subparsers, asked_for: str) -> None:
+    text = "what waits in RabbitMQ, and what could not be handled"
+    if asked_for == "queue":
+        queues = _load("deliv.queues", "server")
+        queues.add_arguments(_add(commands, "queue", queues.command, text))
+    else:
+        commands.add_parser("queue", help=text)
 
 
 def _add_validate(commands: Subparsers) -> None:

@@ -11,7 +11,7 @@ Topology, declared again at every connection (nothing transient, as RabbitMQ 4 w
 MariaDB is the truth: losing every message loses nothing, and a duplicate changes nothing.
 """
 
-from deliv.broker.dead import DeadLetter
+from deliv.broker.dead import DeadLetter, Depth
 from deliv.broker.message import Malformed, Message
 from deliv.broker.service import Broker
 from deliv.broker.topology import DEAD, EVENTS, QUEUES, STAGE, TRANSFER
@@ -24,6 +24,7 @@ __all__ = [
     "TRANSFER",
     "Broker",
     "DeadLetter",
+    "Depth",
     "Malformed",
     "Message",
 ]

@@ -1,15 +1,16 @@
-"""The dead-letter queue: bury, look, replay."""
+"""The dead-letter queue: bury, look, replay, discard."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from deliv.broker.message import Malformed, Message
 from deliv.broker.publisher import Publisher
-from deliv.broker.session import Channel
+from deliv.broker.session import Channel, Session
 from deliv.broker.topology import DEAD, QUEUES
 from deliv.errors import BrokerUnavailable
 
@@ -27,7 +28,28 @@ class DeadLetter:
     time: datetime | None
     body: bytes
 
+    @property
+    def job_id(self) -> str | None:
+        """The job it is about; None when the body is no message of deliv's."""
+        try:
+            return Message.decode(self.body).job_id
+        except Malformed:
+            return None
 
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """`messages` that wait in a queue, beside those in some consumer's hands."""
+
+    messages: int
+    consumers: int
+
+
+def every(_letter: DeadLetter) -> bool:
+    return True
+
+
+Wanted = Callable[[DeadLetter], bool]
 Taken = tuple[int, DeadLetter]
 
 
@@ -44,31 +66,50 @@ class DeadLetters:
         async with self._taking(limit) as (_channel, taken):
             return [letter for _tag, letter in taken]
 
-    async def replay(self, limit: int) -> int:
-        """Send the oldest `limit` letters to their queues again; how many went.
+    async def replay(self, limit: int, wanted: Wanted = every) -> int:
+        """Send the wanted ones of the oldest `limit` letters to their queues again; how many went.
 
         A letter of an unknown queue stays. BrokerUnavailable may leave some replayed.
         """
         replayed = 0
         async with self._taking(limit) as (channel, taken):
             for tag, letter in taken:
-                if letter.queue in QUEUES.values():
+                if letter.queue in QUEUES.values() and wanted(letter):
                     await self._publisher.publish("", letter.queue, letter.body, mandatory=True)
                     channel.do("basic_ack", tag)
                     replayed += 1
         return replayed
 
+    async def discard(self, limit: int, wanted: Wanted = every) -> int:
+        """Remove the wanted ones of the oldest `limit` letters; how many."""
+        async with self._taking(limit) as (channel, taken):
+            unwanted = [tag for tag, letter in taken if wanted(letter)]
+            for tag in unwanted:
+                channel.do("basic_ack", tag)
+        return len(unwanted)
+
+    async def depth(self, queue: str) -> Depth:
+        """BrokerUnavailable, too, when there is no such queue."""
+        channel = await self._session().channel()
+        frame = await channel.call("queue_declare", queue, passive=True)
+        await channel.close()
+        declared = frame.method
+        return Depth(messages=declared.message_count, consumers=declared.consumer_count)
+
     @asynccontextmanager
     async def _taking(self, limit: int) -> AsyncIterator[tuple[Channel, list[Taken]]]:
         """Letters with their delivery tags; what is not acknowledged in the block goes back."""
-        session = self._publisher.link.session
-        if session is None:
-            raise BrokerUnavailable(self._publisher.detail)
-        channel = await session.channel()
+        channel = await self._session().channel()
         try:
             yield channel, await _take(channel, limit)
         finally:
             await give_back(channel)
+
+    def _session(self) -> Session:
+        session = self._publisher.link.session
+        if session is None:
+            raise BrokerUnavailable(self._publisher.detail)
+        return session
 
 
 async def _take(channel: Channel, limit: int) -> list[Taken]:

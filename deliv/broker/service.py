@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 
 from deliv import config
 from deliv.broker.consumer import Consumer, Handler
-from deliv.broker.dead import DeadLetter, DeadLetters
+from deliv.broker.dead import DeadLetter, DeadLetters, Depth, Wanted, every
 from deliv.broker.link import Link
 from deliv.broker.message import Message, encode
 from deliv.broker.publisher import Publisher
-from deliv.broker.topology import EVENTS, QUEUES
+from deliv.broker.topology import DEAD, EVENTS, QUEUES
 
 
 class Broker:
@@ -90,9 +90,17 @@ class Broker:
         """The oldest dead letters; they stay in their queue."""
         return await self._dead.look(limit)
 
-    async def replay(self, limit: int) -> int:
-        """Send the oldest dead letters to their work queues again; how many went."""
-        return await self._dead.replay(limit)
+    async def replay(self, limit: int, wanted: Wanted = every) -> int:
+        """Send the wanted ones of the oldest dead letters to their queues again; how many went."""
+        return await self._dead.replay(limit, wanted)
+
+    async def discard(self, limit: int, wanted: Wanted = every) -> int:
+        """Remove the wanted ones of the oldest dead letters; how many."""
+        return await self._dead.discard(limit, wanted)
+
+    async def depths(self) -> dict[str, Depth]:
+        """Every queue, and what waits in it."""
+        return {queue: await self._dead.depth(queue) for queue in (*QUEUES.values(), DEAD)}
 
     def _changed(self) -> None:
         if all(link.tried for link in self._links):

@@ -1,0 +1,137 @@
+"""`deliv queue` on a real RabbitMQ."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from rabbit import Rabbit, rabbit_fixture  # noqa: F401 - a fixture is used by its name
+from test_broker import connected, raw
+
+from deliv.broker import DEAD, STAGE, TRANSFER
+from deliv.cli import main
+from deliv.testbed.processes import wait
+
+EXAMPLE = Path(__file__).parents[2] / "config" / "deliv.example.yaml"
+JOBS = [f"0190b6c4-0000-7000-8000-00000000000{number}" for number in range(3)]
+
+
+def body(job_id: str, verb: str) -> bytes:
+    return json.dumps({"job_id": job_id, "verb": verb}).encode()
+
+
+LETTERS = [
+    (STAGE, body(JOBS[0], "stage"), "failed 11 times, last OSError: no"),
+    (TRANSFER, body(JOBS[1], "transfer"), "failed 11 times"),
+    (TRANSFER, b"\xffnonsense", "malformed: not JSON"),
+    ("deliv.other", body(JOBS[2], "other"), "who knows"),
+]
+Run = Callable[..., list[str]]
+
+
+async def bury(rabbit: Rabbit) -> None:
+    """Empty queues, but for some dead letters."""
+    async with connected(rabbit.settings()) as broker:
+        async with raw(rabbit.settings()) as channel:
+            for queue in (STAGE, TRANSFER, DEAD):
+                await channel.call("queue_purge", queue)
+        for queue, content, reason in LETTERS:
+            await broker._dead.bury(queue, content, reason)
+
+
+@pytest.fixture
+def configuration(rabbit: Rabbit, tmp_path: Path) -> Path:
+    document = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    document["broker"] |= {
+        "host": rabbit.node.host,
+        "port": rabbit.node.port,
+        "user": rabbit.node.user,
+        "password_file": str(rabbit.node.password_file),
+    }
+    path = tmp_path / "deliv.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def deliv_queue(configuration: Path, rabbit: Rabbit, capsys: pytest.CaptureFixture[str]) -> Run:
+    asyncio.run(bury(rabbit))
+
+    def run(*words: str) -> list[str]:
+        capsys.readouterr()
+        assert main(["queue", "--config", str(configuration), *words]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def depths(lines: list[str]) -> dict[str, int]:
+    documents = [json.loads(line) for line in lines]
+    return {document["queue"]: document["messages"] for document in documents}
+
+
+def wait_until_all_are_back(deliv_queue: Run) -> None:
+    """A quorum queue takes a moment to have back what was only looked at."""
+    assert wait(lambda: depths(deliv_queue("list", "--json"))[DEAD] == len(LETTERS), 20)
+
+
+def test_the_depth_of_every_queue(deliv_queue: Run) -> None:
+    assert depths(deliv_queue("list", "--json")) == {STAGE: 0, TRANSFER: 0, DEAD: 4}
+    lines = deliv_queue()
+    assert lines == deliv_queue("list")
+    assert [line.split()[:2] for line in lines] == [[STAGE, "0"], [TRANSFER, "0"], [DEAD, "4"]]
+
+
+def test_dead_letters_with_their_reason_stay_where_they_are(deliv_queue: Run) -> None:
+    lines = deliv_queue("dead")
+    assert {line.split("  ", 1)[1] for line in lines} == {
+        f"{STAGE}  job {JOBS[0]}: failed 11 times, last OSError: no",
+        f"{TRANSFER}  job {JOBS[1]}: failed 11 times",
+        rf"{TRANSFER}  '\xffnonsense': malformed: not JSON",
+        f"deliv.other  job {JOBS[2]}: who knows",
+    }
+    wait_until_all_are_back(deliv_queue)
+    assert len(deliv_queue("dead", "--limit", "2")) == 2
+    wait_until_all_are_back(deliv_queue)
+    documents = [json.loads(line) for line in deliv_queue("dead", "--json")]
+    bodies = {document["job_id"]: document["body"] for document in documents}
+    assert bodies.keys() == {*JOBS, None}
+    assert bodies[None] == r"\xffnonsense"
+
+
+def test_one_jobs_letters_are_replayed(deliv_queue: Run) -> None:
+    assert deliv_queue("replay", "--job", JOBS[1]) == ["1 replayed"]
+    assert depths(deliv_queue("list", "--json")) == {STAGE: 0, TRANSFER: 1, DEAD: 3}
+    assert deliv_queue("replay", "--job", JOBS[1]) == ["0 replayed"]
+
+
+def test_all_that_has_a_queue_is_replayed(deliv_queue: Run) -> None:
+    assert deliv_queue("replay", "--all") == ["3 replayed"]
+    assert depths(deliv_queue("list", "--json")) == {STAGE: 1, TRANSFER: 2, DEAD: 1}
+
+
+def test_letters_are_discarded(deliv_queue: Run) -> None:
+    assert deliv_queue("discard", "--job", JOBS[2]) == ["1 discarded"]
+    assert len(deliv_queue("dead")) == 3
+    assert deliv_queue("discard", "--all") == ["3 discarded"]
+    assert depths(deliv_queue("list", "--json")) == {STAGE: 0, TRANSFER: 0, DEAD: 0}
+
+
+def test_a_choice_must_be_made(configuration: Path) -> None:
+    for what in ("replay", "discard"):
+        with pytest.raises(SystemExit):
+            main(["queue", "--config", str(configuration), what])
+
+
+def test_a_broker_that_does_not_answer_is_told(
+    configuration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = yaml.safe_load(configuration.read_text(encoding="utf-8"))
+    document["broker"]["port"] = 1
+    configuration.write_text(yaml.safe_dump(document), encoding="utf-8")
+    assert main(["queue", "--config", str(configuration), "list"]) == 1
+    assert "Connection refused" in capsys.readouterr().err
