@@ -18,7 +18,7 @@ SITE = ANSIBLE / "site.yml"
 AUTHORITY = PurePosixPath("/etc/deliv-ca")
 CA_DIRECTORY = PurePosixPath("/etc/grid-security/certificates")
 USER_ROOT = PurePosixPath("/srv/user")
-ARCHIVE_ROOT = PurePosixPath("/srv/archive")
+ARCHIVE_ROOT = PurePosixPath("/var/lib/deliv-stager/archive")
 
 
 @dataclass(frozen=True)
