@@ -14,7 +14,7 @@ import pytest
 from joserfc.jwk import ECKey
 from posing import Caller, unsigned
 from running_stack import Answer, Stack, Target, brought_up, until
-from test_audit import audited, holds
+from test_audit_log import audited, holds
 
 pytestmark = pytest.mark.timeout(240)
 
