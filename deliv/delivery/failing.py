@@ -71,6 +71,11 @@ class Failing:
         await reach(Point.RETRY_STORED)
         return job
 
+    def patience(self, error_class: ErrorClass) -> float:
+        """The seconds between the first and the last of all attempts after such failures."""
+        retry = self._config.retry(error_class)
+        return float(retry.backoff) * (2 ** (retry.attempts - 1) - 1)
+
     async def end(self, job: Job, failure: Failure, *, delay: float = 0, **columns: Any) -> Job:
         """ERROR, with the reason and what the submitter can do about it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -49,7 +50,7 @@ class Transfers:
             log.warning("FTS unreachable", endpoint=endpoint.name, reason=str(error))
             await self._store.update(job, delay=self._ask_again)
         except NoCredential as error:
-            await self._failing.attempt(job, _lacking(error))
+            await self._wait_for_user(job, _lacking(error))
         except Refused as error:
             await self._refused(job, error)
         except DestinationBusy:
@@ -124,11 +125,21 @@ class Transfers:
     async def _refused(self, job: Job, error: Refused) -> None:
         """FTS does not know deliv itself: the operators' to mend. Or not the user: theirs."""
         if job.copied_as is CopiedAs.USER:
-            await self._failing.attempt(job, _refusal(error))
+            await self._wait_for_user(job, _refusal(error))
             return
         log.error("FTS refuses deliv", reason=str(error))
         status = f"waiting: {error}"
         await self._store.update(job, delay=RETRY_REFUSED, detailed_status=status)
+
+    async def _wait_for_user(self, job: Job, failure: Failure) -> None:
+        """The staged copy waits for a new delegation as long as all retries would take."""
+        since = max(time for time in (job.time_staged, job.time_transferring) if time)
+        waited = (datetime.now(UTC) - since).total_seconds()
+        if waited >= self._failing.patience(failure.error_class):
+            await self._failing.end(job, failure)
+            return
+        status = f"waiting: {failure.reason}"
+        await self._store.update(job, delay=self._ask_again, detailed_status=status)
 
     async def _assign(self, job: Job, endpoint: Endpoint) -> Job:
         await endpoint.ensure_delegated()
