@@ -74,7 +74,7 @@ class Failing:
     def patience(self, error_class: ErrorClass) -> float:
         """The seconds between the first and the last of all attempts after such failures."""
         retry = self._config.retry(error_class)
-        return float(retry.backoff) * (2 ** (retry.attempts - 1) - 1)
+        return float(retry.backoff) * float(2 ** (retry.attempts - 1) - 1)
 
     async def end(self, job: Job, failure: Failure, *, delay: float = 0, **columns: Any) -> Job:
         """ERROR, with the reason and what the submitter can do about it.
