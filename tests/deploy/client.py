@@ -39,10 +39,12 @@ class Client:
 
     def submit(self, product: str, destination: str, **headers: str) -> Answer:
         """POST /submitTransfer. A header is given as `Idempotency_Key="..."`."""
-        extra = [f"--header={name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        fields = {"product_id": product, "destination_path": destination}
-        data = [f"--data-urlencode={name}={value}" for name, value in fields.items()]
-        return self.curl("/submitTransfer", *extra, *data)
+        options = []
+        for name, value in headers.items():
+            options += ["--header", f"{name.replace('_', '-')}: {value}"]
+        for name, value in (("product_id", product), ("destination_path", destination)):
+            options += ["--data-urlencode", f"{name}={value}"]
+        return self.curl("/submitTransfer", *options)
 
     def status(self, job: str) -> Answer:
         return self.curl(f"/transferStatus?job_id={job}")
@@ -67,4 +69,4 @@ class Client:
         )  # fmt: skip
         body, _, code = done.stdout.rpartition("\n")
         parsed = json.loads(body) if body.strip() else {}
-        return Answer(status=int(code), body=parsed, complaint=done.stderr.strip())
+        return Answer(status=int(code or 0), body=parsed, complaint=done.stderr.strip())
