@@ -1,0 +1,258 @@
+"""The role deliv, with MariaDB beside it: locked in, restarted when needed only, one by one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
+
+import checkout
+import pytest
+from booting import Boot
+from client import Client
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from fleet import ANSIBLE, Fleet, Play
+from observe import connects, security_score
+from roles import AUTHORITIES, RolePlay, certify, secrets_at_rest, served_certificate, trust
+
+from deliv.testbed import pki
+from tools.hosts.programs import wait
+
+HOST, CLIENT = "deliv", "client"
+PORT, MONITORING = 8443, 9091
+DATABASE, MIGRATIONS, BROKER = "service-51c7", "migrations-e20b", "broker-7d94"
+OWN = PurePosixPath("/etc/grid-security/deliv")
+DRAIN = ANSIBLE / "playbooks" / "drain.yml"
+DESTINATION = "gsiftp://dtn.example.org/incoming"
+LISTS = PurePosixPath("/srv/lists")
+URLS = [f"http://{CLIENT}/{name}" for name in ("garbage", "strange", "absent", "good")]
+
+
+@dataclass
+class Service:
+    """A host of deliv, and a user at another one."""
+
+    fleet: Fleet
+    play: RolePlay
+    authority: pki.Authority
+    user: Client
+    certificate: pki.Credential
+
+    def converge(self, **variables: object) -> Play:
+        self.play.vary(**variables)
+        return self.play.converge("--diff")
+
+    def processes(self) -> dict[str, str]:
+        """The main process of each running instance."""
+        shown = self.run("systemctl", "show", "--property=Id,MainPID", "deliv@*.service")
+        pairs = re.findall(r"MainPID=(\d+)\nId=deliv@(\d+)", shown)
+        return {number: process for process, number in pairs if process != "0"}
+
+    def ready(self, number: int) -> str:
+        """What an instance says of itself; "" when it says nothing."""
+        url = f"http://127.0.0.1:{MONITORING + number}/ready"
+        said = self.fleet.execute(HOST, "curl", "-sS", url, check=False).stdout
+        return str(json.loads(said)["status"]) if said else ""
+
+    def anchors(self) -> dict[str, bytes]:
+        """The files of the CA directory."""
+        directory = self.fleet.root(HOST) / AUTHORITIES.relative_to("/")
+        return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+    def submit(self) -> int:
+        return self.user.submit("005", DESTINATION).status
+
+    def run(self, *command: str) -> str:
+        return self.fleet.execute(HOST, *command).stdout
+
+
+def der(revoked: x509.CertificateRevocationList) -> bytes:
+    return revoked.public_bytes(Encoding.DER)
+
+
+@pytest.fixture(scope="module")
+def service(boot: Boot, suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Converged, after a rehearsal on the bare host."""
+    source = checkout.copy(tmp_path_factory.mktemp("source") / "checkout")
+    groups = {name: [HOST] for name in ("deliv_database", "deliv_broker", "deliv_service")}
+    passwords = {
+        "deliv_database_password": DATABASE, "deliv_migrations_password": MIGRATIONS,
+        "deliv_broker_password": BROKER, "deliv_backup_password": "backup-0000",
+    }  # fmt: skip
+    with boot(suite, HOST, clients=(CLIENT,)) as fleet:
+        variables = passwords | {
+            "release_checkout": str(source), "deliv_instances": 2, "deliv_crl_urls": URLS,
+        }  # fmt: skip
+        plays = [
+            RolePlay(fleet, tmp_path_factory.mktemp(role), role, groups=groups, variables=variables)
+            for role in ("mariadb", "deliv")
+        ]
+        plays[1].rehearse()
+        authority = trust(fleet, HOST)
+        own = authority.issue(pki.service_name("deliv"))
+        fleet.put(HOST, OWN / "cert.pem", own.certificate_pem())
+        fleet.put(HOST, OWN / "key.pem", own.key_pem(), mode=0o400)
+        plays[0].converge()
+        plays[1].prove()
+        alice = authority.issue(pki.user_name("alice"))
+        user = Client(fleet, CLIENT, f"https://{HOST}:{PORT}")
+        service = Service(fleet, plays[1], authority, user, alice)
+        user.equip(alice.certificate_pem(), alice.key_pem(), service.anchors())
+        yield service
+
+
+def test_every_instance_serves(service: Service) -> None:
+    """RabbitMQ, the stager and FTS are not there: it goes on without."""
+    assert [service.ready(number) for number in (1, 2)] == ["degraded", "degraded"]
+    assert service.submit() == 403  # there is no rule yet
+    assert not connects(service.fleet, CLIENT, HOST, MONITORING + 1)
+
+
+def test_it_is_locked_in(service: Service) -> None:
+    for unit in ("deliv@1.service", "deliv-crl.service", "deliv-migrate@any.service"):
+        assert security_score(service.fleet, HOST, unit) <= 2.0, unit
+    text = service.run("systemctl", "cat", "deliv@1.service")
+    for line in ("Type=notify", "WatchdogSec=60", "MemoryMax=1G", "TasksMax=128"):
+        assert line in text.splitlines()
+    (process,) = {service.processes()["1"]}
+    status = service.run("cat", f"/proc/{process}/status")
+    assert re.search(r"^CapBnd:\s+0+$", status, re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+
+
+def test_secrets_are_its_own(service: Service) -> None:
+    shown = service.run(
+        "stat", "-c", "%A %U:%G %n", "/etc/deliv/deliv.yaml", "/etc/deliv/policy.yaml",
+        "/etc/deliv/secrets", "/etc/deliv/grid/key.pem", "/etc/deliv/host/hostkey.pem",
+    )  # fmt: skip
+    assert shown.splitlines() == [
+        "-rw-r----- root:deliv /etc/deliv/deliv.yaml",
+        "-rw-r----- root:deliv /etc/deliv/policy.yaml",
+        "drwx------ root:root /etc/deliv/secrets",
+        "-r-------- deliv:deliv /etc/deliv/grid/key.pem",
+        "-r-------- deliv:deliv /etc/deliv/host/hostkey.pem",
+    ]
+    secrets = (DATABASE, MIGRATIONS, BROKER)
+    assert not any(secret in service.play.output for secret in secrets)
+    kept = {f"/etc/deliv/secrets/{name}" for name in ("database", "migrations", "broker")}
+    found = secrets_at_rest(service.fleet, HOST, *secrets)
+    assert {name for name in found if not name.startswith("/run/credentials/")} == kept
+    modes = {service.run("stat", "-c", "%a", name).strip() for name in kept}
+    assert modes == {"400"}
+
+
+def test_policy_and_certificates_change_without_a_restart(service: Service) -> None:
+    before = service.processes()
+    renewed = certify(service.fleet, HOST, service.authority)
+    rule = {"dn": service.certificate.dn, "roles": ["submitter"], "destinations": ["*.example.org"]}
+    play = service.converge(deliv_policy_rules=[rule])
+    assert any("Reload deliv" in name for name in play.changed)
+    wait(lambda: service.submit() == 202, "the policy is in force in each instance", 60)
+    wait(
+        lambda: served_certificate(service.fleet, HOST, HOST, PORT) == renewed.certificate,
+        "the new certificate is served", 60,
+    )  # fmt: skip
+    assert service.processes() == before
+
+
+def test_what_the_release_does_not_understand_is_refused(service: Service) -> None:
+    before = service.processes()
+    service.play.vary(deliv_settings={"colour": "green"})
+    with pytest.raises(AssertionError, match="unknown field"):
+        service.play.converge()
+    assert service.processes() == before
+    service.play.vary(deliv_settings={})
+
+
+def test_settings_restart_what_they_concern(service: Service) -> None:
+    before = service.processes()
+    service.converge(deliv_settings={"limits": {"in_flight": 7}}, deliv_instances=1)
+    after = service.processes()
+    assert set(after) == {"1"}
+    assert after["1"] != before["1"]
+    assert "in_flight: 7" in service.run("cat", "/etc/deliv/deliv.yaml")
+
+
+def test_a_run_that_was_cut_short_is_made_good(service: Service) -> None:
+    """An instance that it did not reach still has the settings of before."""
+    unit = service.fleet.root(HOST) / "etc/systemd/system/deliv@.service"
+    good = unit.read_text()
+    unit.write_text(re.sub("(DELIV_GENERATION=).*", r"\1before", good))
+    service.run("systemctl", "daemon-reload")
+    service.run("systemctl", "start", "deliv@2.service")
+    before = service.processes()
+    service.converge(deliv_instances=2)
+    after = service.processes()
+    assert unit.read_text() == good
+    assert set(after) == {"1", "2"}
+    assert after["1"] == before["1"]
+    assert after["2"] != before["2"]
+
+
+def test_a_killed_instance_comes_back_and_the_port_stays_open(service: Service) -> None:
+    before = service.processes()
+    service.run("systemctl", "kill", "--signal=KILL", "deliv@1.service", "deliv@2.service")
+    assert connects(service.fleet, CLIENT, HOST, PORT)
+    wait(lambda: service.submit() == 202, "callers are served again", 60)
+    wait(lambda: {service.ready(1), service.ready(2)} == {"degraded"}, "both are back", 60)
+    assert not set(service.processes().values()) & set(before.values())
+
+
+def test_revocation_lists_are_fetched_and_garbage_is_not(service: Service) -> None:
+    """The role was told of the lists from the start."""
+    alice = service.certificate.certificate
+    lists = {"garbage": b"<html>", "strange": der(pki.Authority.create().revocation_list())}
+    for name, content in (
+        lists | {"good": der(service.authority.revocation_list([alice]))}
+    ).items():
+        service.fleet.put(CLIENT, LISTS / name, content)
+    service.fleet.execute(
+        CLIENT, "systemd-run", "--quiet", "--unit=lists",
+        "python3", "-m", "http.server", "--directory", str(LISTS), "80",
+    )  # fmt: skip
+    wait(lambda: connects(service.fleet, HOST, CLIENT, 80), "the lists are served", 30)
+    before = service.anchors()
+    tried = service.fleet.execute(HOST, "systemctl", "start", "deliv-crl.service", check=False)
+    assert tried.returncode == 1  # three of them could not be had
+    wait(lambda: service.submit() == 0, "the user is revoked", 90)
+    said = service.run("journalctl", "--output=cat", "--unit=deliv-crl.service")
+    for url, why in zip(URLS, ("not a rev", "not signed", "not fetched", "/etc/"), strict=True):
+        assert re.search(f"^{re.escape(url)}: .*{why}", said, re.MULTILINE), said
+    assert "deliv-crl.timer" in service.run("systemctl", "list-timers")
+    after = service.anchors()
+    assert [name for name in after if after[name] != before.get(name)] == [
+        name for name in before if name.endswith(".r0")
+    ]
+
+
+def test_an_older_list_does_not_replace_a_newer_one(service: Service) -> None:
+    ago = datetime.now(UTC) - timedelta(days=1)
+    service.fleet.put(CLIENT, LISTS / "good", der(service.authority.revocation_list(updated=ago)))
+    before = service.anchors()
+    service.fleet.execute(HOST, "systemctl", "start", "deliv-crl.service", check=False)
+    assert service.anchors() == before
+    said = service.run("journalctl", "--output=cat", "--unit=deliv-crl.service")
+    assert f"{URLS[-1]}: older than the one that is there" in said
+
+
+def test_a_host_is_drained_and_brought_back(service: Service) -> None:
+    inventories = [service.play.inventory]
+    alone = service.fleet.playbook(DRAIN, inventories=inventories)
+    assert not alone.succeeded
+    assert "No host of deliv would be left" in alone.output
+    service.fleet.converge(DRAIN, "-e", "drain_all=true", inventories=inventories)
+    assert service.processes() == {}
+    assert not connects(service.fleet, CLIENT, HOST, PORT)
+    service.fleet.reboot(HOST)
+    assert service.processes() == {}
+    service.fleet.converge(DRAIN, "-e", "drain_back=true", inventories=inventories)
+    assert set(service.processes()) == {"1", "2"}
+
+
+def test_it_comes_back_when_its_host_reboots(service: Service) -> None:
+    service.fleet.reboot(HOST)
+    wait(lambda: {service.ready(1), service.ready(2)} == {"degraded"}, "both are back", 60)
