@@ -18,6 +18,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -80,6 +81,7 @@ class HeldCredential:
 
     certificate: bytes = field(repr=False)
     key: bytes = field(repr=False)
+    expires: datetime
     version: int = 1
 
     def refresh(self) -> tuple[bytes, bytes]:

@@ -168,8 +168,9 @@ class Runtime:
         log.info("stopped")
 
     async def reload(self) -> None:
-        """Certificates, CRLs and the policy, from their files, on the live service."""
+        """Certificates, CRLs and the policy, from their files; users' credentials that are over."""
         self.audit.reopen()
+        self.users.tidy()
         self.policy.refresh()
         self.tls.reload()
 

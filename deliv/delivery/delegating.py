@@ -36,6 +36,7 @@ class Delegating:
         self._vault = vault
         self._least_life = timedelta(seconds=settings.least_life)
         self._warn_below = timedelta(seconds=settings.warn_below)
+        self._making = asyncio.Lock()
 
     async def held(self, dn: str) -> Delegation | None:
         """What the user has delegated and has not expired."""
@@ -44,11 +45,10 @@ class Delegating:
 
     async def request(self, dn: str) -> str:
         """A certificate request in PEM; the same one until its proxy comes."""
-        known = await self._delegations.find(delegation_id(dn))
-        if known is None or known.request is None:
-            request, key = await asyncio.to_thread(delegated.new_request)
-            sealed = self._vault.seal(key, _context(dn))
-            known = await self._delegations.keep_request(delegation_id(dn), dn, request, sealed)
+        async with self._making:  # one at a time: keys cost computing time
+            known = await self._delegations.find(delegation_id(dn))
+            if known is None or known.request is None:
+                known = await self._new_request(dn)
         return known.request or ""
 
     async def accept(
@@ -85,15 +85,17 @@ class Delegating:
     async def credential(self, dn: str) -> tuple[int, HeldCredential]:
         """The version of what the user has delegated, and it; NoCredential when it has expired."""
         known = await self.held(dn)
-        if known is None or known.proxy is None or known.proxy_key is None:
+        if known is None or not (known.proxy and known.proxy_key and known.expires):
             raise NoCredential(f"{dn} has no delegated credential (any more)")
         try:
             key = self._vault.open(known.proxy_key, _context(dn))
         except SealBroken as error:
             log.error("a delegated credential can't be read", dn=dn, reason=str(error))
             raise NoCredential(f"the credential that {dn} delegated can't be read") from error
-        certificate = known.proxy.encode()
-        return known.version, HeldCredential(certificate=certificate, key=key)
+        credential = HeldCredential(
+            certificate=known.proxy.encode(), key=key, expires=known.expires
+        )
+        return known.version, credential
 
     async def copied_as(self, dn: str, allowed: CopyAs) -> CopiedAs:
         """See `decide`."""
@@ -130,6 +132,11 @@ class Delegating:
     async def wipe_once(self, fence: Fence) -> int:
         """Remove the keys of what has expired."""
         return await self._delegations.wipe(fence, PATIENCE)
+
+    async def _new_request(self, dn: str) -> Delegation:
+        request, key = await asyncio.to_thread(delegated.new_request)
+        sealed = self._vault.seal(key, _context(dn))
+        return await self._delegations.keep_request(delegation_id(dn), dn, request, sealed)
 
     def _lacking(self, known: Delegation | None) -> str:
         if known is None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from deliv import config
@@ -12,19 +15,28 @@ from deliv.fts.client import Endpoint
 from deliv.https import HeldCredential, HttpsClient
 
 MOST = 256  # users and servers whose connections are kept; beyond them the least lately used go
+IDLE = 300.0  # seconds; keys that nobody needs are not kept in memory
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Session:
     version: int
+    expires: datetime
     https: HttpsClient
     endpoint: Endpoint
+    used: float
 
 
 class UserEndpoints:
     """A breaker of its own for each: one user's bad credential says nothing of the server."""
 
-    def __init__(self, settings: config.Fts, ca_directory: Path) -> None:
+    def __init__(
+        self,
+        settings: config.Fts,
+        ca_directory: Path,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._settings = settings
         self._ca_directory = ca_directory
         self._sessions: OrderedDict[tuple[str, str], _Session] = OrderedDict()
@@ -35,6 +47,7 @@ class UserEndpoints:
         if known is None or known.version != version:
             self.forget(name, user)
             known = self._sessions[name, user] = self._open(name, version, credential)
+        known.used = self._clock()
         self._sessions.move_to_end((name, user))
         while len(self._sessions) > MOST:
             self.forget(*next(iter(self._sessions)))
@@ -46,6 +59,13 @@ class UserEndpoints:
         if known is not None:
             known.https.close()
 
+    def tidy(self) -> None:
+        """Let go of the credentials that have expired, or were not used for a while."""
+        now, idle = datetime.now(UTC), self._clock() - IDLE
+        for key, known in list(self._sessions.items()):
+            if known.expires <= now or known.used < idle:
+                self.forget(*key)
+
     def close(self) -> None:
         for name, user in list(self._sessions):
             self.forget(name, user)
@@ -54,4 +74,10 @@ class UserEndpoints:
         https = HttpsClient(credential, self._ca_directory, max_clients=2)
         url = self._settings.endpoints[name]
         endpoint = Endpoint(name, url, self._settings, https, Breaker())
-        return _Session(version=version, https=https, endpoint=endpoint)
+        return _Session(
+            version=version,
+            expires=credential.expires,
+            https=https,
+            endpoint=endpoint,
+            used=self._clock(),
+        )

@@ -30,7 +30,10 @@ SET proxy = %s, proxy_key = %s, expires = %s, told = NULL, version = version + 1
   request_key = IF(request IS NULL, NULL, request_key)
 WHERE delegation_id = %s AND (request_key <=> %s OR proxy_key <=> %s)
 """
-DROP = "DELETE FROM delegations WHERE delegation_id = %s"
+DROP = """
+UPDATE delegations SET proxy = NULL, proxy_key = NULL, expires = NULL
+WHERE delegation_id = %s AND proxy_key IS NOT NULL
+"""
 FORGET_REQUESTS = """
 UPDATE delegations SET request = NULL, request_key = NULL, requested = NULL
 WHERE requested < NOW(6) - INTERVAL %s MICROSECOND
@@ -96,8 +99,8 @@ class Delegations:
         return await self._database.get(IN_USE, dn) is not None
 
     async def drop(self, delegation_id: str) -> bool:
-        """Remove everything of it; whether there was something."""
-        return bool(await self._database.execute(DROP, delegation_id))
+        """Remove a proxy and its key; whether there was one. A request that waits may stay."""
+        return await self._database.transaction(lambda tx: _drop(tx, delegation_id))
 
     async def wipe(self, fence: Fence, patience: float) -> int:
         """Remove the keys of what has expired, and of requests of `patience` ago; how many."""
@@ -128,6 +131,12 @@ def _keep_request(
     elif known["request"] is None:
         tx.execute(BEGIN_ANEW, request, key, delegation_id)
     return _delegation(tx.get(FIND, delegation_id) or {})
+
+
+def _drop(tx: Connection, delegation_id: str) -> bool:
+    dropped = tx.execute(DROP, delegation_id)
+    tx.execute(CLEAR)
+    return bool(dropped)
 
 
 def _wipe(tx: Connection, fence: Fence, patience: float) -> int:

@@ -285,7 +285,7 @@ async def test_each_job_at_the_endpoint_of_its_identity(
 
 
 async def test_of_many_users_the_latest_are_kept(grid: Grid, users: UserEndpoints) -> None:
-    held = HeldCredential(certificate=b"", key=b"")
+    held = HeldCredential(certificate=b"", key=b"", expires=datetime(2100, 1, 1, tzinfo=UTC))
     first = users.get("fts1", "/CN=0", 1, held)
     for number in range(1, MOST):
         users.get("fts1", f"/CN={number}", 1, held)

@@ -147,7 +147,11 @@ def loaded(grid: Grid, server: ScriptedFts, directory: Path) -> config.Config:
 
 
 def held(credential: pki.Credential) -> HeldCredential:
-    return HeldCredential(certificate=credential.certificate_pem(), key=credential.key_pem())
+    return HeldCredential(
+        certificate=credential.certificate_pem(),
+        key=credential.key_pem(),
+        expires=credential.certificate.not_valid_after_utc,
+    )
 
 
 async def test_each_identity_is_asked_for_its_own(

@@ -83,7 +83,7 @@ async def test_a_proxy_of_the_last_key_leaves_a_new_request_alone(
 
 
 async def test_a_proxy_for_a_key_that_has_gone_is_refused(delegations: Delegations) -> None:
-    known = await requested(delegations)
+    known = await delegated(delegations)
     assert await delegations.drop(ID)
     assert not await delegations.drop(ID)
     with pytest.raises(LostRace, match="withdrawn"):
@@ -91,6 +91,12 @@ async def test_a_proxy_for_a_key_that_has_gone_is_refused(delegations: Delegatio
             known, proxy="PROXY", key=b"sealed", expires=datetime.now(UTC) + HOUR
         )
     assert await delegations.find(ID) is None
+
+
+async def test_a_request_that_waits_outlives_the_last_proxy(delegations: Delegations) -> None:
+    waiting = await requested(delegations)
+    assert not await delegations.drop(ID)
+    assert (await found(delegations)).request_key == waiting.request_key
 
 
 async def test_what_has_expired_is_wiped(
