@@ -1,7 +1,7 @@
 """Run every check and every test, and end with one line of counts.
 
-Two lanes run side by side, for two cores: the static checks with the quick suites, and the
-acceptance tests, which mostly wait for the running stack. The deployment tests follow alone: they
+Two lanes run side by side, for two cores: the static checks with the quick suites, and what mostly
+waits for a running stack. The deployment tests follow alone: they
 fill both cores with hosts.
 """
 
@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / ".cache" / "tests"
-LANES = (("check", "unit", "integration"), ("acceptance",))
+LANES = (("check", "unit", "integration", "soak"), ("acceptance", "crashes"))
 DEPLOY_PYTHON = ROOT / ".venv-deploy" / "bin" / "python"
 PRINTING = threading.Lock()
 
