@@ -21,7 +21,7 @@ from deliv.delivery.copiers import Copiers
 from deliv.delivery.delegating import Delegating, decide, delegation_id
 from deliv.errors import Conflict, Forbidden, InvalidRequest, NoCredential, Unavailable
 from deliv.fts import Fts
-from deliv.fts.users import MOST, UserEndpoints
+from deliv.fts.users import IDLE, MOST, UserEndpoints
 from deliv.https import HeldCredential, HttpsClient
 from deliv.identity.chain import Identity, identify
 from deliv.identity.policy import CopyAs
@@ -292,3 +292,26 @@ async def test_of_many_users_the_latest_are_kept(grid: Grid, users: UserEndpoint
     assert users.get("fts1", "/CN=0", 1, held) is first
     users.get("fts1", "/CN=more", 1, held)
     assert users.get("fts1", "/CN=0", 1, held) is first
+
+
+async def test_keys_that_are_over_or_idle_leave_the_memory(grid: Grid) -> None:
+    now = [1000.0]
+    users = UserEndpoints(fts_settings(), grid.directory, clock=lambda: now[0])
+    later = datetime.now(UTC) + timedelta(days=1)
+
+    def used(user: str, expires: datetime) -> object:
+        held = HeldCredential(certificate=b"", key=b"", expires=expires)
+        return users.get("fts1", user, 1, held)
+
+    fresh, over = used("/CN=fresh", later), used("/CN=over", datetime.now(UTC))
+    users.tidy()
+    assert used("/CN=fresh", later) is fresh
+    assert used("/CN=over", later) is not over
+    now[0] += IDLE + 1
+    assert used("/CN=fresh", later) is fresh
+    over = used("/CN=over", later)
+    now[0] += IDLE + 1
+    users.tidy()
+    assert used("/CN=fresh", later) is not fresh
+    assert used("/CN=over", later) is not over
+    users.close()
