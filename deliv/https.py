@@ -112,6 +112,7 @@ class HttpsClient:
         self._connect_timeout = connect_timeout
         self._max_clients = max_clients
         self._pools: dict[str, _Pool] = {}
+        self._closed = False
 
     @property
     def credential(self) -> tuple[bytes, bytes]:
@@ -154,12 +155,15 @@ class HttpsClient:
             pool.slots.release()
 
     def close(self) -> None:
-        """Drop all connections, a busy one when its request has ended."""
+        """Drop all connections, a busy one when its request has ended; there is no new one."""
+        self._closed = True
         for pool in self._pools.values():
             pool.close()
         self._pools.clear()
 
     def _pool(self, host: str) -> _Pool:
+        if self._closed:
+            raise Unreachable(f"{host}: not called any more with this credential", sent=False)
         if host not in self._pools:
             self._pools[host] = _Pool(self._max_clients, self._max_body)
         return self._pools[host]

@@ -149,6 +149,16 @@ async def test_without_a_credential_none_is_shown(grid: Grid) -> None:
     https.close()
 
 
+async def test_a_closed_client_opens_nothing(grid: Grid) -> None:
+    async with ScriptedFts(grid) as server, client(grid) as https:
+        server.on("GET", "/x", reply({}))
+        await https.request("GET", f"{server.url}/x")
+        https.close()
+        error = await unreachable(https, f"{server.url}/x")
+        assert not error.sent
+        assert len(server.asked) == 1
+
+
 async def test_an_answer_that_is_too_large_is_none(grid: Grid) -> None:
     async with ScriptedFts(grid) as server, client(grid, max_body=1000) as https:
         server.on("GET", "/x", Reply(body=b"x" * 1000), Reply(body=b"x" * 1001))
