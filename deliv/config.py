@@ -76,7 +76,7 @@ class Rest(Section, frozen=True, kw_only=True):
     body_limit: Bytes = Bytes(64 * 2**10)
     header_limit: Bytes = Bytes(16 * 2**10)
     connections: Positive = 2000
-    connections_per_address: Positive = 500
+    connections_per_address: Positive = 1000
     handshakes: Positive = 200
     handshake_timeout: Seconds = Seconds(10)
     idle_timeout: Seconds = Seconds(60)

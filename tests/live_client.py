@@ -73,5 +73,7 @@ def exchange(secure: ssl.SSLSocket, request: bytes) -> Reply:
         body = answer.read()
     except http.client.HTTPException as error:
         raise ConnectionError(f"no answer: {error!r}") from error
+    finally:
+        answer.close()
     headers = {name.lower(): value for name, value in answer.getheaders()}
     return Reply(status=answer.status, headers=headers, body=body)

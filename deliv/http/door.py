@@ -8,6 +8,8 @@ HTTP's with the certificate. Both together have `handshake_timeout`.
 from __future__ import annotations
 
 import asyncio
+import os
+import select
 import socket
 import ssl
 from collections.abc import Callable, Iterable
@@ -27,6 +29,7 @@ from deliv.audit import address
 from deliv.config import Rest
 from deliv.http.room import Room, Stage
 
+NOTHING_MORE = 0
 RECORD_HEAD = 5  # type, version, length: RFC 8446, section 5.1
 HANDSHAKE_RECORD = 22
 LONGEST_RECORD = 2**14
@@ -61,7 +64,9 @@ class Visitor:
 
     @property
     def busy(self) -> bool:
-        return self.stream is not None and self._door.in_hand.serves(self.stream)
+        if self.stream is None:
+            return _readable(self._plain)
+        return self._door.in_hand.serves(self.stream) or _readable(self.stream.socket)
 
     def begin(self, timeout: float) -> None:
         _tune(self._plain)
@@ -77,10 +82,26 @@ class Visitor:
             self._loop.remove_handler(self._plain)
             self._plain.close()
 
+    def shed(self) -> None:
+        """Whatever the client says now ends the connection, as silence does in the end."""
+        stream, self.stream = self.stream, None
+        if stream is None or stream.closed():
+            self._gone()
+            return
+        self._plain = socket.socket(fileno=os.dup(stream.socket.fileno()))
+        stream.close()
+        self._wanted = NOTHING_MORE
+        self._loop.add_handler(self._plain, self._readable, IOLoop.READ)
+
     def _readable(self, plain: socket.socket, events: int) -> None:
         try:
-            if self._wanted > RECORD_HEAD or self._begins(plain.recv(RECORD_HEAD, socket.MSG_PEEK)):
-                self._shake()
+            if self._wanted == NOTHING_MORE:
+                self._gone()
+            elif self._wanted > RECORD_HEAD or self._begins(
+                plain.recv(RECORD_HEAD, socket.MSG_PEEK)
+            ):
+                self._loop.remove_handler(plain)
+                self._door.turns.append(self)
         except BlockingIOError:
             return
         except OSError:
@@ -99,16 +120,25 @@ class Visitor:
         self._wanted = size
         self._plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
-    def _shake(self) -> None:
-        self._loop.remove_handler(self._plain)
-        self._plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+    def shake(self) -> None:
+        """Begin the handshake."""
+        if self._plain.fileno() < 0:  # it gave way
+            return
         self._door.room.move(self, Stage.HANDSHAKE)
-        self.stream = self._door.secured(self._plain, self._peer)
-        future_add_done_callback(self.stream.wait_for_handshake(), self._shaken)
+        try:
+            self._plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            self.stream = self._door.secured(self._plain, self._peer)
+        except OSError:
+            self._gone()
+        else:
+            future_add_done_callback(self.stream.wait_for_handshake(), self._shaken)
 
     def _shaken(self, done: asyncio.Future[Any]) -> None:
+        error = done.exception()
+        if self.stream is None:  # it was shed
+            return
         self._stop_timer()
-        if done.exception() is not None or self.stream is None:
+        if error is not None:
             self._door.room.leave(self)
         else:
             self._door.enter(self, self.stream, self._peer)
@@ -127,11 +157,34 @@ class Visitor:
         self._timer = None
 
 
+class Turns:
+    """One handshake after the other, the newest first, and what else there is to do in between.
+
+    Each takes milliseconds, so that a crowd that comes at once would stop everything; and who came
+    long ago may have left.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Visitor] = []
+
+    def append(self, visitor: Visitor) -> None:
+        self._waiting.append(visitor)
+        if len(self._waiting) == 1:
+            IOLoop.current().add_callback(self._next)
+
+    def _next(self) -> None:
+        visitor = self._waiting.pop()
+        if self._waiting:
+            IOLoop.current().add_callback(self._next)
+        visitor.shake()
+
+
 class Door(HTTPServer):
     """Tornado's server behind the way in. `malformed` gives the answer to what is not HTTP."""
 
     in_hand: Busy
     room: Room
+    turns: Turns
 
     def initialize(  # type: ignore[override]
         self,
@@ -150,7 +203,7 @@ class Door(HTTPServer):
             body_timeout=float(rest.body_timeout),
             **settings,
         )
-        self.room, self.in_hand = room, in_hand
+        self.room, self.in_hand, self.turns = room, in_hand, Turns()
         self._tls, self._malformed = tls, malformed
         self._timeout = float(rest.handshake_timeout)
         self._listening: list[tuple[socket.socket, Callable[[], None]]] = []
@@ -217,6 +270,15 @@ def neighbourhood(host: str) -> str:
     if isinstance(ip, IPv4Address):
         return str(ip)
     return str(ip.ipv4_mapped or ip_address(ip.packed[:8] + bytes(8)))
+
+
+def _readable(one: socket.socket | None) -> bool:
+    """Whether what it waits for has come, and we have not got round to it."""
+    if one is None or one.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(one, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _tune(plain: socket.socket) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from enum import StrEnum
+from itertools import chain, filterfalse
+from operator import attrgetter
 from typing import Protocol
 
 from deliv import metrics
 
+ASKED = 16  # of those who came first, whether they are busy: asking costs a system call
+
 
 class Stage(StrEnum):
-    """How far a connection has come; those of an earlier stage give way first."""
+    """How far a connection has come."""
 
     GREETING = "greeting"  # its TLS greeting is not all there
     HANDSHAKE = "handshake"
@@ -18,7 +23,7 @@ class Stage(StrEnum):
 
 
 class Guest(Protocol):
-    """A connection. `busy`: a request of its own is being served, so that it does not give way."""
+    """A connection. `busy`: it waits for us, not for its peer."""
 
     host: str
 
@@ -27,12 +32,18 @@ class Guest(Protocol):
 
     def close(self) -> None: ...
 
+    def shed(self) -> None:
+        """Drop all that the handshake has cost, but not the connection."""
+
 
 class Room:
     """At most `most` connections, `per_host` of one address, `handshakes` unfinished ones.
 
-    Whoever comes is let in as long as somebody waits inside: the one that has waited longest is
-    closed instead. So those who only hold connections can't keep others out.
+    Whoever comes is let in as long as somebody inside can give way: who has not shown a certificate
+    first, then who has no request, each time the one that has waited longest. So those who only
+    hold connections can't keep others out. A handshake that gives way to another is not closed,
+    just not gone on with: who is closed comes again at once, and each time costs more than to let
+    them wait until their time is over.
     """
 
     def __init__(self, *, most: int, per_host: int, handshakes: int) -> None:
@@ -59,7 +70,9 @@ class Room:
         self._put(guest, stage)
         unfinished = self._stages[Stage.HANDSHAKE]
         if len(unfinished) > self._handshakes:
-            self._close(next(iter(unfinished)))
+            for oldest in filterfalse(attrgetter("busy"), unfinished):
+                self._shed(oldest)
+                break
 
     def leave(self, guest: Guest) -> None:
         """It is gone; doing this twice does no harm."""
@@ -76,13 +89,28 @@ class Room:
                 guest.close()
 
     def _make_way(self, host: str | None = None) -> bool:
-        for guests in self._stages.values():
-            for guest in guests:
-                if host in (None, guest.host) and not guest.busy:
-                    self._close(guest)
-                    return True
+        for guest in self._in_order(host):
+            self._close(guest)
+            return True
         metrics.CONNECTIONS_CLOSED.labels(why="full").inc()
         return False
+
+    def _in_order(self, host: str | None) -> Iterator[Guest]:
+        """Who gives way, who does so first coming first."""
+        every = chain(self._stages[Stage.GREETING], self._stages[Stage.HANDSHAKE])
+        unproven = [guest for guest in every if host in (None, guest.host)]
+        yield from (guest for guest in unproven[:ASKED] if not guest.busy)
+        yield from unproven
+        for guest in self._stages[Stage.OPEN]:
+            if host in (None, guest.host) and not guest.busy:
+                yield guest
+
+    def _shed(self, guest: Guest) -> None:
+        metrics.CONNECTIONS_CLOSED.labels(why="crowded").inc()
+        self._take(guest)
+        self._put(guest, Stage.GREETING)
+        self._stages[Stage.GREETING].move_to_end(guest, last=False)
+        guest.shed()
 
     def _close(self, guest: Guest) -> None:
         metrics.CONNECTIONS_CLOSED.labels(why="crowded").inc()

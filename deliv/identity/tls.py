@@ -139,7 +139,9 @@ class ConnectionIdentities:
         CredentialRefused, with the reason, when the chain is not acceptable (any more).
         """
         connection = getattr(connection, "socket", connection)
-        known = self._known.get(connection) if connection is not None else None
+        if connection is None:
+            raise CredentialRefused("the connection has been closed")
+        known = self._known.get(connection)
         if known is None or known[0] != self._tls.generation:
             known = self._tls.generation, self._identify(connection)
             self._known[connection] = known

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from credential_kinds import KINDS, Kind
@@ -301,6 +302,12 @@ def test_refusals_are_worked_out_once_a_connection(
     with served.client(user(served.grid.no_policy)) as client:
         assert {client.whoami()[0] for _ in range(5)} == {403}
     assert len(calls) == 1
+
+
+def test_a_connection_that_was_closed_meanwhile(served: Served) -> None:
+    stream = SimpleNamespace(socket=None)  # as Tornado leaves it
+    with pytest.raises(CredentialRefused, match="has been closed"):
+        ConnectionIdentities(served.tls).of(stream)
 
 
 async def test_asyncio_servers_are_served_as_well(served: Served) -> None:

@@ -17,9 +17,13 @@ class Visitor:
     host: str = "192.0.2.1"
     busy: bool = False
     closed: bool = False
+    was_shed: bool = False
 
     def close(self) -> None:
         self.closed = True
+
+    def shed(self) -> None:
+        self.was_shed = True
 
 
 def room(most: int = 3, per_host: int = 3, handshakes: int = 2) -> Room:
@@ -74,6 +78,15 @@ def test_who_is_served_does_not_give_way() -> None:
     assert closed(served) == [False, True, False]
 
 
+def test_who_has_no_certificate_gives_way_even_when_busy() -> None:
+    crowd = room(handshakes=9)
+    (idle,) = admitted(crowd, 1, Stage.OPEN)
+    first, second = admitted(crowd, 2, Stage.HANDSHAKE)
+    first.busy = second.busy = True
+    (third,) = admitted(crowd, 1)
+    assert closed([idle, first, second, third]) == [False, True, False, False]
+
+
 def test_an_address_makes_way_for_itself_only() -> None:
     crowd = room(most=10, per_host=2)
     others = admitted(crowd, 2, host="other")
@@ -94,8 +107,17 @@ def test_handshakes_have_a_bound_of_their_own() -> None:
     crowd = room(most=10, per_host=10, handshakes=2)
     greeting = admitted(crowd, 1)
     unfinished = admitted(crowd, 4, Stage.HANDSHAKE)
-    assert closed(unfinished) == [True, True, False, False]
-    assert closed(greeting) == [False]
+    assert [visitor.was_shed for visitor in unfinished] == [True, True, False, False]
+    assert closed([*greeting, *unfinished]) == [False] * 5
+    assert len(crowd) == 5
+
+
+def test_a_shed_handshake_gives_way_first() -> None:
+    crowd = room(most=4, per_host=10, handshakes=1)
+    greeting = admitted(crowd, 1)
+    shed, kept = admitted(crowd, 2, Stage.HANDSHAKE)
+    admitted(crowd, 2)
+    assert closed([*greeting, shed, kept]) == [False, True, False]
 
 
 def test_leaving_twice_is_leaving_once() -> None:
