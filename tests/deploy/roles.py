@@ -29,6 +29,7 @@ BUNDLE = GRID / "ca.pem"
 class RolePlay:
     """The roles common and `role` on all hosts of a fleet, or on the group `on` alone.
 
+    Once common has done its work, it is left out: what follows is about `role`.
     `groups` are the inventory's groups by name. A host of them that is not of the fleet (a client
     host, say) is known to the others by its address and left alone. `variables` hold for all hosts.
     What every play printed is in `output`.
@@ -47,10 +48,7 @@ class RolePlay:
         self.output = ""
         self.directory, self.inventory = directory, directory / "inventory.json"
         self._fleet, self._groups, self._variables = fleet, groups, dict(variables or {})
-        roles = list(dict.fromkeys(["common", role]))
-        self._playbook = _write(directory / f"{role}.yml", [
-            {"hosts": on, "become": True, "roles": [{"role": name} for name in roles]}
-        ])  # fmt: skip
+        self._on, self._role, self._prepared = on, role, role == "common"
 
     def vary(self, **variables: Any) -> None:
         """Set variables for the plays that follow."""
@@ -74,9 +72,15 @@ class RolePlay:
 
     def _converge(self, *options: str) -> Play:
         _write(self.inventory, self._described())
-        play = self._fleet.converge(self._playbook, *options, inventories=[self.inventory])
+        play = self._fleet.converge(self._playbook(), *options, inventories=[self.inventory])
+        self._prepared = self._prepared or "--check" not in options
         self.output += play.output
         return play
+
+    def _playbook(self) -> Path:
+        roles = [self._role] if self._prepared else ["common", self._role]
+        play = {"hosts": self._on, "become": True, "roles": [{"role": role} for role in roles]}
+        return _write(self.directory / f"{self._role}.yml", [play])
 
     def _described(self) -> dict[str, Any]:
         fleet = self._fleet
