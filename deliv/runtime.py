@@ -108,7 +108,6 @@ class Runtime:
         self.store.on_outbox = self._run_relay
         self._lives = lives(settings)
         self.periodics = self._periodics()
-        self._servers: list[HTTPServer] = []
 
     async def start(self) -> None:
         """Listen first: what can be served is served while dependencies are still coming."""
@@ -128,9 +127,10 @@ class Runtime:
             rest=rest,
             rate=TokenBuckets(rest.requests_per_second, rest.requests_burst),
         )
-        self._listen(server.https_server(self.services, self.tls.context), sockets)
-        status = HTTPServer(monitoring.application(self.health.report))
-        self._listen(status, server.listen(self.config.monitoring))
+        self._door = server.https_server(self.services, self.tls.context)
+        self._door.add_sockets(sockets)
+        self._status = HTTPServer(monitoring.application(self.health.report))
+        self._status.add_sockets(server.listen(self.config.monitoring))
         self.broker.start()
         for periodic in self.periodics:
             periodic.start()
@@ -141,22 +141,19 @@ class Runtime:
         log.info("serving", version=__version__, listen=self.config.rest.listen)
 
     async def stop(self) -> None:
-        """Take no new requests, finish those in hand within `rest.drain`, hand the leases on."""
+        """Let nobody in, answer those inside within `rest.drain`, hand the leases on."""
         systemd.notify("STOPPING=1")
         log.info("draining")
         self.health.draining = True
         for periodic in self.periodics:
             periodic.stop()
-        rest, status = self._servers
-        rest.stop()
+        self._door.stop()
         drain = float(self.config.rest.drain)
-        await asyncio.gather(
-            self.broker.stop(drain), _within(drain, self.services.in_hand.finished())
-        )
-        await _within(1, rest.close_all_connections())
+        await asyncio.gather(self.broker.stop(drain), _within(drain, self._door.finished()))
+        await _within(1, self._door.close_all_connections())
         await self._hand_on_leases()
-        status.stop()
-        await _within(1, status.close_all_connections())
+        self._status.stop()
+        await _within(1, self._status.close_all_connections())
         self.https.close()
         self.users.close()
         if self.issuer:
@@ -176,10 +173,6 @@ class Runtime:
 
     def reload_now(self) -> None:
         self._spawn(next(p for p in self.periodics if p.name == "reload").run())
-
-    def _listen(self, http: HTTPServer, sockets: list[socket.socket]) -> None:
-        http.add_sockets(sockets)
-        self._servers.append(http)
 
     async def _on_stage(self, message: Message) -> None:
         await self.engine.admit_next()

@@ -87,7 +87,8 @@ def another_instance(
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    os.kill(process.pid, signal.SIGTERM)
+    if process.poll() is None:
+        os.kill(process.pid, signal.SIGTERM)
     try:
         assert process.wait(TIMEOUT) == 0
     finally:

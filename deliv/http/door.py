@@ -29,6 +29,7 @@ from deliv.audit import address
 from deliv.config import Rest
 from deliv.http.room import Room, Stage
 
+LOOK_AGAIN = 0.05  # seconds
 NOTHING_MORE = 0
 RECORD_HEAD = 5  # type, version, length: RFC 8446, section 5.1
 HANDSHAKE_RECORD = 22
@@ -57,6 +58,7 @@ class Visitor:
     def __init__(self, door: Door, plain: socket.socket, peer: Any) -> None:
         self.host = neighbourhood(peer[0])
         self.stream: Stream | None = None
+        self.requests = -1  # that were answered; -1 until there is a certificate
         self._door, self._plain, self._peer = door, plain, peer
         self._loop = IOLoop.current()
         self._wanted = RECORD_HEAD
@@ -67,6 +69,11 @@ class Visitor:
         if self.stream is None:
             return _readable(self._plain)
         return self._door.in_hand.serves(self.stream) or _readable(self.stream.socket)
+
+    @property
+    def unanswered(self) -> bool:
+        """It came to ask something, and has no answer yet."""
+        return self._wanted != NOTHING_MORE and (self.requests < 1 or self.busy)
 
     def begin(self, timeout: float) -> None:
         _tune(self._plain)
@@ -215,13 +222,26 @@ class Door(HTTPServer):
             self._listening.append((listening, ignore))
 
     def stop(self) -> None:
-        """Take no new connections, and drop those that have shown no certificate yet."""
+        """Let nobody in; connections that are there end with the answer to their next request."""
         for listening, ignore in self._listening:
             ignore()
             listening.close()
         self._listening.clear()
-        self.room.close(Stage.GREETING, Stage.HANDSHAKE)
+        self.conn_params.no_keep_alive = True
         super().stop()
+
+    async def finished(self) -> None:
+        """After `stop`: until everybody who had come has been answered, or is gone.
+
+        Whoever was let in here can't be handed to another instance. Who has been answered before
+        and is silent now knows that such a connection may end.
+        """
+        while any(visitor.unanswered for visitor in self.room):
+            await asyncio.sleep(LOOK_AGAIN)
+
+    async def close_all_connections(self) -> None:
+        self.room.close(Stage.GREETING, Stage.HANDSHAKE)
+        await super().close_all_connections()
 
     def secured(self, plain: socket.socket, peer: Any) -> Stream:
         wrapped = self._tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
@@ -239,6 +259,7 @@ class Door(HTTPServer):
         """A connection waits for its next request: it is idle from now on."""
         visitor = self._inside.get(getattr(request_conn, "stream", None))
         if visitor is not None:
+            visitor.requests += 1
             self.room.move(visitor, Stage.OPEN)
         return super().start_request(server_conn, request_conn)
 

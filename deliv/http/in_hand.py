@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 
 from deliv import metrics
 
 
 class InHand:
-    """Counts the requests under way, so that a stop can wait for their answers."""
+    """Counts the requests under way."""
 
     def __init__(self) -> None:
         self._streams: dict[int, object] = {}
         self._callers: dict[int, str] = {}
         self._of_caller: Counter[str] = Counter()
-        self._none = asyncio.Event()
-        self._none.set()
 
     def enter(self, call: object, stream: object) -> None:
         self._streams[id(call)] = stream
-        self._none.clear()
         metrics.IN_HAND.set(len(self._streams))
 
     def claim(self, call: object, caller: str) -> int:
@@ -38,11 +34,6 @@ class InHand:
             if not self._of_caller[caller]:
                 del self._of_caller[caller]
         metrics.IN_HAND.set(len(self._streams))
-        if not self._streams:
-            self._none.set()
 
     def serves(self, stream: object) -> bool:
         return any(one is stream for one in self._streams.values())
-
-    async def finished(self) -> None:
-        await self._none.wait()

@@ -23,9 +23,15 @@ class Stage(StrEnum):
 
 
 class Guest(Protocol):
-    """A connection. `busy`: it waits for us, not for its peer."""
+    """A connection. `busy`: it waits for us, not for its peer.
+
+    `unanswered`: it came to ask something and has no answer yet.
+    """
 
     host: str
+
+    @property
+    def unanswered(self) -> bool: ...
 
     @property
     def busy(self) -> bool: ...
@@ -53,6 +59,10 @@ class Room:
 
     def __len__(self) -> int:
         return sum(map(len, self._stages.values()))
+
+    def __iter__(self) -> Iterator[Guest]:
+        for guests in self._stages.values():
+            yield from guests
 
     def admit(self, guest: Guest) -> bool:
         """Let it in, at the first stage; False when everybody inside is being served."""

@@ -7,7 +7,6 @@ import socket
 import ssl
 
 import structlog
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
@@ -47,7 +46,7 @@ def application(services: Services) -> Application:
     )
 
 
-def https_server(services: Services, tls: ssl.SSLContext) -> HTTPServer:
+def https_server(services: Services, tls: ssl.SSLContext) -> Door:
     rest = services.rest
     room = Room(
         most=allow_files(rest.connections),
