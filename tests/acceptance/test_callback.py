@@ -8,9 +8,12 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from joserfc.jwk import ECKey
 from posing import Caller, unsigned
 from running_stack import Answer, Stack, Target, brought_up, until
@@ -287,3 +290,55 @@ def test_without_an_issuer(own: Stack) -> None:
 def _called_in_vain(stack: Stack) -> bool:
     log = stack.directory / "log" / "stager.log"
     return "deliv answered 503" in log.read_text(encoding="utf-8")
+
+
+# --- other ways to show who the stager is
+
+
+@contextmanager
+def configured(stack: Stack, callback: dict[str, Any]) -> Iterator[Caller]:
+    """A deliv with another `stager.callback`, for a while."""
+    path = Path(stack.testbed["config"])
+    before = path.read_text(encoding="utf-8")
+    document = yaml.safe_load(before)
+    document["stager"]["callback"] = callback
+    try:
+        _restart(stack, path, yaml.safe_dump(document))
+        yield Caller(stack)
+    finally:
+        _restart(stack, path, before)
+
+
+def _restart(stack: Stack, path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    stack.command("kill", "deliv@1")
+    stack.command("start", "deliv@1")
+    until(lambda: stack.ready().get("status") == "ready", "deliv is ready again")
+
+
+def silently_staged(stack: Stack, caller: Caller) -> Fields:
+    with stack.client() as client:
+        return caller.staged(client.submit("silent-005", stack.target().url))
+
+
+def test_the_certificates_role_alone(own: Stack) -> None:
+    with configured(own, {"certificate": True}) as caller:
+        fields = silently_staged(own, caller)
+        assert caller.report(fields, None, user="alice").status == 403
+        assert caller.report(fields | {"authcode": "0" * 32}, None).status == 403
+        assert caller.report(fields, None, authorization="Bearer nonsense").status == 200
+        assert caller.report(fields, None).status == 403
+
+
+def test_a_token_alone(own: Stack) -> None:
+    """From whomever TLS lets in; what is bound is good with its certificate only."""
+    config = yaml.safe_load(Path(own.testbed["config"]).read_text(encoding="utf-8"))
+    token = config["stager"]["callback"]["token"] | {"bound": False}
+    with configured(own, {"certificate": False, "token": token}) as caller:
+        fields = silently_staged(own, caller)
+        for bad in (None, caller.minted(exp=NOW - 3600), caller.minted(scope="other")):
+            assert caller.report(fields, bad).status == 403
+        assert caller.report(fields, user="bob").status == 403
+        unbound = caller.minted(cnf=None)
+        assert caller.report(fields | {"authcode": "0" * 32}, unbound).status == 403
+        assert caller.report(fields, unbound, user="bob").status == 200
