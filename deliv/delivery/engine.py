@@ -62,15 +62,15 @@ class Engine:
         await reach(Point.STEP_TAKEN)
         try:
             await self._action(job)(job)
-        except LostRace:
-            log.info("job moved on meanwhile", job_id=job_id)
+        except LostRace as error:
+            log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
 
     async def expire(self, job_id: str) -> None:
         """End a job whose deadline is over."""
         try:
             await self._cancelling.expire(job_id)
-        except LostRace:
-            log.info("job moved on meanwhile", job_id=job_id)
+        except LostRace as error:
+            log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
 
     def _action(self, job: Job) -> Action:
         if job.status in FINAL:

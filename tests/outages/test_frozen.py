@@ -1,0 +1,192 @@
+"""An instance that was frozen in the middle of a step wakes up, and does no harm."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from conftest import Pair
+from running_stack import Target, until
+
+from deliv.faults import Point
+
+pytestmark = pytest.mark.timeout(400)
+SIZES = itertools.count(30_000)
+HANG = 10.0  # seconds at the first fault point, enough to freeze the instance there
+EACH = 6.0  # and more for each further one
+COLUMNS = ("status", "attempt", "time_released", "due_at", "stager_callback", "fts_jobid")
+DELIVERED = ["SUBMITTED", "STAGING", "STAGING", "TRANSFERRING", "SUCCESS"]
+# In each group, each point can be reached while the instance stands still at those before it.
+ASKING = [Point.STEP_TAKEN, Point.CODE_STORED, Point.STAGER_ASKED, Point.TRANSFER_ASSIGNED]
+SETTLING = [Point.TRANSFER_POSTED, Point.CLOSING, Point.COPY_RELEASED, Point.OUTCOME_SEEN]
+SHARING = [Point.JOB_ADMITTED, Point.OUTBOX_TAKEN, Point.LEASE_TAKEN]
+CALLS = [Point.CODE_STORED, Point.TRANSFER_ASSIGNED]  # what comes next is heard elsewhere
+
+
+class Freezing:
+    """Freezes the first instance where it reaches fault points, and lets it go on."""
+
+    def __init__(self, pair: Pair, points: int) -> None:
+        self._pair = pair
+        self._over = time.time() + HANG + EACH * points
+        self._thawed = datetime.now(UTC)
+
+    def reach(self, point: Point, target: Target, product: str) -> str:
+        """Have a job delivered, and return when the instance has come to the point."""
+        file = self._pair.faults / point
+        scratch = file.with_name(f"{point}.new")
+        scratch.write_text(f"hang {max(1.0, self._over - time.time())}", encoding="ascii")
+        scratch.rename(file)
+        with self._pair.instance(1).client() as client:
+            job_id = str(client.submit(product, target.url))
+        until(lambda: not file.exists(), f"{point} is reached")
+        return job_id
+
+    def freeze(self) -> None:
+        """The other instance goes on alone."""
+        self._pair.command("freeze", "deliv@1")
+        self._pair.start(2)
+
+    def thaw(self) -> None:
+        self._thawed = datetime.now(UTC)
+        self._pair.command("thaw", "deliv@1")
+        until(self._works_again, "the first instance works again", timeout=90)
+
+    def lost(self, job_id: str) -> str | None:
+        """What the instance said since then of a job that went on without it."""
+        for line in self._pair.log(1):
+            if line["event"] == "job moved on meanwhile" and line.get("job_id") == job_id:
+                if datetime.fromisoformat(line["timestamp"]) > self._thawed:
+                    return str(line["reason"])
+        return None
+
+    def _works_again(self) -> bool:
+        """Whether it has come past its fault points and its periodic work gone round since."""
+        since = max(self._over, self._thawed.timestamp())
+        name = "deliv_periodic_last_success_timestamp_seconds"
+        one = self._pair.instance(1)
+        return all(one.metric(f'{name}{{name="{work}"}}') > since for work in ("sweep", "relay"))
+
+
+@pytest.fixture
+def alone(pair: Pair) -> Iterator[Pair]:
+    """Only the first instance runs; afterwards both do, as they were configured."""
+    configuration = pair.config(1).read_text(encoding="utf-8")
+    pair.kill(2)
+    yield pair
+    if pair.config(1).read_text(encoding="utf-8") != configuration:
+        pair.config(1).write_text(configuration, encoding="utf-8")
+        pair.restart(1)
+    if not pair.readiness(2):
+        pair.start(2)
+
+
+def row(pair: Pair, job_id: str) -> dict[str, Any]:
+    sql = f"SELECT {', '.join(COLUMNS)} FROM jobs WHERE job_id = %s"  # noqa: S608 - constants
+    (values,) = pair.query(sql, job_id)
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def closed(pair: Pair, job_id: str) -> dict[str, Any] | None:
+    """The job once it has ended and nothing is left to do for it."""
+    job = row(pair, job_id)
+    return job if job["time_released"] is not None and job["due_at"] is None else None
+
+
+def events(pair: Pair, job_id: str) -> list[str]:
+    rows = pair.query("SELECT status FROM job_events WHERE job_id = %s ORDER BY event_id", job_id)
+    return [str(status) for (status,) in rows]
+
+
+def assert_delivered_once(pair: Pair, job_id: str, target: Target, size: int) -> None:
+    assert until(lambda: closed(pair, job_id), "it is closed again")["status"] == "SUCCESS"
+    assert events(pair, job_id) == DELIVERED
+    assert target.holds_synthetic(size)
+    file = target.directory / f"synthetic-{size}"
+    assert until(lambda: pair.times_written(file), "the server logs the copy") == 1
+    assert not pair.staged_copy(job_id).exists()
+
+
+@pytest.mark.parametrize(
+    "points", [ASKING, SETTLING, SHARING], ids=["asking", "settling", "sharing"]
+)
+def test_whoever_wakes_up_in_a_delivery_changes_nothing(
+    alone: Pair, target: Target, points: list[Point]
+) -> None:
+    """The other instance has taken the jobs up and ended them."""
+    jobs, freezing = {}, too_late(alone, len(points))
+    for point, size in zip(points, SIZES, strict=False):
+        jobs[size] = freezing.reach(point, target, f"synthetic-{size}")
+    freezing.freeze()
+    for job_id in jobs.values():
+        take_up(alone, job_id)
+    until(lambda: all(closed(alone, job_id) for job_id in jobs.values()), "all are delivered")
+    freezing.thaw()
+    for size, job_id in jobs.items():
+        assert_delivered_once(alone, job_id, target, size)
+
+
+def too_late(pair: Pair, points: int) -> Freezing:
+    """The first instance will not see that it is late: as if frozen after its look at the clock."""
+    pair.configure(1, sweeps={"hold": "600s"})
+    pair.restart(1)
+    return Freezing(pair, points)
+
+
+def take_up(pair: Pair, job_id: str) -> None:
+    """The first instance's hold on a job is over."""
+    sql = (
+        "UPDATE jobs SET due_at = NOW(6) WHERE job_id = %s AND due_at > NOW(6) + INTERVAL 9 MINUTE"
+    )
+    pair.query(sql, job_id)
+
+
+def test_who_was_away_for_too_long_does_not_call_out(alone: Pair, target: Target) -> None:
+    freezing = Freezing(alone, 0)
+    size = next(SIZES)
+    job_id = freezing.reach(Point.CODE_STORED, target, f"synthetic-{size}")
+    freezing.freeze()
+    until(lambda: closed(alone, job_id), "the other instance does it all")
+    freezing.thaw()
+    assert "too late" in until(lambda: freezing.lost(job_id), "it has seen that it came too late")
+    assert_delivered_once(alone, job_id, target, size)
+
+
+def test_a_call_that_comes_after_the_end_is_made_up_for(alone: Pair, target: Target) -> None:
+    """The stager stages once more for a job that was withdrawn: that copy is given back too.
+
+    FTS hears of a transfer for the first time: nothing is copied.
+    """
+    freezing = too_late(alone, len(CALLS))
+    jobs = [freezing.reach(point, target, f"synthetic-{next(SIZES)}") for point in CALLS]
+    freezing.freeze()
+    for job_id in jobs:
+        answer = alone.instance(2).curl("/cancelTransfer", "--data", f"job_id={job_id}")
+        assert answer.status in {200, 202}
+    until(lambda: all(closed(alone, job_id) for job_id in jobs), "the other one has closed them")
+    freezing.thaw()
+    for job_id in jobs:
+        until(lambda: freezing.lost(job_id), "it has seen that it came too late")  # noqa: B023 - runs now
+        assert until(lambda: closed(alone, job_id), "closed again")["status"] == "CANCELLED"  # noqa: B023
+        assert not alone.staged_copy(job_id).exists()
+    assert not target.directory.exists()
+
+
+def test_a_code_that_comes_late_does_not_keep_the_next_one_from_counting(
+    alone: Pair, target: Target
+) -> None:
+    """The stager, slow, hears an outdated code last: it is asked once more."""
+    size, freezing = next(SIZES), too_late(alone, 0)
+    job_id = freezing.reach(Point.CODE_STORED, target, f"slow-15-synthetic-{size}")
+    outdated = row(alone, job_id)["stager_callback"]
+    freezing.freeze()
+    take_up(alone, job_id)
+    until(lambda: row(alone, job_id)["stager_callback"] != outdated, "the other one has asked")
+    freezing.thaw()
+    until(lambda: freezing.lost(job_id), "it has seen that it came too late")
+    until(lambda: closed(alone, job_id), "the copy is reported with a code that counts")
+    assert_delivered_once(alone, job_id, target, size)
