@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,9 +112,11 @@ class SiteTests:
             assert datagrams == "", name
 
     def test_the_client_reaches_only_what_it_may(self, deployment: Deployment) -> None:
-        for name in deployment.fleet.names:
-            found = open_ports(deployment.fleet, CLIENT, name)
-            assert found == documented_ports(deployment, name).open_to([]), name
+        names = deployment.fleet.names
+        with ThreadPoolExecutor(len(names)) as pool:
+            scans = pool.map(lambda name: open_ports(deployment.fleet, CLIENT, name), names)
+        allowed = {name: documented_ports(deployment, name).open_to([]) for name in names}
+        assert dict(zip(names, scans, strict=True)) == allowed
 
     def test_each_host_reaches_only_what_it_may(self, deployment: Deployment) -> None:
         for target in deployment.fleet.names:
