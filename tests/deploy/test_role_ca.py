@@ -30,7 +30,9 @@ class Lab:
             groups={
                 "deliv_ca": ["data"], "deliv_service": ["deliv"], "deliv_stager": ["deliv"],
             },
-            variables={"ca_users": ["alice", "bob"], "common_firewall": False},
+            variables={
+                "ca_users": ["alice", "bob"], "common_firewall": False, "common_time_sync": False,
+            },
         )  # fmt: skip
 
     def certificate(self, host: str, path: PurePosixPath) -> x509.Certificate:

@@ -33,6 +33,7 @@ class Pair:
             variables={
                 "gridftp_name": "{{ {'archive': 'archive', 'dtn': 'user'}[inventory_hostname] }}",
                 "gridftp_map": [{"dn": self.users["alice"].dn}],
+                "common_time_sync": False,
             },
         )  # fmt: skip
 

@@ -1,0 +1,133 @@
+"""The role fts on a bare host: the official client's scripts, and a copy by a GridFTP server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pytest
+from booting import Boot
+from fleet import Fleet
+from observe import connects, ports, security_score
+from roles import AUTHORITIES, RolePlay, certify, trust
+
+from deliv.testbed import pki
+from tools.hosts.programs import wait
+
+PORT, GRIDFTP = 8446, 2811
+UNIT = "deliv-fts"
+HOME = PurePosixPath("/root/grid")
+SCRIPTS = "/opt/deliv/current/bin"
+
+
+class Site:
+    """`fts` has FTS, `dtn` a GridFTP server; deliv would be on `dtn` too."""
+
+    def __init__(self, fleet: Fleet, directory: Path) -> None:
+        self.fleet, self.authority = fleet, pki.Authority.create()
+        self.alice = self.authority.issue(pki.user_name("alice"))
+        groups = {"deliv_fts": ["fts"], "deliv_gridftp": ["dtn"], "deliv_service": ["dtn"]}
+        self.play = RolePlay(
+            fleet,
+            directory,
+            "fts",
+            on="deliv_fts",
+            groups=groups,
+            variables={"common_time_sync": False},
+        )
+        self.gridftp = RolePlay(
+            fleet, directory, "gridftp", on="deliv_gridftp", groups=groups,
+            variables={
+                "gridftp_name": "user", "gridftp_map": [{"dn": self.alice.dn}],
+                "common_time_sync": False,
+            },
+        )  # fmt: skip
+
+    def equip(self) -> None:
+        trust(self.fleet, *self.fleet.names, authority=self.authority)
+        self.fleet.put("fts", HOME / "cert.pem", self.alice.certificate_pem())
+        self.fleet.put("fts", HOME / "key.pem", self.alice.key_pem(), mode=0o400)
+
+    def script(self, name: str, *arguments: str) -> str:
+        """What one of the official client's scripts says, alice being its user."""
+        done = self.fleet.execute(
+            "fts", f"{SCRIPTS}/{name}", "-s", f"https://{self.fleet.address('fts')}:{PORT}",
+            "--capath", str(AUTHORITIES), "--cert", str(HOME / "cert.pem"),
+            "--key", str(HOME / "key.pem"), *arguments,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    def wait_until_up(self) -> None:
+        wait(lambda: PORT in ports(self.fleet, "fts"), "FTS listens", 30)
+
+    def serial(self) -> str:
+        """Of the certificate that it serves with now."""
+        address = f"{self.fleet.address('fts')}:{PORT}"
+        shown = self.fleet.execute("dtn", "openssl", "s_client", "-connect", address, check=False)
+        return self.fleet.execute(
+            "dtn", "openssl", "x509", "-noout", "-serial", stdin=shown.stdout
+        ).stdout
+
+
+@pytest.fixture(scope="module")
+def site(boot: Boot, suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with boot(suite, "fts", "dtn", clients=("client",)) as fleet:
+        site = Site(fleet, tmp_path_factory.mktemp("fts"))
+        site.play.rehearse()
+        site.equip()
+        site.play.prove()
+        site.wait_until_up()
+        yield site
+
+
+def test_it_tells_callers_who_they_are(site: Site) -> None:
+    assert site.alice.dn in site.script("fts-rest-whoami")
+
+
+def test_it_copies_with_what_was_delegated(site: Site) -> None:
+    site.gridftp.converge()
+    wait(lambda: GRIDFTP in ports(site.fleet, "dtn"), "the GridFTP server listens", 30)
+    content = bytes(range(256)) * 1000
+    site.fleet.put("dtn", PurePosixPath("/srv/user/source"), content)
+    base = f"gsiftp://{site.fleet.address('dtn')}:{GRIDFTP}/srv/user"
+    site.script("fts-rest-delegate", "--force")
+    said = site.script(
+        "fts-rest-transfer-submit", "--blocking", "--interval", "1", "--compare-checksum",
+        f"{base}/source", f"{base}/new/copy",
+    )  # fmt: skip
+    assert "Job finished with state FINISHED" in said
+    assert (site.fleet.root("dtn") / "srv/user/new/copy").read_bytes() == content
+
+
+def test_it_is_there_for_deliv_alone(site: Site) -> None:
+    assert ports(site.fleet, "fts") == {22, PORT}
+    assert connects(site.fleet, "dtn", "fts", PORT)
+    assert not connects(site.fleet, "client", "fts", PORT)
+
+
+def test_it_runs_without_rights(site: Site) -> None:
+    assert security_score(site.fleet, "fts", UNIT) <= 2.0
+    key = site.fleet.execute("fts", "stat", "--format=%a %U", "/etc/deliv-fts/hostkey.pem")
+    assert key.stdout.split() == ["400", "deliv-fts"]
+    assert "PRIVATE KEY" not in site.play.output
+
+
+def test_it_takes_a_renewed_certificate(site: Site) -> None:
+    before = site.serial()
+    certify(site.fleet, "fts", site.authority)
+    site.play.converge()
+    site.wait_until_up()
+    assert site.serial() != before
+    assert site.alice.dn in site.script("fts-rest-whoami")
+
+
+def test_it_ends_well_and_keeps_its_jobs(site: Site) -> None:
+    before = site.script("fts-rest-transfer-list", "--state", "FINISHED,FAILED")
+    site.fleet.execute("fts", "systemctl", "stop", UNIT)
+    result = site.fleet.execute(
+        "fts", "systemctl", "show", "--value", "--property=Result,ExecMainStatus", UNIT
+    ).stdout
+    assert sorted(result.split()) == ["0", "success"]
+    site.fleet.execute("fts", "systemctl", "start", UNIT)
+    site.wait_until_up()
+    assert site.script("fts-rest-transfer-list", "--state", "FINISHED,FAILED") == before
