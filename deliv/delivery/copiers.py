@@ -32,8 +32,8 @@ class Copiers:
         if self._delegating is None:
             raise NoCredential("no credentials are delegated to this deliv")
         try:
-            version, credential = await self._delegating.credential(dn)
+            credential = await self._delegating.credential(dn)
         except NoCredential:
             self._users.forget(name, dn)
             raise
-        return self._users.get(name, dn, version, credential)
+        return self._users.get(name, dn, credential)

@@ -82,8 +82,8 @@ class Delegating:
         log.info("delegation withdrawn", dn=dn)
         return await self._delegations.drop(delegation_id(dn))
 
-    async def credential(self, dn: str) -> tuple[int, HeldCredential]:
-        """The version of what the user has delegated, and it; NoCredential when it has expired."""
+    async def credential(self, dn: str) -> HeldCredential:
+        """What the user has delegated; NoCredential when there is nothing, or it has expired."""
         known = await self.held(dn)
         if known is None or not (known.proxy and known.proxy_key and known.expires):
             raise NoCredential(f"{dn} has no delegated credential (any more)")
@@ -92,10 +92,7 @@ class Delegating:
         except SealBroken as error:
             log.error("a delegated credential can't be read", dn=dn, reason=str(error))
             raise NoCredential(f"the credential that {dn} delegated can't be read") from error
-        credential = HeldCredential(
-            certificate=known.proxy.encode(), key=key, expires=known.expires
-        )
-        return known.version, credential
+        return HeldCredential(certificate=known.proxy.encode(), key=key, expires=known.expires)
 
     async def copied_as(self, dn: str, allowed: CopyAs) -> CopiedAs:
         """See `decide`."""

@@ -20,8 +20,7 @@ IDLE = 300.0  # seconds; keys that nobody needs are not kept in memory
 
 @dataclass(kw_only=True)
 class _Session:
-    version: int
-    expires: datetime
+    credential: HeldCredential
     https: HttpsClient
     endpoint: Endpoint
     used: float
@@ -41,12 +40,12 @@ class UserEndpoints:
         self._ca_directory = ca_directory
         self._sessions: OrderedDict[tuple[str, str], _Session] = OrderedDict()
 
-    def get(self, name: str, user: str, version: int, credential: HeldCredential) -> Endpoint:
-        """The endpoint `name` as the DN `user` sees it; another `version` is another credential."""
+    def get(self, name: str, user: str, credential: HeldCredential) -> Endpoint:
+        """The endpoint `name` as the DN `user` sees it, who may have delegated anew."""
         known = self._sessions.get((name, user))
-        if known is None or known.version != version:
+        if known is None or known.credential != credential:
             self.forget(name, user)
-            known = self._sessions[name, user] = self._open(name, version, credential)
+            known = self._sessions[name, user] = self._open(name, credential)
         known.used = self._clock()
         self._sessions.move_to_end((name, user))
         while len(self._sessions) > MOST:
@@ -63,21 +62,17 @@ class UserEndpoints:
         """Let go of the credentials that have expired, or were not used for a while."""
         now, idle = datetime.now(UTC), self._clock() - IDLE
         for key, known in list(self._sessions.items()):
-            if known.expires <= now or known.used < idle:
+            if known.credential.expires <= now or known.used < idle:
                 self.forget(*key)
 
     def close(self) -> None:
         for name, user in list(self._sessions):
             self.forget(name, user)
 
-    def _open(self, name: str, version: int, credential: HeldCredential) -> _Session:
+    def _open(self, name: str, credential: HeldCredential) -> _Session:
         https = HttpsClient(credential, self._ca_directory, max_clients=2)
         url = self._settings.endpoints[name]
         endpoint = Endpoint(name, url, self._settings, https, Breaker())
         return _Session(
-            version=version,
-            expires=credential.expires,
-            https=https,
-            endpoint=endpoint,
-            used=self._clock(),
+            credential=credential, https=https, endpoint=endpoint, used=self._clock()
         )

@@ -53,10 +53,10 @@ class Delegated:
     def __init__(self) -> None:
         self.held: dict[str, HeldCredential] = {}
 
-    async def credential(self, dn: str) -> tuple[int, HeldCredential]:
+    async def credential(self, dn: str) -> HeldCredential:
         if dn not in self.held:
             raise NoCredential(f"{dn} has no delegated credential (any more)")
-        return 1, self.held[dn]
+        return self.held[dn]
 
 
 class Jobs:
