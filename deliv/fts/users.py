@@ -73,6 +73,4 @@ class UserEndpoints:
         https = HttpsClient(credential, self._ca_directory, max_clients=2)
         url = self._settings.endpoints[name]
         endpoint = Endpoint(name, url, self._settings, https, Breaker())
-        return _Session(
-            credential=credential, https=https, endpoint=endpoint, used=self._clock()
-        )
+        return _Session(credential=credential, https=https, endpoint=endpoint, used=self._clock())

@@ -116,7 +116,7 @@ class ProxyCredential(FtsCall):
     async def put(self, given: str) -> None:
         delegating = self.own(given)
         tls = self.services.identities
-        presented = tls.chain(self.request.connection.stream)  # type: ignore[union-attr]
+        presented = tls.chain(self._connection.stream)
         await delegating.accept(self.identity.dn, self.body(), presented, tls.identify)
         self.set_status(HTTPStatus.CREATED)
 
