@@ -5,7 +5,7 @@ BIN := .venv/bin
 SCRIPTS = $$(git grep -lIE '^\#!.*[ /](ba)?sh$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test soak fix check stack dev
+.PHONY: help demo up down test soak fix check audit stack dev
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -25,12 +25,16 @@ test: dev ## Install, then run every check and every test
 soak: dev ## Load and trouble for MINUTES (15): is anything lost?
 	@PYTHONPATH=tests $(BIN)/python tests/soak/run.py --minutes $(or $(MINUTES),15)
 
-check: dev ## Formatting, lint, types, layers, shell scripts
+check: dev ## Formatting, lint, types, layers, insecure code, shell scripts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/run_bandit.py
 	shellcheck $(SCRIPTS)
+
+audit: ## Known vulnerabilities of the pinned packages; needs their advisories over the network
+	@tools/audit
 
 fix: dev ## Mend formatting and lint where a tool can
 	$(BIN)/ruff format .

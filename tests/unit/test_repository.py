@@ -112,7 +112,8 @@ def test_sql_stands_in_the_store_and_the_migrations(file: Path) -> None:
 def test_there_is_a_requirement_file_for_every_use() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = set(project["optional-dependencies"])
-    assert {file.stem for file in REQUIREMENTS} == extras | {"client", "build", "deploy", "install"}
+    others = {"client", "build", "deploy", "install", "audit"}
+    assert {file.stem for file in REQUIREMENTS} == extras | others
 
 
 @pytest.mark.parametrize("file", REQUIREMENTS, ids=name_of)
