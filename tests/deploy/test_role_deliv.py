@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from tools.hosts.programs import wait
 HOST, CLIENT = "deliv", "client"
 PORT, MONITORING = 8443, 9091
 DATABASE, MIGRATIONS, BROKER = "service-51c7", "migrations-e20b", "broker-7d94"
+SEALING = [base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2)]
 OWN = PurePosixPath("/etc/grid-security/deliv")
 DRAIN = ANSIBLE / "playbooks" / "drain.yml"
 DESTINATION = "gsiftp://dtn.example.org/incoming"
@@ -86,6 +88,7 @@ def service(boot: Boot, suite: str, tmp_path_factory: pytest.TempPathFactory) ->
     with boot(suite, HOST, clients=(CLIENT,)) as fleet:
         variables = passwords | {
             "release_checkout": str(source), "deliv_instances": 2, "deliv_crl_urls": URLS,
+            "deliv_delegation_keys": SEALING,
         }  # fmt: skip
         plays = [
             RolePlay(fleet, tmp_path_factory.mktemp(role), role, groups=groups, variables=variables)
@@ -136,9 +139,10 @@ def test_secrets_are_its_own(service: Service) -> None:
         "-r-------- deliv:deliv /etc/deliv/grid/key.pem",
         "-r-------- deliv:deliv /etc/deliv/host/hostkey.pem",
     ]
-    secrets = (DATABASE, MIGRATIONS, BROKER)
+    secrets = (DATABASE, MIGRATIONS, BROKER, *SEALING)
     assert not any(secret in service.play.output for secret in secrets)
-    kept = {f"/etc/deliv/secrets/{name}" for name in ("database", "migrations", "broker")}
+    names = ("database", "migrations", "broker", "delegation")
+    kept = {f"/etc/deliv/secrets/{name}" for name in names}
     found = secrets_at_rest(service.fleet, HOST, *secrets)
     assert {name for name in found if not name.startswith("/run/credentials/")} == kept
     modes = {service.run("stat", "-c", "%a", name).strip() for name in kept}
