@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +17,30 @@ EVERY = 0.01  # seconds between two looks at the machine's processes
 LOOKS = 20  # at each process: what it shows changes when it becomes another program
 PLACES = ("/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/usr/local", "/var")
 KEY = "PRIVATE KEY-----"
+# Runs in a host: for each file named on standard input, its owner and the accounts, but root, that
+# can open it.
+READERS = r"""
+import json, os, pwd, sys
+files = [name for name in sys.stdin.read().split("\0") if name and os.path.exists(name)]
+readers = {file: [] for file in files}
+def try_as(account):
+    os.initgroups(account.pw_name, account.pw_gid)
+    os.setegid(account.pw_gid)
+    os.seteuid(account.pw_uid)
+    for file in files:
+        try:
+            os.close(os.open(file, os.O_RDONLY))
+            readers[file].append(account.pw_name)
+        except OSError:
+            pass
+    os.seteuid(0)
+    os.setegid(0)
+for account in pwd.getpwall():
+    if account.pw_uid:
+        try_as(account)
+owner = lambda file: pwd.getpwuid(os.stat(file).st_uid).pw_name
+print(json.dumps([[file, owner(file), readers[file]] for file in files]))
+"""
 
 
 class ProcessWatch:
@@ -79,23 +103,22 @@ def in_journal(fleet: Fleet, host: str, secrets: Iterable[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Found:
-    """A file that holds a secret."""
+    """A file that holds a secret; `readers` are the accounts, but root, that can read it."""
 
     path: str
     owner: str
-    mode: int
-
-    @property
-    def is_private(self) -> bool:
-        return not self.mode & 0o077
+    readers: tuple[str, ...]
 
 
-def files(fleet: Fleet, host: str, texts: Iterable[str]) -> set[Found]:
+def files(fleet: Fleet, host: str, texts: Iterable[str]) -> list[Found]:
     """The files of a host that hold one of the texts."""
     search = f"grep -ralF --devices=skip --null --file=/dev/stdin {' '.join(PLACES)} 2>/dev/null"
-    listing = _grep(fleet, host, f"{search} | xargs -0r stat --format='%a %U %n'", texts)
-    found = (re.match(r"(\d+) (\S+) (.*)", line) for line in listing.splitlines())
-    return {Found(mode=int(m[1], 8), owner=m[2], path=m[3]) for m in found if m}
+    names = _grep(fleet, host, search, texts)
+    listing = fleet.execute(host, "python3", "-c", READERS, stdin=names).stdout
+    return sorted(
+        Found(path=path, owner=owner, readers=tuple(readers))
+        for path, owner, readers in json.loads(listing)
+    )
 
 
 def _grep(fleet: Fleet, host: str, script: str, patterns: Iterable[str]) -> str:
