@@ -156,7 +156,15 @@ def test_others_get_in_beside_a_crowd(tight: Instance) -> None:
     assert 'deliv_connections_closed_total{why="crowded"}' in tight.status("/metrics")[1]
 
 
+def deserted(instance: Instance) -> bool:
+    """Whether there is no connection, nor one on its way that is to be turned away."""
+    lines = instance.status("/metrics")[1].splitlines()
+    numbers = [line.split()[1] for line in lines if line.startswith("deliv_connections{")]
+    return numbers == ["0.0"] * 3
+
+
 def test_an_address_whose_connections_are_all_busy(tight: Instance) -> None:
+    until(lambda: deserted(tight) and deserted(tight), "the crowd of other tests is gone")
     lax = context(tight.stack)
     with ExitStack() as held:
         for _ in range(6):
