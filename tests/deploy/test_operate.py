@@ -18,7 +18,7 @@ from steady import Steady
 SUITE = "trixie"
 CLIENT = "client"
 GUIDE = CHECKOUT / "docs" / "operate.md"
-BLOCK = re.compile(r"^<!-- test: (.+) -->\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^<!-- test: ([a-z ]+) -->\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = dict(BLOCK.findall(GUIDE.read_text()))
 SERVERS = {8443: (), 3306: ("-starttls", "mysql"), 5671: (), 8444: (), 8446: ()}
 GRIDFTP = (2811, 2812)
