@@ -96,6 +96,22 @@ PUBLIC = tuple(field.name for field in fields(Job) if field.name not in INTERNAL
 
 
 @dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Which jobs to list, those submitted last first: at most `limit`; None is any.
+
+    Submitted from `since` on and before `until`; of those only what stands behind the job `before`.
+    """
+
+    submitter: str | None = None
+    status: Status | None = None
+    product_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    before: str | None = None
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Delegation:
     """What a user has delegated, or is about to: a row of `delegations`, keys still encrypted."""
 

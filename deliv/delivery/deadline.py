@@ -1,4 +1,4 @@
-"""The deadline of a delivery as a caller writes it. Pure."""
+"""Moments as a caller writes them, the deadline of a delivery among them. Pure."""
 
 from __future__ import annotations
 
@@ -15,18 +15,23 @@ def parse_deadline(text: str, now: datetime | None = None) -> datetime:
 
     An absolute time, not a duration: a repeated request means the same then.
     """
-    try:
-        deadline = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidRequest(
-            f"deadline must be a time in ISO 8601, like {EXAMPLE} (in a form, + is written %2B)"
-        ) from error
-    if deadline.utcoffset() is None:
-        raise InvalidRequest(f"deadline must say its offset from UTC, like {EXAMPLE} does by Z")
-    try:
-        deadline = deadline.astimezone(UTC)
-    except OverflowError as error:
-        raise InvalidRequest("deadline is not a time that can be") from error
+    deadline = parse_moment("deadline", text)
     if deadline > (now or datetime.now(UTC)) + LONGEST:
         raise InvalidRequest(f"deadline is more than {LONGEST.days} days ahead")
     return deadline
+
+
+def parse_moment(field: str, text: str) -> datetime:
+    """A moment in ISO 8601 with its offset from UTC, in UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"{field} must be a time in ISO 8601, like {EXAMPLE} (in a form, + is written %2B)"
+        ) from error
+    if moment.utcoffset() is None:
+        raise InvalidRequest(f"{field} must say its offset from UTC, like {EXAMPLE} does by Z")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidRequest(f"{field} is not a time that can be") from error

@@ -12,8 +12,8 @@ import structlog
 from deliv.delivery.destination import Directory, check_product_id
 from deliv.errors import InvalidRequest, NotFound
 from deliv.faults import Point, reach
-from deliv.model import CopiedAs, Job, Submission
-from deliv.store import Store
+from deliv.model import CopiedAs, Job, Listing, Submission
+from deliv.store import JobEvent, Store
 
 log = structlog.get_logger()
 
@@ -66,6 +66,14 @@ class Submissions:
         if job is None:
             raise NotFound(f"there is no job {job_id}")
         return job
+
+    async def page(self, listing: Listing) -> list[Job]:
+        """The jobs to list, those submitted last first."""
+        return await self._store.page(listing)
+
+    async def events(self, job: Job) -> list[JobEvent]:
+        """The job's history, oldest first."""
+        return await self._store.events(job.job_id)
 
 
 def uuid7() -> str:

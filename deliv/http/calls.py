@@ -117,10 +117,10 @@ class DoneStaging(Call):
 def public(job: Job) -> dict[str, Any]:
     """The job as its owner sees it; times in ISO 8601, UTC."""
     columns = {name: getattr(job, name) for name in PUBLIC}
-    return {name: _plain(value) for name, value in columns.items() if value is not None}
+    return {name: plain(value) for name, value in columns.items() if value is not None}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return value

@@ -24,7 +24,7 @@ class UnsupportedMediaType(DelivError):
 class Accepts:
     """The parameters of a call: `required` must be there and not be empty."""
 
-    required: tuple[str, ...]
+    required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
 
     def check(self, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

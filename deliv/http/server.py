@@ -11,10 +11,12 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from deliv.config import Address
-from deliv.http.base import Services, UnknownPath
+from deliv.http.base import Call, Services, UnknownPath
 from deliv.http.calls import CancelTransfer, DoneStaging, SubmitTransfer, TransferStatus
 from deliv.http.delegation import Delegated, Entry, ProxyCredential, ProxyRequest, Whoami
+from deliv.http.description import Description
 from deliv.http.door import Door
+from deliv.http.listing import TransferEvents, Transfers
 from deliv.http.malformed import Malformed
 from deliv.http.room import Room
 
@@ -25,21 +27,29 @@ OTHER_FILES = 256  # open files beside the callers' connections
 BACKLOG = 1024
 
 
+def calls() -> list[tuple[str, type[Call]]]:
+    """Which path is which call; deliv/http/openapi.yaml describes them."""
+    return [
+        ("/submitTransfer", SubmitTransfer),
+        ("/transferStatus", TransferStatus),
+        ("/cancelTransfer", CancelTransfer),
+        ("/doneStaging", DoneStaging),
+        ("/transfers", Transfers),
+        ("/transferEvents", TransferEvents),
+        ("/openapi.yaml", Description),
+        # FTS's clients put two slashes before a path.
+        ("/+", Entry),
+        ("/+whoami", Whoami),
+        ("/+delegation/([^/]+)", Delegated),
+        ("/+delegation/([^/]+)/request", ProxyRequest),
+        ("/+delegation/([^/]+)/credential", ProxyCredential),
+    ]
+
+
 def application(services: Services) -> Application:
     arguments = {"services": services}
     return Application(
-        [
-            ("/submitTransfer", SubmitTransfer, arguments),
-            ("/transferStatus", TransferStatus, arguments),
-            ("/cancelTransfer", CancelTransfer, arguments),
-            ("/doneStaging", DoneStaging, arguments),
-            # FTS's clients put two slashes before a path.
-            ("/+", Entry, arguments),
-            ("/+whoami", Whoami, arguments),
-            ("/+delegation/([^/]+)", Delegated, arguments),
-            ("/+delegation/([^/]+)/request", ProxyRequest, arguments),
-            ("/+delegation/([^/]+)/credential", ProxyCredential, arguments),
-        ],
+        [(path, call, arguments) for path, call in calls()],
         default_handler_class=UnknownPath,
         default_handler_args=arguments,
         log_function=lambda handler: None,  # Call.on_finish logs

@@ -13,9 +13,10 @@ from deliv.config import Limits
 from deliv.db import Connection, Database
 from deliv.errors import CommitUnknown
 from deliv.faults import Point, reach
-from deliv.model import Job, Submission
+from deliv.model import Job, Listing, Submission
 from deliv.states import Event, Status
 from deliv.store import admission, archive, jobs, leases, outbox, submissions
+from deliv.store import listing as pages
 from deliv.store.columns import KEEP, Change, Sentinel
 from deliv.store.leases import Fence
 from deliv.store.rows import JobEvent, OutboxRow
@@ -127,6 +128,10 @@ class Store:
     async def events(self, job_id: str) -> list[JobEvent]:
         """A job's history, oldest first."""
         return await self._run(lambda tx: jobs.events(tx, job_id))
+
+    async def page(self, listing: Listing) -> list[Job]:
+        """The jobs to list, archived or not."""
+        return await self._run(lambda tx: pages.page(tx, listing))
 
     async def by_fts(self, endpoint: str, fts_ids: Sequence[str]) -> list[Job]:
         """The TRANSFERRING jobs among these."""

@@ -1,0 +1,96 @@
+"""Lists of jobs: what is on a page, in which order, and by which index it is found."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from private_mariadb import Server
+from samples import ALICE, BOB, fill, submitted
+from test_store import explained
+from test_store_archive import DAY, ended, held
+
+from deliv.db import Database
+from deliv.model import Listing
+from deliv.states import Status
+from deliv.store import Store, archive, listing
+
+
+def made(hours: float) -> str:
+    """The id of a job that was submitted so many hours ago."""
+    then = datetime.now(UTC) - timedelta(hours=hours)
+    return archive.first_id(then) + str(uuid.uuid4())[13:]
+
+
+async def ids(store: Store, wanted: Listing) -> list[str]:
+    return [job.job_id for job in await store.page(wanted)]
+
+
+async def test_the_last_submitted_come_first_page_by_page(store: Store) -> None:
+    jobs = [made(hours) for hours in (5, 4, 3, 2, 1)]
+    for job_id in jobs:
+        await submitted(store, job_id=job_id)
+    assert await ids(store, Listing(limit=100)) == jobs[::-1]
+    assert await ids(store, Listing(limit=2)) == [jobs[4], jobs[3]]
+    assert await ids(store, Listing(limit=2, before=jobs[3])) == [jobs[2], jobs[1]]
+    assert await ids(store, Listing(limit=2, before=jobs[0])) == []
+
+
+async def test_each_filter_keeps_what_it_names(store: Store) -> None:
+    mine, other = made(3), made(2)
+    await submitted(store, job_id=mine, product_id="x" * 100)
+    await submitted(store, job_id=other, product_id="x" * 99 + "y", submitter=BOB)
+    assert await ids(store, Listing(limit=9, submitter=ALICE)) == [mine]
+    assert await ids(store, Listing(limit=9, product_id="x" * 100)) == [mine]
+    assert await ids(store, Listing(limit=9, product_id="x" * 64)) == []
+    assert await ids(store, Listing(limit=9, status=Status.SUBMITTED)) == [other, mine]
+    assert await ids(store, Listing(limit=9, status=Status.ERROR)) == []
+    assert await ids(store, Listing(limit=9, status=Status.SUBMITTED, submitter=BOB)) == [other]
+
+
+async def test_since_is_within_and_until_is_not(store: Store) -> None:
+    noon = datetime(2030, 1, 31, 12, tzinfo=UTC)
+    hours = [noon + timedelta(hours=hour) for hour in range(3)]
+    jobs = [archive.first_id(hour) + str(uuid.uuid4())[13:] for hour in hours]
+    for job_id in jobs:
+        await submitted(store, job_id=job_id)
+    assert await ids(store, Listing(limit=9, since=hours[1])) == [jobs[2], jobs[1]]
+    assert await ids(store, Listing(limit=9, until=hours[1])) == [jobs[0]]
+    assert await ids(store, Listing(limit=9, since=hours[1], until=hours[2])) == [jobs[1]]
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+async def test_bounds_far_off(store: Store, year: int) -> None:
+    job = await submitted(store)
+    far = datetime(year, 1, 1, tzinfo=UTC)
+    assert await ids(store, Listing(limit=9, since=far)) == ([job.job_id] if year == 1 else [])
+    assert await ids(store, Listing(limit=9, until=far)) == ([] if year == 1 else [job.job_id])
+
+
+async def test_archived_jobs_are_listed_among_the_others(store: Store, migrated: Server) -> None:
+    old = await ended(store, migrated, 40)
+    await store.archive(await held(store), 30 * DAY, 100)
+    new = await submitted(store, job_id=made(1))
+    assert await ids(store, Listing(limit=9)) == [new.job_id, old.job_id]
+    assert await ids(store, Listing(limit=1, before=new.job_id)) == [old.job_id]
+    assert [event.status for event in await store.events(old.job_id)][-1] is Status.SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (Listing(limit=50), "PRIMARY"),
+        (Listing(limit=50, since=datetime(2020, 1, 1, tzinfo=UTC)), "PRIMARY"),
+        (Listing(limit=50, submitter=ALICE), "listed"),
+        (Listing(limit=50, submitter=ALICE, status=Status.ERROR, before=made(1)), "listed"),
+        (Listing(limit=50, product_id="1234567890"), "requested"),
+        (Listing(limit=50, status=Status.SUBMITTED), "standing"),
+    ],
+)
+async def test_a_page_is_found_by_an_index(
+    database: Database, store: Store, migrated: Server, wanted: Listing, index: str
+) -> None:
+    fill(migrated, ALICE, 500)
+    fill(migrated, BOB, 500)
+    assert await explained(database, lambda tx: listing.page(tx, wanted)) == [index, index]
