@@ -74,7 +74,7 @@ class Archive:
     def call(self, user: str, method: str, path: str, document: object = None) -> tuple[int, Any]:
         """The stager's HTTP status and JSON; the status is 0 when it does not answer."""
         home = f"/root/{user}"
-        body = [f"--data-raw={json.dumps(document)}"] if document else []
+        body = ["--data-raw", json.dumps(document)] if document else []
         done = self.fleet.execute(
             "deliv", "curl", "--silent", "--max-time", "20", "--capath", str(AUTHORITIES),
             "--cert", f"{home}/cert.pem", "--key", f"{home}/key.pem", "--request", method,
