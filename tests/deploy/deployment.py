@@ -29,9 +29,11 @@ class Deployment:
     inventory: Path
     secrets: Path
 
-    def play(self, *options: str, path: Path = SITE) -> Play:
+    def play(self, *options: str, path: Path = SITE, plain: bool = False) -> Play:
         variable = f"--extra-vars=deliv_secrets_directory={self.secrets}"
-        return self.fleet.playbook(path, variable, *options, inventories=[self.inventory])
+        return self.fleet.playbook(
+            path, variable, *options, inventories=[self.inventory], plain=plain
+        )
 
     def converge(self, *options: str, path: Path = SITE) -> Play:
         play = self.play(*options, path=path)

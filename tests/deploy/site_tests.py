@@ -53,7 +53,7 @@ def build(
         rehearsal = deployment.play("--check", "--diff")
         began += time.monotonic() - booted
         with ProcessWatch() as processes:
-            first = deployment.play("--diff", "-vvv")
+            first = deployment.play("--diff", "-vvv", plain=True)
         yield Built(
             deployment=deployment,
             rehearsal=rehearsal,
