@@ -1,4 +1,4 @@
-"""What OpenSSL itself says of a name: X509_NAME_oneline and X509_NAME_hash, called directly."""
+"""What OpenSSL itself says of names: X509_NAME_oneline and X509_NAME_hash, called directly."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ LIBRARY.X509_NAME_oneline.argtypes = [c_void_p, c_void_p, c_int]
 LIBRARY.X509_NAME_hash_ex.restype = c_ulong
 LIBRARY.X509_NAME_hash_ex.argtypes = [c_void_p, c_void_p, c_char_p, POINTER(c_int)]
 LIBRARY.X509_NAME_free.argtypes = [c_void_p]
+LIBRARY.d2i_X509.restype = c_void_p
+LIBRARY.d2i_X509.argtypes = [c_void_p, POINTER(c_char_p), c_long]
+LIBRARY.X509_free.argtypes = [c_void_p]
+LIBRARY.X509_get_issuer_name.restype = c_void_p
+LIBRARY.X509_get_issuer_name.argtypes = [c_void_p]
+LIBRARY.X509_get_subject_name.restype = c_void_p
+LIBRARY.X509_get_subject_name.argtypes = [c_void_p]
 LIBRARY.CRYPTO_free.argtypes = [c_void_p, c_char_p, c_int]
 LIBRARY.ERR_clear_error.argtypes = []
 
@@ -30,6 +37,20 @@ def describe(name: bytes) -> tuple[str, str] | None:
         return _oneline(parsed), _hash(parsed)
     finally:
         LIBRARY.X509_NAME_free(parsed)
+
+
+def describe_certificate(encoding: bytes) -> tuple[str, str] | None:
+    """The one-line forms of a certificate's subject and issuer; None when OpenSSL refuses it."""
+    start = c_char_p(encoding)
+    parsed = LIBRARY.d2i_X509(None, byref(start), len(encoding))
+    LIBRARY.ERR_clear_error()
+    if not parsed:
+        return None
+    try:
+        subject = _oneline(LIBRARY.X509_get_subject_name(parsed))
+        return subject, _oneline(LIBRARY.X509_get_issuer_name(parsed))
+    finally:
+        LIBRARY.X509_free(parsed)
 
 
 def _oneline(parsed: int) -> str:

@@ -77,6 +77,8 @@ def load(encoding: bytes) -> Link:
     try:
         certificate = x509.load_der_x509_certificate(encoding)
         subject, issuer = dn.subject(certificate), dn.issuer(certificate)
+        for name in (subject, issuer):
+            dn.name_hash(name)  # without one, no CA's files can be looked for
         return Link(
             certificate=certificate,
             extensions=certificate.extensions,

@@ -15,6 +15,7 @@ OBJECT_IDENTIFIER = 0x06
 SEQUENCE = 0x30
 SET = 0x31
 CONTEXT_0 = 0xA0
+CONSTRUCTED = 0x20  # a bit of the identifier octet: made of values, as SEQUENCE is
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,9 +101,11 @@ def ambiguity(rdns: Name) -> str | None:
 def name_hash(name: bytes) -> str:
     """The eight hex digits under which a CA's files stand in a CA directory (HASH.0).
 
-    Source: OpenSSL 1.0 and later, X509_NAME_hash: SHA-1 of the canonical name.
+    ValueError when a value is not what its string type says: OpenSSL takes no such name.
+    Source: OpenSSL 1.0 and later, X509_NAME_hash: SHA-1 of the canonical name, in which empty
+    RDNs do not stand.
     """
-    canonical = b"".join(_canonical_rdn(rdn) for rdn in parse(name))
+    canonical = b"".join(_canonical_rdn(rdn) for rdn in parse(name) if rdn)
     digest = hashlib.sha1(canonical, usedforsecurity=False).digest()
     return f"{int.from_bytes(digest[:4], 'little'):08x}"
 
@@ -120,6 +122,8 @@ def _attribute(element: der.Element) -> Attribute:
     if len(parts) != 2 or parts[0].tag != der.OBJECT_IDENTIFIER:
         raise ValueError("an attribute that is not a type and a value")
     kind, value = parts
+    if value.tag & der.CONSTRUCTED:
+        raise ValueError("an attribute whose value is not a string")
     octets = _bit_string(value.content) if value.tag == BIT_STRING else value.content
     return Attribute(type=der.object_identifier(kind.content), tag=value.tag, value=octets)
 

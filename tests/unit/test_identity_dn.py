@@ -10,11 +10,13 @@ import libcrypto
 import pytest
 from credentials import BMP, CN, OU, T61, UTF8, Grid, O, named, raw_name
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deliv.identity import der, dn
+from deliv.errors import CredentialRefused
+from deliv.identity import certificates, der, dn
 from deliv.identity.attributes import SHORT_NAMES
 from deliv.testbed import pki
 
@@ -99,6 +101,25 @@ def test_forms_that_users_meet(rdns: list[list[tuple[bytes, int, bytes]]], expec
     name = raw_name(*rdns)
     assert dn.oneline(name) == expected
     assert libcrypto.describe(name) == (expected, dn.name_hash(name))
+
+
+@pytest.mark.parametrize("rdns", [[[]], [[], [(O, UTF8, b"Grid")]], [[(O, UTF8, b"Grid")], []]])
+def test_empty_parts_of_a_name_do_not_count(rdns: list[list[tuple[bytes, int, bytes]]]) -> None:
+    name = raw_name(*rdns)
+    assert libcrypto.describe(name) == (dn.oneline(name), dn.name_hash(name))
+
+
+def test_a_value_that_is_no_string_is_malformed() -> None:
+    with pytest.raises(ValueError, match="not a string"):
+        dn.parse(raw_name([(CN, der.SEQUENCE, b"users")]))
+
+
+def test_a_value_that_is_not_what_its_type_says_is_malformed(tmp_path: Path) -> None:
+    name = raw_name([(O, UTF8, b"Grid")], [(CN, UTF8, b"Zo\xeb")])
+    assert libcrypto.describe(name) is None
+    user = named(Grid.create(tmp_path / "certificates").root, name).certificate
+    with pytest.raises(CredentialRefused, match="malformed"):
+        certificates.load(user.public_bytes(serialization.Encoding.DER))
 
 
 def test_names_of_the_cryptography_package() -> None:
