@@ -325,7 +325,7 @@ def compiled(pattern: str) -> Callable[[str], bool]:
     if not pattern.isascii() or not pattern.isprintable():
         raise ValueError(f"characters that aren't ASCII are written \\xHH in a DN, got {pattern!r}")
     body = pattern.removesuffix(BELOW)
-    if "**" in body:
+    if "**" in body or (body != pattern and body.endswith("\\")):
         raise ValueError(f"'**' stands only after a last '/', got {pattern!r}")
     rest = f"(?:[/+]{CHARACTER}+)+" if body != pattern else ""
     expression = patterns.compiled(body, one=CHARACTER, many=f"{CHARACTER}*", rest=rest)
