@@ -139,6 +139,6 @@ def size(values: Mapping[str, str], name: str) -> int | None:
     text = values.get(name)
     if not text:
         return None
-    if not (text.isascii() and text.isdigit()) or int(text) >= 2**63:
+    if not re.fullmatch("[0-9]{1,19}", text) or int(text) >= 2**63:
         raise InvalidRequest(f"{name} must be a number of bytes")
     return int(text)
