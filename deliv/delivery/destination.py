@@ -19,6 +19,8 @@ MAX_PRODUCT_ID = 1024
 MAX_URL = 2048
 SAFE_IN_PATH = "/-._~!$&'()*+,;=:@"
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
+# No text beside the brackets and no zone in them, which not every reader of URLs sees alike.
+AUTHORITY = re.compile(r"(\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]|[^][:/@\s]*)(?::([0-9]{0,5}))?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,8 @@ def parse_directory(value: str) -> Directory:
         raise InvalidRequest(f"destination_path must be a gsiftp:// URL (GridFTP), not {given}")
     if "@" in parts.netloc:
         raise InvalidRequest("destination_path must not carry user information before the host")
+    if not AUTHORITY.fullmatch(parts.netloc):
+        raise InvalidRequest("destination_path must name a HOST or [IPV6-ADDRESS], then :PORT")
     if "?" in value or "#" in value:
         raise InvalidRequest(
             "destination_path must not have a query or a fragment: write %3F or %23"
@@ -87,8 +91,8 @@ def check_host(field: str, host: str) -> str:
 
 def staged_url(staged_to: str, path: str) -> str:
     """The source URL of a staged copy: `staged_to` is HOST[:PORT], `path` absolute, not encoded."""
-    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:/@\s]+)(?::(\d{1,5}))?", staged_to)
-    if not match or (match[2] and not 0 < int(match[2]) < 65536):
+    match = AUTHORITY.fullmatch(staged_to)
+    if not match or (match[2] is not None and not 0 < int(match[2] or 0) < 65536):
         raise InvalidRequest("staged_to must be HOST or HOST:PORT")
     check_host("staged_to", match[1].strip("[]"))
     _no_control_characters("path", path)
