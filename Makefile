@@ -5,7 +5,7 @@ BIN := .venv/bin
 SCRIPTS = $$(git grep -lIE '^\#!.*[ /](ba)?sh$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test soak fix check audit stack dev
+.PHONY: help demo up down test soak fuzz fix check audit stack dev
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -22,8 +22,11 @@ down: ## Stop the local stack
 test: dev ## Install, then run every check and every test
 	@$(BIN)/python tools/run_tests.py
 
-soak: dev ## Load and trouble for MINUTES (15): is anything lost?
+soak: fuzz ## Load and trouble for MINUTES (15), after the fuzzing: is anything lost?
 	@PYTHONPATH=tests $(BIN)/python tests/soak/run.py --minutes $(or $(MINUTES),15)
+
+fuzz: dev ## INPUTS (1,000,000) of SEED (1) for all that reads what strangers send
+	@PYTHONPATH=tests $(BIN)/python tests/fuzz/run.py --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1)
 
 check: dev ## Formatting, lint, types, layers, insecure code, shell scripts
 	$(BIN)/ruff format --check .

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / ".cache" / "tests"
-LANES = (("check", "unit", "integration", "soak"), ("acceptance", "outages", "crashes"))
+LANES = (("check", "unit", "fuzz", "integration", "soak"), ("acceptance", "outages", "crashes"))
 DEPLOY_PYTHON = ROOT / ".venv-deploy" / "bin" / "python"
 PRINTING = threading.Lock()
 
