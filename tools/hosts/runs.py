@@ -9,7 +9,7 @@ from pathlib import Path
 from tools.hosts.errors import HostsError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-CACHE = CHECKOUT / ".cache" / "hosts"
+CACHE = (CHECKOUT / ".cache" / "hosts").resolve()  # as the kernel names what is mounted there
 GATEWAY_PORT = 3142
 LOGIN = "admin"  # may use sudo without a password
 FIRST_ADDRESS = 11
