@@ -2,7 +2,7 @@
 .PHONY: test-deploy test-vagrant check-deploy deploy-tools
 
 test-deploy: deploy-tools ## Build real hosts, deploy onto them, deliver (needs root)
-	@.venv-deploy/bin/python -m pytest tests/deploy
+	@.venv-deploy/bin/python tools/run_tests.py deploy
 
 test-vagrant: deploy-tools ## Build the lab by `vagrant up` in Linux containers, deliver (Debian 12, root)
 	@DELIV_TESTS_VAGRANT=1 .venv-deploy/bin/python -m pytest tests/deploy/test_vagrant_up.py

@@ -3,6 +3,7 @@
 Two lanes run side by side, for two cores: the static checks with the quick suites, and what mostly
 waits for a running stack. The deployment tests follow alone: they
 fill both cores with hosts.
+`run_tests.py deploy` runs the deployment tests only.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / ".cache" / "tests"
 LANES = (("check", "unit", "fuzz", "integration", "soak"), ("acceptance", "outages", "crashes"))
 DEPLOY_PYTHON = ROOT / ".venv-deploy" / "bin" / "python"
+LAB = "tests/deploy/test_lab.py"
 PRINTING = threading.Lock()
 
 
@@ -32,16 +34,19 @@ class Result:
     skipped: int = 0
 
 
-def main() -> int:
+def main(only: str = "") -> int:
     REPORTS.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(len(LANES)) as pool:
-        results = [result for lane in pool.map(run_lane, LANES) for result in lane]
-    results += run_deploy()
+    results = run_hosts() if only == "deploy" else run_lanes() + run_deploy()
     for result in results:
         if result.exit_code:
             print(f"{result.suite}: failed with exit code {result.exit_code}")
     print(counts(results))
     return int(any(result.exit_code for result in results))
+
+
+def run_lanes() -> list[Result]:
+    with ThreadPoolExecutor(len(LANES)) as pool:
+        return [result for lane in pool.map(run_lane, LANES) for result in lane]
 
 
 def run_lane(suites: tuple[str, ...]) -> list[Result]:
@@ -57,14 +62,22 @@ def run_deploy() -> list[Result]:
     if os.geteuid():
         return [run_suite("deploy")]
     lint = Result(suite="lint", exit_code=stream("lint", ["make", "check-deploy"]))
-    return [lint] if lint.exit_code else [lint, run_suite("deploy", str(DEPLOY_PYTHON))]
+    return [lint] if lint.exit_code else [lint, *run_hosts()]
 
 
-def run_suite(suite: str, python: str = sys.executable) -> Result:
-    """One pytest run over tests/SUITE; its report is the source of the counts."""
+def run_hosts() -> list[Result]:
+    """The lab fills two cores by itself; of the other modules two run side by side."""
+    python = str(DEPLOY_PYTHON)
+    others = ("tests/deploy", f"--ignore={LAB}", "--numprocesses=2", "--dist=loadfile")
+    return [run_suite("lab", LAB, python=python), run_suite("deploy", *others, python=python)]
+
+
+def run_suite(suite: str, *arguments: str, python: str = sys.executable) -> Result:
+    """One pytest run, over tests/SUITE unless told; its report is the source of the counts."""
     report = REPORTS / f"{suite}.xml"
     report.unlink(missing_ok=True)
-    command = [python, "-m", "pytest", f"tests/{suite}", f"--junitxml={report}"]
+    arguments = arguments or (f"tests/{suite}",)
+    command = [python, "-m", "pytest", *arguments, f"--junitxml={report}"]
     exit_code = stream(suite, command)
     if not report.exists():
         return Result(suite=suite, exit_code=exit_code or 1)
@@ -105,4 +118,4 @@ def counts(results: list[Result]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))
