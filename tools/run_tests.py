@@ -1,9 +1,8 @@
 """Run every check and every test, and end with one line of counts.
 
 Two lanes run side by side, for two cores: the static checks with the quick suites, and what mostly
-waits for a running stack. The deployment tests follow alone: they
-fill both cores with hosts.
-`run_tests.py deploy` runs the deployment tests only.
+waits for a running stack. The deployment tests follow alone: they fill both cores with hosts.
+`run_tests.py deploy` runs these only.
 """
 
 from __future__ import annotations
