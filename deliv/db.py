@@ -46,8 +46,11 @@ IDLE_TRANSACTION = 10  # seconds after which the server ends a transaction that 
 NETWORK_GRACE = 2.0  # seconds the network gets beyond the server's own limit on a statement
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds between tries, each shortened by chance
 
+FULL_FOR = 30.0  # seconds for which a disk that was full is taken to be so
+
 LOST = frozenset({1053, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 2006, 2013, 2055, 4150})
 CONTENTION = frozenset({1020, 1205, 1213})
+FULL = frozenset({1021, 1026, 1030, 1114})
 UNAVAILABLE = {
     1021: "its disk is full",
     1026: "it can't write to its disk",
@@ -98,6 +101,10 @@ class NoConnection(DatabaseUnavailable):
     """None could be opened."""
 
 
+class Full(DatabaseUnavailable):
+    """The server answers, but has no room for what is new."""
+
+
 class Contention(DatabaseUnavailable):
     """A deadlock, or a row locked for too long: the transaction was rolled back."""
 
@@ -140,6 +147,7 @@ class Database:
         self._counting = threading.Lock()
         self._idle: list[pymysql.Connection[DictCursor]] = []
         self._up = True
+        self._full = ("", -math.inf)  # why, and when
 
     async def transaction(self, function: Callable[[Connection], T]) -> T:
         """Run `function` and commit; roll back when it raises.
@@ -158,7 +166,13 @@ class Database:
         return await self.transaction(lambda tx: tx.execute(sql, *params))
 
     async def ping(self) -> None:
-        """DatabaseUnavailable, with the reason, when writing is not possible now."""
+        """DatabaseUnavailable, with the reason, when writing is not possible now.
+
+        What only overwrites still is when the disk is full, so that the last refusal counts.
+        """
+        reason, since = self._full
+        if time.monotonic() - since < FULL_FOR:
+            raise Full(reason)
         row = await self.get(statement("ping.sql"))
         if row and row["read_only"]:
             raise DatabaseUnavailable("the database is not available: it is read-only")
@@ -224,6 +238,8 @@ class Database:
 
     def _after(self, error: BaseException, raw: pymysql.Connection[DictCursor]) -> None:
         """Keep the connection only when it can be rolled back and the server is fit."""
+        if isinstance(error, Full):
+            self._full = (str(error), time.monotonic())
         if isinstance(error, DatabaseUnavailable) and not isinstance(error, Contention):
             _discard(raw)
             self._drop_idle()  # they lead to the same server
@@ -321,7 +337,8 @@ def _translate(error: Exception) -> DelivError:
     if code in CONTENTION:
         return Contention(f"the database is busy: {text}")
     if code in UNAVAILABLE:
-        return DatabaseUnavailable(f"the database is not available: {text}")
+        kind = Full if code in FULL else DatabaseUnavailable
+        return kind(f"the database is not available: {text}")
     if code in LOST or isinstance(error, OSError | pymysql.InterfaceError | pymysql.InternalError):
         return ConnectionLost(f"the connection to the database was lost: {text}")
     if isinstance(error, pymysql.IntegrityError) and code in {1062, 1586}:

@@ -194,6 +194,7 @@ class Runtime:
         return probes
 
     async def _probe_database(self) -> str:
+        await self.database.ping()
         pending = await migrations.pending(self.database)
         if pending:
             raise DatabaseUnavailable(f"migrations are pending: {', '.join(pending)}")

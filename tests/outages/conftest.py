@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,15 @@ class _One(Stack):
         return super().testbed | own
 
 
+@contextmanager
+def frozen(pair: Pair, part: str) -> Iterator[None]:
+    pair.command("freeze", part)
+    try:
+        yield
+    finally:
+        pair.command("thaw", part)
+
+
 @pytest.fixture(scope="session")
 def pair() -> Iterator[Pair]:
     with brought_up("--instances", "2") as stack:
@@ -114,4 +124,14 @@ def target(pair: Pair) -> Target:
 def whole(pair: Pair) -> Iterator[None]:
     """After each test all the data fits together, here and at the stager and FTS."""
     yield
-    until(lambda: pair.check().returncode == 0, f"deliv check is clean: {pair.check().stdout}", 60)
+    found: list[str] = []
+
+    def clean() -> bool:
+        done = pair.check()
+        found[:] = [done.stdout + done.stderr]
+        return done.returncode == 0
+
+    try:
+        until(clean, "deliv check is clean")
+    finally:
+        print(*found)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from another_instance import Instance, another_instance
-from conftest import Pair
+from conftest import Pair, frozen
 from running_stack import Answer, Stack, Target, until
 from service_manager import ServiceManager, managed
 
@@ -41,15 +41,6 @@ class Third(Stack):
 def submit(stack: Stack, target: Target, product: str) -> Answer:
     fields = ("-d", f"product_id={product}", "-d", f"destination_path={target.url}")
     return stack.curl("/submitTransfer", *fields)
-
-
-@contextmanager
-def frozen(pair: Pair, part: str) -> Iterator[None]:
-    pair.command("freeze", part)
-    try:
-        yield
-    finally:
-        pair.command("thaw", part)
 
 
 @contextmanager
