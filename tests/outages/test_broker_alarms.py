@@ -1,0 +1,74 @@
+"""RabbitMQ short of memory or disk takes no messages: that is shown, and no job waits for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Pair
+from running_stack import Target, until
+from small_disk import on_small_disk
+
+from deliv.testbed import accounts, layout
+from deliv.testbed.parts import Parts
+from deliv.testbed.processes import Processes
+
+pytestmark = pytest.mark.timeout(300)
+CTL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
+BOTH = (1, 2)
+
+
+def rabbitmqctl(pair: Pair, *words: str) -> None:
+    where, account = layout.Layout(directory=pair.directory), accounts.unprivileged()
+    plan = layout.load(where)
+    assert plan is not None
+    *_, server = Parts(where, plan, account).programs("rabbitmq")
+    Processes(where.directory, account).run((CTL, "-q", *words), server.environment)
+
+
+def broker(pair: Pair, number: int) -> dict[str, Any]:
+    """What an instance says of RabbitMQ, and of itself."""
+    report = pair.readiness(number)
+    state: dict[str, Any] = report.get("dependencies", {}).get("rabbitmq", {})
+    return state | {"status": report.get("status")}
+
+
+def deliver(pair: Pair, target: Target, product: str) -> None:
+    with pair.instance(1).client() as client:
+        job_id = client.submit(product, target.url)
+        assert client.wait(job_id, timeout=120)["status"] == "SUCCESS"
+
+
+def assert_blocked(pair: Pair, target: Target, product: str, why: str) -> None:
+    """A job is taken and delivered all the same, and both instances say what is wrong."""
+    deliver(pair, target, product)
+    shown = {"up": False, "detail": f"blocked: {why}", "status": "degraded"}
+    until(lambda: all(broker(pair, n) == shown for n in BOTH), f"both say: {why}")
+
+
+def assert_unblocked(pair: Pair, target: Target, product: str) -> None:
+    """By itself; what could not be told meanwhile is told now."""
+    until(lambda: all(broker(pair, n)["up"] for n in BOTH), "both can publish again")
+    until(lambda: not pair.query("SELECT id FROM outbox"), "everything has been told")
+    deliver(pair, target, product)
+
+
+def test_short_of_memory(pair: Pair, target: Target) -> None:
+    rabbitmqctl(pair, "set_vm_memory_high_watermark", "0.0001")
+    try:
+        assert_blocked(pair, target, "synthetic-43000", "low on memory")
+    finally:
+        rabbitmqctl(pair, "set_vm_memory_high_watermark", "0.4")
+    assert_unblocked(pair, target, "synthetic-43001")
+
+
+def test_a_full_disk(pair: Pair, target: Target) -> None:
+    """Full for RabbitMQ is less than its `disk_free_limit`, 50 MB, of a disk of 120."""
+    with on_small_disk(pair, "rabbitmq", pair.directory / "rabbitmq" / "mnesia", "120m") as disk:
+        until(lambda: all(broker(pair, n).get("up") for n in BOTH), "both are connected")
+        disk.fill(leave=2**23)
+        assert_blocked(pair, target, "synthetic-43010", "low on disk")
+        disk.clear()
+        assert_unblocked(pair, target, "synthetic-43011")
+    until(lambda: all(broker(pair, n).get("up") for n in BOTH), "both are connected again")
