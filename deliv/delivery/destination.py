@@ -40,8 +40,8 @@ def check_product_id(value: str) -> str:
     if not value.strip():
         raise InvalidRequest("product_id is empty")
     _no_control_characters("product_id", value)
-    if len(value.encode()) > MAX_PRODUCT_ID:
-        raise InvalidRequest(f"product_id is longer than {MAX_PRODUCT_ID} bytes")
+    if len(value) > MAX_PRODUCT_ID:
+        raise InvalidRequest(f"product_id is longer than {MAX_PRODUCT_ID} characters")
     return value
 
 

@@ -37,6 +37,8 @@ DRAINED_BODY = 8 * 2**20  # a body over the limit is read up to this, so that th
 UNLIMITED = 2**62
 LONGEST_URI = 8000  # RFC 9110, section 4.1, asks for no less
 METHODS = ("GET", "POST", "PUT", "DELETE")
+# Tornado answers a method that it does not know before the body has come, and hangs up.
+STAND_IN = "POST"
 PENALTY = 1.0  # seconds until somebody hears that they asked too often
 
 
@@ -90,6 +92,9 @@ class Call(RequestHandler):
 
     def initialize(self, services: Services) -> None:
         self.services = services
+        self.method = str(self.request.method)
+        if self.method not in self.SUPPORTED_METHODS:
+            self.request.method = STAND_IN
         self._noted: dict[str, Any] = {}
         self._audited = False
         self._chunks: list[bytes] = []
@@ -194,7 +199,7 @@ class Call(RequestHandler):
         call, seconds = type(self).__name__, time.monotonic() - self._started
         metrics.REQUESTS.labels(call=call, code=self.get_status()).inc()
         metrics.REQUEST_SECONDS.labels(call=call).observe(seconds)
-        log.info("request", method=self.request.method, path=self.request.path,
+        log.info("request", method=self.method, path=self.request.path,
                  status=self.get_status(), seconds=round(seconds, 4))  # fmt: skip
 
     @property
@@ -243,7 +248,7 @@ class Call(RequestHandler):
             event=audit.Event.REQUEST,
             outcome=audit.outcome(status),
             peer=audit.address(*self._connection.context.address[:2]),
-            call=f"{self.request.method} {self.request.path}",
+            call=f"{self.method} {self.request.path}",
             status=status,
             request_id=self.request_id,
             **self._noted,
@@ -264,7 +269,7 @@ class Call(RequestHandler):
     def _refuse(self, error: Exception) -> None:
         """Answer with this error once the body has been read, for the same reason."""
 
-        async def refuse() -> None:
+        async def refuse(*parts_of_path: str) -> None:
             raise error
 
         setattr(self, str(self.request.method).lower(), refuse)
@@ -284,7 +289,7 @@ class Call(RequestHandler):
             raise HeadTooLarge(f"the header is larger than {limit} bytes")
 
     def _check_method(self) -> None:
-        if self.request.method not in self._allowed().split(", "):
+        if self.method not in self._allowed().split(", "):
             raise HTTPError(405)
 
     def _allowed(self) -> str:
@@ -298,7 +303,7 @@ class Call(RequestHandler):
         if status == 404:
             return f"there is no {self.request.path[:200]!r} here"
         if status == 405:
-            return f"{self.request.method} is not allowed here, only {self._allowed()}"
+            return f"{self.method[:64]} is not allowed here, only {self._allowed()}"
         if status == 500:
             return f"an internal error; report the request id {self.request_id} to the operators"
         return self._reason or "error"

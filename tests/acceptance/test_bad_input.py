@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from live_client import connected, exchange, lax_context
 from running_stack import Stack, until
 
 GOOD = "gsiftp://127.0.0.1/home/alice"
@@ -151,6 +152,11 @@ def test_another_content_type(stack: Stack) -> None:
         ("OPTIONS", "/submitTransfer", "POST"),
         ("POST", "/transferStatus", "GET"),
         ("GET", "/doneStaging", "POST"),
+        ("PUT", "/delegation/0", "GET, DELETE"),
+        ("DELETE", "/delegation/0/request", "GET"),
+        ("PATCH", "/delegation/0/credential", "POST, PUT"),
+        ("QUERY", "/submitTransfer", "POST"),
+        ("FINISH", "/transferStatus", "GET"),
     ],
 )
 def test_wrong_method(stack: Stack, method: str, path: str, allowed: str) -> None:
@@ -159,6 +165,14 @@ def test_wrong_method(stack: Stack, method: str, path: str, allowed: str) -> Non
     assert (answer.status, answer.headers["allow"]) == (405, allowed)
     assert answer.document["error"] is True
     assert stack.rows() == before
+
+
+def test_a_method_that_nobody_knows_costs_no_connection(stack: Stack) -> None:
+    context = lax_context(Path(stack.testbed["ca_file"]), Path(stack.user("alice").proxy))
+    head = b"QUERY /submitTransfer HTTP/1.1\r\nHost: x\r\nContent-Length: 50000\r\n\r\n"
+    with connected(urlsplit(stack.url).port or 0, context) as secure:
+        assert exchange(secure, head + b"x" * 50_000).status == 405
+        assert exchange(secure, b"GET /whoami HTTP/1.1\r\nHost: x\r\n\r\n").status == 200
 
 
 @pytest.mark.parametrize(
