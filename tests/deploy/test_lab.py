@@ -17,4 +17,4 @@ def built(boot: Boot, suite: str, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 class TestLab(SiteTests):
-    pass
+    WITHIN = 360
