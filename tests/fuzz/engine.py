@@ -55,7 +55,7 @@ class Result:
 
 
 def run(target: Target, inputs: int, seed: int) -> Result:
-    """Try so many inputs, the same ones for the same seed."""
+    """Try so many inputs, for one seed the same ones but for keys and times in them."""
     random, sources = Random(f"{seed} {target.name}"), cycle(target.sources)
     result, started = Result(name=target.name), time.process_time()
     with _alarm(), warnings.catch_warnings():

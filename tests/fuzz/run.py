@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit code 1 when there is a finding."""
     parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=1_000_000, help="for all targets together")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed, the same inputs")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed, the same changes")
     parser.add_argument("--target", action="append", choices=TARGETS, help="only this one")
     options = parser.parse_args(arguments)
     chosen = [TARGETS[name] for name in options.target or TARGETS]
