@@ -5,7 +5,7 @@ BIN := .venv/bin
 SCRIPTS = $$(git grep -lIE '^\#!.*[ /](ba)?sh$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test soak fuzz fix check audit stack dev
+.PHONY: help demo up down test soak fuzz contract fix check audit stack dev
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -38,6 +38,10 @@ check: dev ## Formatting, lint, types, layers, insecure code, shell scripts
 
 audit: ## Known vulnerabilities of the pinned packages; needs their advisories over the network
 	@tools/audit
+
+contract: dev ## More than 10,000 requests made from the API's description, of SEED (1)
+	@CONTRACT_EXAMPLES=400 CONTRACT_LEAST=10000 CONTRACT_SEED=$(or $(SEED),1) \
+		$(BIN)/python -m pytest tests/contract -s
 
 fix: dev ## Mend formatting and lint where a tool can
 	$(BIN)/ruff format .

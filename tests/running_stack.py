@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -141,10 +143,22 @@ class Stack:
 
     def metric(self, name: str) -> float:
         """A metric without labels, as it is now."""
+        lines = self._metrics()
+        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+    def answers(self) -> Counter[int]:
+        """How often each HTTP status was answered since the service was started."""
+        answers: Counter[int] = Counter()
+        for line in self._metrics():
+            if found := re.match(r'deliv_http_requests_total{.*code="(\d+)".*} (\S+)', line):
+                answers[int(found[1])] += int(float(found[2]))
+        return answers
+
+    def _metrics(self) -> list[str]:
         url = f"{self.testbed['monitoring_url']}/metrics"
         with build_opener(ProxyHandler({})).open(url, timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+            lines: list[str] = answer.read().decode().splitlines()
+        return lines
 
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         place = self.testbed["database"]

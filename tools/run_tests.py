@@ -18,7 +18,10 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / ".cache" / "tests"
-LANES = (("check", "unit", "fuzz", "integration", "soak"), ("acceptance", "outages", "crashes"))
+LANES = (
+    ("check", "unit", "fuzz", "integration", "soak"),
+    ("acceptance", "contract", "outages", "crashes"),
+)
 DEPLOY_PYTHON = ROOT / ".venv-deploy" / "bin" / "python"
 LAB = "tests/deploy/test_lab.py"
 PRINTING = threading.Lock()

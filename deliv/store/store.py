@@ -64,6 +64,8 @@ class Store:
             condition = "job_id = %s"
             return jobs.find(tx, condition, job_id) or archive.find(tx, condition, job_id)
 
+        if not job_id.isascii():  # MariaDB would not compare it
+            return None
         return await self._run(run)
 
     async def admit(self, limits: Limits) -> Job | None:

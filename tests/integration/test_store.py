@@ -39,8 +39,9 @@ async def test_a_submission_becomes_a_job_that_is_due_and_told(store: Store) -> 
     assert told == [True]
 
 
-async def test_an_unknown_job_is_none(store: Store) -> None:
-    assert await store.job("0190a5b0-0000-7000-8000-000000000000") is None
+@pytest.mark.parametrize("job_id", ["0190a5b0-0000-7000-8000-000000000000", "", "é\n"])
+async def test_an_unknown_job_is_none(store: Store, job_id: str) -> None:
+    assert await store.job(job_id) is None
 
 
 async def test_the_same_key_and_request_give_the_same_job(store: Store) -> None:
