@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,19 @@ def boot() -> Boot:
     return booted
 
 
-@pytest.fixture(scope="module", params=base.SUITES)
-def suite(request: pytest.FixtureRequest) -> str:
-    """Each Debian that deliv is deployed on."""
-    return str(request.param)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`suite`: each Debian that deliv is deployed on.
+
+    A role alone is tried on one of them, so that all this takes minutes: test_single.py and
+    test_lab.py have every role on both. DELIV_TESTS_SUITES names others (or both, with a blank).
+    """
+    if "suite" in metafunc.fixturenames:
+        asked = os.environ.get("DELIV_TESTS_SUITES", "").split()
+        suites = asked or _usual_suites(metafunc.module.__name__)
+        metafunc.parametrize("suite", suites, scope="module")
+
+
+def _usual_suites(module: str) -> list[str]:
+    if not module.startswith("test_role_"):
+        return list(base.SUITES)
+    return [base.SUITES[zlib.crc32(module.encode()) % len(base.SUITES)]]
