@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
@@ -115,6 +115,26 @@ class Client:
             last = state
             _sleep(pause if answer.retry_after is None else answer.retry_after, deadline, job_id)
 
+    def transfers(self, **filters: str | None) -> Iterator[dict[str, Any]]:
+        """The caller's jobs, the last submitted first; an operator's are everybody's.
+
+        `filters` are those of /transfers: status, submitter, product_id, since, until. Pages are
+        fetched as they are needed.
+        """
+        given = {name: value for name, value in filters.items() if value is not None}
+        while True:
+            path = f"/transfers?{_encoded(given).decode()}"
+            page = self._transport.call("GET", path, patience=self._patience).document
+            yield from _list(page, "transfers")
+            if not isinstance(page.get("next"), str):
+                return
+            given["cursor"] = page["next"]
+
+    def events(self, job_id: str) -> list[dict[str, Any]]:
+        """What happened to a job, oldest first; docs/api.md names the fields."""
+        path = f"/transferEvents?job_id={quote(job_id, safe='', errors='replace')}"
+        return _list(self._transport.call("GET", path, patience=self._patience).document, "events")
+
     def close(self) -> None:
         self._transport.close()
 
@@ -140,12 +160,19 @@ def _encoded(fields: Mapping[str, str]) -> bytes:
     try:
         return urlencode(fields).encode("ascii")
     except UnicodeEncodeError as error:
-        raise Rejected("product and destination must be valid UTF-8", status=400) from error
+        raise Rejected("what is asked for must be valid UTF-8", status=400) from error
 
 
 def _text(answer: Answer, name: str) -> str:
     value = answer.document.get(name)
     if not isinstance(value, str):
+        raise BadAnswer(f"the answer has no {name}: is this deliv?")
+    return value
+
+
+def _list(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    value = document.get(name)
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise BadAnswer(f"the answer has no {name}: is this deliv?")
     return value
 

@@ -1,4 +1,4 @@
-"""The commands for callers: `deliv submit` and `deliv status`."""
+"""The commands for callers: `deliv submit`, `status`, `list` and `events`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import Callable
 from datetime import datetime
+from itertools import islice
 from typing import Any, TypeAlias
 
 from rich.console import Console
@@ -63,6 +64,24 @@ def add_parsers(subparsers: Subparsers) -> None:
     )
     status = _add(subparsers, "status", _status, "tell how a delivery fares")
     status.add_argument("job", metavar="JOB", help="the job id that submit printed")
+    for parser in (submit, status):
+        parser.add_argument("--wait", action="store_true", help="until the job has ended")
+        parser.add_argument("--timeout", type=_seconds, metavar="S", help="wait at most S seconds")
+    _add_list(subparsers)
+    events = _add(subparsers, "events", _events, "tell what happened to a delivery, and when")
+    events.add_argument("job", metavar="JOB", help="the job id that submit printed")
+
+
+def _add_list(subparsers: Subparsers) -> None:
+    parser = _add(subparsers, "list", _list, "list your deliveries, the last submitted first")
+    parser.add_argument("--status", metavar="STATUS", help="only these: SUBMITTED, STAGING, ...")
+    parser.add_argument("--product", metavar="PRODUCT", dest="product_id", help="only this one's")
+    parser.add_argument("--submitter", metavar="DN", help="for operators: only this user's")
+    for name, text in (("since", "submitted then or later"), ("until", "submitted before")):
+        parser.add_argument(
+            f"--{name}", type=_moment, metavar="TIME", help=f"{text}: ISO 8601, as --deadline"
+        )
+    parser.add_argument("--limit", type=int, default=50, metavar="N", help="at most (%(default)s)")
 
 
 def _add(
@@ -87,8 +106,6 @@ def _add(
         metavar="S",
         help="try again for S seconds while deliv does not answer (%(default)g)",
     )
-    parser.add_argument("--wait", action="store_true", help="until the job has ended")
-    parser.add_argument("--timeout", type=_seconds, metavar="S", help="wait at most S seconds")
     parser.add_argument("--json", action="store_true", help="print JSON for scripts")
     parser.set_defaults(run=lambda options: Session(options).run(action))
     return parser
@@ -145,7 +162,7 @@ class Session:
         self.tell(f"{error}{self._goes_on()}{self._repeat_safely(error)}")
 
     def _goes_on(self) -> str:
-        known = self.options.wait and self.job_id
+        known = getattr(self.options, "wait", False) and self.job_id
         return f"\n  look again with: deliv status --wait {self.job_id}" if known else ""
 
     def _repeat_safely(self, error: ClientError) -> str:
@@ -183,6 +200,30 @@ def _status(session: Session) -> int:
     else:
         show.show_status(answer, session.out)
     return _exit_code(answer)
+
+
+def _list(session: Session) -> int:
+    options = session.options
+    filters = {name: getattr(options, name) for name in ("status", "product_id", "submitter")}
+    moments = {name: getattr(options, name) for name in ("since", "until")}
+    texts = {name: moment.isoformat() for name, moment in moments.items() if moment is not None}
+    with session.client() as client:
+        found = list(islice(client.transfers(**filters, **texts), options.limit))
+    if options.json:
+        session.print_json({"transfers": found})
+    else:
+        show.show_list(found, session.out)
+    return 0
+
+
+def _events(session: Session) -> int:
+    with session.client() as client:
+        events = client.events(session.options.job)
+    if session.options.json:
+        session.print_json({"job_id": session.options.job, "events": events})
+    else:
+        show.show_events(events, session.out)
+    return 0
 
 
 def _wait(session: Session, client: Client, job_id: str) -> int:

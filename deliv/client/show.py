@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -56,6 +56,27 @@ def show_result(answer: Answer, console: Console) -> None:
             console.print(Text(f"  {name.replace('_', ' ')}: {printable(answer[name])}"))
 
 
+def show_list(jobs: Sequence[Answer], console: Console) -> None:
+    """A line for each job."""
+    table = Table.grid(padding=(0, 2))
+    for job in jobs:
+        submitted = Text(printable(job.get("time_submitted", ""))[:19])
+        names = (Text(printable(job.get(name, ""))) for name in ("product_id", "destination_path"))
+        table.add_row(Text(printable(job.get("job_id", ""))), submitted, _status(job), *names)
+    console.print(table)
+
+
+def show_events(events: Sequence[Answer], console: Console) -> None:
+    """A line for each step of a job."""
+    table = Table.grid(padding=(0, 2))
+    for event in events:
+        state = {**event, "time_staged": event["time"]} if event.get("staged") else event
+        row = (event.get("time", ""), event.get("attempt", ""))
+        prose = Text(printable(event.get("detailed_status", "")))
+        table.add_row(*(Text(printable(cell)) for cell in row), _value("status", state), prose)
+    console.print(table)
+
+
 class Progress:
     """Each state of the job on a line of its own, with the seconds since the start."""
 
@@ -82,6 +103,10 @@ class Progress:
 def _value(name: str, answer: Answer) -> Text:
     if name != "status":
         return Text(printable(answer[name]))
-    status = str(answer["status"])
-    text = Text(printable(status), style=COLOURS.get(status, ""))
+    text = _status(answer)
     return text.append(f" ({meaning(answer)})", style="default") if meaning(answer) else text
+
+
+def _status(answer: Answer) -> Text:
+    status = str(answer.get("status"))
+    return Text(printable(status), style=COLOURS.get(status, ""))

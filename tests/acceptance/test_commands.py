@@ -1,4 +1,4 @@
-"""`deliv submit` and `deliv status` as a user runs them."""
+"""`deliv submit`, `status`, `list` and `events` as a user runs them."""
 
 from __future__ import annotations
 
@@ -53,6 +53,26 @@ def test_submit_then_status(stack: Stack, target: Target) -> None:
     document = json.loads(shown.stdout)
     assert (document["job_id"], document["status"]) == (job_id, "SUCCESS")
     assert job_id in deliv(stack, "status", job_id).stdout
+
+
+def test_list_and_events(stack: Stack, target: Target) -> None:
+    product = f"fail-{target.directory.name}"
+    jobs = [deliv(stack, "submit", product, target.url).stdout.strip() for _ in range(2)]
+    assert deliv(stack, "status", jobs[0], "--wait").returncode == 1
+    listed = deliv(stack, "list", "--product", product, "--json")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert [job["job_id"] for job in json.loads(listed.stdout)["transfers"]] == jobs[::-1]
+    (line,) = deliv(stack, "list", "--product", product, "--limit", "1").stdout.splitlines()
+    assert line.startswith(jobs[1])
+    assert product in line
+    events = deliv(stack, "events", jobs[0])
+    assert (events.returncode, events.stderr) == (0, "")
+    assert [word in events.stdout for word in ("SUBMITTED", "STAGING", "ERROR")] == [True] * 3
+    nothing = deliv(stack, "list", "--until", "2001-01-01", "--json")
+    assert json.loads(nothing.stdout) == {"transfers": []}
+    refused = deliv(stack, "list", "--submitter", stack.user("bob").dn)
+    assert refused.returncode == 3
+    assert deliv(stack, "list", "--status", "DONE").returncode == 2
 
 
 def test_a_failure_is_told_with_its_reason(stack: Stack, target: Target) -> None:

@@ -193,6 +193,35 @@ def test_a_job_id_can_not_break_out_of_the_query(world: World) -> None:
     assert world.deliv.calls[0].path == "/transferStatus?job_id=a%26b%3D%2F..%2F%C3%BC%3F"
 
 
+def test_a_list_is_fetched_page_by_page(world: World) -> None:
+    pages: list[dict[str, object]] = [
+        {"transfers": [{"job_id": "3"}, {"job_id": "2"}], "next": "2"},
+        {"transfers": [{"job_id": "1"}], "next": None},
+    ]
+    world.deliv.script += [reply(200, page) for page in pages]
+    with world.client() as client:
+        found = client.transfers(status="ERROR", submitter="/CN=a b", since=None)
+        assert [job["job_id"] for job in found] == ["3", "2", "1"]
+    assert [call.path for call in world.deliv.calls] == [
+        "/transfers?status=ERROR&submitter=%2FCN%3Da+b",
+        "/transfers?status=ERROR&submitter=%2FCN%3Da+b&cursor=2",
+    ]
+
+
+def test_a_history(world: World) -> None:
+    world.deliv.script += [Reply(body=b'{"job_id": "J", "events": [{"status": "SUBMITTED"}]}')]
+    with world.client() as client:
+        assert client.events("J") == [{"status": "SUBMITTED"}]
+    assert world.deliv.calls[0].path == "/transferEvents?job_id=J"
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"events": 1}', b'{"events": [1]}'])
+def test_a_history_that_is_none(world: World, body: bytes) -> None:
+    world.deliv.script += [Reply(body=body)]
+    with world.client() as client, pytest.raises(BadAnswer):
+        client.events("J")
+
+
 def test_what_is_not_utf8_is_not_sent(world: World) -> None:
     with world.client() as client, pytest.raises(Rejected, match="UTF-8"):
         client.submit("a\udc80", "gsiftp://h/d")
