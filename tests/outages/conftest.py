@@ -17,6 +17,7 @@ from running_stack import Stack, Target, brought_up, until
 INSTANCES = (1, 2)
 HOLD = 3  # seconds until another instance takes up what one has in hand
 REQUEST_TIMEOUT = 3
+PATIENT = {"timeout": "600s"}  # for the stager: longer than any outage here
 SWEEPS = {"every": "500ms", "lease": "2s", "hold": f"{HOLD}s", "ask_again": "1s"}
 
 
@@ -108,7 +109,7 @@ def pair() -> Iterator[Pair]:
         pair.faults.chmod(0o777)  # deliv runs as another user when the tests run as root
         timeout = {"request_timeout": f"{REQUEST_TIMEOUT}s"}
         for number in INSTANCES:
-            pair.configure(number, sweeps=SWEEPS, fts=timeout, stager=timeout)
+            pair.configure(number, sweeps=SWEEPS, fts=timeout, stager=timeout | PATIENT)
         pair.configure(1, faults=str(pair.faults))
         for number in INSTANCES:
             pair.restart(number)

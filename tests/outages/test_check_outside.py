@@ -1,0 +1,126 @@
+"""`deliv check` finds what the stager and FTS hold for nobody, and gives it back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from conftest import Pair, frozen
+from running_stack import Target, until
+
+from deliv.fts.transfer import Transfer, submission
+from deliv.testbed.layout import Layout
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def as_deliv(pair: Pair, url: str, *options: str) -> str:
+    """A call with deliv's own certificate; the answer's body."""
+    certificate, key = Layout(directory=pair.directory).credential("services/deliv")
+    command = ["curl", "--silent", "--show-error", "--fail-with-body", "--max-time", "20"]
+    command += ["--capath", pair.ca, "--cert", str(certificate), "--key", str(key)]
+    done = subprocess.run(
+        [*command, *options, url], capture_output=True, text=True, check=True, timeout=30
+    )
+    return done.stdout
+
+
+def delivered(pair: Pair, target: Target, size: int) -> str:
+    """A job that has ended and whose staged copy was given back."""
+    with pair.instance(1).client() as client:
+        job_id = str(client.submit(f"synthetic-{size}", target.url))
+        assert client.wait(job_id, timeout=120)["status"] == "SUCCESS"
+    sql = "SELECT 1 FROM jobs WHERE job_id = %s AND time_released IS NOT NULL AND due_at IS NULL"
+    until(lambda: pair.query(sql, job_id), "it is closed")
+    return job_id
+
+
+def stage(pair: Pair, job_id: str, product: str) -> None:
+    """Have the stager stage, as if deliv had asked."""
+    callback = f"{pair.settings(1)['rest']['public_url']}/doneStaging"
+    body = {"job_id": job_id, "product_id": product, "authcode": "0" * 32, "callback": callback}
+    as_deliv(pair, f"{pair.testbed['stager_url']}/stage", "--json", json.dumps(body))  # answers 202
+    until(lambda: pair.staged_copy(job_id).exists(), "there is a copy")
+
+
+def test_a_copy_at_the_stager_that_nobody_needs(pair: Pair, target: Target) -> None:
+    job_id = delivered(pair, target, 45_000)
+    stage(pair, job_id, "synthetic-45000")
+    text = f"job {job_id} has given its staged copy back, but the stager holds one"
+    found = pair.check()
+    assert (found.returncode, found.stdout.splitlines()[0]) == (1, text)
+    assert pair.staged_copy(job_id).exists()
+    mended = pair.check("--repair")
+    assert (mended.returncode, mended.stdout.splitlines()[:2]) == (
+        0, [text, "    mended: the stager has given the copy back"],
+    )  # fmt: skip
+    until(lambda: not pair.staged_copy(job_id).exists(), "it is gone")
+
+
+def test_a_copy_of_an_unknown_job_is_left_alone(pair: Pair) -> None:
+    """It may be another deliv's."""
+    job_id = str(uuid.uuid4())
+    stage(pair, job_id, "synthetic-45010")
+    try:
+        for options in ((), ("--repair",)):
+            found = pair.check("--json", *options)
+            first, *_, last = map(json.loads, found.stdout.splitlines())
+            assert (found.returncode, first["job_id"], first["rule"]) == (1, job_id, "stager")
+            assert (last["findings"], last["mended"]) == (1, 0)
+        assert pair.staged_copy(job_id).exists()
+    finally:
+        as_deliv(pair, f"{pair.testbed['stager_url']}/stage/{job_id}", "--request", "DELETE")
+
+
+def test_a_transfer_that_nobody_needs(pair: Pair, target: Target) -> None:
+    job_id = delivered(pair, target, 45_020)
+    with foreign_copy(pair, target, job_id) as fts_id:
+        text = f"job {job_id} has gone on, but FTS fts works on the transfer {fts_id} for it"
+        found = pair.check()
+        assert (found.returncode, found.stdout.splitlines()[0]) == (
+            1, text.replace("has gone on", "has ended"),
+        )  # fmt: skip
+        assert fts_state(pair, fts_id) in {"SUBMITTED", "READY", "ACTIVE"}
+        mended = pair.check("--repair")
+        assert (mended.returncode, "mended: FTS was told to stop it" in mended.stdout) == (0, True)
+        assert fts_state(pair, fts_id) == "CANCELED"
+
+
+@contextmanager
+def foreign_copy(pair: Pair, target: Target, job_id: str) -> Iterator[str]:
+    """A transfer for a job of deliv's that deliv did not ask for, and that does not end."""
+    transfer = Transfer(
+        sid=str(uuid.uuid4()),
+        source=f"{pair.testbed['gridftp']['archive']['url']}/nothing",
+        destination=f"{target.url}/nothing",
+        metadata={"deliv_job_id": job_id},
+    )
+    body = submission(transfer, max_time_in_queue="24h").decode()
+    with frozen(pair, "gridftp-archive"):
+        answer = as_deliv(pair, f"{pair.testbed['fts_url']}/jobs", "--json", body)
+        yield str(json.loads(answer)["job_id"])
+
+
+def fts_state(pair: Pair, fts_id: str) -> str:
+    answer = as_deliv(pair, f"{pair.testbed['fts_url']}/jobs/{fts_id}")
+    return str(json.loads(answer)["job_state"])
+
+
+def test_what_does_not_answer_is_not_called_clean(pair: Pair) -> None:
+    pair.command("kill", "stager")
+    try:
+        found = pair.check()
+        assert found.returncode == 2
+        assert "could not check the stager" in found.stdout
+    finally:
+        pair.command("start", "stager")
+    pair.command("kill", "mariadb")
+    try:
+        found = pair.check()
+        assert (found.returncode, "not available" in found.stderr) == (2, True)
+    finally:
+        pair.command("start", "mariadb")
