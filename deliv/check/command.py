@@ -14,11 +14,15 @@ from deliv.check.mending import Mending
 from deliv.check.run import Run
 from deliv.config import Config
 from deliv.db import Database
+from deliv.delivery.copiers import Copiers
+from deliv.delivery.delegating import Delegating
 from deliv.errors import DatabaseUnavailable, DelivError
 from deliv.fts import Fts
+from deliv.fts.users import UserEndpoints
 from deliv.https import HttpsClient
+from deliv.identity.vault import Vault
 from deliv.stager import Stager
-from deliv.store import Store
+from deliv.store import Delegations, Store
 from deliv.store.inspection import Inspection
 
 CLEAN, FOUND, UNCHECKED = 0, 1, 2
@@ -54,12 +58,22 @@ async def _check(settings: Config, options: argparse.Namespace) -> int:
             raise DatabaseUnavailable(f"migrations are pending: {', '.join(pending)}")
         store, fts = Store(database), Fts(settings.fts, https)
         stager = Stager(settings.stager, https, f"{settings.rest.public_url}/doneStaging")
-        run = Run(settings, Inspection(database), store, stager, fts)
-        mending = Mending(store, stager, fts) if options.repair else None
+        copiers = _copiers(settings, database, fts)
+        run = Run(settings, Inspection(database), store, stager, fts, copiers)
+        mending = Mending(store, stager, fts, copiers) if options.repair else None
         return await _report(run, mending, _Json() if options.json else _Text())
     finally:
         https.close()
         database.close()
+
+
+def _copiers(settings: Config, database: Database, fts: Fts) -> Copiers:
+    """FTS under the identities of those who have delegated, where that is configured."""
+    users = UserEndpoints(settings.fts, settings.ca_directory)
+    if settings.delegation is None:
+        return Copiers(fts, users, None)
+    vault = Vault.load(settings.delegation.key_file)
+    return Copiers(fts, users, Delegating(Delegations(database), vault, settings.delegation))
 
 
 async def _report(run: Run, mending: Mending | None, printer: _Text | _Json) -> int:

@@ -27,7 +27,11 @@ class Mend(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """`rule` names what does not hold, `text` says it. `subject`: an FTS id, or a lease's name."""
+    """`rule` names what does not hold, `text` says it.
+
+    `subject`: an FTS id, or a lease's name. `user`: the DN that FTS shows the transfer to, where
+    that is not deliv's.
+    """
 
     rule: str
     text: str
@@ -35,4 +39,5 @@ class Finding:
     version: int | None = None
     endpoint: str | None = None
     subject: str | None = None
+    user: str | None = None
     mend: Mend | None = None

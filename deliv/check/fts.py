@@ -1,8 +1,12 @@
-"""Whether an FTS works on what the database believes, and on nothing else for deliv."""
+"""Whether an FTS works on what the database believes, and on nothing else for deliv.
+
+FTS shows a transfer to the identity it is copied under: it is asked for each by itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
+from dataclasses import replace
 
 from deliv.check.findings import Finding, Mend
 from deliv.check.pages import PAGE, chunks
@@ -18,10 +22,15 @@ SETTLING = 60.0  # seconds that FTS and deliv may need to know of each other's l
 
 
 class FtsCheck:
-    def __init__(self, inspection: Inspection, store: Store, endpoint: Endpoint) -> None:
+    """`user`: the DN that the endpoint is asked as; None: deliv's own."""
+
+    def __init__(
+        self, inspection: Inspection, store: Store, endpoint: Endpoint, user: str | None = None
+    ) -> None:
         self._inspection = inspection
         self._store = store
         self._endpoint = endpoint
+        self._user = user
 
     async def findings(self) -> AsyncIterator[Finding]:
         running = await self._endpoint.unfinished()
@@ -41,13 +50,13 @@ class FtsCheck:
             standing = await self._inspection.standing([job_id for job_id in ours if job_id])
             for origin in origins.values():
                 if finding := orphan(name, origin, standing.get(origin.deliv_job_id or "")):
-                    yield finding
+                    yield replace(finding, user=self._user)
 
     async def _lost(self, running: Collection[str]) -> AsyncIterator[Finding]:
         """Jobs whose transfer FTS does not know, or knows by another id."""
         name, after = self._endpoint.name, ""
         while jobs := await self._store.transferring(name, SETTLING, after=after, limit=PAGE):
-            own = [job for job in jobs if job.copied_as is CopiedAs.SERVICE]  # that FTS shows deliv
+            own = [job for job in jobs if self._is_shown(job)]
             absent = [job.fts_jobid for job in own if job.fts_jobid not in running]
             known = await self._endpoint.details(fts_id for fts_id in absent if fts_id)
             for job in own:
@@ -57,6 +66,11 @@ class FtsCheck:
                     text = f"has the transfer {job.fts_jobid}, where {expected} is its attempt's"
                     yield Finding(rule="transfer", text=text, job_id=job.job_id)
             after = jobs[-1].job_id
+
+    def _is_shown(self, job: Job) -> bool:
+        if job.copied_as is CopiedAs.SERVICE:
+            return self._user is None
+        return job.submitter == self._user
 
 
 def orphan(endpoint: str, origin: Origin, job: Job | None) -> Finding | None:

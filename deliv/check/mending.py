@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from deliv.check.findings import Finding, Mend
-from deliv.errors import LostRace, Refused, Unavailable
-from deliv.fts import Fts
+from deliv.delivery.copiers import Copiers
+from deliv.errors import LostRace, NoCredential, Refused, Unavailable
+from deliv.fts import Endpoint, Fts
 from deliv.stager import Stager
 from deliv.store import Store
 
@@ -20,10 +21,11 @@ CHANGES: dict[Mend, dict[str, Any]] = {
 
 
 class Mending:
-    def __init__(self, store: Store, stager: Stager, fts: Fts) -> None:
+    def __init__(self, store: Store, stager: Stager, fts: Fts, copiers: Copiers) -> None:
         self._store = store
         self._stager = stager
         self._fts = fts
+        self._copiers = copiers
 
     async def mend(self, finding: Finding) -> tuple[bool, str]:
         """Whether it was done, and what there is to say."""
@@ -33,7 +35,7 @@ class Mending:
             await self._do(finding, finding.mend)
         except LostRace:
             return False, "not mended: it has changed meanwhile, look again"
-        except (Unavailable, Refused) as error:
+        except (Unavailable, Refused, NoCredential) as error:
             return False, f"not mended: {error}"
         return True, f"mended: {finding.mend}"
 
@@ -44,11 +46,17 @@ class Mending:
         elif mend is Mend.RELEASE:
             await self._stager.release(job_id)
         elif mend is Mend.WITHDRAW:
-            await self._fts.endpoint(finding.endpoint or "").cancel(subject)
+            await (await self._endpoint(finding)).cancel(subject)
         elif mend is Mend.ADMISSION:
             await self._store.create_lease(subject)
         else:
             await self._store.remove_lease(subject)
+
+    async def _endpoint(self, finding: Finding) -> Endpoint:
+        name = finding.endpoint or ""
+        if finding.user is None:
+            return self._fts.endpoint(name)
+        return await self._copiers.as_user(finding.user, name)
 
     async def _change(self, finding: Finding, mend: Mend) -> None:
         job = await self._store.job(finding.job_id or "")

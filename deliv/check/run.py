@@ -13,7 +13,8 @@ from deliv.check.rules import Moment, examine
 from deliv.check.stager import StagerCheck
 from deliv.check.tables import tables
 from deliv.config import Config
-from deliv.errors import DatabaseUnavailable, Refused, Unavailable
+from deliv.delivery.copiers import Copiers
+from deliv.errors import DatabaseUnavailable, NoCredential, Refused, Unavailable
 from deliv.fts import Fts
 from deliv.stager import Stager
 from deliv.store import Store
@@ -34,7 +35,13 @@ class Run:
     """`findings` is the run; `counts` and `unchecked` are complete at its end."""
 
     def __init__(
-        self, settings: Config, inspection: Inspection, store: Store, stager: Stager, fts: Fts
+        self,
+        settings: Config,
+        inspection: Inspection,
+        store: Store,
+        stager: Stager,
+        fts: Fts,
+        copiers: Copiers,
     ) -> None:
         self.counts = Counts()
         self.unchecked: list[str] = []
@@ -43,6 +50,7 @@ class Run:
         self._store = store
         self._stager = stager
         self._fts = fts
+        self._copiers = copiers
         self._patience = HOLDS * float(settings.sweeps.hold)
 
     async def findings(self) -> AsyncIterator[Finding]:
@@ -59,6 +67,16 @@ class Run:
             transfers = FtsCheck(self._inspection, self._store, endpoint).findings()
             async for finding in self._outside(f"FTS {endpoint.name}", transfers):
                 yield finding
+            for dn in await self._inspection.users():
+                whom = f"FTS {endpoint.name} for {dn}"
+                async for finding in self._outside(whom, self._of_user(dn, endpoint.name)):
+                    yield finding
+
+    async def _of_user(self, dn: str, name: str) -> AsyncIterator[Finding]:
+        """What is copied under the identity of a user who has delegated."""
+        endpoint = await self._copiers.as_user(dn, name)
+        async for finding in FtsCheck(self._inspection, self._store, endpoint, dn).findings():
+            yield finding
 
     async def _jobs(self, *, archived: bool) -> AsyncIterator[Finding]:
         after, full = "", True
@@ -81,7 +99,7 @@ class Run:
             raise
         except Unchecked as error:
             self.unchecked.append(str(error))
-        except (Unavailable, Refused) as error:
+        except (Unavailable, Refused, NoCredential) as error:
             self.unchecked.append(f"{whom}: {error}")
 
     def _count(self, events: int, archived: bool) -> None:

@@ -33,6 +33,12 @@ SHARED = """
 SELECT fts_jobid, COUNT(*) AS number, MIN(job_id) AS first, MAX(job_id) AS last FROM jobs
 WHERE fts_jobid IS NOT NULL GROUP BY fts_jobid HAVING COUNT(*) > 1 LIMIT %s
 """
+USERS = """
+SELECT dn FROM delegations WHERE expires > NOW(6)
+UNION SELECT submitter FROM jobs FORCE INDEX (polled)
+WHERE status = 'TRANSFERRING' AND copied_as = 'user' AND fts_posted IS NOT NULL
+ORDER BY 1
+"""
 TWICE = "SELECT job_id FROM jobs_archive JOIN jobs USING (job_id) ORDER BY job_id LIMIT %s"
 AWAITED = f"""
 SELECT {COLUMNS} FROM jobs FORCE INDEX (due)
@@ -130,6 +136,10 @@ class Inspection:
     async def twice(self, limit: int) -> list[str]:
         """Ids of jobs that stand among the living and in the archive."""
         return [row["job_id"] for row in await self._database.query(TWICE, limit)]
+
+    async def users(self) -> list[str]:
+        """DNs under whose identity FTS may be copying: those who have delegated, or must have."""
+        return [row["dn"] for row in await self._database.query(USERS)]
 
     async def waiting(self, age: float) -> Waiting:
         """The messages that are older than `age` seconds."""

@@ -13,12 +13,15 @@ from samples import admitted, fill, staged, submitted, transferring
 
 from deliv import config
 from deliv.check import run as checking
-from deliv.check.findings import Finding, Mend
+from deliv.check.findings import Finding, Mend, Unchecked
 from deliv.check.mending import Mending
 from deliv.check.run import Run
+from deliv.check.stager import StagerCheck
 from deliv.config import Config
 from deliv.db import Database
+from deliv.delivery.copiers import Copiers
 from deliv.fts import Fts
+from deliv.fts.users import UserEndpoints
 from deliv.https import HttpsClient
 from deliv.model import Job
 from deliv.stager import Stager
@@ -50,10 +53,14 @@ class Checking:
         self._settings, self._inspection = settings, Inspection(database)
         self._store, self._fts = Store(database), Fts(settings.fts, self.https)
         self._stager = Stager(settings.stager, self.https, f"{NOBODY}/doneStaging")
-        self.mending = Mending(self._store, self._stager, self._fts)
+        users = UserEndpoints(settings.fts, settings.ca_directory)
+        self._copiers = Copiers(self._fts, users, None)
+        self.mending = Mending(self._store, self._stager, self._fts, self._copiers)
 
     def new_run(self) -> Run:
-        return Run(self._settings, self._inspection, self._store, self._stager, self._fts)
+        return Run(
+            self._settings, self._inspection, self._store, self._stager, self._fts, self._copiers
+        )
 
     async def findings(self) -> list[Finding]:
         return [finding async for finding in self.new_run().findings()]
@@ -186,6 +193,51 @@ async def test_a_lease_that_nobody_renews_is_told_while_it_has_an_owner(
     await store.release_all("somebody")
     migrated.run("UPDATE leases SET expires = NOW(6) - INTERVAL 1 HOUR")
     assert await check.findings() == []
+
+
+async def test_whom_fts_has_to_be_asked_as(store: Store, check: Checking, migrated: Server) -> None:
+    """Whoever has delegated, and whoever's transfers are still copied without that."""
+    job = await handed_over(store)
+    migrated.run(
+        of(job, "UPDATE jobs SET copied_as = 'user'"),
+        "INSERT INTO delegations (delegation_id, dn, expires) VALUES"
+        " ('1', '/CN=now', NOW(6) + INTERVAL 1 HOUR), ('2', '/CN=then', NOW(6) - INTERVAL 1 HOUR)",
+    )
+    run = check.new_run()
+    assert [finding.rule async for finding in run.findings()] == ["writer"]
+    assert [text.split(": ")[0] for text in run.unchecked] == [
+        "the stager", "FTS fts1", "FTS fts1 for /CN=now", f"FTS fts1 for {job.submitter}",
+    ]  # fmt: skip
+
+
+async def test_a_stager_without_a_list_is_asked_about_single_jobs(
+    store: Store, settings: Config, database: Database, check: Checking, migrated: Server
+) -> None:
+    """Where it tells nothing about them either, nothing is concluded."""
+    jobs = [await admitted(store) for _ in range(3)]
+    for job in jobs:
+        await store.update(job, stager_accepted=NOW, stager_callback="ab" * 16)
+    migrated.run("UPDATE jobs SET stager_accepted = stager_accepted - INTERVAL 1 MINUTE")
+    stager = Telling({jobs[0].job_id, jobs[1].job_id}, settings, check.https)
+    found = [finding async for finding in StagerCheck(Inspection(database), stager).findings()]
+    assert [(finding.job_id, finding.mend) for finding in found] == [(jobs[2].job_id, Mend.ASK)]
+    with pytest.raises(Unchecked, match="tells nothing"):
+        mute = StagerCheck(Inspection(database), Telling(set(), settings, check.https))
+        assert [finding async for finding in mute.findings()]
+
+
+class Telling(Stager):
+    """A stager that has no list, but knows of some jobs."""
+
+    def __init__(self, job_ids: set[str], settings: Config, https: HttpsClient) -> None:
+        super().__init__(settings.stager, https, f"{NOBODY}/doneStaging")
+        self._job_ids = job_ids
+
+    async def listing(self) -> None:
+        return None
+
+    async def holds(self, job_id: str) -> bool:
+        return job_id in self._job_ids
 
 
 async def test_it_goes_page_by_page(

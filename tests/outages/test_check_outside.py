@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import fts3.rest.client.easy as fts3
 import pytest
 from conftest import Pair, frozen
 from running_stack import Target, until
@@ -15,7 +16,14 @@ from running_stack import Target, until
 from deliv.fts.transfer import Transfer, submission
 from deliv.testbed.layout import Layout
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [
+    pytest.mark.timeout(300),
+    # the client leaves the files it reads certificates from to the garbage collector
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    # and asks for the time without a zone
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 
 
 def as_deliv(pair: Pair, url: str, *options: str) -> str:
@@ -91,7 +99,7 @@ def test_a_transfer_that_nobody_needs(pair: Pair, target: Target) -> None:
 
 
 @contextmanager
-def foreign_copy(pair: Pair, target: Target, job_id: str) -> Iterator[str]:
+def foreign_copy(pair: Pair, target: Target, job_id: str, *options: str) -> Iterator[str]:
     """A transfer for a job of deliv's that deliv did not ask for, and that does not end."""
     transfer = Transfer(
         sid=str(uuid.uuid4()),
@@ -101,13 +109,36 @@ def foreign_copy(pair: Pair, target: Target, job_id: str) -> Iterator[str]:
     )
     body = submission(transfer, max_time_in_queue="24h").decode()
     with frozen(pair, "gridftp-archive"):
-        answer = as_deliv(pair, f"{pair.testbed['fts_url']}/jobs", "--json", body)
+        answer = as_deliv(pair, f"{pair.testbed['fts_url']}/jobs", "--json", body, *options)
         yield str(json.loads(answer)["job_id"])
 
 
 def fts_state(pair: Pair, fts_id: str) -> str:
     answer = as_deliv(pair, f"{pair.testbed['fts_url']}/jobs/{fts_id}")
     return str(json.loads(answer)["job_state"])
+
+
+def test_a_transfer_under_a_users_identity(pair: Pair, target: Target) -> None:
+    """FTS shows it to the user alone, and deliv can act as the user."""
+    job_id = delivered(pair, target, 45_030)
+    alice = pair.user("alice")
+    one = pair.instance(1)
+    contexts = [
+        fts3.Context(url, alice.proxy, alice.proxy, capath=pair.ca)
+        for url in (one.url, pair.testbed["fts_url"])
+    ]
+    delegations = [fts3.delegate(context, force=True) for context in contexts]
+    try:
+        with foreign_copy(
+            pair, target, job_id, "--cert", alice.proxy, "--key", alice.proxy
+        ) as fts_id:
+            found = pair.check()
+            assert f"works on the transfer {fts_id} for it" in found.stdout
+            assert found.returncode == 1
+            assert pair.check("--repair").returncode == 0
+            assert fts3.get_job_status(contexts[1], fts_id)["job_state"] == "CANCELED"
+    finally:
+        one.curl(f"/delegation/{delegations[0]}", "--request", "DELETE")
 
 
 def test_what_does_not_answer_is_not_called_clean(pair: Pair) -> None:
