@@ -1,8 +1,8 @@
 """Run every check and every test, and end with one line of counts.
 
 Two lanes run side by side, for two cores: the static checks with the quick suites, and what mostly
-waits for a running stack. The deployment tests follow alone: they fill both cores with hosts.
-`run_tests.py deploy` runs these only.
+waits for a running stack. The first of the deployment tests follow alone: they fill both cores with
+hosts. `run_tests.py deploy` runs all of the deployment tests, and nothing else.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / ".cache" / "tests"
 LANES = (
-    ("check", "unit", "fuzz", "integration", "soak"),
-    ("acceptance", "contract", "outages", "crashes"),
+    ("check", "unit", "fuzz", "integration", "soak", "crashes"),
+    ("acceptance", "contract", "outages"),
 )
 DEPLOY_PYTHON = ROOT / ".venv-deploy" / "bin" / "python"
 LAB = "tests/deploy/test_lab.py"
+# From bare machines to a delivery, on each Debian; `make test-deploy` takes all the rest too.
+FIRST = tuple(f"tests/deploy/test_{name}.py" for name in ("hosts", "vagrant", "single"))
+SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadfile")
 PRINTING = threading.Lock()
 
 
@@ -64,13 +67,15 @@ def run_deploy() -> list[Result]:
     if os.geteuid():
         return [run_suite("deploy")]
     lint = Result(suite="lint", exit_code=stream("lint", ["make", "check-deploy"]))
-    return [lint] if lint.exit_code else [lint, *run_hosts()]
+    if lint.exit_code:
+        return [lint]
+    return [lint, run_suite("deploy", *FIRST, *SIDE_BY_SIDE, python=str(DEPLOY_PYTHON))]
 
 
 def run_hosts() -> list[Result]:
     """The lab fills two cores by itself; of the other modules two run side by side."""
     python = str(DEPLOY_PYTHON)
-    others = ("tests/deploy", f"--ignore={LAB}", "--numprocesses=2", "--dist=loadfile")
+    others = ("tests/deploy", f"--ignore={LAB}", *SIDE_BY_SIDE)
     return [run_suite("lab", LAB, python=python), run_suite("deploy", *others, python=python)]
 
 
