@@ -190,8 +190,8 @@ def test_does_not_fit(pattern: str, dn: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["", "*", "**", "alice", "O=Grid/CN=alice", "/", "/alice", "/O=a**b", "/**/CN=a", r"/O=a\/**",
-                "/O=Grïd", "/O=a\n", "/=x"],
+    "pattern", ["", "*", "**", "alice", "O=Grid/CN=alice", "/", "/alice", "/O=a**b", "/**/CN=a",
+                r"/O=a\/**", "/O=Grïd", "/O=a\n", "/=x"],
 )  # fmt: skip
 def test_is_no_pattern(pattern: str) -> None:
     with pytest.raises(ValueError, match=r"DN|\*\*"):
