@@ -101,7 +101,7 @@ class Fleet:
         sources = [f"--inventory={source}" for source in (*inventories, self.run.inventory)]
         extra = [f"--extra-vars={name}={value}" for name, value in (variables or {}).items()]
         done = self.in_hub(
-            "env", "ANSIBLE_NOCOLOR=1", *_configuration(), *([] if plain else _mitogen()),
+            "env", "ANSIBLE_NOCOLOR=1", *_configuration(), *([] if plain else mitogen()),
             str(BIN / "ansible-playbook"),
             *sources, *extra, *options, str(path),
             check=False, timeout=timeout, cwd=ANSIBLE if ANSIBLE.exists() else CHECKOUT,
@@ -140,7 +140,7 @@ def _configuration() -> list[str]:
     return [f"ANSIBLE_CONFIG={file}"] if file.exists() else []
 
 
-def _mitogen() -> list[str]:
+def mitogen() -> list[str]:
     """The settings for it, where it is installed: for the Ansible that it fits."""
     found = importlib.util.find_spec("ansible_mitogen")
     if found is None or found.origin is None:

@@ -11,7 +11,7 @@ from client import Answer, Client
 from deployment import Deployment
 
 PRODUCT = "1510850130-sdp-l0.rdb"
-PAUSE = 0.2  # seconds between two submissions
+PAUSE = 1.0  # second between two submissions
 
 
 class Steady:
