@@ -2,7 +2,8 @@
 
 Until a client's TLS greeting has arrived in full, its connection costs a socket and this object:
 the kernel is told to wake us no earlier (SO_RCVLOWAT). TLS's buffers come with the handshake,
-HTTP's with the certificate. Both together have `handshake_timeout`.
+HTTP's with the certificate. The greeting has `handshake_timeout`, and so has the handshake from
+when we begin it: that we were late is not counted against anybody.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Visitor:
         self._loop = IOLoop.current()
         self._wanted = RECORD_HEAD
         self._timer: object | None = None
+        self._timeout = 0.0
 
     @property
     def busy(self) -> bool:
@@ -77,8 +79,9 @@ class Visitor:
 
     def begin(self, timeout: float) -> None:
         _tune(self._plain)
+        self._timeout = timeout
+        self._start_timer()
         self._wait_for(RECORD_HEAD)
-        self._timer = self._loop.call_later(timeout, self._late)
         self._loop.add_handler(self._plain, self._readable, IOLoop.READ)
 
     def close(self) -> None:
@@ -107,6 +110,7 @@ class Visitor:
             elif self._wanted > RECORD_HEAD or self._begins(
                 plain.recv(RECORD_HEAD, socket.MSG_PEEK)
             ):
+                self._stop_timer()  # the peer has done its part
                 self._loop.remove_handler(plain)
                 self._door.turns.append(self)
         except BlockingIOError:
@@ -132,6 +136,7 @@ class Visitor:
         if self._plain.fileno() < 0:  # it gave way
             return
         self._door.room.move(self, Stage.HANDSHAKE)
+        self._start_timer()
         try:
             self._plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
             self.stream = self._door.secured(self._plain, self._peer)
@@ -151,12 +156,18 @@ class Visitor:
             self._door.enter(self, self.stream, self._peer)
 
     def _late(self) -> None:
+        if self.stream is None and self.busy:  # what it waits for is there: we are late ourselves
+            self._start_timer()
+            return
         metrics.CONNECTIONS_CLOSED.labels(why="slow").inc()
         self._gone()
 
     def _gone(self) -> None:
         self._door.room.leave(self)
         self.close()
+
+    def _start_timer(self) -> None:
+        self._timer = self._loop.call_later(self._timeout, self._late)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import ssl
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -110,6 +112,22 @@ def test_a_handshake_a_byte_at_a_time(tight: Instance) -> None:
             return ended(raw)
 
         until(closed_after_another_byte, "it is closed", 2 + SLACK)
+
+
+def test_time_that_the_service_took_itself_is_not_counted(tight: Instance) -> None:
+    """It stands still for longer than a handshake may take, while the client does its part."""
+    with plain(tight.port) as raw, ThreadPoolExecutor(1) as pool:
+        until(lambda: 'stage="greeting"} 1.0' in tight.status("/metrics")[1], "it is in", SLACK)
+        tight.process.send_signal(signal.SIGSTOP)
+        try:
+            shake = context(tight.stack).wrap_socket
+            handshake = pool.submit(shake, raw, server_hostname="localhost")
+            began = time.monotonic()
+            until(lambda: time.monotonic() > began + 2.5, "its time is over", SLACK)
+        finally:
+            tight.process.send_signal(signal.SIGCONT)
+        with handshake.result(SLACK) as secure:
+            assert exchange(secure, NOTHING).status == 404
 
 
 def test_an_idle_connection(tight: Instance) -> None:
