@@ -40,7 +40,7 @@ audit: ## Known vulnerabilities of the pinned packages; needs their advisories o
 	@tools/audit
 
 contract: dev ## More than 10,000 requests made from the API's description, of SEED (1)
-	@CONTRACT_EXAMPLES=400 CONTRACT_LEAST=10000 CONTRACT_SEED=$(or $(SEED),1) \
+	@CONTRACT_EXAMPLES=300 CONTRACT_LEAST=10000 CONTRACT_SEED=$(or $(SEED),1) \
 		$(BIN)/python -m pytest tests/contract -s
 
 fix: dev ## Mend formatting and lint where a tool can

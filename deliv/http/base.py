@@ -138,7 +138,7 @@ class Call(RequestHandler):
         if self.request.query:
             raise InvalidRequest("the parameters of this call belong in its body, not in the URL")
         content_type = self.request.headers.get("Content-Type", "")
-        return self._accepted(parameters.from_body(content_type, self.body()))
+        return self._accepted(parameters.from_body(content_type, self.body(), self.accepts.plain))
 
     def body(self) -> bytes:
         """The request's body; TooLarge."""

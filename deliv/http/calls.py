@@ -81,6 +81,7 @@ class DoneStaging(Call):
     accepts = Accepts(
         required=("job_id", "product_id", "authcode", "success"),
         optional=("staged_to", "path", "msg", "size", "checksum"),
+        plain=("success", "size"),
     )
 
     async def post(self) -> None:

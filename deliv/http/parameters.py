@@ -22,10 +22,14 @@ class UnsupportedMediaType(DelivError):
 
 @dataclass(frozen=True, kw_only=True)
 class Accepts:
-    """The parameters of a call: `required` must be there and not be empty."""
+    """The parameters of a call: `required` must be there and not be empty.
+
+    In JSON they are strings; of those in `plain` the value may also be true, false or a number.
+    """
 
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    plain: tuple[str, ...] = ()
 
     def check(self, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
         """The pairs as a dict; InvalidRequest names the first thing that is wrong."""
@@ -52,8 +56,11 @@ def from_query(query: str) -> list[tuple[str, str]]:
     return _form(query)
 
 
-def from_body(content_type: str, body: bytes) -> list[tuple[str, str]]:
-    """The parameters in a request's body, by its Content-Type (none counts as a form)."""
+def from_body(content_type: str, body: bytes, plain: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    """The parameters in a request's body, by its Content-Type (none counts as a form).
+
+    `plain` as in Accepts. What is null in JSON counts as not given.
+    """
     kind = content_type.partition(";")[0].strip().lower() or FORM
     if kind not in {FORM, JSON}:
         raise UnsupportedMediaType(f"Content-Type {kind[:64]!r} is not read here: {FORM} or {JSON}")
@@ -61,7 +68,7 @@ def from_body(content_type: str, body: bytes) -> list[tuple[str, str]]:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"the body is not UTF-8 (byte {error.start})") from error
-    return _form(text) if kind == FORM else _json(text)
+    return _form(text) if kind == FORM else _json(text, plain)
 
 
 def _form(text: str) -> list[tuple[str, str]]:
@@ -83,14 +90,15 @@ def _form(text: str) -> list[tuple[str, str]]:
         raise InvalidRequest(f"the parameters are not well-formed: {form}") from error
 
 
-def _json(text: str) -> list[tuple[str, str]]:
+def _json(text: str, plain: tuple[str, ...]) -> list[tuple[str, str]]:
     try:
         pairs = json.loads(text, object_pairs_hook=_Pairs, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"the body is not valid JSON: {error}") from error
     if not isinstance(pairs, _Pairs):
         raise InvalidRequest("the body must be a JSON object of parameters")
-    return [(name, _text(name, value)) for name, value in pairs if value is not None]
+    given = [(name, value) for name, value in pairs if value is not None]
+    return [(name, _text(name, value, name in plain)) for name, value in given]
 
 
 class _Pairs(list[tuple[str, object]]):
@@ -101,10 +109,10 @@ def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
 
 
-def _text(name: str, value: object) -> str:
-    if isinstance(value, bool):
+def _text(name: str, value: object, plain: bool) -> str:
+    if plain and isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
+    if plain and isinstance(value, int):
         return str(value)
     if not isinstance(value, str):
         raise InvalidRequest(f"the parameter {name[:64]!r} must be a string")

@@ -1,9 +1,13 @@
-"""A running stack: that of DELIV_TESTBED (path to testbed.json), or a new one."""
+"""A running stack: that of DELIV_TESTBED (path to testbed.json), or a new one.
+
+And what its calls are described by: as all callers have it, and narrowed to what there is here.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +30,25 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def description(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """deliv/http/openapi.yaml, with what there is in this stack beside all that there could be.
+def described(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """`wide`: deliv/http/openapi.yaml. `narrow`: good requests find their job, and get far."""
+    directory = tmp_path_factory.mktemp("contract")
+    documents = {"wide": TEXT, "narrow": yaml.safe_dump(_narrowed(stack)).encode()}
+    for name, text in documents.items():
+        (directory / f"{name}.yaml").write_bytes(text)
+    return {name: directory / f"{name}.yaml" for name in documents}
 
-    Which requests are good stays the same; some of them now find a job, or may be delivered.
-    """
+
+def _narrowed(stack: Stack) -> dict[str, Any]:
     document: dict[str, Any] = yaml.safe_load(TEXT)
     schemas = document["components"]["schemas"]
     target = stack.target().url
-    _add(schemas, "AnyJobId", *_ended_jobs(stack, target))
-    _add(schemas, "Directory", target)
-    _add(schemas, "DelegationId", stack.curl("/whoami").document["delegation_id"])
-    path = tmp_path_factory.mktemp("contract") / "openapi.yaml"
-    path.write_text(yaml.safe_dump(document), encoding="utf-8")
-    return path
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    schemas["AnyJobId"]["enum"] = _ended_jobs(stack, target)
+    schemas["Directory"]["enum"] = [target]
+    schemas["DelegationId"]["enum"] = [stack.curl("/whoami").document["delegation_id"]]
+    schemas["Deadline"]["enum"] = [soon.isoformat()]
+    return document
 
 
 def _ended_jobs(stack: Stack, target: str) -> list[str]:
@@ -48,7 +57,3 @@ def _ended_jobs(stack: Stack, target: str) -> list[str]:
         ended = {"SUCCESS", "ERROR"}
         until(lambda: {alice.status(job)["status"] for job in jobs} == ended, "their ends")
     return jobs
-
-
-def _add(schemas: dict[str, Any], name: str, *values: str) -> None:
-    schemas[name] = {"anyOf": [{"enum": list(values)}, schemas[name]]}

@@ -26,7 +26,10 @@ def test_forms_and_json_say_the_same() -> None:
 
 
 def test_json_numbers_booleans_and_nulls() -> None:
-    assert from_body(JSON, b'{"a": true, "b": 12, "c": null}') == [("a", "true"), ("b", "12")]
+    given = b'{"a": true, "b": 12, "c": null}'
+    assert from_body(JSON, given, ("a", "b")) == [("a", "true"), ("b", "12")]
+    with pytest.raises(InvalidRequest, match="'b' must be a string"):
+        from_body(JSON, given, ("a",))
 
 
 @pytest.mark.parametrize(
