@@ -109,7 +109,13 @@ def pair() -> Iterator[Pair]:
         pair.faults.chmod(0o777)  # deliv runs as another user when the tests run as root
         timeout = {"request_timeout": f"{REQUEST_TIMEOUT}s"}
         for number in INSTANCES:
-            pair.configure(number, sweeps=SWEEPS, fts=timeout, stager=timeout | PATIENT)
+            pair.configure(
+                number,
+                sweeps=SWEEPS,
+                retention={"every": "1s"},
+                fts=timeout,
+                stager=timeout | PATIENT,
+            )
         pair.configure(1, faults=str(pair.faults))
         for number in INSTANCES:
             pair.restart(number)

@@ -17,7 +17,7 @@ def hurried(pair: Pair) -> Iterator[Pair]:
     """Long ago is three seconds."""
     before = {number: pair.config(number).read_text(encoding="utf-8") for number in BOTH}
     for number in BOTH:
-        pair.configure(number, retention={"every": "1s", "archive_after": "3s", "batch": 2})
+        pair.configure(number, retention={"archive_after": "3s", "batch": 2})
         pair.restart(number)
     yield pair
     for number in BOTH:
