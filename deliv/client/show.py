@@ -57,13 +57,12 @@ def show_result(answer: Answer, console: Console) -> None:
 
 
 def show_list(jobs: Sequence[Answer], console: Console) -> None:
-    """A line for each job."""
-    table = Table.grid(padding=(0, 2))
+    """A line for each job, however wide: scripts read it, so nothing is folded or cut."""
     for job in jobs:
         submitted = Text(printable(job.get("time_submitted", ""))[:19])
         names = (Text(printable(job.get(name, ""))) for name in ("product_id", "destination_path"))
-        table.add_row(Text(printable(job.get("job_id", ""))), submitted, _status(job), *names)
-    console.print(table)
+        cells = (Text(printable(job.get("job_id", ""))), submitted, _status(job), *names)
+        console.print(Text("  ").join(cells))
 
 
 def show_events(events: Sequence[Answer], console: Console) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from running_stack import Stack, Target
+from running_stack import Stack, Target, until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -35,7 +35,8 @@ def test_a_stager_that_misbehaves_does_no_harm(stack: Stack, target: Target, fau
     assert answer["status"] == "SUCCESS", answer
     assert answer["attempt"] == 1
     assert target.holds_synthetic(size)
-    assert stack.times_written(target.directory / f"synthetic-{size}") == 1
+    file = target.directory / f"synthetic-{size}"
+    assert until(lambda: stack.times_written(file), "the server logs the copy") == 1
 
 
 def test_an_existing_file_is_not_overwritten(stack: Stack, target: Target) -> None:
@@ -54,7 +55,8 @@ def test_two_jobs_for_one_file_make_one_file(stack: Stack, target: Target) -> No
     assert sorted(answer["status"] for answer in answers) == ["ERROR", "SUCCESS"]
     assert {a.get("error_class") for a in answers} == {None, "exists"}
     assert target.holds_synthetic(4002)
-    assert stack.times_written(target.directory / "synthetic-4002") == 1
+    file = target.directory / "synthetic-4002"
+    assert until(lambda: stack.times_written(file), "the server logs the copy") == 1
 
 
 def test_a_destination_that_may_not_be_written(stack: Stack, target: Target) -> None:

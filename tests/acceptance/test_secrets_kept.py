@@ -199,7 +199,7 @@ def test_no_secret_is_written_or_shown(stack: Stack, target: Target) -> None:
         for job_id in jobs:
             client.wait(job_id, timeout=120)
         stack.curl("/cancelTransfer", "-d", f"job_id={silent}")
-    assert len(watch.codes) > len(PRODUCTS)
+    assert len(watch.codes) >= len(PRODUCTS)
     secrets = secrets_of(stack) | {one: "a one-time code" for one in watch.codes}
     secrets |= {code.encode(): "the misused code", TOKEN.encode(): "the misused token"}
     searched = dict(places(stack, watch))

@@ -278,10 +278,10 @@ async def test_a_server_that_says_nothing(grid: Grid) -> None:
 
 async def test_a_late_answer_leaves_the_outcome_open(grid: Grid) -> None:
     async with ScriptedFts(grid) as server, client(grid) as https:
-        server.on("GET", "/x", reply({}, delay=3))
+        server.on("GET", "/x", reply({}, delay=30))
         started = time.monotonic()
-        error = await unreachable(https, f"{server.url}/x", timeout=0.3)
-        assert time.monotonic() - started < 2
+        error = await unreachable(https, f"{server.url}/x", timeout=4)
+        assert time.monotonic() - started < 25
         assert error.sent
 
 
@@ -309,10 +309,10 @@ async def test_a_busy_host_does_not_delay_another(grid: Grid) -> None:
         ScriptedFts(grid) as idle,
         client(grid, max_clients=2) as https,
     ):
-        busy.on("GET", "/slow", reply({}, delay=2))
+        busy.on("GET", "/slow", reply({}, delay=20))
         idle.on("GET", "/x", reply({}))
         waiting = [asyncio.create_task(https.request("GET", f"{busy.url}/slow")) for _ in range(4)]
-        assert (await https.request("GET", f"{idle.url}/x", timeout=1)).status == 200
+        assert (await https.request("GET", f"{idle.url}/x", timeout=15)).status == 200
         assert not any(task.done() for task in waiting)
         for task in waiting:
             task.cancel()
