@@ -33,7 +33,11 @@ def watchdog_interval(environ: Mapping[str, str] = os.environ) -> float | None:
 
 
 def passed_sockets(environ: Mapping[str, str] = os.environ) -> list[socket.socket]:
-    """The listening sockets that systemd holds for this service, ready for the loop."""
+    """The listening sockets that systemd holds for this service, ready for the loop.
+
+    Where several services share one, their units need NonBlocking=yes: whether a socket blocks is
+    common to all of them, and systemd sets it at each start (systemd.exec(5)).
+    """
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return []
     count = int(environ.get("LISTEN_FDS") or 0)

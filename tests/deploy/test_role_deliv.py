@@ -123,7 +123,13 @@ def test_it_is_locked_in(service: Service) -> None:
     for unit in ("deliv@1.service", "deliv-crl.service", "deliv-migrate@any.service"):
         assert security_score(service.fleet, HOST, unit) <= 2.0, unit
     text = service.run("systemctl", "cat", "deliv@1.service")
-    for line in ("Type=notify", "WatchdogSec=60", "MemoryMax=1G", "TasksMax=128"):
+    for line in (
+        "Type=notify",
+        "NonBlocking=yes",
+        "WatchdogSec=60",
+        "MemoryMax=1G",
+        "TasksMax=128",
+    ):
         assert line in text.splitlines()
     (process,) = {service.processes()["1"]}
     status = service.run("cat", f"/proc/{process}/status")
