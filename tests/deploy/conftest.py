@@ -12,7 +12,7 @@ from booting import Boot, booted, why_not
 from tools.hosts import base
 
 HERE = Path(__file__).parent
-TIMEOUT = 900  # seconds, for a test with the hosts that it is first to need
+TIMEOUT = 1800  # seconds, for a test with the hosts that it is first to need
 
 
 def pytest_configure(config: pytest.Config) -> None:
