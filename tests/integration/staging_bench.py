@@ -26,7 +26,7 @@ from deliv.testbed.products import install
 PRODUCTS = {"P 1.fits": 3_000_001, "βeta": 10, "big": 64 * 2**20}
 
 
-def until(condition: Callable[[], Any], what: str, timeout: float = 20) -> Any:
+def until(condition: Callable[[], Any], what: str, timeout: float = 60) -> Any:
     """The condition's first true value; looked at every 20 ms."""
     deadline, pause = time.monotonic() + timeout, threading.Event()
     while not (value := condition()):
