@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ class Result:
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    names_of_failed: tuple[str, ...] = ()
 
 
 def main(only: str = "") -> int:
@@ -48,6 +50,8 @@ def main(only: str = "") -> int:
     for result in results:
         if result.exit_code:
             print(f"{result.suite}: failed with exit code {result.exit_code}")
+        for name in result.names_of_failed:
+            print(f"{result.suite}: failed: {name}")
     print(counts(results))
     return int(any(result.exit_code for result in results))
 
@@ -91,7 +95,8 @@ def run_suite(suite: str, *arguments: str, python: str = sys.executable) -> Resu
     exit_code = stream(suite, command)
     if not report.exists():
         return Result(suite=suite, exit_code=exit_code or 1)
-    totals = ElementTree.parse(report).getroot()[0].attrib
+    suite_report = ElementTree.parse(report).getroot()[0]
+    totals = suite_report.attrib
     failed = int(totals["failures"]) + int(totals["errors"])
     skipped = int(totals["skipped"])
     return Result(
@@ -100,7 +105,14 @@ def run_suite(suite: str, *arguments: str, python: str = sys.executable) -> Resu
         passed=int(totals["tests"]) - failed - skipped,
         failed=failed,
         skipped=skipped,
+        names_of_failed=tuple(names_of_failed(suite_report)),
     )
+
+
+def names_of_failed(suite_report: ElementTree.Element) -> Iterator[str]:
+    for case in suite_report.iter("testcase"):
+        if case.find("failure") is not None or case.find("error") is not None:
+            yield f"{case.get('classname')}::{case.get('name')}"
 
 
 def stream(suite: str, command: list[str]) -> int:
