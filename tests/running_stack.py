@@ -174,11 +174,9 @@ class Stack:
             cursor.execute(sql, values)
             return list(cursor.fetchall())
 
-    def rows(self) -> tuple[int, int]:
-        """How many jobs and events there are."""
+    def how_many_jobs(self) -> int:
         ((jobs,),) = self.query("SELECT COUNT(*) FROM jobs")
-        ((events,),) = self.query("SELECT COUNT(*) FROM job_events")
-        return jobs, events
+        return int(jobs)
 
     def staged_copy(self, job_id: str) -> Path:
         return Path(self.testbed["gridftp"]["archive"]["root"]) / "staging" / job_id

@@ -83,24 +83,24 @@ BODIES = {
 
 @pytest.mark.parametrize("name", BODIES)
 def test_bad_body(stack: Stack, name: str) -> None:
-    before = stack.rows()
+    before = stack.how_many_jobs()
     path = "/submitTransfer?x=1" if "in the URL" in name else "/submitTransfer"
     answer = stack.curl(path, *BODIES[name])
     assert answer.status == 400
     assert answer.document["job_id"] is None
     assert answer.document["error"] is True
     assert len(answer.document["msg"]) > 10
-    assert stack.rows() == before
+    assert stack.how_many_jobs() == before
 
 
 def test_bytes_that_are_not_utf8(stack: Stack, tmp_path: Path) -> None:
     body = tmp_path / "body"
     body.write_bytes(b"product_id=\xff\xfe&destination_path=" + GOOD.encode())
-    before = stack.rows()
+    before = stack.how_many_jobs()
     answer = stack.curl("/submitTransfer", "--data-binary", f"@{body}")
     assert (answer.status, answer.document["error"]) == (400, True)
     assert "UTF-8" in answer.document["msg"]
-    assert stack.rows() == before
+    assert stack.how_many_jobs() == before
 
 
 @pytest.mark.parametrize("size", [70_000, 3_000_000])
@@ -108,11 +108,11 @@ def test_a_body_over_the_limit(stack: Stack, tmp_path: Path, size: int) -> None:
     """The prototype took a product id of any length."""
     body = tmp_path / "body"
     body.write_text(f"destination_path={GOOD}&product_id={'x' * size}")
-    before = stack.rows()
+    before = stack.how_many_jobs()
     answer = stack.curl("/submitTransfer", "--data-binary", f"@{body}")
     assert (answer.status, answer.document["error"]) == (413, True)
     assert answer.document["job_id"] is None
-    assert stack.rows() == before
+    assert stack.how_many_jobs() == before
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_sent(stack: Stack, tmp_path: Path) -> None:
@@ -160,11 +160,11 @@ def test_another_content_type(stack: Stack) -> None:
     ],
 )
 def test_wrong_method(stack: Stack, method: str, path: str, allowed: str) -> None:
-    before = stack.rows()
+    before = stack.how_many_jobs()
     answer = stack.curl(path, "-X", method)
     assert (answer.status, answer.headers["allow"]) == (405, allowed)
     assert answer.document["error"] is True
-    assert stack.rows() == before
+    assert stack.how_many_jobs() == before
 
 
 def test_a_method_that_nobody_knows_costs_no_connection(stack: Stack) -> None:
@@ -184,11 +184,11 @@ def test_unknown_path(stack: Stack, path: str) -> None:
 
 
 def test_a_destination_that_the_policy_does_not_allow(stack: Stack) -> None:
-    before = stack.rows()
+    before = stack.how_many_jobs()
     fields = form(product_id="005", destination_path="gsiftp://elsewhere.test/home/alice")
     answer = stack.curl("/submitTransfer", *fields)
     assert (answer.status, answer.document["job_id"]) == (403, None)
-    assert stack.rows() == before
+    assert stack.how_many_jobs() == before
 
 
 def test_a_body_that_never_ends_keeps_nothing_busy(stack: Stack) -> None:

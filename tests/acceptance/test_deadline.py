@@ -70,11 +70,11 @@ def test_what_is_there_in_time_is_a_success(stack: Stack, target: Target) -> Non
     [("soon", "ISO 8601"), ("2030-01-01T00:00:00", "offset"), (ahead(-60), "over already")],
 )
 def test_bad_input(stack: Stack, target: Target, deadline: str, reason: str) -> None:
-    before = stack.rows()
+    before = stack.how_many_jobs()
     answer = submit(stack, "synthetic-2102", target, deadline)
     assert (answer.status, answer.document["job_id"]) == (400, None)
     assert reason in answer.document["msg"]
-    assert stack.rows() == before
+    assert stack.how_many_jobs() == before
 
 
 def test_a_deadline_is_part_of_the_request(stack: Stack, target: Target) -> None:
