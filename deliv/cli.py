@@ -88,9 +88,9 @@ def _add_queue(commands: Subparsers, asked_for: str) -> None:
 
 
 def _add_validate(commands: Subparsers) -> None:
-    text = "read a configuration or a policy, and nothing else; say what is wrong with it"
+    text = "read a configuration, a policy or an LSC file, no more; say what is wrong with it"
     validate = commands.add_parser("validate", help=text, description=text)
-    validate.add_argument("kind", choices=("config", "policy"))
+    validate.add_argument("kind", choices=("config", "policy", "lsc"))
     validate.add_argument("file", metavar="FILE", type=Path)
     validate.set_defaults(run=_validate)
 
@@ -134,6 +134,8 @@ def _validate(options: Options) -> int:
     try:
         if options.kind == "config":
             _load("deliv.config", "server").load(options.file)
+        elif options.kind == "lsc":
+            _load("deliv.identity.vomsdir", "server").load(options.file)
         else:
             _load("deliv.identity.policy", "server").Policy.load(options.file)
     except errors.DelivError as error:

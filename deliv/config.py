@@ -244,6 +244,7 @@ class Config(Section, frozen=True, kw_only=True):
     monitoring: Address = Address("127.0.0.1:9091")
     ca_directory: Path = Path("/etc/grid-security/certificates")
     crl: Literal["hard", "soft"] = "hard"
+    vomsdir: Path | None = None
     credential: Credential
     policy: Path
     database: Database

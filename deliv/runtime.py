@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Awaitable, Coroutine
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from tornado.httpserver import HTTPServer
@@ -80,6 +81,8 @@ class Runtime:
             settings.ca_directory,
             settings.crl,
             on_refusal=self.audit.refused_handshake,
+            vomsdir=settings.vomsdir,
+            host=urlsplit(settings.rest.public_url).hostname or "",
         )
         self.delegations = Delegations(self.database)
         self.delegating = _delegating(self.delegations, settings.delegation)

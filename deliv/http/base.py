@@ -151,9 +151,15 @@ class Call(RequestHandler):
         about = {name: context[name] for name in audit.CONTEXT if name in context}
         self.note(action=action, rule=decision.rule, **about)
         if not decision.allowed:
-            log.warning("refused", action=action, reason=decision.reason)
-            raise Forbidden(decision.reason)
+            reason = self._explained(decision.reason)
+            log.warning("refused", action=action, reason=reason)
+            raise Forbidden(reason)
         return decision
+
+    def _explained(self, reason: str) -> str:
+        """Why it is refused, and why attributes that might have helped do not count."""
+        refused = self.identity.attributes.refused
+        return f"{reason}; your VOMS attributes do not count: {refused}" if refused else reason
 
     def note(self, **facts: Any) -> None:
         """What the request's audit line is to say, by the fields of audit.Entry."""

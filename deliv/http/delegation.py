@@ -65,15 +65,17 @@ class Whoami(FtsCall):
         self.write(self._identity() | await self._delegated())
 
     def _identity(self) -> dict[str, Any]:
-        caller = self.identity
+        caller, attributes = self.identity, self.identity.attributes
         own = delegation_id(caller.dn)
+        vos = attributes.vos or (own,)
+        refused = {"voms_refused": attributes.refused} if attributes.refused else {}
         return {
             "user_dn": caller.dn,
             "dn": [caller.dn, *([caller.subject] if caller.is_proxy else [])],
             "base_id": str(BASE_ID),
-            "voms_cred": [],
-            "vos": [own],
-            "vos_id": [str(uuid.uuid5(BASE_ID, own))],
+            "voms_cred": attributes.fqans,
+            "vos": vos,
+            "vos_id": [str(uuid.uuid5(BASE_ID, vo)) for vo in vos],
             "roles": sorted(self.services.policy.roles(caller)),
             "level": [],
             "delegation_id": own,
@@ -81,6 +83,7 @@ class Whoami(FtsCall):
             "is_root": False,
             "limited": caller.limited,
             "certificate_expires": _naive(caller.not_after),
+            **refused,
         }
 
     async def _delegated(self) -> dict[str, Any]:
@@ -96,7 +99,11 @@ class Whoami(FtsCall):
 class Delegated(FtsCall):
     async def get(self, given: str) -> None:
         known = await self.own(given).held(self.identity.dn)
-        self.finish(json.dumps({**_view(known), "voms_attrs": [""]} if known else None))
+        self.finish(json.dumps(self._delegated(known) if known else None))
+
+    def _delegated(self, known: Delegation) -> dict[str, Any]:
+        attributes = self.services.identities.attributes((known.proxy or "").encode())
+        return {**_view(known), "voms_attrs": attributes.fqans or ("",)}  # FTS's way to say none
 
     async def delete(self, given: str) -> None:
         if not await self.own(given).drop(self.identity.dn):

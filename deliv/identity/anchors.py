@@ -6,6 +6,7 @@ taken out.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -28,16 +29,23 @@ class Anchors:
     def check(self, anchor: Link) -> None:
         """CredentialRefused unless exactly this certificate stands in the directory."""
         encoding = anchor.certificate.public_bytes(Encoding.DER)
-        base = dn.name_hash(anchor.subject_der)
+        if not any(encoding in found for found in self._under(anchor.subject_der)):
+            raise CredentialRefused(f"the CA {anchor.dn} is not trusted")
+
+    def named(self, name: bytes) -> list[bytes]:
+        """The certificates, in DER, that may be of the CA with this name (its DER)."""
+        return [encoding for found in self._under(name) for encoding in sorted(found)]
+
+    def _under(self, name: bytes) -> Iterator[frozenset[bytes]]:
+        base = dn.name_hash(name)
         for number in count():
             try:
                 found = self._files.get(self._directory / f"{base}.{number}")
             except ValueError:
                 continue  # another CA's broken file under the same hash, as OpenSSL sees it
             if found is None:
-                raise CredentialRefused(f"the CA {anchor.dn} is not trusted")
-            if encoding in found:
                 return
+            yield found
 
 
 def parse(content: bytes) -> frozenset[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
@@ -15,6 +15,22 @@ from deliv.identity.revocation import Revocations
 from deliv.identity.signing_policy import SigningPolicies
 
 LONGEST_DN = 1000  # characters; the width of jobs.submitter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attributes:
+    """What VOMS says of a caller: the `fqans` of the `vos`, until the first of them `ends`, in UTC.
+
+    `refused` says why others that the caller brought do not count.
+    """
+
+    fqans: tuple[str, ...] = ()
+    vos: tuple[str, ...] = ()
+    ends: datetime | None = None
+    refused: str | None = None
+
+
+NO_ATTRIBUTES = Attributes()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +49,7 @@ class Identity:
     not_after: datetime
     ca_dn: str
     thumbprint: str
+    attributes: Attributes = NO_ATTRIBUTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +65,9 @@ class Chain:
         return (*self.proxies, self.user, *self.authorities)
 
 
+ReadAttributes = Callable[[Chain, datetime], Attributes]
+
+
 def identify(
     chain_der: Sequence[bytes],
     *,
@@ -55,6 +75,7 @@ def identify(
     policies: SigningPolicies,
     revocations: Revocations | None = None,
     anchors: Anchors | None = None,
+    read_attributes: ReadAttributes | None = None,
 ) -> Identity:
     """The identity behind a chain that OpenSSL verified, its leaf first, a trust anchor last.
 
@@ -62,6 +83,30 @@ def identify(
     and CredentialRefused names the first rule that is broken.
     """
     chain = split(chain_der)
+    limited = check(chain, now, policies, revocations, anchors)
+    return Identity(
+        dn=chain.user.dn,
+        subject=chain.links[0].dn,
+        is_proxy=bool(chain.proxies),
+        limited=limited,
+        not_after=min(link.expires for link in chain.links),
+        ca_dn=dn.oneline_rdns(chain.user.issuer),
+        thumbprint=certificates.thumbprint(chain_der[0]),
+        attributes=read_attributes(chain, now) if read_attributes else NO_ATTRIBUTES,
+    )
+
+
+def check(
+    chain: Chain,
+    now: datetime,
+    policies: SigningPolicies,
+    revocations: Revocations | None = None,
+    anchors: Anchors | None = None,
+) -> bool:
+    """Whether a chain is limited; CredentialRefused when it breaks a rule of the grid.
+
+    Its signatures have been verified before.
+    """
     _check_validity(chain, now)
     _check_strength(chain)
     _check_user(chain.user)
@@ -72,15 +117,7 @@ def identify(
     _check_namespaces(chain, policies)
     if revocations is not None:
         revocations.check((chain.user, *chain.authorities), now)
-    return Identity(
-        dn=chain.user.dn,
-        subject=chain.links[0].dn,
-        is_proxy=bool(chain.proxies),
-        limited=limited,
-        not_after=min(link.expires for link in chain.links),
-        ca_dn=dn.oneline_rdns(chain.user.issuer),
-        thumbprint=certificates.thumbprint(chain_der[0]),
-    )
+    return limited
 
 
 def split(chain_der: Sequence[bytes]) -> Chain:

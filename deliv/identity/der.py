@@ -1,4 +1,4 @@
-"""Reading the little DER that deliv must see as it was sent: names and proxyCertInfo.
+"""Reading the little DER that deliv must see as it was sent: names, proxyCertInfo, VOMS's ACs.
 
 Strict: low tag numbers and minimal definite lengths only (X.690, section 10). Malformed input
 raises ValueError.
@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+BOOLEAN = 0x01
 INTEGER = 0x02
+BIT_STRING = 0x03
 OCTET_STRING = 0x04
 OBJECT_IDENTIFIER = 0x06
+GENERALIZED_TIME = 0x18
 SEQUENCE = 0x30
 SET = 0x31
 CONTEXT_0 = 0xA0

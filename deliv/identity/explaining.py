@@ -1,4 +1,4 @@
-"""`deliv policy explain`: what the policy says to a DN, and which rule says it."""
+"""`deliv policy explain`: what the policy says to a caller, and which rule says it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deliv import config
 from deliv.errors import DelivError
+from deliv.identity import fqan
 from deliv.identity.policy import Action, Explanation, Policy
 
 EVERYBODY = "everybody"
@@ -19,6 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dn", metavar="DN", help="a user's DN, as in the audit log: /O=Grid/CN=me")
     parser.add_argument("action", metavar="ACTION", choices=list(Action), help=", ".join(Action))
     parser.add_argument("--destination", metavar="HOST", help="the host to deliver to (submit)")
+    parser.add_argument(
+        "--fqan",
+        metavar="FQAN",
+        action="append",
+        default=[],
+        type=_fqan,
+        help="a VOMS attribute of the user's proxy: /skao/meerkat/Role=production; may be repeated",
+    )
     parser.add_argument("--limited", action="store_true", help="the user comes by a limited proxy")
     parser.add_argument(
         "--owner", metavar="DN", help=f"whose jobs it is about, or {EVERYBODY}; default: the DN's"
@@ -46,6 +55,7 @@ def explain(policy: Policy, args: argparse.Namespace) -> Explanation:
     return policy.explain(
         args.dn,
         action,
+        fqans=tuple(args.fqan),
         limited=args.limited,
         owner=None if owner == EVERYBODY else owner,
         destination_host=args.destination,
@@ -62,7 +72,14 @@ def lines(explanation: Explanation) -> list[str]:
     if decision.allowed and explanation.action is Action.SUBMIT:
         said.append(f"copied as: {decision.copy_as}")
     rules = [f"  {name}: {sentence}" for name, sentence in explanation.considered]
-    return [*said, "rules for this DN:", *(rules or ["  none"])]
+    return [*said, "rules for this caller:", *(rules or ["  none"])]
+
+
+def _fqan(text: str) -> str:
+    try:
+        return fqan.normal(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not an FQAN: {text!r}") from error
 
 
 def _file(args: argparse.Namespace) -> Path:

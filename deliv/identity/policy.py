@@ -1,11 +1,11 @@
-"""Who may do what: a YAML file of rules, each for a DN or a pattern of DNs.
+"""Who may do what: a YAML file of rules, each for DNs, for VOMS attributes (FQANs), or for both.
 
 What no rule allows is refused. config/policy.example.yaml explains every key.
 
-In a pattern `?` stands for one character and `*` for any number of them, both within the value of
-one attribute: neither matches the `/` or `+` that begins another one, so that nobody gets past
-`/O=Example/CN=*` with a longer name. `/**` at the end stands for one or more further parts. An
-escaped `\\/` or `\\+` is part of a value.
+In a pattern of DNs `?` stands for one character and `*` for any number of them, both within the
+value of one attribute: neither matches the `/` or `+` that begins another one, so that nobody gets
+past `/O=Example/CN=*` with a longer name. `/**` at the end stands for one or more further parts. An
+escaped `\\/` or `\\+` is part of a value. For patterns of FQANs see deliv/identity/fqan.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import structlog
 import yaml
 
 from deliv.errors import ConfigError
-from deliv.identity import hosts, patterns
+from deliv.identity import fqan, hosts, patterns
 from deliv.identity.chain import Identity
 from deliv.identity.files import stamp
 
@@ -33,7 +33,7 @@ CHARACTER = r"(?:\\.|[^/+\\])"  # one of an attribute's value
 BELOW = "/**"
 # PyYAML lets through what goes wrong inside an explicit tag such as `!!int`, or too deep.
 NOT_YAML = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
-REMEMBERED = 4096  # DNs whose rules are not looked for again
+REMEMBERED = 4096  # callers whose rules are not looked for again
 
 
 class Role(StrEnum):
@@ -90,6 +90,7 @@ class Request:
     """What is to be decided. `owner` None is everybody's jobs; `unfinished` None is not counted."""
 
     dn: str
+    fqans: tuple[str, ...]
     limited: bool
     action: Action
     owner: str | None
@@ -99,7 +100,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """A decision, and of every rule for this DN what it says: pairs of rule and sentence."""
+    """A decision, and of every rule for this caller what it says: pairs of rule and sentence."""
 
     action: Action
     decision: Decision
@@ -107,7 +108,10 @@ class Explanation:
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    dn: str
+    """`dn` or `fqan` None: whatever it is; at least one is given."""
+
+    dn: str | None = None
+    fqan: str | None = None
     roles: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1)]
     destinations: tuple[str, ...] = ()
     quota: Annotated[int, msgspec.Meta(ge=1)] | None = None
@@ -115,13 +119,27 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     copy_as: CopyAs = CopyAs.EITHER
 
     def __post_init__(self) -> None:
-        compiled(self.dn)
+        if self.dn is None and self.fqan is None:
+            raise ValueError("a rule is for a dn, for a fqan, or for both")
+        self.matcher()
         for destination in self.destinations:
             hosts.compiled(destination)
         if Role.SUBMITTER in self.roles and not self.destinations:
             raise ValueError('a submitter needs destinations; ["*"] stands for every host')
         if Role.SUBMITTER not in self.roles and (self.destinations or self.quota):
             raise ValueError("destinations and quota are for submitters")
+
+    @property
+    def who(self) -> str:
+        return " with ".join(part for part in (self.dn, self.fqan) if part)
+
+    def matcher(self) -> Matcher:
+        """Whom the rule is for, as a predicate on a DN and the caller's FQANs."""
+        is_dn = compiled(self.dn) if self.dn is not None else lambda dn: True
+        if self.fqan is None:
+            return lambda dn, fqans: is_dn(dn)
+        is_fqan = fqan.compiled(self.fqan)
+        return lambda dn, fqans: is_dn(dn) and any(map(is_fqan, fqans))
 
     def covers(self, request: Request) -> bool:
         """Whether the roles are the right ones for the action."""
@@ -150,6 +168,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return None
 
 
+Matcher = Callable[[str, tuple[str, ...]], bool]
+
+
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rules: tuple[Rule, ...]
 
@@ -158,8 +179,8 @@ class Policy:
     """The rules of one policy file."""
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
-        self._rules = [(f"rules[{n}] {rule.dn}", rule) for n, rule in enumerate(rules)]
-        self._patterns = [compiled(rule.dn) for rule in rules]
+        self._rules = [(f"rules[{n}] {rule.who}", rule) for n, rule in enumerate(rules)]
+        self._matchers = [rule.matcher() for rule in rules]
         self._rules_of = lru_cache(REMEMBERED)(self._find_rules)
 
     @classmethod
@@ -182,7 +203,8 @@ class Policy:
         return cls(msgspec.convert(document, Rules).rules)
 
     def roles(self, identity: Identity) -> frozenset[Role]:
-        return frozenset(role for _, rule in self._rules_of(identity.dn) for role in rule.roles)
+        rules = self._rules_of(identity.dn, identity.attributes.fqans)
+        return frozenset(role for _, rule in rules for role in rule.roles)
 
     def decide(
         self,
@@ -203,6 +225,7 @@ class Policy:
         return self._decide(
             Request(
                 dn=identity.dn,
+                fqans=identity.attributes.fqans,
                 limited=identity.limited,
                 action=Action(action),
                 owner=owner,
@@ -216,30 +239,31 @@ class Policy:
         dn: str,
         action: str,
         *,
+        fqans: tuple[str, ...] = (),
         limited: bool = False,
         owner: str | None = None,
         destination_host: str | None = None,
         unfinished: int | None = None,
     ) -> Explanation:
-        """The decision on a DN, and what each rule for it says."""
+        """The decision on a DN with these FQANs, and what each rule for them says."""
         request = Request(
             dn=dn,
+            fqans=fqans,
             limited=limited,
             action=Action(action),
             owner=owner,
             destination_host=destination_host,
             unfinished=unfinished,
         )
-        considered = (
-            (name, rule.objection(request) or "allows it") for name, rule in self._rules_of(dn)
-        )
+        rules = self._rules_of(dn, fqans)
+        considered = ((name, rule.objection(request) or "allows it") for name, rule in rules)
         decision = self._decide(request)
         return Explanation(action=request.action, decision=decision, considered=tuple(considered))
 
     def _decide(self, request: Request) -> Decision:
         if request.action is Action.WHOAMI:
             return Decision(allowed=True, reason="everybody may ask who they are")
-        rules = self._rules_of(request.dn)
+        rules = self._rules_of(request.dn, request.fqans)
         covering = [named for named in rules if named[1].covers(request)]
         objections = [(name, rule, rule.objection(request)) for name, rule in covering]
         for name, rule, objection in objections:
@@ -256,9 +280,9 @@ class Policy:
         reason = f"no rule lets {request.dn} {_phrase(request)}"
         return Decision(allowed=False, reason=reason)
 
-    def _find_rules(self, dn: str) -> list[tuple[str, Rule]]:
-        pairs = zip(self._patterns, self._rules, strict=True)
-        return [named for matches, named in pairs if matches(dn)]
+    def _find_rules(self, dn: str, fqans: tuple[str, ...]) -> list[tuple[str, Rule]]:
+        pairs = zip(self._matchers, self._rules, strict=True)
+        return [named for matches, named in pairs if matches(dn, fqans)]
 
 
 OnReload = Callable[[str | None], None]

@@ -15,13 +15,18 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import structlog
+
 from deliv.audit import address
 from deliv.errors import ConfigError, CredentialRefused
 from deliv.identity.anchors import Anchors
-from deliv.identity.chain import Identity, identify
+from deliv.identity.chain import NO_ATTRIBUTES, Attributes, Identity, identify
 from deliv.identity.files import Stamp, stamp
 from deliv.identity.revocation import Mode, Revocations
 from deliv.identity.signing_policy import SigningPolicies
+from deliv.identity.voms import Voms
+
+log = structlog.get_logger()
 
 # TLS 1.2: forward secrecy and authenticated encryption only; TLS 1.3 has no others. Level 2 asks
 # for keys of 2048 bits and signatures better than SHA-1.
@@ -41,8 +46,9 @@ OnRefusal = Callable[[str, str], None]
 class ServerTls:
     """The server's side of TLS. `.context` stays the same object for the life of the service.
 
-    `on_refusal(peer, reason)` is told of every handshake that failed. A certificate, key or CA
-    directory that can't be used raises ConfigError.
+    `on_refusal(peer, reason)` is told of every handshake that failed. `vomsdir` None: callers have
+    no VOMS attributes; `host` is how they call this service. A certificate, key or directory that
+    can't be used raises ConfigError.
     """
 
     def __init__(
@@ -53,8 +59,11 @@ class ServerTls:
         crl: Mode = "hard",
         *,
         on_refusal: OnRefusal | None = None,
+        vomsdir: Path | None = None,
+        host: str = "",
     ) -> None:
         self._certificate, self._key, self._directory = certificate, key, ca_directory
+        self._vomsdir = vomsdir
         self._crl = crl
         self._on_refusal = on_refusal
         self._stamps = self._read_stamps()
@@ -64,6 +73,7 @@ class ServerTls:
         self.anchors = Anchors(ca_directory)
         self.policies = SigningPolicies(ca_directory)
         self.revocations = Revocations(ca_directory, crl)
+        self._voms = self._trust(vomsdir, host) if vomsdir else None
 
     def reload(self) -> bool:
         """Take up changed files, for new connections; False when there are none.
@@ -83,6 +93,22 @@ class ServerTls:
         return identify(
             chain_der,
             now=datetime.now(UTC),
+            policies=self.policies,
+            revocations=self.revocations,
+            anchors=self.anchors,
+            read_attributes=self._voms.read if self._voms else None,
+        )
+
+    def attributes(self, proxy_pem: bytes) -> Attributes:
+        """What VOMS says in a proxy and its chain, in PEM, which was verified before."""
+        if self._voms is None:
+            return NO_ATTRIBUTES
+        return self._voms.of_pem(proxy_pem, datetime.now(UTC))
+
+    def _trust(self, vomsdir: Path, host: str) -> Voms:
+        return Voms(
+            vomsdir,
+            host,
             policies=self.policies,
             revocations=self.revocations,
             anchors=self.anchors,
@@ -119,10 +145,12 @@ class ServerTls:
         return context
 
     def _read_stamps(self) -> dict[Path, Stamp | None]:
-        try:
-            files = [self._certificate, self._key, *self._directory.iterdir()]
-        except OSError as error:
-            raise ConfigError(f"the CA directory {self._directory}: {error.strerror}") from error
+        files = [self._certificate, self._key, *_inside(self._directory, "the CA directory")]
+        if self._vomsdir:
+            organisations = _inside(self._vomsdir, "the vomsdir")
+            files += [
+                file for one in organisations if one.is_dir() for file in _inside(one, "a VO")
+            ]
         return {path: stamp(path) for path in files}
 
 
@@ -141,14 +169,15 @@ class ConnectionIdentities:
         connection = getattr(connection, "socket", connection)
         if connection is None:
             raise CredentialRefused("the connection has been closed")
+        now = datetime.now(UTC)
         known = self._known.get(connection)
-        if known is None or known[0] != self._tls.generation:
+        if known is None or known[0] != self._tls.generation or _lapsed(known[1], now):
             known = self._tls.generation, self._identify(connection)
             self._known[connection] = known
         outcome = known[1]
         if isinstance(outcome, str):
             raise CredentialRefused(outcome)
-        if outcome.not_after < datetime.now(UTC):
+        if outcome.not_after < now:
             raise CredentialRefused(f"the credential of {outcome.dn} has expired meanwhile")
         return outcome
 
@@ -160,11 +189,25 @@ class ConnectionIdentities:
         """See ServerTls.identify."""
         return self._tls.identify(chain_der)
 
+    def attributes(self, proxy_pem: bytes) -> Attributes:
+        """See ServerTls.attributes."""
+        return self._tls.attributes(proxy_pem)
+
     def _identify(self, connection: Any) -> Identity | str:
         try:
-            return self._tls.identify(peer(connection))
+            found = self._tls.identify(peer(connection))
         except CredentialRefused as error:
             return str(error)
+        if found.attributes.refused:
+            reason = found.attributes.refused
+            log.warning("VOMS attributes do not count", dn=found.dn, reason=reason)
+        return found
+
+
+def _lapsed(known: Identity | str, now: datetime) -> bool:
+    """Whether some of the caller's attributes have come to their end."""
+    ends = None if isinstance(known, str) else known.attributes.ends
+    return ends is not None and ends < now
 
 
 def peer(connection: ssl.SSLSocket | ssl.SSLObject) -> list[bytes]:
@@ -186,6 +229,13 @@ def _verified_chain(connection: Any) -> list[bytes]:
     encode = ssl._ssl.ENCODING_DER  # type: ignore[attr-defined]
     chain = connection._sslobj.get_verified_chain() or ()
     return [certificate.public_bytes(encode) for certificate in chain]
+
+
+def _inside(directory: Path, what: str) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except OSError as error:
+        raise ConfigError(f"{what} {directory}: {error.strerror}") from error
 
 
 class _Context(ssl.SSLContext):

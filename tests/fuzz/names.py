@@ -96,7 +96,7 @@ def _wrap(random: Random, tag: int, content: bytes) -> bytes:
 
 TARGET = Target(
     name="names",
-    share=0.26,
+    share=0.20,
     sources=(generated, mutated),
     check=check,
     refusals=(ValueError,),

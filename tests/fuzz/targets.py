@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzz import bodies, chains, destinations, jwt, names, pem, policies, proxy_info
+from fuzz import bodies, chains, destinations, jwt, names, pem, policies, proxy_info, voms
 
 _ALL = (
     names.TARGET,
@@ -10,6 +10,7 @@ _ALL = (
     chains.TARGET,
     *pem.TARGETS,
     *policies.TARGETS,
+    *voms.TARGETS,
     *jwt.TARGETS,
     *destinations.TARGETS,
     bodies.TARGET,

@@ -344,6 +344,7 @@ def test_files_that_cannot_be_used(served: Served, tmp_path: Path) -> None:
         ("key", encrypted, "encrypted"),
         ("key", other, "MISMATCH"),
         ("ca_directory", tmp_path / "absent", "CA directory .* No such file"),
+        ("vomsdir", tmp_path / "absent", "vomsdir .* No such file"),
     ):
         with pytest.raises(ConfigError, match=f"(?i){problem}"):
             ServerTls(**{**good, name: path})

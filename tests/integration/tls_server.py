@@ -38,7 +38,9 @@ class WhoAmI(RequestHandler):
             self.set_status(error.status)
             self.write({"msg": str(error)})
         else:
-            self.write({"dn": identity.dn, "limited": identity.limited})
+            fqans = list(identity.attributes.fqans)
+            found = {"dn": identity.dn, "limited": identity.limited}
+            self.write(found | ({"fqans": fqans} if fqans else {}))
 
 
 @dataclass(kw_only=True)

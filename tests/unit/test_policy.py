@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from deliv.errors import ConfigError
 from deliv.identity import hosts
-from deliv.identity.chain import Identity
+from deliv.identity.chain import Attributes, Identity
 from deliv.identity.policy import Action, CopyAs, LivePolicy, Policy, Role, compiled
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "policy.example.yaml"
@@ -29,7 +29,7 @@ RULES: list[dict[str, Any]] = [
 ]
 
 
-def caller(dn: str, *, limited: bool = False) -> Identity:
+def caller(dn: str, *, limited: bool = False, fqans: tuple[str, ...] = ()) -> Identity:
     return Identity(
         dn=dn,
         subject=f"{dn}/CN=1" if limited else dn,
@@ -38,6 +38,7 @@ def caller(dn: str, *, limited: bool = False) -> Identity:
         not_after=datetime(2100, 1, 1, tzinfo=UTC),
         ca_dn="/O=Grid/CN=root CA",
         thumbprint="",
+        attributes=Attributes(fqans=fqans),
     )
 
 
@@ -309,9 +310,42 @@ def test_who_may_delegate() -> None:
     assert not allowed("/O=Grid/OU=operators/CN=one", "delegate")
 
 
+def test_a_rule_for_an_attribute() -> None:
+    rule = {"fqan": "/skao/*/Role=production", "roles": ["submitter"], "destinations": ["*"]}
+    host, own = {"destination_host": "dtn.example.org"}, {"owner": ALICE}
+    producer = caller(ALICE, fqans=("/skao", "/skao/meerkat/Role=production"))
+    by_rule = policy([rule])
+    decision = by_rule.decide(producer, "submit", **host)
+    assert (decision.allowed, decision.rule) == (True, "rules[0] /skao/*/Role=production")
+    assert by_rule.decide(producer, "status", **own).allowed
+    assert by_rule.roles(producer) == {Role.SUBMITTER}
+    for fqans in ((), ("/skao",), ("/skao/meerkat",), ("/skao/Role=production",)):
+        assert not by_rule.decide(caller(ALICE, fqans=fqans), "submit", **host).allowed
+        assert not by_rule.decide(caller(ALICE, fqans=fqans), "status", **own).allowed
+    limited = caller(ALICE, limited=True, fqans=producer.attributes.fqans)
+    assert not by_rule.decide(limited, "submit", **host).allowed
+    assert by_rule.decide(limited, "status", **own).allowed
+
+
+def test_a_rule_for_a_name_and_an_attribute_asks_for_both() -> None:
+    both = policy([{"dn": "/O=Grid/**", "fqan": "/skao", "roles": ["operator"]}])
+    assert both.decide(caller(ALICE, fqans=("/skao",)), "list").allowed
+    assert both.decide(caller(ALICE, fqans=("/skao",)), "list").rule == (
+        "rules[0] /O=Grid/** with /skao"
+    )
+    assert not both.decide(caller(ALICE), "list").allowed
+    assert not both.decide(caller("/O=Else/CN=a", fqans=("/skao",)), "list").allowed
+
+
+def test_a_name_is_no_attribute() -> None:
+    named = policy([{"dn": "/skao=1", "roles": ["operator"]}])
+    assert not named.decide(caller(ALICE, fqans=("/skao=1",)), "list").allowed
+
+
 def test_the_example_shows_every_key() -> None:
     written = {key for rule in yaml.safe_load(EXAMPLE.read_text())["rules"] for key in rule}
-    assert written == {"dn", "roles", "destinations", "quota", "allow_limited", "copy_as"}
+    others = {"roles", "destinations", "quota", "allow_limited", "copy_as"}
+    assert written == {"dn", "fqan", *others}
 
 
 @pytest.mark.parametrize(
@@ -324,6 +358,9 @@ def test_the_example_shows_every_key() -> None:
         ("rules: [{dn: /CN=a, roles: [admin]}]", r"\$\.rules\[0\]\.roles\[0\]"),
         ("rules: [{dn: /CN=a, roles: []}]", r"roles"),
         ("rules: [{dn: /CN=a}]", "roles"),
+        ("rules: [{roles: [operator]}]", "for a dn, for a fqan, or for both"),
+        ("rules: [{fqan: /*, roles: [operator]}]", "expected an FQAN"),
+        ("rules: [{fqan: skao, dn: /CN=a, roles: [operator]}]", "expected an FQAN"),
         ("rules: [{roles: [operator]}]", "dn"),
         ("rules: [{dn: a, roles: [operator]}]", r"expected a DN.*\$\.rules\[0\]"),
         ("rules: [{dn: /CN=a, roles: [operator], role: x}]", "role"),

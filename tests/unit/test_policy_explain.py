@@ -26,7 +26,7 @@ def test_allowed(capsys: pytest.CaptureFixture[str]) -> None:
         f"decided by: rules[0] {ALICE}",
         "quota: 500 unfinished jobs",
         "copied as: either",
-        "rules for this DN:",
+        "rules for this caller:",
         f"  rules[0] {ALICE}: allows it",
         f"  rules[1] {PEOPLE}/CN=*: allows it",
     ]
@@ -36,7 +36,7 @@ def test_no_rule(capsys: pytest.CaptureFixture[str]) -> None:
     assert explain(EVE, "submit", *HOST) == 1
     said = capsys.readouterr().out
     assert said.startswith(f"refused: no rule lets {EVE} submit transfers\ndecided by: no rule\n")
-    assert said.endswith("rules for this DN:\n  none\n")
+    assert said.endswith("rules for this caller:\n  none\n")
 
 
 def test_a_rule_that_objects(capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,6 +44,27 @@ def test_a_rule_that_objects(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert "may not deliver to elsewhere.test" in said
     assert f"decided by: rules[1] {PEOPLE}/CN=*" in said
+
+
+def test_an_attribute(capsys: pytest.CaptureFixture[str]) -> None:
+    producer = "/skao/meerkat/Role=production"
+    given = ("--fqan", "/skao", "--fqan", f"{producer}/Capability=NULL")
+    assert explain(EVE, "submit", *HOST, *given) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "allowed",
+        f"decided by: rules[2] {producer}",
+        "copied as: either",
+        "rules for this caller:",
+        f"  rules[2] {producer}: allows it",
+    ]
+    assert explain(EVE, "submit", *HOST, "--fqan", "/skao/meerkat") == 1
+
+
+def test_what_is_no_attribute(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        explain(EVE, "submit", "--fqan", "skao")
+    assert stopped.value.code == 2
+    assert "not an FQAN: 'skao'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,14 @@ def test_a_good_file_is_silently_fine(
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("kind", ["config", "policy"])
+def test_a_good_lsc_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "voms.example.org.lsc"
+    file.write_text("/O=Grid/CN=voms.example.org\n/O=Grid/CN=CA\n")
+    assert cli.main(["validate", "lsc", str(file)]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["config", "policy", "lsc"])
 def test_a_bad_one_is_named_with_its_fault(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -32,4 +39,4 @@ def test_a_bad_one_is_named_with_its_fault(
     assert cli.main(["validate", kind, str(file)]) == 1
     said = capsys.readouterr().err
     assert str(file) in said
-    assert "colour" in said
+    assert ("colour" if kind != "lsc" else "expected the names of a server") in said

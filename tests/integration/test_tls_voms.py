@@ -1,0 +1,88 @@
+"""VOMS attributes on connections that stay open, while what they rest on changes."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
+
+import pytest
+from attribute_certificates import HOST, THIS_HOST, Server, carrying
+from credentials import ALICE, Grid, alice, days_ago
+from tls_server import Client, serving
+from voms_kinds import BOTH
+
+from deliv.identity import attribute_certificate, tls
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return Server.create(Grid.create(tmp_path / "certificates"), tmp_path / "vomsdir")
+
+
+def fqans(client: Client) -> list[str]:
+    status, answer = client.whoami()
+    assert (status, answer["dn"]) == (200, ALICE)
+    found = answer.get("fqans", [])
+    assert isinstance(found, list)
+    return found
+
+
+def test_attributes_go_with_what_they_rest_on_on_an_open_connection(server: Server) -> None:
+    holder = alice(server.grid)
+    lsc = server.vomsdir / "skao" / f"{HOST}.lsc"
+    with serving(server.grid, vomsdir=server.vomsdir, host=THIS_HOST) as served:
+        with served.client(carrying(holder, server.ac(holder))) as client:
+            assert fqans(client) == list(BOTH)
+            content = lsc.read_bytes()
+            lsc.unlink()
+            assert served.tls.reload()
+            assert fqans(client) == []
+            lsc.write_bytes(content)
+            assert served.tls.reload()
+            assert fqans(client) == list(BOTH)
+            server.grid.revoke(server.credential.certificate)
+            assert served.tls.reload()
+            assert fqans(client) == []
+
+
+def test_attributes_end_on_an_open_connection(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder, hour = alice(server.grid), 1 / 24
+    acs = server.ac(holder, ends=days_ago(-hour)), server.ac(holder, fqans=["/skao"])
+    with serving(server.grid, vomsdir=server.vomsdir, host=THIS_HOST) as served:
+        with served.client(carrying(holder, *acs)) as client:
+            assert fqans(client) == list(BOTH)
+            monkeypatch.setattr(tls, "datetime", InTwoHours)
+            assert fqans(client) == ["/skao"]
+
+
+class InTwoHours(datetime):
+    @classmethod
+    def now(cls, zone: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return datetime.now(zone) + timedelta(hours=2)
+
+
+def test_attributes_are_worked_out_once_a_connection(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = alice(server.grid)
+    parsed: list[bytes] = []
+    plain = attribute_certificate.parse
+    monkeypatch.setattr(
+        attribute_certificate, "parse", lambda value: parsed.append(value) or plain(value)
+    )
+    with serving(server.grid, vomsdir=server.vomsdir, host=THIS_HOST) as served:
+        for changes, expected in (({}, list(BOTH)), ({"ends": days_ago(1)}, [])):
+            parsed.clear()
+            with served.client(carrying(holder, server.ac(holder, **changes))) as client:
+                for _ in range(5):
+                    assert fqans(client) == expected
+            assert len(parsed) == 1
+
+
+def test_without_a_vomsdir_there_are_no_attributes(server: Server) -> None:
+    holder = alice(server.grid)
+    with serving(server.grid) as served:
+        with served.client(carrying(holder, server.ac(holder))) as client:
+            assert fqans(client) == []
