@@ -6,6 +6,7 @@ import random
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ MANNERS = {
     "silent-": (2, "ERROR"),
     "fail-": (1, "ERROR"),
 }
+ALL_WELL = {manner: how for manner, how in MANNERS.items() if how[1] == "SUCCESS"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,30 +46,47 @@ class Accepted:
 
 
 class Load:
-    """`rate` is in jobs per second."""
+    """`rate` is in jobs per second, `manners` is how the stager behaves.
 
-    def __init__(self, stack: Stack, urls: list[str], rate: float, seed: int) -> None:
+    `hindered`: the answers other than 202 and the lacking ones, each followed by another try.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        urls: list[str],
+        rate: float,
+        seed: int,
+        manners: Mapping[str, tuple[int, str]] = MANNERS,
+    ) -> None:
         self._urls = urls
         self._rate = rate
+        self._manners = manners
+        self._over = threading.Event()
         self._random = random.Random(seed)
         self._targets = {user: stack.target() for user in USERS}
         self._credentials = {user: stack.user(user).proxy for user in USERS}
         self._ca = stack.ca
         self._adding = threading.Lock()
         self.accepted: list[Accepted] = []
+        self.hindered: list[str] = []
         self.refused: list[str] = []
 
     def run(self, seconds: float) -> None:
-        """Returns when the last submission was accepted, or given up."""
+        """Returns when the last submission was accepted, or given up; `stop` ends it earlier."""
         started = time.monotonic()
         with ThreadPoolExecutor(CALLERS) as callers:
             for number in range(round(seconds * self._rate)):
-                time.sleep(max(0.0, started + number / self._rate - time.monotonic()))
+                if self._over.wait(max(0.0, started + number / self._rate - time.monotonic())):
+                    break
                 callers.submit(self._submit, number, self._manner())
 
+    def stop(self) -> None:
+        self._over.set()
+
     def _manner(self) -> str:
-        weights = [weight for weight, _ in MANNERS.values()]
-        return self._random.choices(list(MANNERS), weights)[0]
+        weights = [weight for weight, _ in self._manners.values()]
+        return self._random.choices(list(self._manners), weights)[0]
 
     def _submit(self, number: int, manner: str) -> None:
         user, size = USERS[number % len(USERS)], FIRST_SIZE + number
@@ -78,7 +97,10 @@ class Load:
             self.refused.append(f"{manner}{product} of {user}: {error}")
             return
         job = Accepted(
-            job_id=job_id, size=size, file=target.directory / product, status=MANNERS[manner][1]
+            job_id=job_id,
+            size=size,
+            file=target.directory / product,
+            status=self._manners[manner][1],
         )
         with self._adding:
             self.accepted.append(job)
@@ -89,9 +111,12 @@ class Load:
         while True:
             url = random.choice(self._urls)
             try:
-                with Client(url, proxy, proxy, self._ca, patience=PATIENCE) as client:
+                with Client(
+                    url, proxy, proxy, self._ca, patience=PATIENCE, notice=self.hindered.append
+                ) as client:
                     return client.submit(product, destination, idempotency_key=key)
-            except ClientError:
+            except ClientError as error:
+                self.hindered.append(str(error))
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -58,7 +59,7 @@ class Trouble:
         try:
             causes[kind](part, seconds)
             self.survived[f"{kind} {part}"] += 1
-        except (AssertionError, OSError) as error:
+        except (AssertionError, OSError, subprocess.SubprocessError) as error:
             self.mishaps.append(f"{kind} {part}: {error}")
         finally:
             self._disturbed.discard(part)

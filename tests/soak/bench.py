@@ -1,0 +1,61 @@
+"""What is tried under load: two instances that go on soon, and the wait for the end of it all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from running_stack import Stack
+from verdict import unfinished
+
+INSTANCES = ("deliv@1", "deliv@2")
+PATIENT = {"attempts": 20, "backoff": "500ms"}  # the trouble ends some time
+LIMITED = {"attempts": 3, "backoff": "500ms"}
+SETTINGS: dict[str, Any] = {
+    "sweeps": {"every": "1s", "lease": "5s", "hold": "10s", "ask_again": "2s"},
+    "retries": {
+        "unreachable": PATIENT, "other": PATIENT, "source missing": PATIENT,
+        "checksum": PATIENT, "credential": PATIENT, "timeout": LIMITED,
+    },
+}  # fmt: skip
+STAGING_TIMEOUT = "20s"
+AFTERWARDS = 600.0  # seconds for what is unfinished when the load ends
+
+
+def configure(stack: Stack) -> list[str]:
+    """Restart both instances with these settings; their URLs."""
+    return [_configure(stack, instance) for instance in INSTANCES]
+
+
+def _configure(stack: Stack, instance: str) -> str:
+    name = "deliv.yaml" if instance == INSTANCES[0] else f"{instance}.yaml"
+    path = Path(stack.directory / name)
+    config = {**yaml.safe_load(path.read_text(encoding="utf-8")), **SETTINGS}
+    config["stager"]["timeout"] = STAGING_TIMEOUT
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    stack.command("kill", instance)
+    stack.command("start", instance)
+    return str(config["rest"]["public_url"])
+
+
+@contextmanager
+def beside(run: Callable[[], None], stop: Callable[[], None]) -> Iterator[None]:
+    """Runs something in a thread for as long as a block takes; its error is the block's."""
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            yield
+        finally:
+            stop()
+        running.result()
+
+
+def wait_until_all_is_done(stack: Stack) -> None:
+    deadline = time.monotonic() + AFTERWARDS
+    while unfinished(stack) and time.monotonic() < deadline:
+        time.sleep(1)
