@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import takewhile
+from itertools import chain as chained
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from deliv.identity.signing_policy import SigningPolicies
 from deliv.identity.vomsdir import Vomsdir
 
 SKEW = timedelta(minutes=5)  # that a server's clock may be ahead; VOMS allows as much
+LONGEST_REASON = 500  # characters
 LONGEST = 8  # certificates from a server's to its trust anchor
 RSA: dict[str, hashes.HashAlgorithm] = {
     "1.2.840.113549.1.1.14": hashes.SHA224(),
@@ -99,7 +101,7 @@ class Voms:
             fqans=tuple(dict.fromkeys(fqan for one, _ in good for fqan in one.fqans)),
             vos=tuple(dict.fromkeys(one.vo for one, _ in good)),
             ends=min((ends for _, ends in good), default=None),
-            refused="; ".join(refused) or None,
+            refused="; ".join(refused)[:LONGEST_REASON] or None,
         )
 
     def of_pem(self, proxy_pem: bytes, now: datetime) -> Attributes:
@@ -125,7 +127,11 @@ class Voms:
         return min(one.ends, *(link.expires for link in path))
 
     def _path(self, one: AttributeCertificate) -> list[Link]:
-        """The certificates from the server's to a trust anchor's, each signed by the next."""
+        """The certificates from the server's to a trust anchor's, each issued by the next.
+
+        Signatures are verified from the anchor downwards, so that no key is used before a CA has
+        vouched for it: verifying with a key made for that takes long.
+        """
         server, *carried = map(certificates.load, one.certificates)
         if proxy.is_proxy(server) or not dn.same(server.subject, one.issuer):
             raise CredentialRefused("its first certificate is not that of its issuer")
@@ -134,14 +140,21 @@ class Voms:
             path.append(self._issuer(path[-1], carried))
         if len(path) < 2 or not path[-1].self_issued:
             raise CredentialRefused(f"no trusted CA has issued {server.dn}")
+        self._anchors.check(path[-1])
+        for link, authority in reversed(list(pairwise(path))):
+            if not _issued(link, authority):
+                raise CredentialRefused(f"{link.dn} was not issued by {authority.dn}")
         return path
 
     def _issuer(self, link: Link, carried: Sequence[Link]) -> Link:
+        """A CA of the directory that has issued it, or else one that is named so."""
         known = map(certificates.load, self._anchors.named(link.issuer_der))
-        for authority in (*known, *carried):
-            if authority.subject_der == link.issuer_der and _issued(link, authority):
-                return authority
-        raise CredentialRefused(f"the CA {dn.oneline_rdns(link.issuer)} is not trusted")
+        trusted = (one for one in known if _issued(link, one))
+        shown = (one for one in carried if one.subject_der == link.issuer_der)
+        found = next(chained(trusted, shown), None)
+        if found is None:
+            raise CredentialRefused(f"the CA {dn.oneline_rdns(link.issuer)} is not trusted")
+        return found
 
 
 def _topmost(proxies: Sequence[Link]) -> tuple[AttributeCertificate, ...]:

@@ -19,12 +19,15 @@ from credentials import (
     days_ago,
     full,
     key,
+    name_of,
+    user,
 )
 from cryptography import x509
 from voms_kinds import BOTH, KINDS, Kind
 
-from deliv.identity import attribute_certificate, der, fqan, vomsdir
+from deliv.identity import attribute_certificate, der, fqan, voms, vomsdir
 from deliv.identity.attribute_certificate import EXTENSION
+from deliv.identity.certificates import Link
 from deliv.identity.chain import NO_ATTRIBUTES
 from deliv.testbed import pki
 from deliv.testbed.pki import Authority, Credential
@@ -219,6 +222,41 @@ def test_a_path_of_a_hundred_turns_is_not_followed(server: Server) -> None:
     holder, below = alice(server.grid), host_of(Authority(certificate=loop[0], key=keys[0]))
     given = minted(below, holder.certificate, certificates=[below.certificate, *loop])
     assert "no trusted CA" in refused(server, carrying(holder, given))
+
+
+def test_no_key_is_used_before_a_ca_has_vouched_for_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Public exponents as long as their keys make a signature a matter of milliseconds."""
+    middle = pki.name(("O", "Grid"), ("CN", "made up"))
+    made_up = certificate(
+        middle, server.grid.root.certificate.subject, public=key("made up"),
+        signer=key("impostor"), extensions=(IS_CA, CA_USE),
+    )  # fmt: skip
+    holder = alice(server.grid)
+    below = host_of(Authority(certificate=made_up, key=key("made up")))
+    used: list[str] = []
+    plain = voms._issued
+
+    def issued(link: Link, authority: Link) -> bool:
+        used.append(authority.dn)
+        return plain(link, authority)
+
+    monkeypatch.setattr(voms, "_issued", issued)
+    given = minted(below, holder.certificate, certificates=[below.certificate, made_up])
+    assert "is not trusted" in refused(server, carrying(holder, given))
+    root = server.grid.root.certificate
+    given = minted(below, holder.certificate, certificates=[below.certificate, made_up, root])
+    reason = refused(server, carrying(holder, given))
+    assert "/O=Grid/CN=made up was not issued by /O=Grid/CN=root CA" in reason
+    assert set(used) == {"/O=Grid/CN=root CA"}
+
+
+def test_a_reason_is_no_longer_than_one_reads(server: Server) -> None:
+    holder = alice(server.grid)
+    long = user(server.grid.no_crl, subject=name_of(*("x" * 64 for _ in range(16))))
+    given = minted(long, holder.certificate)
+    assert len(refused(server, carrying(holder, *[given] * 8))) == 500
 
 
 def test_the_worst_that_fits_is_read_in_a_moment() -> None:
