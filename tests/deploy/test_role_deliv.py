@@ -173,6 +173,39 @@ def test_policy_and_certificates_change_without_a_restart(service: Service) -> N
     assert service.processes() == before
 
 
+def test_voms_servers_are_named_and_forgotten(service: Service) -> None:
+    old, new = ["/O=Grid/CN=voms", "/O=Grid/CN=CA"], ["/O=Grid/CN=voms", "/O=Grid/CN=CA 2"]
+    one = {"vo": "skao", "host": "voms.example.org", "chains": [old, new]}
+    other = {"vo": "escape", "host": "voms.example.org", "chains": [new]}
+    service.converge(deliv_voms_servers=[one, other])
+    assert "vomsdir: /etc/deliv/vomsdir" in service.run("cat", "/etc/deliv/deliv.yaml")
+    assert lsc_files(service) == {
+        "skao/voms.example.org.lsc": [*old, "------ NEXT CHAIN ------", *new],
+        "escape/voms.example.org.lsc": new,
+    }
+    before = service.processes()
+    play = service.converge(deliv_voms_servers=[{**one, "chains": [new]}])
+    assert "RUNNING HANDLER [deliv : Reload deliv]" in play.output
+    assert lsc_files(service) == {"skao/voms.example.org.lsc": new}
+    assert service.processes() == before
+    service.play.prove()
+    service.play.vary(deliv_voms_servers=[{**one, "chains": [["no name"]]}])
+    with pytest.raises(AssertionError, match="expected the names of a server"):
+        service.play.converge()
+    service.converge(deliv_voms_servers=[])
+    assert lsc_files(service) == {}
+    assert "vomsdir" not in service.run("cat", "/etc/deliv/deliv.yaml")
+
+
+def lsc_files(service: Service) -> dict[str, list[str]]:
+    """The names in each file, by its place."""
+    directory = service.fleet.root(HOST) / "etc/deliv/vomsdir"
+    return {
+        str(file.relative_to(directory)): file.read_text("ascii").splitlines()[1:]
+        for file in directory.glob("*/*.lsc")
+    }
+
+
 def test_what_the_release_does_not_understand_is_refused(service: Service) -> None:
     before = service.processes()
     service.play.vary(deliv_settings={"colour": "green"})
