@@ -30,6 +30,7 @@ SEALING = [base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2)]
 OWN = PurePosixPath("/etc/grid-security/deliv")
 DRAIN = ANSIBLE / "playbooks" / "drain.yml"
 DESTINATION = "gsiftp://dtn.example.org/incoming"
+AUDIT = "/var/log/deliv/audit.log"
 LISTS = PurePosixPath("/srv/lists")
 URLS = [f"http://{CLIENT}/{name}" for name in ("garbage", "strange", "absent", "good")]
 
@@ -213,6 +214,29 @@ def test_what_the_release_does_not_understand_is_refused(service: Service) -> No
         service.play.converge()
     assert service.processes() == before
     service.play.vary(deliv_settings={})
+
+
+def test_the_audit_log_is_a_file_that_is_followed_by_another(service: Service) -> None:
+    def lines() -> list[dict[str, object]]:
+        return [json.loads(line) for line in service.run("cat", AUDIT).splitlines()]
+
+    def audited() -> bool:
+        service.submit()
+        return any(entry.get("dn") == service.certificate.dn for entry in lines())
+
+    wait(audited, "requests are on record", 60)
+    before = service.processes()
+    service.run("logrotate", "--force", "/etc/logrotate.d/deliv")
+    wait(audited, "the new file is written", 60)
+    assert service.processes() == before
+    shown = service.run("find", "/var/log/deliv", "-printf", "%M %u:%g %f\n").splitlines()
+    assert shown[0] == "drwxr-x--- deliv:deliv deliv"
+    assert "-rw-r----- deliv:deliv audit.log" in shown
+    (old,) = [name for name in shown if "audit.log-" in name]
+    assert old.startswith("-rw-")
+    assert old[7:10] == "---"  # nobody else reads it
+    said = service.run("journalctl", "--output=cat", "--unit=deliv@1.service")
+    assert '"log":"audit"' not in said
 
 
 def test_settings_restart_what_they_concern(service: Service) -> None:
