@@ -152,7 +152,10 @@ class Runtime:
             periodic.stop()
         self._door.stop()
         drain = float(self.config.rest.drain)
-        await asyncio.gather(self.broker.stop(drain), _within(drain, self._door.finished()))
+        leased = asyncio.gather(*(periodic.let_go() for periodic in self.periodics))
+        await asyncio.gather(
+            self.broker.stop(drain), _within(drain, self._door.finished()), _within(drain, leased)
+        )
         await _within(1, self._door.close_all_connections())
         await self._hand_on_leases()
         self._status.stop()
@@ -294,7 +297,7 @@ def _delegating(delegations: Delegations, settings: config.Delegation | None) ->
     return Delegating(delegations, Vault.load(settings.key_file), settings)
 
 
-async def _within(seconds: float, work: Awaitable[None]) -> None:
+async def _within(seconds: float, work: Awaitable[object]) -> None:
     try:
         await asyncio.wait_for(work, seconds)
     except TimeoutError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
@@ -34,7 +35,9 @@ class Periodic:
         self._holds = holds
         self._timer = PeriodicCallback(self.run, every * 1000, jitter=0.1)
         self._since: float | None = None
-        self._again = False
+        self._again = self._stopped = False
+        self._idle = asyncio.Event()
+        self._idle.set()
         metrics.PERIODIC_FAILURES.labels(name=name)
         metrics.PERIODIC_SUCCESS.labels(name=name)
 
@@ -42,19 +45,28 @@ class Periodic:
         self._timer.start()
 
     def stop(self) -> None:
+        """No lease is taken any more; a run that has one goes on."""
         self._timer.stop()
+        self._stopped = True
+
+    async def let_go(self) -> None:
+        """Returns when there is no run, after `stop`, that may still take or need the lease."""
+        if self._holds is not None:
+            await self._idle.wait()
 
     async def run(self) -> None:
         """One run now; while one is under way another follows it instead."""
         self._again = True
         if self._since is not None:
             return
+        self._idle.clear()
         try:
             while self._again:
                 self._again, self._since = False, time.monotonic()
                 await self._guarded()
         finally:
             self._since = None
+            self._idle.set()
 
     def running_for(self) -> float:
         """Seconds that the present run has taken; 0 between runs."""
@@ -62,7 +74,7 @@ class Periodic:
 
     async def _guarded(self) -> None:
         try:
-            if self._holds is None or await self._holds():
+            if self._holds is None or (not self._stopped and await self._holds()):
                 await self._body()
         except LostRace as error:
             log.info("periodic work goes on elsewhere", name=self.name, reason=str(error))
