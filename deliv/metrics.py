@@ -15,6 +15,9 @@ PERIODIC_SUCCESS = Gauge(
     "deliv_periodic_last_success_timestamp_seconds", "End of the last good run", ["name"]
 )
 DEPENDENCY_UP = Gauge("deliv_dependency_up", "1 while a dependency answers", ["dependency"])
+FTS_BREAKER = Gauge(
+    "deliv_fts_breaker", "1 for the state of a FTS server's circuit breaker", ["endpoint", "state"]
+)
 CONNECTIONS = Gauge("deliv_connections", "Connections on the REST port", ["stage"])
 CONNECTIONS_CLOSED = Counter(
     "deliv_connections_closed_total",

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -102,7 +102,7 @@ class Runtime:
             on_up=self._run_relay,
         )
         self._background: set[asyncio.Task[None]] = set()
-        self.health = Health(self._probes())
+        self.health = Health(self._probes(), self._breakers())
         self.relay = Periodic(
             "relay",
             settings.sweeps.every,
@@ -198,6 +198,9 @@ class Runtime:
         for endpoint in self.fts.endpoints:
             probes[f"fts:{endpoint.name}"] = endpoint.probe
         return probes
+
+    def _breakers(self) -> dict[str, Callable[[], str]]:
+        return {f"fts:{e.name}": partial(getattr, e.breaker, "state") for e in self.fts.endpoints}
 
     async def _probe_database(self) -> str:
         await self.database.ping()

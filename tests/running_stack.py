@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -186,6 +189,23 @@ class Stack:
         log = self.directory / "log" / "gridftp-destination.log"
         wanted = f'Starting to transfer "{file}"'
         return log.read_text(encoding="utf-8", errors="replace").count(wanted)
+
+    def attempts_at_fts(self, part: str = "fts*") -> Counter[tuple[str, int]]:
+        """How often FTS has each attempt of a job, by its own record; of all servers together."""
+        attempts: Counter[tuple[str, int]] = Counter()
+        for file in self.directory.glob(f"{part}/fts.sqlite"):
+            with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+                for (text,) in database.execute("SELECT job_metadata FROM jobs"):
+                    metadata = json.loads(text)
+                    if "attempt" in metadata:  # else a test's own
+                        attempts[metadata["deliv_job_id"], metadata["attempt"]] += 1
+        return attempts
+
+    def stop(self, part: str) -> None:
+        """End a part as its operator would, by SIGTERM."""
+        pid = self.testbed["pids"][part]
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not Path(f"/proc/{pid}").exists(), f"{part} ends")
 
     def command(self, *arguments: str, timeout: float = 100) -> str:
         """`deliv testbed ...` on this stack; its output."""

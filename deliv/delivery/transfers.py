@@ -40,7 +40,7 @@ class Transfers:
 
     async def start(self, job: Job) -> None:
         """Hand a staged job to an FTS that is up. Its id there is fixed before FTS hears of it."""
-        endpoint = self._fts.choose()
+        endpoint = await self._fts.choose()
         if endpoint is None:
             await self._store.update(job, delay=self._ask_again)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from enum import StrEnum
@@ -31,6 +32,7 @@ class Breaker:
         self._failures = 0
         self._rest = rest
         self._until = 0.0
+        self._heard: float | None = None
         self.state = State.CLOSED
         self.reason = ""
 
@@ -44,6 +46,11 @@ class Breaker:
         """Seconds until the next call may be tried; 0 when it may be now."""
         return 0.0 if self.ready else self._until - self._clock()
 
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the server last answered."""
+        return math.inf if self._heard is None else self._clock() - self._heard
+
     def enter(self) -> bool:
         """Ask before a call. True: make it and report how it went; False: leave it."""
         if not self.ready:
@@ -54,6 +61,7 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
+        self._heard = self._clock()
         self.state = State.CLOSED
         self.reason = ""
         self._failures = 0

@@ -1,5 +1,6 @@
 """One FTS3 server: hand copies over, ask how they fare, cancel them.
 
+    endpoint.answers()             whether FTS is there just now
     endpoint.ensure_delegated()    FTS may act as deliv; renewed before it is short
     endpoint.job_id(sid)           the id a copy will have, known before FTS hears of it
     endpoint.submit(transfer)      repeating it never copies twice
@@ -28,7 +29,7 @@ import msgspec
 import structlog
 
 from deliv import config
-from deliv.errors import Refused
+from deliv.errors import Refused, Unavailable
 from deliv.fts.answers import FILE_FIELDS, Accepted, File, Job, Listed, Origin, Whoami, read
 from deliv.fts.breaker import Breaker
 from deliv.fts.delegation import Delegation
@@ -41,6 +42,7 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+MOMENT = 2.0  # seconds
 BULK = 100  # FTS answers more than 109 ids with an HTML 404
 JSON = "application/json"
 
@@ -87,6 +89,17 @@ class Endpoint:
         """For readiness: asks FTS who deliv is; one sentence when all is well."""
         identity = await self._ask_identity()
         return f"answers to {identity.user_dn}, {self._delegation_left()}"
+
+    async def answers(self) -> bool:
+        """Whether FTS is there; it is asked unless it was heard of a moment ago."""
+        if self.breaker.silent_for < MOMENT:
+            return True
+        try:
+            await self._transport.call("GET", "/whoami")
+        except Unavailable as error:
+            log.warning("FTS unreachable", endpoint=self.name, reason=str(error))
+            return False
+        return True
 
     async def ensure_delegated(self) -> None:
         """See that FTS may act as deliv for long enough; many callers delegate once."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
-from deliv import config
+from deliv import config, metrics
 from deliv.errors import Unavailable
 from deliv.fts.breaker import Breaker, State
 from deliv.fts.client import Endpoint
@@ -24,6 +25,8 @@ class Fts:
             for name, url in settings.endpoints.items()
         )
         self._by_name = {endpoint.name: endpoint for endpoint in self.endpoints}
+        for endpoint in self.endpoints:
+            _show(endpoint)
 
     def endpoint(self, name: str) -> Endpoint:
         """The endpoint a job was given to; Unavailable once it has left the configuration."""
@@ -32,7 +35,24 @@ class Fts:
         except KeyError:
             raise Unavailable(f"the FTS endpoint {name} is not configured any more") from None
 
-    def choose(self) -> Endpoint | None:
-        """For a new copy: the first that works, else one worth a try, else None."""
-        working = (e for e in self.endpoints if e.breaker.state is State.CLOSED)
-        return next(working, None) or next((e for e in self.endpoints if e.breaker.ready), None)
+    async def choose(self) -> Endpoint | None:
+        """For a new copy: the first that answers, those that failed lately asked last; or None.
+
+        What is given to a server stays with it, so none is given to one that has just gone.
+        """
+        by_health = sorted(self.endpoints, key=lambda e: e.breaker.state is not State.CLOSED)
+        for endpoint in by_health:
+            if endpoint.breaker.ready and await endpoint.answers():
+                return endpoint
+        return None
+
+
+def _show(endpoint: Endpoint) -> None:
+    """The breaker's state as a metric, looked at when it is asked for."""
+    for state in State:
+        metric = metrics.FTS_BREAKER.labels(endpoint=endpoint.name, state=state.value)
+        metric.set_function(partial(_is_in, endpoint.breaker, state))
+
+
+def _is_in(breaker: Breaker, state: State) -> float:
+    return float(breaker.state is state)

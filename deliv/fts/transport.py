@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -56,6 +57,9 @@ class Transport:
             answer = await self._answer(method, path, body, content_type)
         except Unreachable as error:
             self.breaker.failed(str(error))
+            raise
+        except asyncio.CancelledError:
+            self.breaker.failed(f"FTS {self.name} had not answered when it was given up")
             raise
         self.breaker.succeeded()
         return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -19,10 +20,19 @@ ESSENTIAL = "mariadb"  # without it no request can be served
 
 
 class Health:
-    """`probes`: by dependency, an awaitable that returns a detail or raises a DelivError."""
+    """`probes`: by dependency, an awaitable that returns a detail or raises a DelivError.
 
-    def __init__(self, probes: Mapping[str, Probe], timeout: float = 10.0) -> None:
+    `breakers`: by dependency, the state of its circuit breaker, where it has one.
+    """
+
+    def __init__(
+        self,
+        probes: Mapping[str, Probe],
+        breakers: Mapping[str, Callable[[], str]] = MappingProxyType({}),
+        timeout: float = 10.0,
+    ) -> None:
         self._probes = probes
+        self._breakers = breakers
         self._timeout = timeout
         self._states = {name: (False, "not asked yet") for name in probes}
         self.draining = False
@@ -33,14 +43,16 @@ class Health:
     def report(self) -> dict[str, Any]:
         """status: ready | degraded | draining | unavailable, and each dependency's state."""
         waiting = [name for name, (up, _) in self._states.items() if not up]
-        dependencies = {
-            name: {"up": up, "detail": detail} for name, (up, detail) in self._states.items()
-        }
         return {
             "status": self._status(waiting),
             "waiting_for": waiting,
-            "dependencies": dependencies,
+            "dependencies": {name: self._dependency(name) for name in self._states},
         }
+
+    def _dependency(self, name: str) -> dict[str, Any]:
+        up, detail = self._states[name]
+        shown = {"up": up, "detail": detail}
+        return shown | ({"breaker": self._breakers[name]()} if name in self._breakers else {})
 
     def _status(self, waiting: list[str]) -> str:
         if ESSENTIAL in waiting or self.draining:

@@ -38,6 +38,9 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="PART",
         help=f"leave out: {', '.join((*BASIC, DELIV))} or {DELIV}@N; `start` adds it later",
     )
+    up.add_argument(
+        "--fts-servers", type=_count, default=1, metavar="N", help="dummies of FTS3 (1)"
+    )
     up.add_argument("--fts", metavar="URL", help="an existing FTS3 in place of the dummy")
     up.add_argument("--fts-ca", type=Path, metavar="DIR", help="the CAs that FTS3 is trusted by")
     _add(commands, "down", _down, "stop everything; data and logs stay")
@@ -65,7 +68,7 @@ def _add(
 
 def _count(text: str) -> int:
     if not 1 <= int(text) <= 64:
-        raise argparse.ArgumentTypeError("1 to 64 instances")
+        raise argparse.ArgumentTypeError("1 to 64")
     return int(text)
 
 
@@ -83,6 +86,7 @@ def _up(options: argparse.Namespace) -> None:
     started, where = time.monotonic(), _where(options)
     request = Request(
         instances=options.instances,
+        fts_servers=options.fts_servers,
         without=tuple(options.without),
         fts_url=options.fts,
         fts_ca=str(options.fts_ca.resolve()) if options.fts_ca else None,

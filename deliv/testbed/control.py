@@ -13,7 +13,7 @@ from deliv.testbed import accounts, interpreter, layout
 from deliv.testbed.accounts import Account
 from deliv.testbed.errors import TestbedError
 from deliv.testbed.layout import Layout, Request
-from deliv.testbed.parts import BASIC, DELIV
+from deliv.testbed.parts import BASIC, DELIV, more_fts
 from deliv.testbed.processes import Processes
 from deliv.testbed.stack import Stack, stop_all
 
@@ -89,7 +89,7 @@ def _lock(descriptor: int, directory: Path) -> None:
 
 def _check(request: Request) -> None:
     instances = (f"{DELIV}@{number}" for number in range(1, request.instances + 1))
-    known = (*BASIC, DELIV, *instances)
+    known = (*BASIC, *more_fts(request.fts_servers), DELIV, *instances)
     for part in request.without:
         if part not in known:
             raise TestbedError(f"there is no part {part!r} to leave out; there are {known}")

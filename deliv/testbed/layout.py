@@ -90,6 +90,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What `up` was asked for: `fts_url` and `fts_ca` name an existing FTS3 and its CAs."""
 
     instances: int = 1
+    fts_servers: int = 1
     without: tuple[str, ...] = ()
     fts_url: str | None = None
     fts_ca: str | None = None
@@ -106,7 +107,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     archive_data: int
     destination_data: int
     stager: int
-    fts: int
+    fts: tuple[int, ...]
     issuer: int
     instances: tuple[Instance, ...]
 
@@ -116,9 +117,10 @@ def choose(request: Request) -> Plan:
     archive_data = ports.choose_block(DATA_PORTS)
     destination_data = ports.choose_block(DATA_PORTS, taken=archive_data)
     blocks = (*archive_data, *destination_data)
-    chosen = ports.choose(9 + 2 * request.instances, taken=blocks)
-    mariadb, archive, destination, stager, fts, issuer, amqp, distribution, epmd = chosen[:9]
-    pairs = zip(chosen[9::2], chosen[10::2], strict=True)
+    chosen = ports.choose(8 + request.fts_servers + 2 * request.instances, taken=blocks)
+    mariadb, archive, destination, stager, issuer, amqp, distribution, epmd = chosen[:8]
+    fts, others = chosen[8 : 8 + request.fts_servers], chosen[8 + request.fts_servers :]
+    pairs = zip(others[::2], others[1::2], strict=True)
     return Plan(
         request=request,
         mariadb=mariadb,
@@ -128,7 +130,7 @@ def choose(request: Request) -> Plan:
         archive_data=archive_data.start,
         destination_data=destination_data.start,
         stager=stager,
-        fts=fts,
+        fts=tuple(fts),
         issuer=issuer,
         instances=tuple(Instance(rest=rest, monitoring=other) for rest, other in pairs),
     )

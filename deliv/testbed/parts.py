@@ -22,6 +22,11 @@ BASIC = (
 DELIV = "deliv"
 
 
+def more_fts(servers: int) -> tuple[str, ...]:
+    """The FTS servers beside the first."""
+    return tuple(f"fts@{number}" for number in range(2, servers + 1))
+
+
 class Parts:
     def __init__(self, where: Layout, plan: Plan, account: Account) -> None:
         self._layout, self._plan, self._account = where, plan, account
@@ -49,7 +54,7 @@ class Parts:
     @property
     def names(self) -> tuple[str, ...]:
         """Every part, whether it is to run or was left out."""
-        return (*BASIC, *self.instances)
+        return (*BASIC, *more_fts(len(self._plan.fts)), *self.instances)
 
     def wanted(self, part: str) -> bool:
         """Whether `up` starts the part."""
@@ -72,8 +77,12 @@ class Parts:
                 return (self.archive.program(),)
             case ("gridftp-destination", _, _):
                 return (self.destination.program(),)
-            case (dummy, "", _):
-                return (self._dummy(dummy),)
+            case ("fts", _, number):
+                return (self._dummy("fts", part, self._plan.fts[int(number or 1) - 1]),)
+            case ("stager", _, _):
+                return (self._dummy(part, part, self._plan.stager),)
+            case ("issuer", _, _):
+                return (self._dummy(part, part, self._plan.issuer),)
             case (_, _, number):
                 return (self._deliv(int(number)),)
 
@@ -91,13 +100,11 @@ class Parts:
             data_ports=range(data, data + layout.DATA_PORTS),
         )
 
-    def _dummy(self, name: str) -> Program:
-        plan = self._plan
-        port = {"stager": plan.stager, "fts": plan.fts, "issuer": plan.issuer}[name]
+    def _dummy(self, kind: str, name: str, port: int) -> Program:
         settings = self._layout.settings(name)
         return Program(
             name=name,
-            command=self.python.module(f"deliv.testbed.{name}", "--config", settings),
+            command=self.python.module(f"deliv.testbed.{kind}", "--config", settings),
             environment=self.python.environment,
             directory=self._layout.directory / name,
             ready=lambda: ports.accepts(port),

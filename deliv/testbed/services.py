@@ -14,7 +14,7 @@ from deliv.testbed.gridftp import Server
 from deliv.testbed.identities import SERVICE, STAGER, Identities
 from deliv.testbed.layout import Instance, Layout, Plan
 from deliv.testbed.mariadb import Database
-from deliv.testbed.parts import Parts
+from deliv.testbed.parts import Parts, more_fts
 from deliv.testbed.rabbitmq import Broker
 
 # Failures are seen soon: a person or a test waits for them.
@@ -44,7 +44,16 @@ def stager_url(plan: Plan) -> str:
 
 
 def fts_url(plan: Plan) -> str:
-    return plan.request.fts_url or f"https://{ports.LOOPBACK}:{plan.fts}"
+    return next(iter(fts_urls(plan).values()))
+
+
+def fts_urls(plan: Plan) -> dict[str, str]:
+    """By the name of the part, as deliv calls its endpoints too."""
+    names = ("fts", *more_fts(len(plan.fts)))
+    dummies = {
+        name: f"https://{ports.LOOPBACK}:{port}" for name, port in zip(names, plan.fts, strict=True)
+    }
+    return dummies | ({"fts": plan.request.fts_url} if plan.request.fts_url else {})
 
 
 def issuer_url(plan: Plan) -> str:
@@ -67,7 +76,7 @@ def write_deliv(layout: Layout, plan: Plan, parts: Parts) -> None:
                 "timeout": STAGING_TIMEOUT,
                 "callback": {"certificate": True, "token": _expected_token(plan)},
             },
-            "fts": {"endpoints": {"fts": fts_url(plan)}, "poll_every": "1s"},
+            "fts": {"endpoints": fts_urls(plan), "poll_every": "1s"},
             "delegation": {"key_file": str(layout.delegation_key), "every": "2s"},
             "retries": RETRIES,
             "audit": {"file": str(layout.audit_log)},
@@ -130,12 +139,13 @@ def write_stager(
 
 
 def write_fts(layout: Layout, plan: Plan, account: Account) -> None:
-    """The dummy FTS's settings."""
-    state = layout.directory / "fts"
-    state.mkdir()
-    account.own(state)
-    settings = _server(layout, "fts", plan.fts) | {"state": str(state)}
-    _write_json(layout.settings("fts"), settings)
+    """The settings of each dummy FTS."""
+    for name, port in zip(("fts", *more_fts(len(plan.fts))), plan.fts, strict=True):
+        state = layout.directory / name
+        state.mkdir()
+        account.own(state)
+        settings = _server(layout, "fts", port) | {"state": str(state)}
+        _write_json(layout.settings(name), settings)
 
 
 def write_issuer(layout: Layout, plan: Plan, identities: Identities, account: Account) -> None:

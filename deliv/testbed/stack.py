@@ -110,7 +110,7 @@ class Stack:
         services.write_stager(self.layout, self.plan, archive, self.identities, self.account)
         services.write_fts(self.layout, self.plan, self.account)
         services.write_issuer(self.layout, self.plan, self.identities, self.account)
-        dummies = ("issuer", "stager", "fts")
+        dummies = ("issuer", "stager", "fts", *parts.more_fts(len(self.plan.fts)))
         _side_by_side(self._start_wanted, (archive.name, destination.name, *dummies))
 
     def _start_wanted(self, part: str) -> None:
@@ -144,7 +144,9 @@ class Stack:
         report = parts.health(instance, "/ready")
         if report is None:
             return ["its own start"]
-        return [name for name in report["waiting_for"] if self.parts.wanted(name.split(":")[0])]
+        return [
+            name for name in report["waiting_for"] if self.parts.wanted(name.rpartition(":")[2])
+        ]
 
 
 def stop_all(processes: Processes) -> list[str]:

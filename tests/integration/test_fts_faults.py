@@ -19,7 +19,7 @@ from deliv import config
 from deliv.errors import DelegationNeeded, Refused, Unavailable, Unreachable
 from deliv.failures import ErrorClass
 from deliv.fts import Endpoint, Fts, State, Transfer, Verdict
-from deliv.fts.client import BULK
+from deliv.fts.client import BULK, MOMENT
 from deliv.https import HttpsClient
 from deliv.testbed import pki
 
@@ -531,6 +531,8 @@ async def two_servers(
     https = HttpsClient(grid.credential, grid.ca_directory, connect_timeout=1)
     async with ScriptedFts(grid) as first, ScriptedFts(grid) as second:
         urls = {"first": config.HttpsUrl(first.url), "second": config.HttpsUrl(second.url)}
+        for server in (first, second):
+            server.on("GET", "/whoami", reply(WHOAMI))
         yield Fts(config.Fts(endpoints=urls), https, clock), first, second
     https.close()
 
@@ -547,13 +549,44 @@ async def test_another_server_takes_new_copies_while_the_first_is_out(grid: Grid
     clock = Clock()
     async with two_servers(grid, clock) as (fts, first, second):
         preferred, spare = fts.endpoints
-        assert fts.choose() is preferred
+        assert await fts.choose() is preferred
         await fail(first, preferred)
-        assert fts.choose() is spare
+        assert await fts.choose() is spare
         await fail(second, spare)
-        assert fts.choose() is None
+        assert await fts.choose() is None
         clock.now += 10
-        assert fts.choose() is preferred
+        assert await fts.choose() is preferred
+
+
+async def test_none_is_given_to_a_server_that_has_just_gone(grid: Grid) -> None:
+    """Though its breaker is closed: it is asked first, unless it was heard of a moment ago."""
+    clock = Clock()
+    async with two_servers(grid, clock) as (fts, first, _):
+        preferred, spare = fts.endpoints
+        assert await fts.choose() is preferred
+        first.on("GET", "/whoami", Reply(drop=True))
+        assert await fts.choose() is preferred
+        clock.now += MOMENT
+        assert await fts.choose() is spare
+        assert preferred.breaker.state is State.CLOSED
+        first.on("GET", "/whoami", reply(WHOAMI))
+        asked = len(first.calls("GET", "/whoami"))
+        for _ in range(3):
+            assert await fts.choose() is preferred
+        assert len(first.calls("GET", "/whoami")) == asked + 1
+
+
+async def test_calls_that_were_given_up_open_the_breaker_too(grid: Grid) -> None:
+    """As readiness gives up sooner than a call of a frozen server ends."""
+    clock = Clock()
+    async with two_servers(grid, clock) as (fts, first, _):
+        endpoint = fts.endpoint("first")
+        first.on("GET", "/jobs", reply([], delay=30))
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(endpoint.unfinished(), 0.2)
+        assert endpoint.breaker.state is State.OPEN
+        assert "given up" in endpoint.breaker.reason
 
 
 async def test_a_failing_server_is_left_alone_for_a_while(grid: Grid) -> None:

@@ -44,7 +44,8 @@ class Pair(Stack):
         self.config(number).write_text(yaml.safe_dump(settings), encoding="utf-8")
 
     def restart(self, number: int) -> None:
-        self.kill(number)
+        """With its leases handed on: those of a killed one run out in their own time."""
+        self.stop(f"deliv@{number}")
         self.start(number)
 
     def kill(self, number: int) -> None:
@@ -101,9 +102,9 @@ def frozen(pair: Pair, part: str) -> Iterator[None]:
         pair.command("thaw", part)
 
 
-@pytest.fixture(scope="session")
-def pair() -> Iterator[Pair]:
-    with brought_up("--instances", "2") as stack:
+@contextmanager
+def prepared(*options: str) -> Iterator[Pair]:
+    with brought_up("--instances", "2", *options) as stack:
         pair = Pair(stack.directory)
         pair.faults.mkdir()
         pair.faults.chmod(0o777)  # deliv runs as another user when the tests run as root
@@ -119,6 +120,12 @@ def pair() -> Iterator[Pair]:
         pair.configure(1, faults=str(pair.faults))
         for number in INSTANCES:
             pair.restart(number)
+        yield pair
+
+
+@pytest.fixture(scope="session")
+def pair() -> Iterator[Pair]:
+    with prepared() as pair:
         yield pair
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from running_stack import Stack
 
 EVERY = 7.0  # seconds from one fault to the next
 KILLED = (0.5, 5.0)  # seconds that a part stays away
 FROZEN = (1.0, 7.0)
-STOP_DEADLINE = 30.0
 GRIDFTP = ("gridftp-archive", "gridftp-destination")
 
 
@@ -70,12 +66,7 @@ class Trouble:
         self._command("start", part)
 
     def _terminate(self, part: str, seconds: float) -> None:
-        pid = self._stack.testbed["pids"][part]
-        os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_DEADLINE
-        while Path(f"/proc/{pid}").exists():
-            assert time.monotonic() < deadline, "does not end"
-            time.sleep(0.1)
+        self._stack.stop(part)
         time.sleep(seconds)
         self._command("start", part)
 

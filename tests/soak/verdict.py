@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 from load import Accepted
@@ -74,16 +71,9 @@ def _left_behind(stack: Stack) -> Iterator[str]:
 
 def _repeated(stack: Stack) -> Iterator[str]:
     """FTS's own record: each attempt of a job once."""
-    (file,) = (stack.directory / "fts").glob("*.sqlite")
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
-        rows = database.execute("SELECT job_metadata FROM jobs").fetchall()
-    seen: set[tuple[str, int]] = set()
-    for (text,) in rows:
-        metadata = json.loads(text)
-        attempt = metadata["deliv_job_id"], metadata["attempt"]
-        if attempt in seen:
-            yield f"FTS has attempt {attempt[1]} of {attempt[0]} twice"
-        seen.add(attempt)
+    for (job_id, attempt), times in stack.attempts_at_fts().items():
+        if times > 1:
+            yield f"FTS has attempt {attempt} of {job_id} {times} times"
 
 
 def _inconsistent(stack: Stack) -> Iterator[str]:

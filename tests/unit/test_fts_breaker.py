@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from deliv.fts.breaker import Breaker, State
 
 
@@ -92,3 +94,13 @@ def test_calls_that_were_under_way_when_it_opened_do_not_prolong_the_rest() -> N
     clock.now += 5
     breaker.failed("late")
     assert breaker.wait == 5
+
+
+def test_how_long_nothing_was_heard() -> None:
+    clock = Clock()
+    breaker = Breaker(clock=clock)
+    assert breaker.silent_for == math.inf
+    breaker.succeeded()
+    clock.now += 3
+    breaker.failed()
+    assert breaker.silent_for == 3

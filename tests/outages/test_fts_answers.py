@@ -1,0 +1,163 @@
+"""FTS, or what stands before it, answers badly or not at all: each product arrives once."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from conftest import INSTANCES, REQUEST_TIMEOUT, Pair, frozen
+from fts_front import Answer, Fault, Front, standing_before
+from running_stack import Target, until
+
+pytestmark = pytest.mark.timeout(300)
+SIZES = itertools.count(46_000)
+PATIENCE = 120
+JOB, JOBS = "/jobs/.+", "/jobs"
+
+
+@pytest.fixture(scope="module")
+def front(pair: Pair) -> Iterator[Front]:
+    """deliv reaches its FTS through it, and looks for lost jobs often."""
+    before = {number: pair.config(number).read_text(encoding="utf-8") for number in INSTANCES}
+    with standing_before(pair) as front:
+        for number in INSTANCES:
+            fts = {"endpoints": {"fts": front.url}, "reconcile_every": "1s"}
+            pair.configure(number, fts=fts)
+            pair.restart(number)
+        yield front
+        for number in INSTANCES:
+            pair.config(number).write_text(before[number], encoding="utf-8")
+            pair.restart(number)
+
+
+@pytest.fixture(autouse=True)
+def harmless(front: Front) -> Iterator[None]:
+    yield
+    front.disarm()
+
+
+def submit(pair: Pair, target: Target) -> tuple[str, int]:
+    size = next(SIZES)
+    with pair.instance(1).client() as client:
+        return client.submit(f"synthetic-{size}", target.url), size
+
+
+def ended(pair: Pair, job_id: str) -> dict[str, Any]:
+    with pair.instance(2).client() as client:
+        return dict(client.wait(job_id, timeout=PATIENCE))
+
+
+def assert_delivered_once(
+    pair: Pair, target: Target, job_id: str, size: int, attempt: int = 1
+) -> None:
+    answer = ended(pair, job_id)
+    assert (answer["status"], answer["attempt"]) == ("SUCCESS", attempt), answer
+    assert target.holds_synthetic(size)
+    assert pair.attempts_at_fts()[job_id, attempt] == 1
+
+
+def html(status: int) -> Fault:
+    page = Answer(status=status, kind="text/html", body=b"<!DOCTYPE HTML><h1>No</h1>")
+    return lambda ask: page
+
+
+def said(status: int, document: object) -> Fault:
+    body = json.dumps(document).encode()
+    return lambda ask: Answer(status=status, kind="application/json", body=body)
+
+
+def unheard(ask: Callable[[], Answer]) -> None:
+    """FTS never sees the call."""
+
+
+def lost(ask: Callable[[], Answer]) -> None:
+    """FTS does what it was asked for, and deliv never hears so."""
+    ask()
+
+
+def late(ask: Callable[[], Answer]) -> Answer:
+    """FTS does it at once, and the answer comes when deliv has stopped to wait for it."""
+    answer = ask()
+    threading.Event().wait(REQUEST_TIMEOUT + 1)
+    return answer
+
+
+def of_an_unknown_state(ask: Callable[[], Answer]) -> Answer:
+    answer = ask()
+    body = answer.body.replace(b'"FINISHED"', b'"PONDERING"')
+    return Answer(status=answer.status, kind=answer.kind, body=body)
+
+
+NO_DELEGATION = said(
+    419, {"status": "419 Authentication Timeout", "message": 'No delegation found for "deliv"'}
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fault", "times"),
+    [
+        pytest.param("POST", JOBS, html(200), 2, id="a page for a submission"),
+        pytest.param("POST", JOBS, html(404), 2, id="no such page"),
+        pytest.param("POST", JOBS, html(502), 2, id="a gateway's error"),
+        pytest.param("POST", JOBS, said(429, {"message": "slow down"}), 2, id="too many requests"),
+        pytest.param("POST", JOBS, unheard, 3, id="a submission cut off"),
+        pytest.param("POST", JOBS, lost, 1, id="a submission's answer lost"),
+        pytest.param("POST", JOBS, late, 1, id="a submission's answer late"),
+        pytest.param("POST", JOBS, NO_DELEGATION, 1, id="a delegation gone"),
+        pytest.param("GET", JOBS, html(200), 3, id="a page for a list"),
+        pytest.param("GET", JOBS, lost, 3, id="a list lost"),
+        pytest.param("GET", JOBS, late, 1, id="a list late"),
+        pytest.param("GET", JOB, html(502), 2, id="a gateway's error for details"),
+        pytest.param("GET", JOB, of_an_unknown_state, 3, id="an unknown state"),
+    ],
+)
+def test_it_ends_as_if_nothing_had_been(
+    pair: Pair, target: Target, front: Front, method: str, path: str, fault: Fault, times: int
+) -> None:
+    front.arm(method, path, fault, times)
+    job_id, size = submit(pair, target)
+    assert_delivered_once(pair, target, job_id, size)
+    assert front.spent
+    file = target.directory / f"synthetic-{size}"
+    assert until(lambda: pair.times_written(file), "the server logs the copy") == 1
+
+
+def test_somebody_elses_copy_to_the_same_file(pair: Pair, target: Target, front: Front) -> None:
+    """FTS's other 409: it is told from the one that a repeated submission gets."""
+    reason = "The submission is duplicated for job(s): [another one's]"
+    front.arm("POST", JOBS, said(409, {"status": "409 Conflict", "message": reason}), 1)
+    answer = ended(pair, submit(pair, target)[0])
+    assert (answer["status"], answer["error_class"]) == ("ERROR", "exists")
+    assert reason in answer["detailed_status"]
+    assert not target.directory.exists()
+
+
+def test_fts_loses_a_job(pair: Pair, target: Target, front: Front) -> None:
+    """As after a restore of its database. Of two jobs it knows one: 207; that one is left alone."""
+    with frozen(pair, "gridftp-destination"):
+        jobs = dict(submit(pair, target) for _ in range(2))
+        gone, kept = jobs
+        until(lambda: all(handed_over(pair, job_id) for job_id in jobs), "FTS has both")
+        pair.command("kill", "fts")
+        forget(pair, gone)
+    pair.command("start", "fts")
+    assert_delivered_once(pair, target, kept, jobs[kept])
+    assert_delivered_once(pair, target, gone, jobs[gone], attempt=2)
+
+
+def handed_over(pair: Pair, job_id: str) -> bool:
+    ((posted,),) = pair.query("SELECT fts_posted FROM jobs WHERE job_id = %s", job_id)
+    return posted is not None
+
+
+def forget(pair: Pair, job_id: str) -> None:
+    ((fts_jobid,),) = pair.query("SELECT fts_jobid FROM jobs WHERE job_id = %s", job_id)
+    with closing(sqlite3.connect(pair.directory / "fts" / "fts.sqlite")) as database, database:
+        for table in ("files", "jobs"):
+            database.execute(f"DELETE FROM {table} WHERE job_id = ?", (fts_jobid,))  # noqa: S608
