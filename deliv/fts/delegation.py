@@ -14,13 +14,14 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from fts3.rest.client import Context, Delegator
-from M2Crypto import EVP, X509
+from M2Crypto import ASN1, EVP, X509
 
 from deliv.errors import DelivError, Refused, Unavailable
 from deliv.fts.transport import Transport, refusal
 
 log = structlog.get_logger()
 
+BEHIND = timedelta(hours=2)  # so far may the clocks of FTS and its sites be behind deliv's
 CALLS = 8  # more than one delegation takes
 NO_TIME = timedelta(0)
 
@@ -147,6 +148,21 @@ class _Delegator(Delegator):  # type: ignore[misc]  # untyped
         if not document:
             raise Refused("FTS took the delegation and has none", code=HTTPStatus.NOT_FOUND)
         return _utc(document["termination_time"])
+
+    def _sign_request(self, *request: object) -> X509.X509:
+        """As the client's own, which is valid from this very second on, but valid earlier."""
+        proxy: X509.X509 = super()._sign_request(*request)
+        starts = ASN1.ASN1_TIME()
+        starts.set_datetime(max(datetime.now(UTC) - BEHIND, self._issuers_start()))
+        proxy.set_not_before(starts)
+        proxy.sign(self.context.evp_key, "sha256")
+        return proxy
+
+    def _issuers_start(self) -> datetime:
+        starts: list[datetime] = [
+            one.get_not_before().get_datetime() for one in self.context.x509_list
+        ]
+        return max(starts)
 
     def _get_remaining_life(self, delegation_id: str) -> timedelta | None:
         """As the client's own, on an aware clock: the naive one is deprecated."""

@@ -41,7 +41,7 @@ PROXY_CERT_INFO = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14")
 INHERIT_ALL = bytes.fromhex("06082b06010505071501")
 INDEPENDENT = bytes.fromhex("06082b06010505071502")
 LIMITED = bytes.fromhex("060b2b060104019b5001010109")
-SKEW = timedelta(minutes=5)
+SKEW = timedelta(hours=2)  # parts of a stack may have a clock that is behind
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -170,8 +170,9 @@ class Authority:
         `extensions` are added as (extension, critical), for what tests want to see refused.
         """
         key, hosts = key or rsa_key(), tuple(hosts)
-        starts = starts or datetime.now(UTC) - SKEW
-        builder = _builder(subject, self.certificate.subject, key, starts, starts + lifetime)
+        now = datetime.now(UTC)
+        ends = (starts or now) + lifetime
+        builder = _builder(subject, self.certificate.subject, key, starts or now - SKEW, ends)
         builder = builder.serial_number(_serial())
         for extension, critical in (*self._usual(key, hosts), *extensions):
             builder = builder.add_extension(extension, critical=critical)

@@ -157,6 +157,16 @@ async def test_many_callers_delegate_once(grid: Grid) -> None:
         assert info.critical
         life = proxy.not_valid_after_utc - datetime.now(UTC)
         assert timedelta(hours=23, minutes=59) < life <= timedelta(hours=24)
+        starts = proxy.not_valid_before_utc  # FTS's clock may be behind
+        assert issuer.not_valid_before_utc <= starts < datetime.now(UTC) - timedelta(hours=1.9)
+
+
+async def test_a_delegation_starts_no_earlier_than_the_certificate(grid: Grid) -> None:
+    new = grid.authority.issue(pki.user_name("new"), starts=datetime.now(UTC) - timedelta(hours=1))
+    async with scene(grid, grid.write("young", new)) as s:
+        await s.endpoint.ensure_delegated()
+        proxy, issuer = x509.load_pem_x509_certificates(s.delegating.put[0])
+        assert proxy.not_valid_before_utc == issuer.not_valid_before_utc
 
 
 async def test_one_that_lasts_is_left(grid: Grid) -> None:

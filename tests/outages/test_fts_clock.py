@@ -1,0 +1,93 @@
+"""FTS's clock is an hour ahead of deliv's, or behind it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+import pytest
+from conftest import Pair
+from running_stack import Target, until
+
+from deliv.testbed import accounts, layout
+from deliv.testbed.fts import settings as fts_settings
+from deliv.testbed.parts import Parts
+from deliv.testbed.processes import Processes
+
+pytestmark = pytest.mark.timeout(300)
+CLOCK = "/usr/bin/faketime"
+ONLY_THE_TIME_OF_DAY = {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+SIZE = 47_000
+
+
+@contextmanager
+def clock_of_fts(pair: Pair, offset: str) -> Iterator[None]:
+    """The server and the processes that copy for it live at another time."""
+    where, account = layout.Layout(directory=pair.directory), accounts.unprivileged()
+    plan = layout.load(where)
+    assert plan is not None
+    (program,) = Parts(where, plan, account).programs("fts")
+    pair.command("kill", "fts")
+    with copying_at_another_time(where, offset):
+        Processes(where.directory, account).start(
+            replace(
+                program,
+                command=(CLOCK, "-m", "-f", offset, *program.command),
+                environment={**program.environment, **ONLY_THE_TIME_OF_DAY},
+            )
+        )
+        try:
+            yield
+        finally:
+            pair.command("kill", "fts")
+    pair.command("start", "fts")
+
+
+@contextmanager
+def copying_at_another_time(where: layout.Layout, offset: str) -> Iterator[None]:
+    file = where.settings("fts")
+    text = file.read_text(encoding="utf-8")
+    python = where.directory / "python-at-another-time"
+    python.write_text(
+        "#!/bin/sh\nexport FAKETIME_DONT_FAKE_MONOTONIC=1\n"
+        f'exec {CLOCK} -m -f {offset} {fts_settings.load(file).python} "$@"\n'
+    )
+    python.chmod(0o755)
+    file.write_text(json.dumps({**json.loads(text), "python": str(python)}))
+    try:
+        yield
+    finally:
+        file.write_text(text, encoding="utf-8")
+
+
+def forget_delegations(pair: Pair) -> None:
+    with closing(sqlite3.connect(pair.directory / "fts" / "fts.sqlite")) as database, database:
+        database.execute("DELETE FROM credentials")
+
+
+@pytest.mark.parametrize(("offset", "hours"), [("+1h", 1), ("-1h", -1)])
+def test_a_delivery(pair: Pair, target: Target, offset: str, hours: int) -> None:
+    """With a delegation made under that clock, which counts at once."""
+    with clock_of_fts(pair, offset):
+        forget_delegations(pair)
+        with pair.instance(1).client() as client:
+            job_id = client.submit(f"synthetic-{SIZE}", target.url)
+            answer = client.wait(job_id, timeout=120)
+        assert (answer["status"], answer["attempt"]) == ("SUCCESS", 1), answer
+        assert target.holds_synthetic(SIZE)
+        assert hours_ahead(pair, job_id) == hours
+    until(lambda: pair.readiness(1)["status"] == "ready", "all is well again")
+
+
+def hours_ahead(pair: Pair, job_id: str) -> int:
+    """How far FTS's clock was ahead of MariaDB's when it was given the job."""
+    ((fts_jobid, posted),) = pair.query(
+        "SELECT fts_jobid, UNIX_TIMESTAMP(fts_posted) FROM jobs WHERE job_id = %s", job_id
+    )
+    with closing(sqlite3.connect(pair.directory / "fts" / "fts.sqlite")) as database:
+        sql = "SELECT CAST(strftime('%s', submit_time) AS INTEGER) FROM jobs WHERE job_id = ?"
+        ((submitted,),) = database.execute(sql, (fts_jobid,)).fetchall()
+    return round((submitted - float(posted)) / 3600)
