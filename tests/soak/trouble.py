@@ -22,7 +22,8 @@ class Trouble:
     def __init__(self, stack: Stack, seed: int) -> None:
         self._stack = stack
         self._random = random.Random(seed)
-        self._commands = threading.Lock()  # the testbed takes one at a time
+        # One at a time: an instance is not started while MariaDB, which it migrates first, stops.
+        self._commands = threading.Lock()
         self._parts = list(stack.testbed["pids"])
         self._disturbed: set[str] = set()
         self._over = threading.Event()
@@ -66,7 +67,8 @@ class Trouble:
         self._command("start", part)
 
     def _terminate(self, part: str, seconds: float) -> None:
-        self._stack.stop(part)
+        with self._commands:
+            self._stack.stop(part)
         time.sleep(seconds)
         self._command("start", part)
 
