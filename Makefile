@@ -5,7 +5,7 @@ BIN := .venv/bin
 SCRIPTS = $$(git grep -lIE '^\#!.*[ /](ba)?sh$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test soak fuzz contract fix check audit stack dev
+.PHONY: help demo up down test bench soak fuzz contract fix check audit stack dev
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -22,8 +22,12 @@ down: ## Stop the local stack
 test: dev ## Install, then run every check and every test
 	@$(BIN)/python tools/run_tests.py
 
-soak: fuzz ## Load and trouble for MINUTES (15), after the fuzzing: is anything lost?
+bench: dev ## Speed and memory, as ratios of what was measured in one run
+	@PYTHONPATH=tests $(BIN)/python tests/bench/run.py
+
+soak: dev ## Load and trouble for MINUTES (15): is anything lost? Then the fuzzing
 	@PYTHONPATH=tests $(BIN)/python tests/soak/run.py --minutes $(or $(MINUTES),15)
+	@$(MAKE) --no-print-directory fuzz
 
 fuzz: dev ## INPUTS (1,000,000) of SEED (1) for all that reads what strangers send
 	@PYTHONPATH=tests $(BIN)/python tests/fuzz/run.py --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import INSTANCES, beside, configure, wait_until_all_is_done
 from load import Load
 from running_stack import Stack, brought_up
 from trouble import EVERY, Trouble
+from under_load import INSTANCES, beside, configure, wait_until_all_is_done
 from verdict import complaints
 from watch import Watch
 

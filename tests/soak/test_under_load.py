@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from bench import beside, configure, wait_until_all_is_done
 from load import ALL_WELL, Accepted, Load
 from running_stack import Stack, brought_up, until
+from under_load import beside, configure, wait_until_all_is_done
 from verdict import complaints
 
 pytestmark = pytest.mark.timeout(1200)
