@@ -10,14 +10,14 @@ import asyncio
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 import structlog
 
 from deliv.delivery.copiers import Copiers
 from deliv.delivery.transfers import Transfers
 from deliv.errors import LostRace, NoCredential, Refused, Unavailable
-from deliv.fts import Endpoint
+from deliv.fts import Endpoint, Verdict
 from deliv.model import CopiedAs, Job
 from deliv.store import Delegations, Fence, Store
 
@@ -105,9 +105,14 @@ class Polling:
             if who not in running:
                 running[who] = await endpoint.unfinished()
             missing = [job for job in jobs if job.fts_jobid not in running[who]]
+            await self._each(
+                (job for job in jobs if job.fts_jobid in running[who]),
+                lambda job: self._met(job, fence()),
+            )
             await self._settle(endpoint, missing, fence())
         except NoCredential as error:
-            await self._miss_all(jobs, fence(), error)
+            gone = error
+            await self._each(jobs, lambda job: self._missed(job, fence(), gone))
             return len(jobs)
         except (Unavailable, Refused) as error:
             if who == SERVICE:
@@ -125,28 +130,36 @@ class Polling:
         self, endpoint: Endpoint, jobs: Sequence[Job], fence: Fence | None = None
     ) -> None:
         details = await endpoint.details([job.fts_jobid for job in jobs if job.fts_jobid])
-        for job in jobs:
+
+        async def conclude(job: Job) -> None:
             outcome = details.get(job.fts_jobid or "")
-            try:
-                if outcome is not None:
-                    await self._transfers.settle(job, outcome)
-                elif fence is not None:
-                    await self._missed(job, fence)
-            except LostRace:
-                log.info("settled elsewhere", job_id=job.job_id)
+            if outcome is None:
+                await self._missed(job, fence)
+                return
+            job = await self._transfers.settle(job, outcome)
+            if outcome.verdict is Verdict.RUNNING:
+                await self._met(job, fence)
 
-    async def _miss_all(
-        self, jobs: Iterable[Job], fence: Fence | None, error: NoCredential
-    ) -> None:
-        """Until a user delegates anew nothing is known of their copies; not for ever."""
+        await self._each(jobs, conclude)
+
+    async def _each(self, jobs: Iterable[Job], work: Callable[[Job], Awaitable[object]]) -> None:
         for job in jobs:
             try:
-                if fence is not None:
-                    await self._missed(job, fence, error)
+                await work(job)
             except LostRace:
                 log.info("settled elsewhere", job_id=job.job_id)
 
-    async def _missed(self, job: Job, fence: Fence, error: NoCredential | None = None) -> None:
+    async def _met(self, job: Job, fence: Fence | None) -> None:
+        """FTS knows the job: what it did not know before counts no more."""
+        if fence is not None and job.fts_misses:
+            await self._store.update(job, fence=fence, fts_misses=0)
+
+    async def _missed(
+        self, job: Job, fence: Fence | None, error: NoCredential | None = None
+    ) -> None:
+        """`error`: until a user delegates anew nothing is known of their copies; not for ever."""
+        if fence is None:
+            return
         misses = job.fts_misses + 1
         if misses < self._misses:
             await self._store.update(job, delay=None, fence=fence, fts_misses=misses)

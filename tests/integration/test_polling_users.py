@@ -35,6 +35,7 @@ from deliv.testbed import pki
 EXAMPLE = Path(__file__).parents[2] / "config" / "deliv.example.yaml"
 ENDED = "state_in=FINISHED,FAILED,FINISHEDDIRTY,CANCELED"
 MISSES = 3
+DELIV = "'deliv'"
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +160,7 @@ async def test_each_identity_is_asked_for_its_own(
 ) -> None:
     async with bench(grid, database, tmp_path) as here:
         here.delegated.held[alice.dn] = held(alice)
-        ours = await here.posted("'deliv'")
+        ours = await here.posted(DELIV)
         theirs = await here.posted("'alice'", submitter=alice.dn, copied_as=CopiedAs.USER)
         assert await here.polling.poll_once() == 0
         here.finish("'alice'", theirs)
@@ -216,6 +217,39 @@ async def test_a_user_whose_credential_has_gone(
         assert (now.status, now.error_class) == (Status.ERROR, "credential")
         assert now.partial
         assert "delegate anew" in (now.detailed_status or "")
+
+
+async def test_misses_count_in_a_row_only(grid: Grid, database: Database, tmp_path: Path) -> None:
+    """An FTS that knows the copy again, running or listed, has not lost it."""
+    async with bench(grid, database, tmp_path) as here:
+        job = await here.posted(DELIV)
+        for _ in range(3):
+            for round_ in range(1, MISSES):
+                here.jobs.states.clear()
+                await here.reconcile()
+                assert (await here.now(job)).fts_misses == round_
+            here.jobs.states[DELIV, job.job_id] = "ACTIVE"
+            await here.reconcile()
+            now = await here.now(job)
+            assert (now.status, now.fts_misses) == (Status.TRANSFERRING, 0)
+        here.jobs.states.clear()
+        for _ in range(MISSES):
+            await here.reconcile()
+        assert "lost" in ((await here.now(job)).detailed_status or "")
+
+
+async def test_no_clear_answer_is_told(grid: Grid, database: Database, tmp_path: Path) -> None:
+    async with bench(grid, database, tmp_path) as here:
+        job = await here.posted(DELIV)
+        here.jobs.states[DELIV, job.job_id] = "PONDERING"
+        for _ in range(MISSES + 1):
+            await here.reconcile()
+        now = await here.now(job)
+        assert (now.status, now.version) == (Status.TRANSFERRING, job.version + 1)
+        assert "PONDERING" in (now.detailed_status or "")
+        here.finish(DELIV, job)
+        await here.reconcile()
+        assert (await here.now(job)).status is Status.SUCCESS
 
 
 async def test_an_fts_that_is_out_is_no_miss(
