@@ -41,10 +41,14 @@ CLASSES = frozenset(str(error_class) for error_class in ErrorClass)
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """When a page was read; `patience`: how late attention may come before somebody should know."""
+    """When a page was read, and what the configuration says then.
+
+    `patience`: how late attention may come before somebody should know. `endpoints`: FTS's names.
+    """
 
     now: datetime
     patience: timedelta
+    endpoints: frozenset[str]
 
 
 Rule = Callable[[Job, Moment], Iterator[str]]
@@ -117,6 +121,18 @@ def transfer(job: Job, _: Moment) -> Iterator[str]:
         yield "is TRANSFERRING, but nobody knows where its staged copy is"
 
 
+def endpoint(job: Job, moment: Moment) -> Iterator[str]:
+    copying = job.status is Status.TRANSFERRING
+    withdrawn = job.status is not Status.SUCCESS and Closing.needed(job)
+    if job.fts_endpoint is None or job.fts_endpoint in moment.endpoints:
+        return
+    if copying or withdrawn:
+        yield (
+            f"is with FTS {job.fts_endpoint}, which fts.endpoints does not name: nobody can ask "
+            "for it, put that endpoint back until its transfers have ended"
+        )
+
+
 def destination(job: Job, _: Moment) -> Iterator[str]:
     if job.status is not Status.TRANSFERRING and job.destination_key is not None:
         yield f"is {job.status}, but keeps its destination from other jobs"
@@ -160,6 +176,7 @@ RULES: dict[str, tuple[Rule, Mend | None]] = {
     "stuck": (stuck, None),
     "outcome": (outcome, None),
     "transfer": (transfer, None),
+    "endpoint": (endpoint, None),
     "destination": (destination, Mend.DESTINATION),
     "writer": (writer, None),
     "code": (code, Mend.CODE),

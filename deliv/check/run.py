@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from deliv.check.findings import Finding, Unchecked
 from deliv.check.fts import FtsCheck
@@ -82,7 +82,7 @@ class Run:
         after, full = "", True
         while full:
             page = await self._inspection.page(after, PAGE, archived=archived)
-            moment = Moment(now=page.now, patience=timedelta(seconds=self._patience))
+            moment = self._moment(page.now)
             for record in page.records:
                 self._count(len(record.steps), archived)
                 for finding in examine(record, moment, archived=archived):
@@ -90,6 +90,13 @@ class Run:
             for job_id in page.strays:
                 yield Finding(rule="history", text="has events, but is no job", job_id=job_id)
             after, full = page.last, page.full
+
+    def _moment(self, now: datetime) -> Moment:
+        return Moment(
+            now=now,
+            patience=timedelta(seconds=self._patience),
+            endpoints=frozenset(self._settings.fts.endpoints),
+        )
 
     async def _outside(self, whom: str, findings: AsyncIterator[Finding]) -> AsyncIterator[Finding]:
         try:

@@ -82,6 +82,8 @@ class Transfers:
                 details=outcome.details,
             )
             return await self._failing.attempt(job, failure)
+        if outcome.verdict is Verdict.UNKNOWN:
+            return await self._puzzled(job, outcome)
         return job
 
     async def stop(self, job: Job) -> Outcome | None:
@@ -177,6 +179,15 @@ class Transfers:
             await self.withdraw(job)
         elif now.status in FINAL - {Status.SUCCESS}:
             await self._store.update(now, delay=0, time_released=None)  # closed once more
+
+    async def _puzzled(self, job: Job, outcome: Outcome) -> Job:
+        """Nobody knows how the copy fares: it is asked for again, and its submitter can see why."""
+        said = outcome.reason or f"its state is {outcome.state or 'not told'}"
+        status = f"waiting: FTS ({job.fts_endpoint}) gives no clear answer on the copy: {said}"
+        log.warning("no clear answer from FTS", job_id=job.job_id, reason=said)
+        if status == job.detailed_status:
+            return job
+        return await self._store.update(job, detailed_status=status)
 
     async def _finished(self, job: Job, outcome: Outcome) -> Job:
         announced, copied = job.product_size, outcome.filesize

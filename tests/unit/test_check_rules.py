@@ -20,7 +20,7 @@ from deliv.states import FINAL, TRANSITIONS, Event, Status
 from deliv.store.inspection import Record, Step
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
-MOMENT = Moment(now=NOW, patience=timedelta(minutes=10))
+MOMENT = Moment(now=NOW, patience=timedelta(minutes=10), endpoints=frozenset({"fts1"}))
 DESTINATION = "gsiftp://user.example.org/data"
 KEY = sha256(f"{DESTINATION}/a.fits".encode()).digest()
 SECOND = timedelta(seconds=1)
@@ -127,6 +127,7 @@ BROKEN: list[tuple[str, dict[str, Any], str, Mend | None]] = [
     ("being copied", {"stager_path": "/copy/b.fits"}, "writer", None),
     ("being copied", {"fts_endpoint": None}, "transfer", None),
     ("being copied", {"fts_posted": None}, "due", Mend.DUE),
+    ("being copied", {"fts_endpoint": "gone"}, "endpoint", None),
     ("being copied", {"time_success": NOW}, "times", None),
     ("to be stopped", {"due_at": None}, "due", Mend.DUE),
     ("delivered", {"time_success": None}, "times", None),
@@ -136,6 +137,7 @@ BROKEN: list[tuple[str, dict[str, Any], str, Mend | None]] = [
     ("failed", {"error_class": None}, "outcome", None),
     ("failed", {"error_class": "bad luck"}, "outcome", None),
     ("failed", {"due_at": None}, "due", Mend.DUE),
+    ("failed", {"fts_jobid": "f", "fts_endpoint": "gone"}, "endpoint", None),
     ("withdrawn", {"destination_key": KEY}, "destination", Mend.DESTINATION),
     ("withdrawn", {"stager_callback": "ab" * 16}, "code", Mend.CODE),
 ]
@@ -146,6 +148,10 @@ def test_what_can_not_be_is_found(
     situation: str, changes: dict[str, Any], rule: str, mend: Mend | None
 ) -> None:
     assert (rule, mend) in found(record(situation, **changes))
+
+
+def test_a_delivered_job_needs_its_fts_no_more() -> None:
+    assert found(record("delivered", fts_endpoint="gone")) == []
 
 
 def test_nothing_of_the_archive_is_mended() -> None:
