@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import structlog
 
 from deliv.config import Config
@@ -32,7 +30,8 @@ class Staging:
 
     async def request(self, job: Job) -> None:
         """Ask the stager, with a new code whose digest is stored before the stager hears it."""
-        if self._left(job) <= 0:
+        left = await self._left(job)
+        if left <= 0:
             await self.time_out(job)
             return
         code = authcode.new()
@@ -40,12 +39,12 @@ class Staging:
         await reach(Point.CODE_STORED)
         hold.check()
         try:
-            await self._ask(job, code)
+            await self._ask(job, code, left)
         except LostRace:
             await self._make_up(job)
             raise
 
-    async def _ask(self, job: Job, code: str) -> None:
+    async def _ask(self, job: Job, code: str, left: float) -> None:
         try:
             await self._stager.stage(job, code)
             await reach(Point.STAGER_ASKED)
@@ -57,9 +56,7 @@ class Staging:
             failure = Failure(error_class=ErrorClass.STAGER, reason=str(error))
             await self._failing.attempt(job, failure)
         else:
-            await self._store.update(
-                job, delay=self._left(job), stager_accepted=NOW, stager_status="accepted"
-            )
+            await self._store.update(job, delay=left, stager_accepted=NOW, stager_status="accepted")
             await reach(Point.STAGER_ACCEPTED)
 
     async def _make_up(self, job: Job) -> None:
@@ -132,10 +129,11 @@ class Staging:
         if host not in self._hosts and host.rsplit(":", 1)[0] not in self._hosts:
             raise Forbidden(f"staged_to names {host}, which is not among stager.gridftp_hosts")
 
-    def _left(self, job: Job) -> float:
+    async def _left(self, job: Job) -> float:
         """Seconds until this attempt's staging deadline."""
-        started = job.time_staging or datetime.now(UTC)
-        return self._timeout - (datetime.now(UTC) - started).total_seconds()
+        if job.time_staging is None:
+            return self._timeout
+        return self._timeout - await self._store.age(job.time_staging)
 
 
 def _is_expected(job: Job) -> bool:

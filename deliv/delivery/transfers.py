@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -136,8 +135,7 @@ class Transfers:
     async def _wait_for_user(self, job: Job, failure: Failure) -> None:
         """The staged copy waits for a new delegation as long as all retries would take."""
         since = max(time for time in (job.time_staged, job.time_transferring) if time)
-        waited = (datetime.now(UTC) - since).total_seconds()
-        if waited >= self._failing.patience(failure.error_class):
+        if await self._store.age(since) >= self._failing.patience(failure.error_class):
             await self._failing.end(job, failure)
             return
         status = f"waiting: {failure.reason}"

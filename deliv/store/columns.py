@@ -34,6 +34,7 @@ FIXED = frozenset(
 )  # fmt: skip
 SETTABLE = frozenset(COLUMNS) - FIXED
 PROSE = frozenset({"detailed_status", "fts_details", "stager_status"})
+MICROSECONDS = 1_000_000  # in a second
 TEXT_BYTES = 65_535  # the capacity of MariaDB's TEXT
 
 
@@ -80,7 +81,7 @@ LATER = "NOW(6) + INTERVAL %s MICROSECOND"  # NULL when the parameter is
 
 def microseconds(seconds: object) -> int | None:
     """Whole microseconds, as INTERVAL wants them; None for None."""
-    return None if seconds is None else round(float(seconds) * 1_000_000)  # type: ignore[arg-type]
+    return None if seconds is None else round(float(seconds) * MICROSECONDS)  # type: ignore[arg-type]
 
 
 def to_job(row: Row) -> Job:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from deliv.db import Connection, Duplicate
 from deliv.errors import DestinationBusy, LostRace
@@ -10,7 +11,15 @@ from deliv.faults import Point, reach_in_thread
 from deliv.model import Job
 from deliv.states import Event, Status, after
 from deliv.store import outbox
-from deliv.store.columns import LATER, SELECT, Change, microseconds, placeholders, to_job
+from deliv.store.columns import (
+    LATER,
+    MICROSECONDS,
+    SELECT,
+    Change,
+    microseconds,
+    placeholders,
+    to_job,
+)
 from deliv.store.rows import JobEvent
 
 TAKE = f"""
@@ -33,6 +42,7 @@ SELECT event_id, job_id, submitter, status, attempt, staged, detailed_status, er
 FROM job_events WHERE job_id = %s ORDER BY event_id
 """
 ARCHIVED_EVENTS = EVENTS.replace("job_events", "job_events_archive")
+AGE = "SELECT TIMESTAMPDIFF(MICROSECOND, %s, NOW(6)) AS age"
 COUNTS = "SELECT status, COUNT(*) AS jobs FROM jobs GROUP BY status"
 BY_FTS = f"""{SELECT} FORCE INDEX (fts_jobid)
 WHERE status = 'TRANSFERRING' AND fts_endpoint = %s AND fts_jobid IN"""
@@ -127,6 +137,11 @@ def events(tx: Connection, job_id: str) -> list[JobEvent]:
         JobEvent(**{**row, "status": Status(row["status"]), "staged": bool(row["staged"])})
         for row in rows
     ]
+
+
+def age(tx: Connection, moment: datetime) -> float:
+    (row,) = tx.query(AGE, moment)
+    return float(row["age"]) / MICROSECONDS
 
 
 def counts(tx: Connection) -> dict[Status, int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from deliv.config import Limits
@@ -144,6 +145,10 @@ class Store:
     ) -> list[Job]:
         """A page, by job id, of what FTS took at least `older_than` seconds ago."""
         return await self._run(lambda tx: jobs.transferring(tx, endpoint, older_than, after, limit))
+
+    async def age(self, moment: datetime) -> float:
+        """Seconds since then. The database alone tells the time of what happens to a job."""
+        return await self._run(lambda tx: jobs.age(tx, moment))
 
     async def counts(self) -> dict[Status, int]:
         return await self._run(jobs.counts)

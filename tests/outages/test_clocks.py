@@ -1,4 +1,4 @@
-"""FTS's clock is an hour ahead of deliv's, or behind it."""
+"""A machine's clock is an hour ahead, or behind: FTS's, or that of an instance of deliv."""
 
 from __future__ import annotations
 
@@ -24,26 +24,33 @@ SIZE = 47_000
 
 
 @contextmanager
-def clock_of_fts(pair: Pair, offset: str) -> Iterator[None]:
-    """The server and the processes that copy for it live at another time."""
+def at_another_time(pair: Pair, part: str, offset: str) -> Iterator[None]:
+    """A part of the stack is restarted in another time, and for the end in its own again."""
     where, account = layout.Layout(directory=pair.directory), accounts.unprivileged()
     plan = layout.load(where)
     assert plan is not None
-    (program,) = Parts(where, plan, account).programs("fts")
-    pair.command("kill", "fts")
-    with copying_at_another_time(where, offset):
-        Processes(where.directory, account).start(
-            replace(
-                program,
-                command=(CLOCK, "-m", "-f", offset, *program.command),
-                environment={**program.environment, **ONLY_THE_TIME_OF_DAY},
-            )
+    (program,) = Parts(where, plan, account).programs(part)
+    pair.command("kill", part)
+    Processes(where.directory, account).start(
+        replace(
+            program,
+            command=(CLOCK, "-m", "-f", offset, *program.command),
+            environment={**program.environment, **ONLY_THE_TIME_OF_DAY},
         )
-        try:
-            yield
-        finally:
-            pair.command("kill", "fts")
-    pair.command("start", "fts")
+    )
+    try:
+        yield
+    finally:
+        pair.command("kill", part)
+        pair.command("start", part)
+
+
+@contextmanager
+def clock_of_fts(pair: Pair, offset: str) -> Iterator[None]:
+    """The server and the processes that copy for it live at another time."""
+    where = layout.Layout(directory=pair.directory)
+    with copying_at_another_time(where, offset), at_another_time(pair, "fts", offset):
+        yield
 
 
 @contextmanager
@@ -69,7 +76,7 @@ def forget_delegations(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize(("offset", "hours"), [("+1h", 1), ("-1h", -1)])
-def test_a_delivery(pair: Pair, target: Target, offset: str, hours: int) -> None:
+def test_of_fts(pair: Pair, target: Target, offset: str, hours: int) -> None:
     """With a delegation made under that clock, which counts at once."""
     with clock_of_fts(pair, offset):
         forget_delegations(pair)
@@ -80,6 +87,31 @@ def test_a_delivery(pair: Pair, target: Target, offset: str, hours: int) -> None
         assert target.holds_synthetic(SIZE)
         assert hours_ahead(pair, job_id) == hours
     until(lambda: pair.readiness(1)["status"] == "ready", "all is well again")
+
+
+@pytest.mark.parametrize("offset", ["+1h", "-1h"])
+def test_of_deliv(pair: Pair, target: Target, offset: str) -> None:
+    """How long a job waits for the stager is told by the database's clock: it is not timed out."""
+    before = pair.config(2).read_text(encoding="utf-8")
+    forgive_tokens(pair)
+    pair.stop("deliv@1")
+    try:
+        with at_another_time(pair, "deliv@2", offset):
+            with pair.instance(2).client() as client:
+                job_id = client.submit(f"slow-2-synthetic-{SIZE}", target.url)
+                answer = client.wait(job_id, timeout=120)
+            assert (answer["status"], answer["attempt"]) == ("SUCCESS", 1), answer
+            assert target.holds_synthetic(SIZE)
+    finally:
+        pair.config(2).write_text(before, encoding="utf-8")
+        pair.start(1)
+
+
+def forgive_tokens(pair: Pair) -> None:
+    """A token of the stager's is rightly refused when it seems to be from another time."""
+    callback = pair.settings(2)["stager"]["callback"]
+    token = {**callback["token"], "clock_skew": "2h"}
+    pair.configure(2, stager={"callback": {**callback, "token": token}})
 
 
 def hours_ahead(pair: Pair, job_id: str) -> int:
