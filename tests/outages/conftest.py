@@ -18,6 +18,7 @@ INSTANCES = (1, 2)
 HOLD = 3  # seconds until another instance takes up what one has in hand
 REQUEST_TIMEOUT = 3
 PATIENT = {"timeout": "600s"}  # for the stager: longer than any outage here
+RECONCILE_EVERY = "5s"  # so short is the life of the lease that a killed instance leaves, too
 SWEEPS = {"every": "500ms", "lease": "2s", "hold": f"{HOLD}s", "ask_again": "1s"}
 
 
@@ -114,7 +115,7 @@ def prepared(*options: str) -> Iterator[Pair]:
                 number,
                 sweeps=SWEEPS,
                 retention={"every": "1s"},
-                fts=timeout,
+                fts=timeout | {"reconcile_every": RECONCILE_EVERY},
                 stager=timeout | PATIENT,
             )
         pair.configure(1, faults=str(pair.faults))

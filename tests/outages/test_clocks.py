@@ -24,13 +24,22 @@ SIZE = 47_000
 
 
 @contextmanager
+def away(pair: Pair, part: str) -> Iterator[None]:
+    """A part of the stack is not there in its own time; it comes back with the settings of then."""
+    pair.command("kill", part)
+    try:
+        yield
+    finally:
+        pair.command("start", part)
+
+
+@contextmanager
 def at_another_time(pair: Pair, part: str, offset: str) -> Iterator[None]:
-    """A part of the stack is restarted in another time, and for the end in its own again."""
+    """The part runs, in another time."""
     where, account = layout.Layout(directory=pair.directory), accounts.unprivileged()
     plan = layout.load(where)
     assert plan is not None
     (program,) = Parts(where, plan, account).programs(part)
-    pair.command("kill", part)
     Processes(where.directory, account).start(
         replace(
             program,
@@ -42,19 +51,43 @@ def at_another_time(pair: Pair, part: str, offset: str) -> Iterator[None]:
         yield
     finally:
         pair.command("kill", part)
-        pair.command("start", part)
 
 
 @contextmanager
 def clock_of_fts(pair: Pair, offset: str) -> Iterator[None]:
     """The server and the processes that copy for it live at another time."""
-    where = layout.Layout(directory=pair.directory)
-    with copying_at_another_time(where, offset), at_another_time(pair, "fts", offset):
+    with (
+        away(pair, "fts"),
+        copying_at_another_time(pair, offset),
+        at_another_time(pair, "fts", offset),
+    ):
         yield
 
 
 @contextmanager
-def copying_at_another_time(where: layout.Layout, offset: str) -> Iterator[None]:
+def clock_of_deliv(pair: Pair, offset: str) -> Iterator[None]:
+    """Of deliv@2; deliv@1 is away."""
+    with (
+        stopped(pair, 1),
+        away(pair, "deliv@2"),
+        forgiving_tokens(pair),
+        at_another_time(pair, "deliv@2", offset),
+    ):
+        yield
+
+
+@contextmanager
+def stopped(pair: Pair, number: int) -> Iterator[None]:
+    pair.stop(f"deliv@{number}")
+    try:
+        yield
+    finally:
+        pair.start(number)
+
+
+@contextmanager
+def copying_at_another_time(pair: Pair, offset: str) -> Iterator[None]:
+    where = layout.Layout(directory=pair.directory)
     file = where.settings("fts")
     text = file.read_text(encoding="utf-8")
     python = where.directory / "python-at-another-time"
@@ -68,6 +101,20 @@ def copying_at_another_time(where: layout.Layout, offset: str) -> Iterator[None]
         yield
     finally:
         file.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def forgiving_tokens(pair: Pair) -> Iterator[None]:
+    """A token of the stager's is rightly refused when it seems to be from another time."""
+    file = pair.config(2)
+    before = file.read_text(encoding="utf-8")
+    callback = pair.settings(2)["stager"]["callback"]
+    token = {**callback["token"], "clock_skew": "2h"}
+    pair.configure(2, stager={"callback": {**callback, "token": token}})
+    try:
+        yield
+    finally:
+        file.write_text(before, encoding="utf-8")
 
 
 def forget_delegations(pair: Pair) -> None:
@@ -92,26 +139,12 @@ def test_of_fts(pair: Pair, target: Target, offset: str, hours: int) -> None:
 @pytest.mark.parametrize("offset", ["+1h", "-1h"])
 def test_of_deliv(pair: Pair, target: Target, offset: str) -> None:
     """How long a job waits for the stager is told by the database's clock: it is not timed out."""
-    before = pair.config(2).read_text(encoding="utf-8")
-    forgive_tokens(pair)
-    pair.stop("deliv@1")
-    try:
-        with at_another_time(pair, "deliv@2", offset):
-            with pair.instance(2).client() as client:
-                job_id = client.submit(f"slow-2-synthetic-{SIZE}", target.url)
-                answer = client.wait(job_id, timeout=120)
-            assert (answer["status"], answer["attempt"]) == ("SUCCESS", 1), answer
-            assert target.holds_synthetic(SIZE)
-    finally:
-        pair.config(2).write_text(before, encoding="utf-8")
-        pair.start(1)
-
-
-def forgive_tokens(pair: Pair) -> None:
-    """A token of the stager's is rightly refused when it seems to be from another time."""
-    callback = pair.settings(2)["stager"]["callback"]
-    token = {**callback["token"], "clock_skew": "2h"}
-    pair.configure(2, stager={"callback": {**callback, "token": token}})
+    with clock_of_deliv(pair, offset):
+        with pair.instance(2).client() as client:
+            job_id = client.submit(f"slow-2-synthetic-{SIZE}", target.url)
+            answer = client.wait(job_id, timeout=120)
+        assert (answer["status"], answer["attempt"]) == ("SUCCESS", 1), answer
+        assert target.holds_synthetic(SIZE)
 
 
 def hours_ahead(pair: Pair, job_id: str) -> int:
