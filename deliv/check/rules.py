@@ -122,11 +122,9 @@ def transfer(job: Job, _: Moment) -> Iterator[str]:
 
 
 def endpoint(job: Job, moment: Moment) -> Iterator[str]:
-    copying = job.status is Status.TRANSFERRING
-    withdrawn = job.status is not Status.SUCCESS and Closing.needed(job)
-    if job.fts_endpoint is None or job.fts_endpoint in moment.endpoints:
-        return
-    if copying or withdrawn:
+    to_ask = job.status is Status.TRANSFERRING
+    to_withdraw = job.status is not Status.SUCCESS and Closing.needed(job)
+    if job.fts_endpoint not in {None, *moment.endpoints} and (to_ask or to_withdraw):
         yield (
             f"is with FTS {job.fts_endpoint}, which fts.endpoints does not name: nobody can ask "
             "for it, put that endpoint back until its transfers have ended"

@@ -11,6 +11,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from functools import partial
 
 import structlog
 
@@ -105,14 +106,11 @@ class Polling:
             if who not in running:
                 running[who] = await endpoint.unfinished()
             missing = [job for job in jobs if job.fts_jobid not in running[who]]
-            await self._each(
-                (job for job in jobs if job.fts_jobid in running[who]),
-                lambda job: self._met(job, fence()),
-            )
+            known = [job for job in jobs if job.fts_jobid in running[who]]
+            await self._each(known, partial(self._met, fence=fence()))
             await self._settle(endpoint, missing, fence())
         except NoCredential as error:
-            gone = error
-            await self._each(jobs, lambda job: self._missed(job, fence(), gone))
+            await self._each(jobs, partial(self._missed, fence=fence(), error=error))
             return len(jobs)
         except (Unavailable, Refused) as error:
             if who == SERVICE:
