@@ -12,7 +12,7 @@ from deliv.errors import DelivError, InvalidRequest, KeyReused, QuotaExceeded
 from deliv.faults import Point, reach_in_thread
 from deliv.model import Job, Submission
 from deliv.states import FINAL, Status
-from deliv.store import archive, jobs, outbox
+from deliv.store import admission, archive, jobs, outbox
 from deliv.store.columns import microseconds
 
 INSERT = """
@@ -107,9 +107,10 @@ def _hold_deadline(tx: Connection, submission: Submission) -> None:
 
 
 def _hold_quota(tx: Connection, submission: Submission) -> None:
-    """QuotaExceeded undoes the INSERT. Submissions of the same moment do not see each other."""
+    """QuotaExceeded undoes the INSERT."""
     if submission.quota is None:
         return
+    admission.one_by_one(tx)
     row = tx.get(UNFINISHED, submission.submitter)
     if row and row["jobs"] > submission.quota:
         raise QuotaExceeded(

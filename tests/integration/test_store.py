@@ -73,6 +73,13 @@ async def test_a_quota_counts_unfinished_jobs_and_refuses_the_next(store: Store)
     await submitted(store, quota=1)
 
 
+async def test_a_quota_holds_for_submissions_of_the_same_moment(store: Store) -> None:
+    requests = [store.submit(submission(quota=3)) for _ in range(20)]
+    answers = await asyncio.gather(*requests, return_exceptions=True)
+    assert sum(isinstance(answer, QuotaExceeded) for answer in answers) == 17, answers
+    assert (await store.counts())[Status.SUBMITTED] == 3
+
+
 async def test_keys_of_two_submitters_are_apart(store: Store) -> None:
     await submitted(store, idempotency_key="k", submitter=ALICE)
     await submitted(store, idempotency_key="k", submitter=BOB)
