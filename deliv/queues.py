@@ -92,7 +92,12 @@ def _time(letter: DeadLetter) -> datetime:
 def _line(letter: DeadLetter) -> str:
     time = f"{letter.time:%Y-%m-%d %H:%M:%S} UTC" if letter.time else "at an unknown time"
     about = f"job {letter.job_id}" if letter.job_id else repr(letter.body[:SHOWN])[1:]
-    return f"{time}  {letter.queue or 'an unknown queue'}  {about}: {letter.reason}"
+    return _plain(f"{time}  {letter.queue or 'an unknown queue'}  {about}: {letter.reason}")
+
+
+def _plain(text: str) -> str:
+    """All but printable ASCII in escapes: every terminal shows that, and obeys none of it."""
+    return "".join(c if c.isascii() and c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _document(letter: DeadLetter) -> str:

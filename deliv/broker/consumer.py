@@ -117,9 +117,12 @@ class Consumer:
     ) -> None:
         if self._stopping.is_set():
             return  # not acknowledged: goes back when the channel closes
-        failures = int((properties.headers or {}).get("x-delivery-count", 0))
         delivery = Delivery(
-            channel=channel, tag=method.delivery_tag, queue=queue, failures=failures, body=body
+            channel=channel,
+            tag=method.delivery_tag,
+            queue=queue,
+            failures=_failures(properties.headers or {}),
+            body=body,
         )
         task = asyncio.create_task(self._attend(delivery))
         self._in_hand.add(task)
@@ -173,3 +176,9 @@ class Consumer:
                 await self._stopping.wait()
         except TimeoutError:
             return
+
+
+def _failures(headers: Mapping[str, Any]) -> int:
+    """What the broker has counted; where it doesn't count, a client may have written anything."""
+    count = headers.get("x-delivery-count")
+    return count if isinstance(count, int) else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -129,16 +129,28 @@ async def give_back(channel: Channel) -> None:
 
 def _letter(properties: Any, body: bytes) -> DeadLetter:
     headers = properties.headers or {}
-    death = (headers.get("x-death") or [{}])[0]
+    death = _death(headers)
     return DeadLetter(
-        queue=headers.get(QUEUE_HEADER) or death.get("queue", ""),
-        reason=headers.get(REASON_HEADER) or death.get("reason", ""),
+        queue=str(headers.get(QUEUE_HEADER) or death.get("queue", "")),
+        reason=str(headers.get(REASON_HEADER) or death.get("reason", "")),
         time=_utc(death.get("time") or properties.timestamp),
         body=body,
     )
 
 
-def _utc(value: datetime | int | None) -> datetime | None:
-    if isinstance(value, int):
+def _death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the broker noted when it buried the message; a client may have written anything."""
+    match headers.get("x-death"):
+        case [dict() as death, *_]:
+            return death
+    return {}
+
+
+def _utc(value: Any) -> datetime | None:
+    """None when it is no time, or none that can be."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC)
+    try:
         return datetime.fromtimestamp(value, UTC)
-    return value.replace(tzinfo=UTC) if value else None
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None

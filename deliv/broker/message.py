@@ -30,7 +30,7 @@ class Message:
         """Read a body; Malformed when it is not a JSON object with `job_id` and `verb`."""
         members = _members(body)
         job_id, verb = members.pop("job_id", None), members.pop("verb", None)
-        if not isinstance(job_id, str) or not 0 < len(job_id) <= JOB_ID_LENGTH:
+        if not isinstance(job_id, str) or not _is_id(job_id):
             raise Malformed("no usable job_id")
         if not isinstance(verb, str) or not verb:
             raise Malformed("no usable verb")
@@ -39,6 +39,10 @@ class Message:
 
 def encode(members: Mapping[str, Any]) -> bytes:
     return json.dumps(members, separators=(",", ":")).encode()
+
+
+def _is_id(text: str) -> bool:
+    return 0 < len(text) <= JOB_ID_LENGTH and text.isascii() and text.isprintable()
 
 
 def _members(body: bytes) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class Transport:
                 connection.sock.recv(1)  # raises the alert that tells why, if there is one
             raise
         response = connection.getresponse()
-        content = response.read(LARGEST_ANSWER)
+        content = _content(response)
         return Answer(
             status=response.status,
             document=_document(response.status, content, self.server),
@@ -141,6 +141,17 @@ def _parts(url: str) -> tuple[str, str, str, int]:
     if parts.scheme != "https" or not host or "@" in parts.netloc or parts.query:
         raise SetupError(f"{url!r} is not deliv's address: it must be https://HOST[:PORT]")
     return f"https://{parts.netloc}", parts.path.rstrip("/"), host, port
+
+
+def _content(response: http.client.HTTPResponse) -> bytes:
+    """At most LARGEST_ANSWER of the body; IncompleteRead when the body broke off before that.
+
+    `read` with an amount notices it by itself only where the body comes in chunks.
+    """
+    content = response.read(LARGEST_ANSWER)
+    if response.length and len(content) < LARGEST_ANSWER:
+        raise http.client.IncompleteRead(content, response.length)
+    return content
 
 
 def _document(status: int, content: bytes, server: str) -> dict[str, Any]:

@@ -67,7 +67,13 @@ def test_what_is_there_in_time_is_a_success(stack: Stack, target: Target) -> Non
 
 @pytest.mark.parametrize(
     ("deadline", "reason"),
-    [("soon", "ISO 8601"), ("2030-01-01T00:00:00", "offset"), (ahead(-60), "over already")],
+    [
+        ("soon", "ISO 8601"),
+        ("2030-01-01T00:00:00", "offset"),
+        (ahead(-60), "over already"),
+        ("1970-01-01T00:00:00Z", "over already"),
+        ("1970-01-01T00:00:01Z", "over already"),
+    ],
 )
 def test_bad_input(stack: Stack, target: Target, deadline: str, reason: str) -> None:
     before = stack.how_many_jobs()

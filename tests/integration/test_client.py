@@ -25,6 +25,7 @@ from deliv.client import (
     StillRunning,
     Unavailable,
     Unreachable,
+    transport,
 )
 from deliv.testbed import pki, ports
 
@@ -33,6 +34,13 @@ SUCCESS = reply(200, {"job_id": "J", "status": "SUCCESS", "product_id": "005"})
 STAGING = reply(200, {"job_id": "J", "status": "STAGING"}, Retry_After="0")
 BUSY = reply(503, {"error": True, "msg": "full"}, Retry_After="0")
 DROP = Reply(drop=True)
+LENGTH, CHUNKED = {"Content-Length": "100"}, {"Transfer-Encoding": "chunked"}
+CUT = [
+    Reply(body=b"", headers=LENGTH, close=True),
+    Reply(body=b'{"job_id": "J"', headers=LENGTH, close=True),
+    Reply(body=b'ff\r\n{"job_id": "J"', headers=CHUNKED, close=True),
+    Reply(body=b'f\r\n{"job_id": "J"}\r\n', headers=CHUNKED, close=True),
+]
 
 
 class World:
@@ -104,7 +112,9 @@ def test_every_submission_has_a_key_of_its_own(world: World) -> None:
     assert first != second
 
 
-@pytest.mark.parametrize("lost", [DROP, BUSY, reply(502, {}), Reply(status=500, body=b"<html>")])
+@pytest.mark.parametrize(
+    "lost", [DROP, BUSY, reply(502, {}), Reply(status=500, body=b"<html>"), *CUT]
+)
 def test_a_lost_answer_is_asked_for_again_with_the_same_key(world: World, lost: Reply) -> None:
     world.deliv.script += [lost, lost, ACCEPTED]
     with world.client(patience=20) as client:
@@ -118,6 +128,24 @@ def test_patience_ends(world: World) -> None:
     with world.client() as client, pytest.raises(Unavailable, match="full") as raised:
         client.submit("P", "gsiftp://h/d")
     assert raised.value.status == 503
+    assert len(world.deliv.calls) == 1
+
+
+@pytest.mark.parametrize("cut", CUT)
+def test_an_answer_that_breaks_off_is_told(world: World, cut: Reply) -> None:
+    world.deliv.script += [cut]
+    with world.client() as client, pytest.raises(Unreachable, match="in the middle of its answer"):
+        client.status("J")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Length": "1000000000000"}])
+def test_no_more_is_read_than_the_largest_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    monkeypatch.setattr(transport, "LARGEST_ANSWER", 30)
+    world.deliv.script += [Reply(body=b'{"job_id": "%s"}' % (b"J" * 100), headers=headers)]
+    with world.client(patience=20) as client, pytest.raises(BadAnswer):
+        client.status("J")
     assert len(world.deliv.calls) == 1
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 from rabbit import Rabbit, rabbit_fixture  # noqa: F401 - a fixture is used by its name
-from test_broker import connected, raw
+from test_broker import Recorder, connected, raw, until
 
-from deliv.broker import DEAD, STAGE, TRANSFER
+from deliv.broker import DEAD, STAGE, TRANSFER, Message
+from deliv.broker.dead import QUEUE_HEADER, REASON_HEADER
 from deliv.cli import main
 from deliv.testbed.processes import wait
 
@@ -103,6 +105,37 @@ def test_dead_letters_with_their_reason_stay_where_they_are(deliv_queue: Run) ->
     assert bodies[None] == r"\xffnonsense"
 
 
+STEERING = "\x1b[2J\r\n\u00fc\u202e"
+NO_JOB = json.dumps({"job_id": "\ud800\x1b[2J", "verb": "transfer"}).encode()
+MADE_UP: list[dict[str, object]] = [
+    {QUEUE_HEADER: STEERING, REASON_HEADER: STEERING},
+    {QUEUE_HEADER: 7, REASON_HEADER: b"\xff"},
+    {"x-death": "never"},
+    {"x-death": [{"queue": STEERING, "reason": 7, "time": "never"}]},
+]
+
+
+async def publish(rabbit: Rabbit, queue: str, content: bytes, headers: dict[str, object]) -> None:
+    async with connected(rabbit.settings()) as broker:
+        await broker._publisher.publish("", queue, content, mandatory=True, headers=headers)
+
+
+def test_what_a_client_made_up_is_shown_in_plain_ascii(deliv_queue: Run, rabbit: Rabbit) -> None:
+    assert deliv_queue("discard", "--all") == ["4 discarded"]
+    for headers in MADE_UP:
+        asyncio.run(publish(rabbit, DEAD, NO_JOB, headers))
+    text = r"\x1b[2J\r\n\xfc\u202e"
+    shown = repr(NO_JOB)[1:]
+    assert {line.split("  ", 1)[1] for line in deliv_queue("dead")} == {
+        f"{text}  {shown}: {text}",
+        rf"7  {shown}: b'\xff'",
+        f"an unknown queue  {shown}: ",
+        f"{text}  {shown}: 7",
+    }
+    assert wait(lambda: depths(deliv_queue("list", "--json"))[DEAD] == len(MADE_UP), 20)
+    assert len([json.loads(line) for line in deliv_queue("dead", "--json")]) == len(MADE_UP)
+
+
 def test_one_jobs_letters_are_replayed(deliv_queue: Run) -> None:
     assert deliv_queue("replay", "--job", JOBS[1]) == ["1 replayed"]
     assert depths(deliv_queue("list", "--json")) == {STAGE: 0, TRANSFER: 1, DEAD: 3}
@@ -135,3 +168,24 @@ def test_a_broker_that_does_not_answer_is_told(
     configuration.write_text(yaml.safe_dump(document), encoding="utf-8")
     assert main(["queue", "--config", str(configuration), "list"]) == 1
     assert "Connection refused" in capsys.readouterr().err
+
+
+@asynccontextmanager
+async def uncounted(rabbit: Rabbit, queue: str) -> AsyncIterator[None]:
+    """Meanwhile the queue is a classic one: RabbitMQ does not count in it, a header stays."""
+    async with raw(rabbit.settings()) as channel:
+        await channel.call("queue_delete", queue)
+        await channel.call("queue_declare", queue, durable=True)
+        try:
+            yield
+        finally:
+            await channel.call("queue_delete", queue)
+
+
+@pytest.mark.parametrize("count", ["often", [1]])
+async def test_a_count_that_a_client_made_up_is_none(rabbit: Rabbit, count: object) -> None:
+    stage = Recorder()
+    async with uncounted(rabbit, STAGE), connected(rabbit.settings(), stage):
+        await publish(rabbit, STAGE, body(JOBS[0], "stage"), {"x-delivery-count": count})
+        await until(lambda: stage.done)
+    assert stage.got == [Message(routing="stage", job_id=JOBS[0])]

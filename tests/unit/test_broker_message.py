@@ -14,10 +14,12 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=5,
 )
+PRINTABLE = st.characters(min_codepoint=0x20, max_codepoint=0x7E)
+JOB_IDS = st.text(PRINTABLE, min_size=1, max_size=36)
 PAYLOADS = st.dictionaries(TEXT.filter(lambda key: key not in ("job_id", "verb")), JSON, max_size=3)
 
 
-@given(routing=st.text(min_size=1), job_id=st.text(min_size=1, max_size=36), payload=PAYLOADS)
+@given(routing=st.text(min_size=1), job_id=JOB_IDS, payload=PAYLOADS)
 def test_a_message_survives_the_wire(routing: str, job_id: str, payload: dict[str, object]) -> None:
     message = Message(routing=routing, job_id=job_id, payload=payload)
     assert Message.decode(message.encode()) == message
@@ -40,6 +42,9 @@ def test_the_payload_can_not_speak_for_another_job() -> None:
         (b'{"job_id":"","verb":"stage"}', "job_id"),
         (b'{"job_id":7,"verb":"stage"}', "job_id"),
         (b'{"job_id":"' + b"x" * 37 + b'","verb":"stage"}', "job_id"),
+        (rb'{"job_id":"\ud800","verb":"stage"}', "job_id"),
+        (rb'{"job_id":"\u001b[2J","verb":"stage"}', "job_id"),
+        ('{"job_id":"\u00fc","verb":"stage"}'.encode(), "job_id"),
         (b'{"job_id":"a"}', "verb"),
         (b'{"job_id":"a","verb":""}', "verb"),
     ],
