@@ -66,6 +66,14 @@ class Response:
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def document(self) -> Any:
+        """The body's JSON; None when it is something else."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
     def json(self) -> Any:
         """The body's JSON; Unreachable when it is something else, as a broken server's HTML."""
         try:

@@ -200,7 +200,9 @@ class Runtime:
         return probes
 
     def _breakers(self) -> dict[str, Callable[[], str]]:
-        return {f"fts:{e.name}": partial(getattr, e.breaker, "state") for e in self.fts.endpoints}
+        breakers = {f"fts:{e.name}": e.breaker for e in self.fts.endpoints}
+        breakers["stager"] = self.stager.breaker
+        return {name: partial(getattr, b, "state") for name, b in breakers.items()}
 
     async def _probe_database(self) -> str:
         await self.database.ping()

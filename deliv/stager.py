@@ -6,12 +6,16 @@ import json
 from http import HTTPStatus
 from urllib.parse import quote
 
+from deliv.breaker import Breaker
 from deliv.config import Stager as StagerConfig
 from deliv.errors import Refused, Unreachable
 from deliv.https import HttpsClient, Response
 from deliv.model import Job
+from deliv.peer import Peer, said
 
 NOT_OFFERED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
+# It is told nothing of the user, so that these are about deliv itself: the operators' to mend.
+UNKNOWN_DELIV = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
 class Stager:
@@ -21,9 +25,9 @@ class Stager:
     """
 
     def __init__(self, config: StagerConfig, https: HttpsClient, callback: str) -> None:
-        self._url = config.url
+        self.breaker = Breaker()
         self._timeout = float(config.request_timeout)
-        self._https = https
+        self._peer = Peer("the stager", config.url, https, self._timeout, self.breaker)
         self._callback = callback
 
     async def stage(self, job: Job, authcode: str) -> None:
@@ -68,28 +72,14 @@ class Stager:
 
     async def ping(self) -> None:
         """Unreachable when no stager answers at the configured URL."""
-        await self._https.request("GET", f"{self._url}/", timeout=self._timeout)
+        await self._peer.https.request("GET", f"{self._peer.url}/", timeout=self._timeout)
 
     async def _call(self, method: str, path: str, body: bytes | None = None) -> Response:
-        answer = await self._https.request(
-            method,
-            self._url + path,
-            body=body,
-            content_type="application/json" if body else None,
-            timeout=self._timeout,
-        )
-        if answer.status >= 500 or answer.status == 429:
-            raise Unreachable(f"the stager answered {answer.status}")
-        if answer.status >= 300:
-            raise Refused(
-                f"the stager refused ({answer.status}): {_reason(answer)}", code=answer.status
-            )
+        kind = "application/json" if body else None
+        answer = await self._peer.call(method, path, body, kind)
+        if answer.status in UNKNOWN_DELIV:
+            raise Unreachable(f"the stager answered deliv {answer.status}: {said(answer)}")
+        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+            reason = f"the stager refused ({answer.status}): {said(answer)}"
+            raise Refused(reason, code=answer.status)
         return answer
-
-
-def _reason(answer: Response) -> str:
-    try:
-        document = json.loads(answer.body)
-        return str(document["msg"])
-    except (ValueError, KeyError, TypeError):
-        return answer.body[:200].decode("utf-8", "replace").strip() or "no reason given"

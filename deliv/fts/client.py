@@ -29,9 +29,9 @@ import msgspec
 import structlog
 
 from deliv import config
+from deliv.breaker import Breaker
 from deliv.errors import Refused, Unavailable
 from deliv.fts.answers import FILE_FIELDS, Accepted, File, Job, Listed, Origin, Whoami, read
-from deliv.fts.breaker import Breaker
 from deliv.fts.delegation import Delegation
 from deliv.fts.outcomes import ACTIVE, TERMINAL, Outcome, outcome, unclear
 from deliv.fts.transfer import Transfer, submission

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 
 from deliv import config, metrics
+from deliv.breaker import Breaker, State
 from deliv.errors import Unavailable
-from deliv.fts.breaker import Breaker, State
 from deliv.fts.client import Endpoint
 from deliv.https import HttpsClient
 

@@ -11,6 +11,7 @@ from fts3.rest.client.easy import JobIdGenerator, new_job, new_transfer
 
 from deliv.errors import Refused
 
+LONGEST_URL = 1100  # characters: FTS's columns source_surl and dest_surl
 NO_RETRIES = -1  # 0 would be the server's default; deliv retries by itself, as a new attempt
 DEFAULT_CHECKSUM = "ADLER32"
 
@@ -63,5 +64,7 @@ def _check(transfer: Transfer) -> None:
     for url in (transfer.source, transfer.destination):
         if urlsplit(url).scheme != "gsiftp":
             raise Refused(f"{url} is not a gsiftp URL", code=400)
+        if len(url) > LONGEST_URL:
+            raise Refused(f"{url} is longer than FTS takes, {LONGEST_URL} characters", code=400)
     if transfer.source == transfer.destination:
         raise Refused(f"source and destination are the same file: {transfer.source}", code=400)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from deliv import config
-from deliv.fts.breaker import Breaker
+from deliv.breaker import Breaker
 from deliv.fts.client import Endpoint
 from deliv.https import HeldCredential, HttpsClient
 

@@ -6,13 +6,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import recorded
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from scripted_delegation import DLG, REST, WHOAMI, Delegating, as_recorded
 from scripted_fts import Asked, Grid, Reply, ScriptedFts, html, reply
 
 from deliv import config
@@ -23,56 +23,14 @@ from deliv.fts.client import BULK, MOMENT
 from deliv.https import HttpsClient
 from deliv.testbed import pki
 
-REST = recorded.sections("rest.txt")
 DELEGATION = recorded.sections("deleg.txt")
 SID = recorded.sections("sid.txt")
 DOWN = recorded.sections("dbdown.txt")
 
-WHOAMI = REST["GET /whoami (cert)"][0].content
-DLG = f"/delegation/{WHOAMI['delegation_id']}"
 JOB = "261516c0-8cb2-59d9-be55-cb038e8fe9a2"  # of the sid below, as the real FTS computed it
 TRANSFER = Transfer(sid="deliv-tx-0001", source="gsiftp://archive/a", destination="gsiftp://user/a")
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 NOT_FOUND = {"job_id": JOB, "http_status": "404 Not Found", "http_message": "No job"}
-
-
-def as_recorded(answer: recorded.Answer) -> Reply:
-    return Reply(
-        status=answer.status or 200,
-        body=answer.body.encode(),
-        content_type=answer.kind or "application/json",
-    )
-
-
-@dataclass
-class Delegating:
-    """FTS's side of a delegation: a request for a key of its own, what was put, until when."""
-
-    put: list[bytes] = field(default_factory=list)
-    until: datetime | None = None
-    request: bytes = b""
-
-    def install(self, server: ScriptedFts) -> None:
-        name = pki.name(("O", "Dummy"))
-        builder = x509.CertificateSigningRequestBuilder().subject_name(name)
-        signed = builder.sign(pki.rsa_key(), hashes.SHA256())
-        self.request = signed.public_bytes(serialization.Encoding.PEM)
-        server.on("GET", "/", as_recorded(REST["GET / (cert)"][0]))
-        server.on("GET", DLG, self._info)
-        server.on("GET", f"{DLG}/request", Reply(body=self.request, content_type="text/plain"))
-        server.on("PUT", f"{DLG}/credential", self._take)
-
-    def _info(self, _asked: Asked) -> Reply:
-        if self.until is None:
-            return reply(None)
-        when = self.until.strftime("%Y-%m-%dT%H:%M:%S")
-        return reply({"termination_time": when, "voms_attrs": [""]})
-
-    def _take(self, asked: Asked) -> Reply:
-        assert asked.headers["Content-Type"] == "text/plain"
-        self.put.append(asked.body)
-        self.until = x509.load_pem_x509_certificates(asked.body)[0].not_valid_after_utc
-        return Reply(status=201)
 
 
 @pytest.fixture(scope="module")
@@ -439,12 +397,11 @@ async def test_one_unknown_id_is_looked_up_in_the_archive(grid: Grid) -> None:
         assert outcome.error_class is ErrorClass.DESTINATION_FULL
 
 
-@pytest.mark.parametrize("files", [reply(NOT_FOUND, 404), html(404)])
-async def test_an_archived_job_without_files(grid: Grid, files: Reply) -> None:
+async def test_an_archived_job_without_files(grid: Grid) -> None:
     async with scene(grid) as s:
         s.server.on("GET", f"/jobs/{JOB}", reply(NOT_FOUND, 404))
         s.server.on("GET", f"/archive/{JOB}", reply({"job_id": JOB, "job_state": "FINISHED"}))
-        s.server.on("GET", f"/archive/{JOB}/files", files)
+        s.server.on("GET", f"/archive/{JOB}/files", reply(NOT_FOUND, 404))
         assert (await s.endpoint.details([JOB]))[JOB].verdict is Verdict.FINISHED
 
 
@@ -584,6 +541,20 @@ async def test_none_is_given_to_a_server_that_has_just_gone(grid: Grid) -> None:
         for _ in range(3):
             assert await fts.choose() is preferred
         assert len(first.calls("GET", "/whoami")) == asked + 1
+
+
+@pytest.mark.parametrize("status", [200, 302, 403, 404, 502])
+async def test_a_server_behind_web_pages_is_out(grid: Grid, status: int) -> None:
+    """Whatever stands before FTS is up, FTS is not; its own refusals are JSON."""
+    clock = Clock()
+    async with two_servers(grid, clock) as (fts, first, _):
+        preferred, spare = fts.endpoints
+        first.on("GET", "/whoami", html(status))
+        for _ in range(3):
+            clock.now += MOMENT
+            assert await fts.choose() is spare
+        assert preferred.breaker.state is State.OPEN
+        assert f"answered {status}: text/html" in preferred.breaker.reason
 
 
 async def test_calls_that_were_given_up_open_the_breaker_too(grid: Grid) -> None:

@@ -71,6 +71,7 @@ def test_overwrite_as_asked() -> None:
         replace(TRANSFER, source="https://archive/data/a"),
         replace(TRANSFER, destination="file:///etc/passwd"),
         replace(TRANSFER, destination=TRANSFER.source),
+        replace(TRANSFER, destination="gsiftp://h/" + "a" * 1090),
     ],
 )
 def test_what_fts_would_accept_and_fail_on(wrong: Transfer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from deliv.fts.breaker import Breaker, State
+from deliv.breaker import Breaker, State
 
 
 class Clock:

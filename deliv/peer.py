@@ -1,0 +1,90 @@
+"""Calls to one server that works for deliv: its URL, time-out and circuit breaker."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+
+from deliv.breaker import Breaker
+from deliv.errors import Unreachable
+from deliv.https import HttpsClient, Response
+
+SHOWN = 200  # bytes of an answer
+
+
+class Peer:
+    """`title` names the server in messages; `timeout` in seconds for each call."""
+
+    def __init__(
+        self, title: str, url: str, https: HttpsClient, timeout: float, breaker: Breaker
+    ) -> None:
+        self.title = title
+        self.url = url.rstrip("/")
+        self.https = https
+        self.breaker = breaker
+        self._timeout = timeout
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        content_type: str | None = None,
+    ) -> Response:
+        """The server's own answer, whatever its code.
+
+        Unreachable when there is none: no answer, a server error, too many requests, or what
+        something that stands before the server says; and at once while the breaker is open.
+        """
+        if not self.breaker.enter():
+            reason = f"{self.title} is left alone after failures: {self.breaker.reason}"
+            raise Unreachable(reason, retry_after=round(self.breaker.wait) + 1, sent=False)
+        try:
+            answer = await self._answer(method, path, body, content_type)
+        except Unreachable as error:
+            self.breaker.failed(str(error))
+            raise
+        except asyncio.CancelledError:
+            self.breaker.failed(f"{self.title} had not answered when it was given up")
+            raise
+        self.breaker.succeeded()
+        return answer
+
+    async def _answer(
+        self, method: str, path: str, body: bytes | None, content_type: str | None
+    ) -> Response:
+        answer = await self.https.request(
+            method,
+            self.url + path,
+            body=body,
+            content_type=content_type,
+            timeout=self._timeout,
+        )
+        if _is_out_of_order(answer) or _is_of_another(answer):
+            raise Unreachable(f"{self.title} answered {answer.status}: {said(answer)}")
+        return answer
+
+
+def said(answer: Response) -> str:
+    """The sentence in an answer's JSON, by whatever name, or what the answer is instead."""
+    document = answer.document
+    if isinstance(document, dict):
+        texts = (document.get(name) for name in ("message", "http_message", "msg"))
+        return str(next(filter(None, texts), "no reason given"))
+    text = answer.body[:SHOWN].decode("utf-8", "replace").strip()
+    if text and not _is_page(answer):
+        return text
+    return f"{answer.headers.get('Content-Type', 'no content')}, not its JSON"
+
+
+def _is_out_of_order(answer: Response) -> bool:
+    return answer.status >= 500 or answer.status == HTTPStatus.TOO_MANY_REQUESTS
+
+
+def _is_of_another(answer: Response) -> bool:
+    """A proxy's or web server's: those that deliv calls neither redirect nor write web pages."""
+    return 300 <= answer.status < 400 or _is_page(answer)
+
+
+def _is_page(answer: Response) -> bool:
+    return answer.body.lstrip().startswith(b"<")
