@@ -83,6 +83,11 @@ class Job:
     cancel_requested: datetime | None = None
     deadline_passed: datetime | None = None
 
+    @property
+    def is_to_end(self) -> bool:
+        """Whether its copy is to be stopped: its owner wants it, or its deadline is over."""
+        return self.cancel_requested is not None or self.deadline_passed is not None
+
 
 INTERNAL = frozenset(
     {

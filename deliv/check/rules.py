@@ -70,7 +70,7 @@ def needs_attention(job: Job) -> bool:
     if job.status in FINAL:
         return Closing.needed(job)
     if job.status is Status.TRANSFERRING and job.fts_posted is not None:
-        return job.cancel_requested is not None or job.deadline_passed is not None
+        return job.is_to_end
     return True
 
 
@@ -132,7 +132,9 @@ def endpoint(job: Job, moment: Moment) -> Iterator[str]:
 
 
 def destination(job: Job, _: Moment) -> Iterator[str]:
-    if job.status is not Status.TRANSFERRING and job.destination_key is not None:
+    again = job.status is Status.STAGING and job.attempt > 1
+    written = again or job.status is Status.TRANSFERRING
+    if job.destination_key is not None and not written:
         yield f"is {job.status}, but keeps its destination from other jobs"
 
 

@@ -52,8 +52,9 @@ class Cancelling:
         except (Unavailable, Refused) as error:
             log.warning("FTS has not confirmed the cancellation", reason=str(error))
             return await self._store.update(job, delay=self._ask_again)
-        if outcome is None:
-            return await self._failing.stopped(job, delay=self._delay(job))
+        if outcome is None:  # FTS may take it yet, or have had it once
+            copy = Failure(error_class=ErrorClass.CANCELLED, reason="", partial=True)
+            return await self._failing.stopped(job, copy, delay=self._delay(job))
         return await self._transfers.settle(job, outcome)
 
     async def expire(self, job_id: str) -> None:

@@ -13,10 +13,11 @@ from pathlib import PurePosixPath
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from deliv.errors import InvalidRequest
+from deliv.fts import LONGEST_URL
 from deliv.model import Job
 
 MAX_PRODUCT_ID = 1024
-MAX_URL = 2048
+MAX_URL = LONGEST_URL - 100  # of a directory, so that a file name finds room
 SAFE_IN_PATH = "/-._~!$&'()*+,;=:@"
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
 # No text beside the brackets and no zone in them, which not every reader of URLs sees alike.
@@ -50,8 +51,6 @@ def parse_directory(value: str) -> Directory:
     if not value.strip():
         raise InvalidRequest("destination_path is empty")
     _no_control_characters("destination_path", value)
-    if len(value.encode()) > MAX_URL:
-        raise InvalidRequest(f"destination_path is longer than {MAX_URL} bytes")
     try:
         parts = urlsplit(value)
         host, port = parts.hostname, parts.port
@@ -72,7 +71,9 @@ def parse_directory(value: str) -> Directory:
     name = check_host("destination_path", host or "")
     authority = f"[{name}]" if ":" in name else name
     suffix = "" if port is None else f":{port}"
-    return Directory(url=f"gsiftp://{authority}{suffix}{path.rstrip('/')}", host=name)
+    url = f"gsiftp://{authority}{suffix}{path.rstrip('/')}"
+    _no_longer_than(MAX_URL, "destination_path", url)
+    return Directory(url=url, host=name)
 
 
 def check_host(field: str, host: str) -> str:
@@ -87,6 +88,11 @@ def check_host(field: str, host: str) -> str:
     if len(host) > 253 or not HOST_NAME.fullmatch(host):
         raise InvalidRequest(f"{field}: {host!r} is not a host name")
     return host.lower()
+
+
+def check_place(staged_to: str, path: str) -> None:
+    """Whether FTS can take a copy that is staged there; InvalidRequest if not."""
+    _no_longer_than(LONGEST_URL, "path", staged_url(staged_to, path))
 
 
 def staged_url(staged_to: str, path: str) -> str:
@@ -105,7 +111,8 @@ def staged_url(staged_to: str, path: str) -> str:
 def destination_file(job: Job) -> str:
     """The URL of the file that a staged job delivers; of its directory while the name is open."""
     name = PurePosixPath(job.stager_path or "").name
-    return parse_directory(job.destination_path).file(name) if name else job.destination_path
+    directory = Directory(url=job.destination_path, host=job.destination_host)
+    return directory.file(name) if name else directory.url
 
 
 def _canonical_path(field: str, path: str) -> str:
@@ -120,6 +127,11 @@ def _canonical_path(field: str, path: str) -> str:
     _no_control_characters(field, plain)
     _no_dot_segments(field, plain)
     return quote(plain, safe=SAFE_IN_PATH)
+
+
+def _no_longer_than(most: int, field: str, url: str) -> None:
+    if len(url) > most:
+        raise InvalidRequest(f"{field} is longer than {most} characters as a percent-encoded URL")
 
 
 def _no_dot_segments(field: str, path: str) -> None:

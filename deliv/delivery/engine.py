@@ -85,7 +85,7 @@ class Engine:
         return self._staging.time_out if job.stager_accepted else self._staging.request
 
     def _transferring_action(self, job: Job) -> Action:
-        if job.cancel_requested is not None or job.deadline_passed is not None:
+        if job.is_to_end:
             return self._cancelling.proceed
         if job.fts_posted is not None:
             return self._rest  # polled by the periodic callbacks

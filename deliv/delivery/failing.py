@@ -25,7 +25,6 @@ FRESH_STAGING = {
     "stager_accepted": None,
     "stager_path": None,
     "stager_hostname": None,
-    "destination_key": None,
 }
 
 
@@ -50,7 +49,7 @@ class Failing:
         A job that was to be stopped ends. `columns` of the job are set along with it.
         """
         await reach(Point.FAILURE_SEEN)
-        if job.cancel_requested is not None or job.deadline_passed is not None:
+        if job.is_to_end:
             return await self.stopped(job, failure)
         retry = self._config.retry(failure.error_class)
         if job.attempt >= retry.attempts:

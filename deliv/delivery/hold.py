@@ -17,11 +17,16 @@ _until: ContextVar[float] = ContextVar("until", default=math.inf)
 
 def begin(seconds: float) -> None:
     """The job in hand, by the coroutine that calls this, is ours for so long."""
-    _until.set(time.monotonic() + seconds)
+    _until.set(_now() + seconds)
 
 
 def check() -> None:
     """LostRace when that time is over."""
-    late = time.monotonic() - _until.get()
+    late = _now() - _until.get()
     if late > 0:
         raise LostRace(f"too late by {late:.1f} s: another worker may have the job in hand")
+
+
+def _now() -> float:
+    """Seconds, those of a suspended machine included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

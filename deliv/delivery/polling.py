@@ -160,7 +160,7 @@ class Polling:
             return
         misses = job.fts_misses + 1
         if misses < self._misses:
-            await self._store.update(job, delay=None, fence=fence, fts_misses=misses)
+            await self._store.update(job, fence=fence, fts_misses=misses)
         elif error is not None:
             await self._transfers.out_of_sight(job, error)
         else:

@@ -6,7 +6,7 @@ import structlog
 
 from deliv.config import Config
 from deliv.delivery import authcode, hold
-from deliv.delivery.destination import staged_url
+from deliv.delivery.destination import check_place
 from deliv.delivery.failing import Failing, Failure
 from deliv.errors import Forbidden, InvalidRequest, LostRace, Refused, Unavailable
 from deliv.failures import ErrorClass
@@ -70,7 +70,11 @@ class Staging:
             await self._store.update(now, delay=0, stager_accepted=None)  # asked once more
 
     async def time_out(self, job: Job) -> None:
-        """End staging that outlived `stager.timeout`."""
+        """End staging that outlived `stager.timeout`; before that it goes on waiting."""
+        left = await self._left(job)
+        if left > 0:
+            await self._store.update(job, delay=left)
+            return
         await reach(Point.STAGING_TIMED_OUT)
         state = job.stager_status or "never asked"
         reason = f"the stager did not deliver within {self._timeout:.0f} s (stager: {state})"
@@ -106,7 +110,7 @@ class Staging:
             reason = f"the stager reported a failure: {report.msg or 'no reason given'}"
             failure = Failure(error_class=ErrorClass.STAGER, reason=reason)
             return await self._failing.attempt(job, failure, stager_status=report.msg)
-        self._check_place(report)
+        await self._hold_place(job, report)
         log.info("staged", job_id=job.job_id, staged_to=report.staged_to, path=report.path)
         return await self._store.apply(
             job,
@@ -121,10 +125,19 @@ class Staging:
             checksum=report.checksum,
         )
 
+    async def _hold_place(self, job: Job, report: StageReport) -> None:
+        """A place that can't be used is told to the stager, and to the submitter who waits."""
+        try:
+            self._check_place(report)
+        except (InvalidRequest, Forbidden) as error:
+            status = f"its report was refused: {error}"
+            await self._store.update(job, stager_status=status)
+            raise
+
     def _check_place(self, report: StageReport) -> None:
         if not report.staged_to or not report.path:
             raise InvalidRequest("a successful report needs staged_to and path")
-        staged_url(report.staged_to, report.path)
+        check_place(report.staged_to, report.path)
         host = report.staged_to.lower()
         if host not in self._hosts and host.rsplit(":", 1)[0] not in self._hosts:
             raise Forbidden(f"staged_to names {host}, which is not among stager.gridftp_hosts")

@@ -23,6 +23,7 @@ from deliv.store import NOW, Store
 
 log = structlog.get_logger()
 
+WAITING = "waiting: "  # so begins `detailed_status` meanwhile
 RETRY_REFUSED = 60.0  # seconds until an FTS that refuses deliv itself is tried again
 
 
@@ -41,13 +42,13 @@ class Transfers:
         """Hand a staged job to an FTS that is up. Its id there is fixed before FTS hears of it."""
         endpoint = await self._fts.choose()
         if endpoint is None:
-            await self._store.update(job, delay=self._ask_again)
+            await self._wait(job, "no FTS server answers")
             return
         try:
             job = await self._assign(job, await self._copiers.acting(job, endpoint.name))
         except Unavailable as error:
             log.warning("FTS unreachable", endpoint=endpoint.name, reason=str(error))
-            await self._store.update(job, delay=self._ask_again)
+            await self._wait(job, str(error))
         except NoCredential as error:
             await self._wait_for_user(job, _lacking(error))
         except Refused as error:
@@ -77,13 +78,13 @@ class Transfers:
             failure = Failure(
                 error_class=outcome.error_class or ErrorClass.OTHER,
                 reason=outcome.reason,
-                partial=outcome.partial,
+                partial=outcome.partial or (job.is_to_end and outcome.begun),
                 details=outcome.details,
             )
             return await self._failing.attempt(job, failure)
         if outcome.verdict is Verdict.UNKNOWN:
             return await self._puzzled(job, outcome)
-        return job
+        return await self._running(job)
 
     async def stop(self, job: Job) -> Outcome | None:
         """Have FTS cancel a copy. The outcome when it has one, None when FTS never had the job.
@@ -129,8 +130,7 @@ class Transfers:
             await self._wait_for_user(job, _refusal(error))
             return
         log.error("FTS refuses deliv", reason=str(error))
-        status = f"waiting: {error}"
-        await self._store.update(job, delay=RETRY_REFUSED, detailed_status=status)
+        await self._wait(job, str(error), RETRY_REFUSED)
 
     async def _wait_for_user(self, job: Job, failure: Failure) -> None:
         """The staged copy waits for a new delegation as long as all retries would take."""
@@ -138,16 +138,23 @@ class Transfers:
         if await self._store.age(since) >= self._failing.patience(failure.error_class):
             await self._failing.end(job, failure)
             return
-        status = f"waiting: {failure.reason}"
-        await self._store.update(job, delay=self._ask_again, detailed_status=status)
+        await self._wait(job, failure.reason)
+
+    async def _wait(self, job: Job, why: str, delay: float | None = None) -> None:
+        """It is tried again after `delay` seconds; its submitter can see why it has to be."""
+        seconds = self._ask_again if delay is None else delay
+        await self._store.update(job, delay=seconds, detailed_status=f"{WAITING}{why}")
 
     async def _assign(self, job: Job, endpoint: Endpoint) -> Job:
         await endpoint.ensure_delegated()
         await reach(Point.DELEGATED)
+        destination = sha256(destination_file(job).encode()).digest()
         assignment: dict[str, Any] = {
             "fts_endpoint": endpoint.name,
             "fts_jobid": await endpoint.job_id(sid(job)),
-            "destination_key": sha256(destination_file(job).encode()).digest(),
+            "destination_key": destination,
+            "partial": job.partial and destination == job.destination_key,
+            **_no_longer_waiting(job),
         }
         if job.status is Status.STAGING:
             return await self._store.apply(job, Event.TRANSFER, delay=self._hold, **assignment)
@@ -162,12 +169,13 @@ class Transfers:
             await self._failing.attempt(job, _lacking(error))
         except Unavailable as error:
             log.warning("FTS unreachable", endpoint=job.fts_endpoint, reason=str(error))
-            await self._store.update(job, delay=self._ask_again)
+            await self._wait(job, str(error))
         except Refused as error:
             await self._failing.attempt(job, _refusal(error))
         else:
             log.info("handed to FTS", job_id=job.job_id, fts_jobid=job.fts_jobid)
-            await self._store.update(job, delay=None, fts_posted=NOW)
+            going_on = _no_longer_waiting(job)
+            await self._store.update(job, delay=None, fts_posted=NOW, **going_on)
             await reach(Point.POST_STORED)
 
     async def _make_up(self, job: Job) -> None:
@@ -178,10 +186,14 @@ class Transfers:
         elif now.status in FINAL - {Status.SUCCESS}:
             await self._store.update(now, delay=0, time_released=None)  # closed once more
 
+    async def _running(self, job: Job) -> Job:
+        told = _no_longer_waiting(job)
+        return await self._store.update(job, **told) if told else job
+
     async def _puzzled(self, job: Job, outcome: Outcome) -> Job:
         """Nobody knows how the copy fares: it is asked for again, and its submitter can see why."""
         said = outcome.reason or f"its state is {outcome.state or 'not told'}"
-        status = f"waiting: FTS ({job.fts_endpoint}) gives no clear answer on the copy: {said}"
+        status = f"{WAITING}FTS ({job.fts_endpoint}) gives no clear answer on the copy: {said}"
         log.warning("no clear answer from FTS", job_id=job.job_id, reason=said)
         if status == job.detailed_status:
             return job
@@ -213,6 +225,11 @@ class Transfers:
 
 def sid(job: Job) -> str:
     return f"{job.job_id}:{job.attempt}"
+
+
+def _no_longer_waiting(job: Job) -> dict[str, None]:
+    waited = (job.detailed_status or "").startswith(WAITING)
+    return {"detailed_status": None} if waited else {}
 
 
 def _transfer(job: Job) -> Transfer:

@@ -47,7 +47,8 @@ class Outcome:
     """`filesize` in bytes, `throughput` in MiB/s, `details` FTS's own fields as JSON.
 
     `error_class` stands for a failed or cancelled copy only; `partial`: such a copy may have left
-    a file at the destination that was not there before.
+    a file at the destination that was not there before. `begun`: FTS had set to work on it, and
+    what it has stopped may go on for seconds.
     """
 
     verdict: Verdict
@@ -57,6 +58,7 @@ class Outcome:
     filesize: int | None = None
     throughput: float | None = None
     partial: bool = False
+    begun: bool = False
     details: str | None = None
 
 
@@ -68,6 +70,7 @@ def outcome(job: Job) -> Outcome:
         state=job.job_state or "",
         filesize=file.filesize,
         throughput=file.throughput,
+        begun=file.start_time is not None,
         details=msgspec.json.encode(job).decode(),
     )
     if known.verdict in {Verdict.FAILED, Verdict.CANCELLED}:

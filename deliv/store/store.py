@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from deliv.config import Limits
 from deliv.db import Connection, Database
-from deliv.errors import CommitUnknown
+from deliv.errors import CommitUnknown, Unavailable
 from deliv.faults import Point, reach
 from deliv.model import Job, Listing, Submission
 from deliv.states import Event, Status
@@ -199,14 +199,22 @@ class Store:
     async def _surely(
         self, first: Callable[[Connection], T], again: Callable[[Connection], T]
     ) -> T:
-        """Run `first`; when its COMMIT is unknown, `again`, which looks before it acts."""
-        run = first
+        """Run `first`; when its COMMIT is unknown, `again`, which looks before it acts.
+
+        CommitUnknown when nobody could look: nothing else may be said of the change then.
+        """
+        try:
+            return await self._run(first)
+        except CommitUnknown as error:
+            unknown = error
         for _ in range(REPEATS):
             try:
-                return await self._run(run)
-            except CommitUnknown:
-                run = again
-        return await self._run(run)
+                return await self._run(again)
+            except CommitUnknown as error:
+                unknown = error
+            except Unavailable as error:
+                raise unknown from error
+        raise unknown
 
     async def _run(self, function: Callable[[Connection], T]) -> T:
         return await self._database.transaction(function)

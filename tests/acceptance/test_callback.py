@@ -192,6 +192,16 @@ def test_a_report_that_is_not_about_this(
     assert entry["client_id"] == "stager"
 
 
+def test_a_place_that_is_refused_is_told(
+    stack: Stack, waiting: str, target: Target, caller: Caller
+) -> None:
+    fields = caller.staged(waiting) | {"staged_to": "elsewhere.example:2811"}
+    without_effect(stack, waiting, lambda: caller.report(fields))
+    with stack.client() as client:
+        told = client.status(waiting)["stager_status"]
+    assert told.startswith("its report was refused: staged_to names elsewhere.example:2811")
+
+
 def test_one_jobs_code_for_another(
     stack: Stack, waiting: str, target: Target, caller: Caller
 ) -> None:
@@ -207,7 +217,11 @@ def test_one_jobs_code_for_another(
 def test_an_earlier_attempts_code(stack: Stack, waiting: str, caller: Caller) -> None:
     """The staging is made to have run out of time, so that it begins anew."""
     first = caller.staged(waiting)
-    stack.query("UPDATE jobs SET due_at = NOW(6) WHERE job_id = %s", waiting)
+    stack.query(
+        "UPDATE jobs SET time_staging = time_staging - INTERVAL 2 DAY, due_at = NOW(6) "
+        "WHERE job_id = %s",
+        waiting,
+    )
     until(lambda: caller.staged(waiting)["authcode"] != first["authcode"], "a second attempt")
     until(lambda: row(stack, waiting)[1] == 2, "it counts as one")
     without_effect(stack, waiting, lambda: caller.report(first))

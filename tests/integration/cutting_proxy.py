@@ -38,8 +38,7 @@ class Proxy:
 
     def close(self) -> None:
         self.late.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        _close(self._listener)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):

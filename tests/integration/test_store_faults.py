@@ -143,6 +143,25 @@ async def test_commits_that_stay_unknown_are_reported(
     assert (await store.counts())[Status.SUBMITTED] == 0
 
 
+async def test_of_an_unknown_commit_nothing_else_is_said(proxy: Proxy, migrated: Server) -> None:
+    """It stands, and nobody can look whether it does, as MariaDB is gone."""
+    database = Database(migrated.settings(port=proxy.port))
+    store = Store(database)
+    await store.counts()
+    proxy.arm(Cut.AFTER)
+    request = submission()
+    given = asyncio.ensure_future(store.submit(request))
+    async with asyncio.timeout(10):
+        while not proxy.cuts:
+            await asyncio.sleep(0)
+    proxy.close()
+    with pytest.raises(CommitUnknown):
+        await given
+    database.close()
+    rows = migrated.run(f"SELECT status FROM jobs WHERE job_id = '{request.job_id}'")  # noqa: S608
+    assert [row["status"] for row in rows] == ["SUBMITTED"]
+
+
 async def test_killed_under_load_no_answer_is_lost_and_no_job_doubled(
     store: Store, migrated: Server
 ) -> None:

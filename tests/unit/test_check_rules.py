@@ -66,6 +66,10 @@ GOOD: dict[str, tuple[tuple[Event, ...], dict[str, Any]]] = {
         {**STAGED_COLUMNS, "due_at": NOW, "time_transferring": None},
     ),
     "being copied": (COPIED, {**AT_FTS, "destination_key": KEY}),
+    "staged again": (
+        (*COPIED, Event.RESTAGE),
+        {"due_at": NOW, "time_staging": NOW, "attempt": 2, "destination_key": KEY},
+    ),
     "to be stopped": (
         COPIED,
         {**AT_FTS, "destination_key": KEY, "cancel_requested": NOW, "due_at": NOW},

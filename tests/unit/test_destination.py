@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deliv.delivery.destination import check_product_id, parse_directory, staged_url
+from deliv.delivery.destination import check_place, check_product_id, parse_directory, staged_url
 from deliv.errors import InvalidRequest
 
 
@@ -63,7 +63,8 @@ def test_directories_become_canonical(given: str, url: str, host: str) -> None:
         ("gsiftp://-h/a", "host name"),
         ("gsiftp://h_!/a", "host name"),
         ("gsiftp://1.2.3/a", "IP address"),
-        ("gsiftp://h/" + "a" * 2048, "longer"),
+        ("gsiftp://h/" + "a" * 990, "longer"),
+        ("gsiftp://h/" + "\u00e9" * 165, "longer"),
         ("gsiftp://h/\ud800", "control"),
     ],
 )
@@ -106,11 +107,12 @@ def test_staged_copies_have_urls() -> None:
         ("h", "/a/../b"),
         ("h", "/a\nb"),
         ("h\n", "/a"),
+        ("h", "/" + "a" * 1091),
     ],
 )
 def test_bad_staged_places_are_refused(host: str, path: str) -> None:
     with pytest.raises(InvalidRequest):
-        staged_url(host, path)
+        check_place(host, path)
 
 
 @given(st.text(max_size=80))

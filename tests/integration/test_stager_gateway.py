@@ -1,0 +1,135 @@
+"""What the stager's answers mean to deliv: its own refusals, and what only stands before it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from private_mariadb import Server
+from samples import admitted
+from scripted_fts import Grid, Reply, ScriptedFts, html, reply
+
+from deliv import config
+from deliv.breaker import State
+from deliv.config import Config
+from deliv.delivery.failing import Failing
+from deliv.delivery.staging import Staging
+from deliv.errors import Refused, Unreachable
+from deliv.https import HttpsClient
+from deliv.model import Job
+from deliv.stager import Stager
+from deliv.states import Status
+from deliv.store import NOW, Store
+
+EXAMPLE = Path(__file__).parents[2] / "config" / "deliv.example.yaml"
+SETTINGS: Config = config.load(EXAMPLE)
+UNKNOWN = reply({"error": True, "msg": "no such product"}, 404)
+# What something else says in the stager's place, and what is about deliv rather than a product.
+NOT_ITS_OWN = {
+    "a page": html(200),
+    "a redirection": html(302),
+    "a page that forbids": html(403),
+    "a page that finds nothing": html(404),
+    "too many requests": reply({}, 429),
+    "an error": reply({}, 500),
+    "nobody": reply({"msg": "who are you?"}, 401),
+    "not you": reply({"msg": "your DN is not among those I serve"}, 403),
+}
+ANSWERS = pytest.mark.parametrize("answer", NOT_ITS_OWN.values(), ids=NOT_ITS_OWN.keys())
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
+    return Grid(tmp_path_factory.mktemp("grid"))
+
+
+@asynccontextmanager
+async def stagers(grid: Grid) -> AsyncIterator[tuple[Stager, ScriptedFts]]:
+    """deliv's gateway, and a server in the stager's place."""
+    https = HttpsClient(grid.credential, grid.ca_directory)
+    async with ScriptedFts(grid) as server:
+        settings = config.Stager(url=config.HttpsUrl(server.url), gridftp_hosts=("h",))
+        yield Stager(settings, https, "https://deliv.example.org/doneStaging"), server
+    https.close()
+
+
+def staging(store: Store, stager: Stager) -> Staging:
+    return Staging(store, stager, Failing(store, SETTINGS), SETTINGS)
+
+
+async def now(store: Store, job: Job) -> Job:
+    known = await store.job(job.job_id)
+    assert known is not None
+    return known
+
+
+@ANSWERS
+async def test_a_job_waits_for_the_stager_itself(grid: Grid, store: Store, answer: Reply) -> None:
+    job = await admitted(store)
+    async with stagers(grid) as (stager, server):
+        server.on("POST", "/stage", answer)
+        await staging(store, stager).request(job)
+    job = await now(store, job)
+    assert (job.status, job.attempt) == (Status.STAGING, 1)
+    assert (job.stager_status or "").startswith("not reached yet: the stager answered")
+    assert job.due_at is not None
+
+
+async def test_what_the_stager_refuses_ends_the_job(grid: Grid, store: Store) -> None:
+    job = await admitted(store)
+    async with stagers(grid) as (stager, server):
+        server.on("POST", "/stage", UNKNOWN)
+        await staging(store, stager).request(job)
+    job = await now(store, job)
+    assert (job.status, job.error_class) == (Status.ERROR, "stager")
+    assert "the stager refused (404): no such product" in (job.detailed_status or "")
+
+
+@ANSWERS
+async def test_a_release_is_confirmed_by_the_stager_alone(grid: Grid, answer: Reply) -> None:
+    async with stagers(grid) as (stager, server):
+        server.on("DELETE", "/stage/j", answer, UNKNOWN)
+        with pytest.raises(Unreachable):
+            await stager.release("j")
+        await stager.release("j")
+
+
+async def test_a_refusal_in_plain_text_is_told(grid: Grid) -> None:
+    async with stagers(grid) as (stager, server):
+        server.on("DELETE", "/stage/j", Reply(status=409, body=b"in use\n", content_type="text/x"))
+        with pytest.raises(Refused, match=r"refused \(409\): in use$"):
+            await stager.release("j")
+
+
+async def test_a_stager_that_fails_is_left_alone_for_a_while(grid: Grid) -> None:
+    """So that jobs which don't need it are not kept waiting by its time-outs."""
+    async with stagers(grid) as (stager, server):
+        server.on("DELETE", "/stage/j", html(502))
+        for _ in range(3):
+            with pytest.raises(Unreachable, match="answered 502"):
+                await stager.release("j")
+        assert stager.breaker.state is State.OPEN
+        with pytest.raises(Unreachable, match="the stager is left alone after failures"):
+            await stager.release("j")
+        assert len(server.asked) == 3
+
+
+async def test_staging_is_timed_out_when_its_time_is_over_and_not_before(
+    grid: Grid, store: Store, migrated: Server
+) -> None:
+    """However it comes to be looked at: `deliv check --repair` makes idle jobs due."""
+    job = await admitted(store)
+    job = await store.update(job, delay=0, stager_accepted=NOW)
+    async with stagers(grid) as (stager, _):
+        await staging(store, stager).time_out(job)
+        waiting = await now(store, job)
+        assert (waiting.status, waiting.attempt) == (Status.STAGING, 1)
+        assert waiting.due_at is not None
+        assert waiting.time_staging is not None
+        seconds = (waiting.due_at - waiting.time_staging).total_seconds()
+        assert seconds == pytest.approx(float(SETTINGS.stager.timeout), abs=1)
+        migrated.run("UPDATE jobs SET time_staging = time_staging - INTERVAL 2 DAY")
+        await staging(store, stager).time_out(await now(store, job))
+    assert (await now(store, job)).attempt == 2

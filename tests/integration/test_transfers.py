@@ -1,0 +1,193 @@
+"""What becomes of a job with FTS, and what its submitter is told meanwhile."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractAsyncContextManager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fts_bench import DELIV, Bench, bench
+from samples import staged
+from scripted_fts import Asked, Grid, Reply, html, reply
+
+from deliv.db import Database
+from deliv.delivery.failing import Failure
+from deliv.failures import ErrorClass
+from deliv.model import Job
+from deliv.states import Event, Status
+from deliv.store import NOW
+
+Opened = AbstractAsyncContextManager[Bench]
+CANCELLED_AT_ONCE = {"file_state": "CANCELED", "internal_file_params": "timeout:0"}
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
+    return Grid(tmp_path_factory.mktemp("grid"))
+
+
+@pytest.fixture
+def opened(grid: Grid, database: Database, tmp_path: Path) -> Opened:
+    return bench(grid, database, tmp_path)
+
+
+def takes(here: Bench, job: Job) -> None:
+    here.server.on("POST", "/jobs", reply({"job_id": job.fts_jobid}))
+
+
+async def waiting(here: Bench) -> Job:
+    """A staged job that nobody has given to FTS."""
+    job = await staged(here.store)
+    return await here.store.update(job, stager_hostname="archive.example.org")
+
+
+async def started(here: Bench, job: Job) -> tuple[Job, dict[str, Any]]:
+    """The job after its start at an FTS that takes it; what FTS was asked to do."""
+
+    def take(asked: Asked) -> Reply:
+        given = json.loads(asked.body)["params"]["sid"]
+        return reply({"job_id": ids[given]})
+
+    endpoint = here.polling._endpoint
+    ids = {f"{job.job_id}:{job.attempt}": await endpoint.job_id(f"{job.job_id}:{job.attempt}")}
+    here.server.on("POST", "/jobs", take)
+    await here.transfers.start(job)
+    return await here.now(job), json.loads(here.server.calls("POST", "/jobs")[-1].body)
+
+
+async def test_why_a_job_waits_for_fts_is_told_until_it_goes_on(opened: Opened) -> None:
+    async with opened as here:
+        job = await here.posted(DELIV)
+        job = await here.store.update(job, fts_posted=None, stager_hostname="archive.example.org")
+        here.server.on("POST", "/jobs", html(500))
+        await here.transfers.post(job)
+        job = await here.now(job)
+        assert (job.status, job.fts_posted) == (Status.TRANSFERRING, None)
+        assert (job.detailed_status or "").startswith("waiting: FTS fts1 answered 500")
+        assert job.due_at is not None
+        takes(here, job)
+        await here.transfers.post(job)
+        job = await here.now(job)
+        assert job.fts_posted is not None
+        assert (job.detailed_status, job.due_at) == (None, None)
+
+
+async def test_a_job_that_no_fts_can_be_found_for_says_so(opened: Opened) -> None:
+    async with opened as here:
+        job = await waiting(here)
+        here.server.on("GET", "/whoami", html(502))
+        await here.transfers.start(job)
+        job = await here.now(job)
+        assert (job.status, job.detailed_status) == (
+            Status.STAGING,
+            "waiting: no FTS server answers",
+        )
+
+
+async def test_a_destination_stays_with_its_job_while_it_is_staged_again(opened: Opened) -> None:
+    """What an attempt may have left is overwritten; meanwhile nobody else puts a file there."""
+    async with opened as here:
+        job, asked = await started(here, await waiting(here))
+        assert asked["params"]["overwrite"] is False
+        key = sha256(b"gsiftp://user.example.org/data/a%20file.fits").digest()
+        assert job.destination_key == key
+        job = await here.failing.attempt(
+            job, Failure(error_class=ErrorClass.SOURCE_MISSING, reason="gone", partial=True)
+        )
+        assert (job.status, job.destination_key, job.partial) == (Status.STAGING, key, True)
+        other, _ = await started(here, await waiting(here))
+        assert (other.status, other.error_class) == (Status.ERROR, ErrorClass.EXISTS)
+        job = await here.store.apply(
+            job,
+            Event.STAGED,
+            time_staged=NOW,
+            stager_hostname="h",
+            stager_path="/again/a file.fits",
+        )
+        job, asked = await started(here, job)
+        assert asked["params"]["overwrite"] is True
+
+
+async def test_nothing_is_overwritten_where_no_attempt_has_written(opened: Opened) -> None:
+    """The stager names the file otherwise the next time."""
+    async with opened as here:
+        job, _ = await started(here, await waiting(here))
+        job = await here.failing.attempt(
+            job, Failure(error_class=ErrorClass.SOURCE_MISSING, reason="gone", partial=True)
+        )
+        job = await here.store.apply(
+            job,
+            Event.STAGED,
+            time_staged=NOW,
+            stager_hostname="h",
+            stager_path="/again/another.fits",
+        )
+        job, asked = await started(here, job)
+        assert asked["params"]["overwrite"] is False
+        assert job.status is Status.TRANSFERRING
+
+
+async def test_a_cancelled_copy_that_fts_had_begun_may_leave_a_file(opened: Opened) -> None:
+    """FTS calls it cancelled at once, its process goes on for seconds."""
+    async with opened as here:
+        job = await here.posted(DELIV)
+        file = {**CANCELLED_AT_ONCE, "start_time": "2026-11-29T00:00:00"}
+        told = {"job_id": job.fts_jobid, "job_state": "CANCELED", "files": [file]}
+        here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(told))
+        here.server.on("GET", f"/jobs/{job.fts_jobid}", reply(told))
+        job = await here.cancelling.cancel(job.job_id)
+        assert job.status is Status.CANCELLED
+        assert "may be left at gsiftp://user.example.org/data/a%20file.fits" in str(
+            job.detailed_status
+        )
+
+
+async def test_a_cancelled_copy_that_fts_had_not_begun_leaves_nothing(opened: Opened) -> None:
+    async with opened as here:
+        job = await here.posted(DELIV)
+        told = {"job_id": job.fts_jobid, "job_state": "CANCELED", "files": [CANCELLED_AT_ONCE]}
+        here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(told))
+        here.server.on("GET", f"/jobs/{job.fts_jobid}", reply(told))
+        job = await here.cancelling.cancel(job.job_id)
+        assert (job.status, job.detailed_status) == (Status.CANCELLED, "cancelled on request")
+
+
+async def test_a_copy_that_fts_does_not_know_yet_may_still_be_made(opened: Opened) -> None:
+    async with opened as here:
+        job = await here.posted(DELIV)
+        job = await here.store.update(job, fts_posted=None)
+        unknown = {"status": "404 Not Found", "message": "No job"}
+        here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(unknown, 404))
+        job = await here.cancelling.cancel(job.job_id)
+        assert job.status is Status.CANCELLED
+        assert "may be left" in str(job.detailed_status)
+
+
+async def test_a_miss_takes_no_cancellation_away(opened: Opened) -> None:
+    """FTS did not answer to the cancellation, then does not know the copy: it is asked again."""
+    async with opened as here:
+        job = await here.posted(DELIV)
+        here.server.on("DELETE", f"/jobs/{job.fts_jobid}", html(500))
+        job = await here.cancelling.cancel(job.job_id)
+        assert (job.status, job.is_to_end) == (Status.TRANSFERRING, True)
+        here.jobs.states.clear()
+        await here.reconcile()
+        again = await here.now(job)
+        assert (again.fts_misses, again.due_at) == (1, job.due_at)
+
+
+async def test_a_url_that_fts_has_no_room_for_ends_the_job(opened: Opened) -> None:
+    async with opened as here:
+        job = await waiting(here)
+        job = await here.store.update(job, stager_path="/" + "long" * 300)
+        job = await here.store.apply(
+            job, Event.TRANSFER, fts_endpoint="fts1", fts_jobid="x", attempt=9
+        )
+        await here.transfers.post(job)
+        job = await here.now(job)
+        assert job.status is Status.ERROR
+        assert "longer than FTS takes, 1100 characters" in str(job.detailed_status)
+        assert here.server.calls("POST", "/jobs") == []
