@@ -40,14 +40,11 @@ class Transfers:
 
     async def start(self, job: Job) -> None:
         """Hand a staged job to an FTS that is up. Its id there is fixed before FTS hears of it."""
-        endpoint = await self._fts.choose()
-        if endpoint is None:
-            await self._wait(job, "no FTS server answers")
-            return
         try:
+            endpoint = await self._fts.choose()
             job = await self._assign(job, await self._copiers.acting(job, endpoint.name))
         except Unavailable as error:
-            log.warning("FTS unreachable", endpoint=endpoint.name, reason=str(error))
+            log.warning("no FTS for a job", job_id=job.job_id, reason=str(error))
             await self._wait(job, str(error))
         except NoCredential as error:
             await self._wait_for_user(job, _lacking(error))

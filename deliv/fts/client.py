@@ -1,6 +1,6 @@
 """One FTS3 server: hand copies over, ask how they fare, cancel them.
 
-    endpoint.answers()             whether FTS is there just now
+    endpoint.welcome()             whether FTS is there for deliv just now
     endpoint.ensure_delegated()    FTS may act as deliv; renewed before it is short
     endpoint.job_id(sid)           the id a copy will have, known before FTS hears of it
     endpoint.submit(transfer)      repeating it never copies twice
@@ -29,8 +29,8 @@ import msgspec
 import structlog
 
 from deliv import config
-from deliv.breaker import Breaker
-from deliv.errors import Refused, Unavailable
+from deliv.breaker import Breaker, State
+from deliv.errors import Refused
 from deliv.fts.answers import FILE_FIELDS, Accepted, File, Job, Listed, Origin, Whoami, read
 from deliv.fts.delegation import Delegation
 from deliv.fts.outcomes import ACTIVE, TERMINAL, Outcome, outcome, unclear
@@ -90,16 +90,14 @@ class Endpoint:
         identity = await self._ask_identity()
         return f"answers to {identity.user_dn}, {self._delegation_left()}"
 
-    async def answers(self) -> bool:
-        """Whether FTS is there; it is asked unless it was heard of a moment ago."""
-        if self.breaker.silent_for < MOMENT:
-            return True
-        try:
-            await self._transport.call("GET", "/whoami")
-        except Unavailable as error:
-            log.warning("FTS unreachable", endpoint=self.name, reason=str(error))
-            return False
-        return True
+    async def welcome(self) -> None:
+        """Unavailable or Refused unless FTS is there for deliv.
+
+        It is asked unless it was heard of a moment ago.
+        """
+        if self.breaker.silent_for >= MOMENT or self.breaker.state is not State.CLOSED:
+            self._identity = None
+        await self.whoami()
 
     async def ensure_delegated(self) -> None:
         """See that FTS may act as deliv for long enough; many callers delegate once."""

@@ -6,11 +6,15 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import structlog
+
 from deliv import config, metrics
 from deliv.breaker import Breaker, State
-from deliv.errors import Unavailable
+from deliv.errors import Refused, Unavailable
 from deliv.fts.client import Endpoint
 from deliv.https import HttpsClient
+
+log = structlog.get_logger()
 
 
 class Fts:
@@ -35,16 +39,23 @@ class Fts:
         except KeyError:
             raise Unavailable(f"the FTS endpoint {name} is not configured any more") from None
 
-    async def choose(self) -> Endpoint | None:
-        """For a new copy: the first that answers, those that failed lately asked last; or None.
+    async def choose(self) -> Endpoint:
+        """For a new copy: the first that takes it, those that failed lately asked last.
 
         What is given to a server stays with it, so none is given to one that has just gone.
+        Unavailable, with the reason of each, when there is none.
         """
         by_health = sorted(self.endpoints, key=lambda e: e.breaker.state is not State.CLOSED)
+        reasons = []
         for endpoint in by_health:
-            if endpoint.breaker.ready and await endpoint.answers():
+            try:
+                await endpoint.welcome()
+            except (Unavailable, Refused) as error:
+                log.warning("no copy for this FTS", endpoint=endpoint.name, reason=str(error))
+                reasons.append(str(error))
+            else:
                 return endpoint
-        return None
+        raise Unavailable("; ".join(reasons))
 
 
 def _show(endpoint: Endpoint) -> None:

@@ -520,7 +520,8 @@ async def test_another_server_takes_new_copies_while_the_first_is_out(grid: Grid
         await fail(first, preferred)
         assert await fts.choose() is spare
         await fail(second, spare)
-        assert await fts.choose() is None
+        with pytest.raises(Unavailable, match=r"FTS first .*; FTS second "):
+            await fts.choose()
         clock.now += 10
         assert await fts.choose() is preferred
 
@@ -555,6 +556,13 @@ async def test_a_server_behind_web_pages_is_out(grid: Grid, status: int) -> None
             assert await fts.choose() is spare
         assert preferred.breaker.state is State.OPEN
         assert f"answered {status}: text/html" in preferred.breaker.reason
+
+
+async def test_a_server_that_does_not_know_deliv_gets_no_jobs(grid: Grid) -> None:
+    async with two_servers(grid, Clock()) as (fts, first, _):
+        first.on("GET", "/whoami", reply({"user_dn": "anon"}))
+        for _ in range(3):
+            assert await fts.choose() is fts.endpoint("second")
 
 
 async def test_calls_that_were_given_up_open_the_breaker_too(grid: Grid) -> None:

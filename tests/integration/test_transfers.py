@@ -81,10 +81,8 @@ async def test_a_job_that_no_fts_can_be_found_for_says_so(opened: Opened) -> Non
         here.server.on("GET", "/whoami", html(502))
         await here.transfers.start(job)
         job = await here.now(job)
-        assert (job.status, job.detailed_status) == (
-            Status.STAGING,
-            "waiting: no FTS server answers",
-        )
+        assert job.status is Status.STAGING
+        assert (job.detailed_status or "").startswith("waiting: FTS fts1 answered 502")
 
 
 async def test_a_destination_stays_with_its_job_while_it_is_staged_again(opened: Opened) -> None:
