@@ -177,7 +177,7 @@ def test_a_full_disk(pair: Pair, target: Target) -> None:
 
 def refusal(stack: Stack, target: Target) -> Answer | None:
     """What is answered when a large submission is not taken any more."""
-    answer = submit(stack, target, f"fail-{'x' * 900}", f"/{'y' * 1800}")
+    answer = submit(stack, target, f"fail-{'x' * 900}", f"/{'y' * 800}")
     if answer.status == 202:
         TAKEN.append(answer.document["job_id"])
         return None
