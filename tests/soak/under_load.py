@@ -24,7 +24,8 @@ SETTINGS: dict[str, Any] = {
     },
 }  # fmt: skip
 STAGING_TIMEOUT = "20s"
-AFTERWARDS = 600.0  # seconds for what is unfinished when the load ends
+# Seconds for what is unfinished when the load ends: in all, and without any job that ends.
+AFTERWARDS, STANDSTILL = 1800.0, 180.0
 
 
 def configure(stack: Stack) -> list[str]:
@@ -56,6 +57,9 @@ def beside(run: Callable[[], None], stop: Callable[[], None]) -> Iterator[None]:
 
 
 def wait_until_all_is_done(stack: Stack) -> None:
-    deadline = time.monotonic() + AFTERWARDS
-    while unfinished(stack) and time.monotonic() < deadline:
+    end = time.monotonic() + AFTERWARDS
+    left, since = unfinished(stack), time.monotonic()
+    while left and time.monotonic() < min(end, since + STANDSTILL):
         time.sleep(1)
+        if (now := unfinished(stack)) < left:
+            left, since = now, time.monotonic()
