@@ -70,8 +70,8 @@ class Response:
     def document(self) -> Any:
         """The body's JSON; None when it is something else."""
         try:
-            return json.loads(self.body)
-        except ValueError:
+            return self.json()
+        except Unreachable:
             return None
 
     def json(self) -> Any:

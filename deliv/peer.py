@@ -50,6 +50,10 @@ class Peer:
         self.breaker.succeeded()
         return answer
 
+    async def ping(self) -> None:
+        """Unreachable when nothing at all answers at its URL; the breaker has no part in it."""
+        await self.https.request("GET", f"{self.url}/", timeout=self._timeout)
+
     async def _answer(
         self, method: str, path: str, body: bytes | None, content_type: str | None
     ) -> Response:

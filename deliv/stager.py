@@ -26,8 +26,8 @@ class Stager:
 
     def __init__(self, config: StagerConfig, https: HttpsClient, callback: str) -> None:
         self.breaker = Breaker(rest=1, longest=10)  # there is no other to turn to meanwhile
-        self._timeout = float(config.request_timeout)
-        self._peer = Peer("the stager", config.url, https, self._timeout, self.breaker)
+        timeout = float(config.request_timeout)
+        self._peer = Peer("the stager", config.url, https, timeout, self.breaker)
         self._callback = callback
 
     async def stage(self, job: Job, authcode: str) -> None:
@@ -72,7 +72,7 @@ class Stager:
 
     async def ping(self) -> None:
         """Unreachable when no stager answers at the configured URL."""
-        await self._peer.https.request("GET", f"{self._peer.url}/", timeout=self._timeout)
+        await self._peer.ping()
 
     async def _call(self, method: str, path: str, body: bytes | None = None) -> Response:
         kind = "application/json" if body else None

@@ -44,8 +44,7 @@ class Transfers:
             endpoint = await self._fts.choose()
             job = await self._assign(job, await self._copiers.acting(job, endpoint.name))
         except Unavailable as error:
-            log.warning("no FTS for a job", job_id=job.job_id, reason=str(error))
-            await self._wait(job, str(error))
+            await self._wait(job, str(error), self._ask_again)
         except NoCredential as error:
             await self._wait_for_user(job, _lacking(error))
         except Refused as error:
@@ -126,7 +125,6 @@ class Transfers:
         if job.copied_as is CopiedAs.USER:
             await self._wait_for_user(job, _refusal(error))
             return
-        log.error("FTS refuses deliv", reason=str(error))
         await self._wait(job, str(error), RETRY_REFUSED)
 
     async def _wait_for_user(self, job: Job, failure: Failure) -> None:
@@ -135,12 +133,12 @@ class Transfers:
         if await self._store.age(since) >= self._failing.patience(failure.error_class):
             await self._failing.end(job, failure)
             return
-        await self._wait(job, failure.reason)
+        await self._wait(job, failure.reason, self._ask_again)
 
-    async def _wait(self, job: Job, why: str, delay: float | None = None) -> None:
+    async def _wait(self, job: Job, why: str, delay: float) -> None:
         """It is tried again after `delay` seconds; its submitter can see why it has to be."""
-        seconds = self._ask_again if delay is None else delay
-        await self._store.update(job, delay=seconds, detailed_status=f"{WAITING}{why}")
+        log.warning("a job waits for FTS", job_id=job.job_id, reason=why)
+        await self._store.update(job, delay=delay, detailed_status=f"{WAITING}{why}")
 
     async def _assign(self, job: Job, endpoint: Endpoint) -> Job:
         await endpoint.ensure_delegated()
@@ -165,8 +163,7 @@ class Transfers:
         except NoCredential as error:
             await self._failing.attempt(job, _lacking(error))
         except Unavailable as error:
-            log.warning("FTS unreachable", endpoint=job.fts_endpoint, reason=str(error))
-            await self._wait(job, str(error))
+            await self._wait(job, str(error), self._ask_again)
         except Refused as error:
             await self._failing.attempt(job, _refusal(error))
         else:

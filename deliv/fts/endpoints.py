@@ -6,15 +6,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-import structlog
-
 from deliv import config, metrics
 from deliv.breaker import Breaker, State
 from deliv.errors import Refused, Unavailable
 from deliv.fts.client import Endpoint
 from deliv.https import HttpsClient
-
-log = structlog.get_logger()
 
 
 class Fts:
@@ -51,7 +47,6 @@ class Fts:
             try:
                 await endpoint.welcome()
             except (Unavailable, Refused) as error:
-                log.warning("no copy for this FTS", endpoint=endpoint.name, reason=str(error))
                 reasons.append(str(error))
             else:
                 return endpoint

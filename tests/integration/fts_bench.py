@@ -83,6 +83,7 @@ class Bench:
     cancelling: Cancelling
     store: Store
     delegated: Delegated
+    endpoint: Endpoint
 
     async def posted(self, owner: str, **changes: Any) -> Job:
         """A job that FTS has in hand, running."""
@@ -125,7 +126,9 @@ async def bench(grid: Grid, database: Database, directory: Path) -> AsyncIterato
         server.on("GET", "/whoami", reply(WHOAMI))
         Delegating().install(server)
         try:
-            yield Bench(server, jobs, polling, transfers, failing, cancelling, store, delegated)
+            yield Bench(
+                server, jobs, polling, transfers, failing, cancelling, store, delegated, endpoint
+            )
         finally:
             https.close()
             users.close()

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from fts_bench import DELIV, Bench, bench
 from samples import staged
-from scripted_fts import Asked, Grid, Reply, html, reply
+from scripted_fts import Grid, html, reply
 
 from deliv.db import Database
 from deliv.delivery.failing import Failure
+from deliv.delivery.transfers import sid
 from deliv.failures import ErrorClass
 from deliv.model import Job
 from deliv.states import Event, Status
@@ -34,8 +35,8 @@ def opened(grid: Grid, database: Database, tmp_path: Path) -> Opened:
     return bench(grid, database, tmp_path)
 
 
-def takes(here: Bench, job: Job) -> None:
-    here.server.on("POST", "/jobs", reply({"job_id": job.fts_jobid}))
+def takes(here: Bench, fts_jobid: str | None) -> None:
+    here.server.on("POST", "/jobs", reply({"job_id": fts_jobid}))
 
 
 async def waiting(here: Bench) -> Job:
@@ -46,16 +47,20 @@ async def waiting(here: Bench) -> Job:
 
 async def started(here: Bench, job: Job) -> tuple[Job, dict[str, Any]]:
     """The job after its start at an FTS that takes it; what FTS was asked to do."""
-
-    def take(asked: Asked) -> Reply:
-        given = json.loads(asked.body)["params"]["sid"]
-        return reply({"job_id": ids[given]})
-
-    endpoint = here.polling._endpoint
-    ids = {f"{job.job_id}:{job.attempt}": await endpoint.job_id(f"{job.job_id}:{job.attempt}")}
-    here.server.on("POST", "/jobs", take)
+    takes(here, await here.endpoint.job_id(sid(job)))
     await here.transfers.start(job)
     return await here.now(job), json.loads(here.server.calls("POST", "/jobs")[-1].body)
+
+
+async def lost_its_copy(here: Bench, job: Job) -> Job:
+    """The stager is to stage it anew; the attempt may have left something."""
+    failure = Failure(error_class=ErrorClass.SOURCE_MISSING, reason="gone", partial=True)
+    return await here.failing.attempt(job, failure)
+
+
+async def staged_again(here: Bench, job: Job, path: str) -> Job:
+    place = {"stager_hostname": "h", "stager_path": path}
+    return await here.store.apply(job, Event.STAGED, time_staged=NOW, **place)
 
 
 async def test_why_a_job_waits_for_fts_is_told_until_it_goes_on(opened: Opened) -> None:
@@ -68,7 +73,7 @@ async def test_why_a_job_waits_for_fts_is_told_until_it_goes_on(opened: Opened) 
         assert (job.status, job.fts_posted) == (Status.TRANSFERRING, None)
         assert (job.detailed_status or "").startswith("waiting: FTS fts1 answered 500")
         assert job.due_at is not None
-        takes(here, job)
+        takes(here, job.fts_jobid)
         await here.transfers.post(job)
         job = await here.now(job)
         assert job.fts_posted is not None
@@ -92,20 +97,11 @@ async def test_a_destination_stays_with_its_job_while_it_is_staged_again(opened:
         assert asked["params"]["overwrite"] is False
         key = sha256(b"gsiftp://user.example.org/data/a%20file.fits").digest()
         assert job.destination_key == key
-        job = await here.failing.attempt(
-            job, Failure(error_class=ErrorClass.SOURCE_MISSING, reason="gone", partial=True)
-        )
+        job = await lost_its_copy(here, job)
         assert (job.status, job.destination_key, job.partial) == (Status.STAGING, key, True)
         other, _ = await started(here, await waiting(here))
         assert (other.status, other.error_class) == (Status.ERROR, ErrorClass.EXISTS)
-        job = await here.store.apply(
-            job,
-            Event.STAGED,
-            time_staged=NOW,
-            stager_hostname="h",
-            stager_path="/again/a file.fits",
-        )
-        job, asked = await started(here, job)
+        job, asked = await started(here, await staged_again(here, job, "/again/a file.fits"))
         assert asked["params"]["overwrite"] is True
 
 
@@ -113,17 +109,8 @@ async def test_nothing_is_overwritten_where_no_attempt_has_written(opened: Opene
     """The stager names the file otherwise the next time."""
     async with opened as here:
         job, _ = await started(here, await waiting(here))
-        job = await here.failing.attempt(
-            job, Failure(error_class=ErrorClass.SOURCE_MISSING, reason="gone", partial=True)
-        )
-        job = await here.store.apply(
-            job,
-            Event.STAGED,
-            time_staged=NOW,
-            stager_hostname="h",
-            stager_path="/again/another.fits",
-        )
-        job, asked = await started(here, job)
+        job = await lost_its_copy(here, job)
+        job, asked = await started(here, await staged_again(here, job, "/again/another.fits"))
         assert asked["params"]["overwrite"] is False
         assert job.status is Status.TRANSFERRING
 
