@@ -26,8 +26,8 @@ STATES = "file_state,start_time,finish_time,throughput,filesize,tx_duration,retr
 
 @pytest.fixture(scope="module")
 def fts() -> Iterator[Fts]:
-    """One slot, so that a test can hold it."""
-    with running_or_skipped(slots=1) as server:
+    """One slot, so that a test can hold it; the recorded server took metadata of 4096 bytes."""
+    with running_or_skipped(slots=1, metadata_limit=4096) as server:
         yield server
 
 
