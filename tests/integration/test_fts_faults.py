@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -356,6 +356,48 @@ async def test_a_list_that_is_none(grid: Grid, answer: Reply) -> None:
         s.server.on("GET", "/jobs", answer)
         with pytest.raises(Unreachable):
             await s.endpoint.unfinished()
+
+
+Call = Callable[[Endpoint], Awaitable[object]]
+CUT_OFF = Reply(body=b"[")
+CALLS: dict[str, Call] = {
+    "submit": lambda endpoint: endpoint.submit(TRANSFER, JOB),
+    "finished": lambda endpoint: endpoint.finished(2),
+    "unfinished": lambda endpoint: endpoint.unfinished(),
+    "details": lambda endpoint: endpoint.details([JOB, UNKNOWN]),
+    "origins": lambda endpoint: endpoint.origins([JOB, UNKNOWN]),
+    "cancel": lambda endpoint: endpoint.cancel(JOB),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_an_answer_that_fts_breaks_off_is_an_outage(grid: Grid, name: str) -> None:
+    """A 200 of one character: its database lost a table after the answer had begun."""
+    async with scene(grid) as s:
+        for method, path in (
+            ("POST", "/jobs"),
+            ("GET", "/jobs"),
+            ("GET", f"/jobs/{JOB},{UNKNOWN}"),
+            ("DELETE", f"/jobs/{JOB}"),
+        ):
+            s.server.on(method, path, CUT_OFF)
+        for _ in range(3):
+            with pytest.raises(Unreachable):
+                await CALLS[name](s.endpoint)
+        assert s.endpoint.breaker.state is State.OPEN
+        assert "broke off" in s.endpoint.breaker.reason
+
+
+async def test_an_archive_that_breaks_off_loses_no_job(grid: Grid) -> None:
+    async with scene(grid) as s:
+        s.server.on("GET", f"/jobs/{JOB}", reply(NOT_FOUND, 404))
+        s.server.on("GET", f"/archive/{JOB}", CUT_OFF)
+        with pytest.raises(Unreachable):
+            await s.endpoint.details([JOB])
+        s.server.on("GET", f"/archive/{JOB}", reply({"job_id": JOB, "job_state": "FINISHED"}))
+        s.server.on("GET", f"/archive/{JOB}/files", CUT_OFF)
+        with pytest.raises(Unreachable):
+            await s.endpoint.details([JOB])
 
 
 # --- details
