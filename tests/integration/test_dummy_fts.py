@@ -25,7 +25,7 @@ STALLED = (
 SCRIPTS = Path(sys.executable).parent
 SIZE = 1000
 CONTENT = bytes(range(250)) * (SIZE // 250)
-LARGE = 2**29
+LARGE = 2**35  # bytes, of which few are copied
 
 
 @pytest.fixture(scope="module")
@@ -262,10 +262,10 @@ def test_a_scheme_that_nobody_speaks(fts: Fts, alice: Client) -> None:
 # --- faults
 
 
-def start_large(fts: Fts, client: Client, target: str) -> str:
-    """A copy that takes some seconds, with something at the destination already."""
+def start_large(fts: Fts, client: Client, target: str, **params: Any) -> str:
+    """A copy that would take minutes, with something at the destination already."""
     fts.put_source("large", LARGE)
-    job = copy(fts, client, "large", target)
+    job = copy(fts, client, "large", target, **params)
     partial = fts.destination.root / target
     wait_for(lambda: partial.exists() and partial.stat().st_size)
     return job
@@ -287,16 +287,15 @@ def test_a_copy_ends_with_the_server(fts: Fts, alice: Client, end: str) -> None:
 
 def test_a_copy_whose_process_dies_has_stalled(fts: Fts, alice: Client) -> None:
     """It is ACTIVE until then, holds its slot, and is not tried again, whatever the job says."""
-    with settings(fts, slots=1, stalled_after=1.0):
-        fts.put_source("large", LARGE)
-        job = copy(fts, alice, "large", "orphan", retry=3)
-        partial = fts.destination.root / "orphan"
-        wait_for(lambda: partial.exists() and partial.stat().st_size)
+    with settings(fts, slots=1):
+        job = start_large(fts, alice, "orphan", retry=3)
         for pid in copiers(fts):
             os.kill(pid, 9)
+        wait_for(lambda: not copiers(fts))
         after = copy(fts, alice, "small", "after-orphan")
         assert alice.state(job) == "ACTIVE"
         assert alice.state(after) == "SUBMITTED"
+    with settings(fts, slots=1, stalled_after=1.0):
         assert alice.ended(job) == "FAILED"
         assert alice.ended(after) == "FINISHED"
     (file,) = alice.get(f"/jobs/{job}/files").content
@@ -425,11 +424,17 @@ def test_one_file_of_two_is_canceled(fts: Fts, alice: Client) -> None:
 
 def test_a_file_that_is_canceled_by_itself_is_copied_to_its_end(fts: Fts, alice: Client) -> None:
     """Of a job; FTS stops the copy only when the job is canceled."""
-    job = start_large(fts, alice, "by-itself")
-    (file,) = alice.get(f"/jobs/{job}/files").content
-    assert alice.delete(f"/jobs/{job}/files/{file['file_id']}").content == "CANCELED"
-    assert (alice.state(job), reason(alice, job)) == ("CANCELED", "")
-    wait_for(lambda: (fts.destination.root / "by-itself").stat().st_size == LARGE)
+    fts.processes.freeze(fts.destination.name)
+    try:
+        job = copy(fts, alice, "small", "by-itself")
+        wait_for(lambda: alice.get(f"/jobs/{job}/files").content[0]["pid"])
+        (file,) = alice.get(f"/jobs/{job}/files").content
+        assert alice.delete(f"/jobs/{job}/files/{file['file_id']}").content == "CANCELED"
+        assert (alice.state(job), reason(alice, job)) == ("CANCELED", "")
+    finally:
+        fts.processes.thaw(fts.destination.name)
+    there = fts.destination.root / "by-itself"
+    wait_for(lambda: there.exists() and there.read_bytes() == CONTENT)
     assert alice.state(job) == "CANCELED"
 
 

@@ -50,12 +50,12 @@ async def scene(
     grid: Grid, credential: config.Credential | None = None, **settings: object
 ) -> AsyncIterator[Scene]:
     """A server that knows deliv and delegates, and deliv's client of it."""
-    https = HttpsClient(credential or grid.credential, grid.ca_directory, connect_timeout=2)
+    https = HttpsClient(credential or grid.credential, grid.ca_directory)
     async with ScriptedFts(grid) as server:
         delegating = Delegating()
         delegating.install(server)
         server.on("GET", "/whoami", reply(WHOAMI))
-        options = {"request_timeout": config.Seconds(2), **settings}
+        options = {"request_timeout": config.Seconds(30), **settings}
         fts = Fts(config.Fts(endpoints={"one": config.HttpsUrl(server.url)}, **options), https)
         try:
             yield Scene(server, fts.endpoint("one"), delegating)
@@ -297,11 +297,12 @@ async def test_refusals_carry_code_and_message(
         reply(["not", "a", "job"]),
         reply({"no": "id"}),
         Reply(drop=True),
-        reply({"job_id": JOB}, delay=5),
+        reply({"job_id": JOB}, delay=600),
     ],
 )
 async def test_what_is_no_answer_of_fts_leaves_the_outcome_open(grid: Grid, answer: Reply) -> None:
-    async with scene(grid, request_timeout=config.Seconds(0.5)) as s:
+    patience = 3.0 if answer.delay else 30.0
+    async with scene(grid, request_timeout=config.Seconds(patience)) as s:
         await s.endpoint.whoami()
         s.server.on("POST", "/jobs", answer)
         with pytest.raises(Unreachable) as caught:
@@ -537,7 +538,7 @@ class Clock:
 async def two_servers(
     grid: Grid, clock: Clock
 ) -> AsyncIterator[tuple[Fts, ScriptedFts, ScriptedFts]]:
-    https = HttpsClient(grid.credential, grid.ca_directory, connect_timeout=1)
+    https = HttpsClient(grid.credential, grid.ca_directory)
     async with ScriptedFts(grid) as first, ScriptedFts(grid) as second:
         urls = {"first": config.HttpsUrl(first.url), "second": config.HttpsUrl(second.url)}
         for server in (first, second):

@@ -165,7 +165,7 @@ def test_fts_dies_with_its_copies(pair: Pair, target: Target, front: Front) -> N
     """It does not start them again; it fails them as stalled, and deliv makes a second attempt."""
     with frozen(pair, "gridftp-destination"):
         job_id, size = submit(pair, target)
-        until(lambda: begun(pair, job_id), "FTS copies")
+        until(lambda: pair.copied_by_fts(job_id), "FTS copies")
         pair.command("kill", "fts")
     pair.command("start", "fts")
     assert_delivered_once(pair, target, job_id, size, attempt=2)
@@ -191,17 +191,6 @@ def without_slots(pair: Pair) -> Iterator[None]:
 
 def at_fts(pair: Pair) -> closing[sqlite3.Connection]:
     return closing(sqlite3.connect(pair.directory / "fts" / "fts.sqlite"))
-
-
-def begun(pair: Pair, job_id: str) -> bool:
-    """Whether a process of FTS copies for this job."""
-    ((fts_jobid,),) = pair.query("SELECT fts_jobid FROM jobs WHERE job_id = %s", job_id)
-    with at_fts(pair) as database:
-        rows = database.execute(
-            "SELECT 1 FROM files WHERE job_id = ? AND file_state = 'READY' AND pid > 0",
-            (fts_jobid,),
-        )
-        return rows.fetchone() is not None
 
 
 def handed_over(pair: Pair, job_id: str) -> bool:

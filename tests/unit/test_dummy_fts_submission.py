@@ -110,8 +110,9 @@ def test_a_reuse_job_is_between_two_hosts() -> None:
 
 @pytest.mark.parametrize(("given", "seconds"), [("24h", 86400), ("5m", 300), ("7s", 7), (2, 7200)])
 def test_time_in_the_queue(given: object, seconds: int) -> None:
+    before = time.time()
     expiry = build(body(max_time_in_queue=given))[0]["max_time_in_queue"]
-    assert expiry == pytest.approx(time.time() + seconds, abs=2)
+    assert before <= expiry - seconds <= time.time() + 1
 
 
 @pytest.mark.parametrize("given", [0, None, "soon", "h", ""])
