@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from fts3.rest.client.easy import JobIdGenerator, new_job, new_transfer
 from deliv.errors import Refused
 
 LONGEST_URL = 1100  # characters: FTS's columns source_surl and dest_surl
+LARGEST_METADATA = 2048  # bytes: FTS's JobMetadataSizeLimit as its sample configuration has it
 NO_RETRIES = -1  # 0 would be the server's default; deliv retries by itself, as a new attempt
 DEFAULT_CHECKSUM = "ADLER32"
 
@@ -21,8 +23,7 @@ class Transfer:
     """`sid` names the attempt: the same one is never copied twice.
 
     `source` and `destination` are gsiftp URLs; `checksum` is ALGORITHM:HEX, without one FTS still
-    compares both ends by ADLER32; `size` in bytes; `metadata` (JSON, at most 4096 bytes) comes
-    back with the job.
+    compares both ends by ADLER32; `size` in bytes; `metadata` (JSON) comes back with the job.
     """
 
     sid: str
@@ -66,5 +67,7 @@ def _check(transfer: Transfer) -> None:
             raise Refused(f"{url} is not a gsiftp URL", code=400)
         if len(url) > LONGEST_URL:
             raise Refused(f"{url} is longer than FTS takes, {LONGEST_URL} characters", code=400)
+    if len(json.dumps(dict(transfer.metadata))) > LARGEST_METADATA:
+        raise Refused(f"the metadata is larger than FTS takes, {LARGEST_METADATA} bytes", code=400)
     if transfer.source == transfer.destination:
         raise Refused(f"source and destination are the same file: {transfer.source}", code=400)

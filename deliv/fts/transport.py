@@ -41,6 +41,14 @@ class Transport(Peer):
             raise refusal(self.name, answer)
         return read(answer, kind)
 
+    async def _answer(
+        self, method: str, path: str, body: bytes | None, content_type: str | None
+    ) -> Response:
+        answer = await super()._answer(method, path, body, content_type)
+        if _is_broken_off(answer):
+            raise Unreachable(f"{self.title} answered {answer.status} and broke off its list")
+        return answer
+
 
 def refusal(name: str, answer: Response) -> Refused | Unreachable:
     """The error that an answer other than success stands for.
@@ -53,6 +61,12 @@ def refusal(name: str, answer: Response) -> Refused | Unreachable:
     if answer.status == AUTHENTICATION_TIMEOUT:
         return DelegationNeeded(text, code=answer.status)
     return Refused(text, code=answer.status)
+
+
+def _is_broken_off(answer: Response) -> bool:
+    """FTS sends a list while it reads it: when its database fails then, it is still a 200."""
+    body = answer.body.strip()
+    return body.startswith(b"[") and not body.endswith(b"]")
 
 
 def is_fts(answer: Response) -> bool:

@@ -27,6 +27,7 @@ RETRIES = {
     "other": {"attempts": 2, "backoff": "2s"},
 }
 STAGING_TIMEOUT = "60s"
+STALLED_AFTER = 5.0  # seconds, for which the real FTS has 900
 # What the stager's access tokens are for.
 CLIENT, AUDIENCE, SCOPE = "stager", "deliv", "deliv.stage_report"
 
@@ -144,7 +145,8 @@ def write_fts(layout: Layout, plan: Plan, account: Account) -> None:
         state = layout.directory / name
         state.mkdir()
         account.own(state)
-        settings = _server(layout, "fts", port) | {"state": str(state)}
+        settings = _server(layout, "fts", port)
+        settings |= {"state": str(state), "stalled_after": STALLED_AFTER}
         _write_json(layout.settings(name), settings)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import socket
 import ssl
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from live_client import connected, exchange, lax_context
-from running_stack import Stack, until
+from running_stack import CALL_TIMEOUT, Stack, until
 
 GOOD = "gsiftp://127.0.0.1/home/alice"
 JSON = ("-H", "Content-Type: application/json")
@@ -118,14 +117,12 @@ def test_a_body_over_the_limit(stack: Stack, tmp_path: Path, size: int) -> None:
 def test_a_body_over_the_limit_is_refused_before_it_is_sent(stack: Stack, tmp_path: Path) -> None:
     body = tmp_path / "body"
     body.write_text(f"destination_path={GOOD}&product_id={'x' * 3_000_000}")
-    began = time.monotonic()
     answer = stack.curl(
         "/submitTransfer",
-        *("--expect100-timeout", "15", "--data-binary", f"@{body}"),
+        *("--expect100-timeout", str(2 * CALL_TIMEOUT), "--data-binary", f"@{body}"),
         expect="100-continue",
     )
     assert (answer.status, answer.document["error"]) == (413, True)
-    assert time.monotonic() - began < 10
 
 
 def test_a_body_over_the_limit_without_a_length(stack: Stack, tmp_path: Path) -> None:

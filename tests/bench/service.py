@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 import yaml
+from bench import crowd
 from bench.figures import Figure, medians
 from running_stack import Stack, brought_up, until
 from soak.watch import look
@@ -69,6 +70,7 @@ def figures() -> Iterator[Figure]:
         with bare(stack) as port:
             yield from _calls(stack, port)
         yield from _memory(stack)
+        yield from crowd.figures(stack)
 
 
 def _delivery(stack: Stack) -> Figure:

@@ -73,6 +73,9 @@ class Service:
         answer = self.user.submit("005", DESTINATION)
         return "revoked" in answer.complaint + str(answer.body)
 
+    def journal(self, unit: str) -> str:
+        return self.run("journalctl", "--output=cat", f"--unit={unit}.service")
+
     def run(self, *command: str) -> str:
         return self.fleet.execute(HOST, *command).stdout
 
@@ -235,8 +238,7 @@ def test_the_audit_log_is_a_file_that_is_followed_by_another(service: Service) -
     (old,) = [name for name in shown if "audit.log-" in name]
     assert old.startswith("-rw-")
     assert old[7:10] == "---"  # nobody else reads it
-    said = service.run("journalctl", "--output=cat", "--unit=deliv@1.service")
-    assert '"log":"audit"' not in said
+    assert '"log":"audit"' not in service.journal("deliv@1")
 
 
 def test_settings_restart_what_they_concern(service: Service) -> None:
@@ -291,9 +293,9 @@ def test_revocation_lists_are_fetched_and_garbage_is_not(service: Service) -> No
     tried = service.fleet.execute(HOST, "systemctl", "start", "deliv-crl.service", check=False)
     assert tried.returncode == 1  # three of them could not be had
     wait(service.refuses_the_revoked, "the list is in force", 90)
-    said = service.run("journalctl", "--output=cat", "--unit=deliv-crl.service")
     for url, why in zip(URLS, ("not a rev", "not signed", "not fetched", "/etc/"), strict=True):
-        assert re.search(f"^{re.escape(url)}: .*{why}", said, re.MULTILINE), said
+        line = re.compile(f"^{re.escape(url)}: .*{why}", re.MULTILINE)
+        wait(lambda line=line: line.search(service.journal("deliv-crl")), line.pattern, 60)
     assert "deliv-crl.timer" in service.run("systemctl", "list-timers")
     after = service.anchors()
     assert [name for name in after if after[name] != before.get(name)] == [
@@ -307,8 +309,8 @@ def test_an_older_list_does_not_replace_a_newer_one(service: Service) -> None:
     before = service.anchors()
     service.fleet.execute(HOST, "systemctl", "start", "deliv-crl.service", check=False)
     assert service.anchors() == before
-    said = service.run("journalctl", "--output=cat", "--unit=deliv-crl.service")
-    assert f"{URLS[-1]}: older than the one that is there" in said
+    line = f"{URLS[-1]}: older than the one that is there"
+    wait(lambda: line in service.journal("deliv-crl"), line, 60)
 
 
 def test_a_host_is_drained_and_brought_back(service: Service) -> None:

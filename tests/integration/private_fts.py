@@ -197,6 +197,33 @@ class Fts:
         assert answer.status == 201, answer
         return client
 
+    @contextmanager
+    def banned(self, *, dn: str = "", storage: str = "") -> Iterator[list[str]]:
+        """A user (DN) or a storage (SCHEME://HOST) is banned; gives the ids of jobs so canceled."""
+        path, name, value = ("/ban/dn", "user_dn", dn) if dn else ("/ban/se", "storage", storage)
+        host = Client(
+            self.url,
+            self.ca_file,
+            (str(self.directory / "fts.pem"), str(self.directory / "ftskey.pem")),
+        )
+        answer = host.call("POST", path, json={name: value, "message": "a test"})
+        assert answer.status == 200, answer
+        try:
+            yield answer.content
+        finally:
+            answer = host.call("DELETE", path, params={name: value})
+            assert answer.status == 204, answer
+
+    @contextmanager
+    def without(self, table: str) -> Iterator[None]:
+        """The server's database lacks a table. Without `banned_dns`, in which each request is
+        looked up first, it is as good as down."""
+        self.sql(f"ALTER TABLE {table} RENAME TO away")
+        try:
+            yield
+        finally:
+            self.sql(f"ALTER TABLE away RENAME TO {table}")
+
     def at_source(self, name: str) -> str:
         return self.source.url_of(self.source.root / name)
 
@@ -217,7 +244,7 @@ class Fts:
 
     def transfer(self, source: str, destination: str, **params: Any) -> dict[str, Any]:
         """A submission's body."""
-        file = {"sources": [source], "destinations": [destination], "checksum": "ADLER32"}
+        file = {"sources": [source], "destinations": [destination]}
         return {"files": [file], "params": params}
 
     def sql(self, statement: str, *values: object) -> list[Any]:
@@ -228,10 +255,11 @@ class Fts:
 
     @contextmanager
     def all_slots_taken(self, slots: int) -> Iterator[None]:
-        """Bob's copies from a port that takes connections and never answers hold the slots."""
+        """Bob's copies from a port that takes connections and never answers hold the slots of
+        all copies from its host."""
         bob = self.delegated("bob")
         with silent_port() as port:
-            source = f"gsiftp://localhost:{port}/x"
+            source = f"gsiftp://{ports.LOOPBACK}:{port}/x"
             jobs = []
             for slot in range(slots):
                 body = self.transfer(source, self.at_destination(f"{port}-{slot}"))

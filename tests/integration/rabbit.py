@@ -55,7 +55,7 @@ class Rabbit:
     def kill(self) -> None:
         """SIGKILL; the kernel closes a dying process's sockets a little after it is gone."""
         self._processes.kill(rabbitmq.NAME)
-        assert wait(lambda: not ports.accepts(self.node.port), 10)
+        assert wait(lambda: not ports.accepts(self.node.port), 60)
 
     def end(self) -> None:
         self.kill()

@@ -19,10 +19,13 @@ import pytest
 from private_fts import Client, Fts, running_or_skipped, wait_for
 from recorded import Answer
 
+STALLED = (
+    "No FTS server has updated the transfer status the last {seconds:g} seconds. Probably stalled"
+)
 SCRIPTS = Path(sys.executable).parent
 SIZE = 1000
 CONTENT = bytes(range(250)) * (SIZE // 250)
-LARGE = 2**29
+LARGE = 2**35  # bytes, of which few are copied
 
 
 @pytest.fixture(scope="module")
@@ -259,40 +262,44 @@ def test_a_scheme_that_nobody_speaks(fts: Fts, alice: Client) -> None:
 # --- faults
 
 
-def start_large(fts: Fts, client: Client, target: str) -> str:
-    """A copy that takes some seconds, with something at the destination already."""
+def start_large(fts: Fts, client: Client, target: str, **params: Any) -> str:
+    """A copy that would take minutes, with something at the destination already."""
     fts.put_source("large", LARGE)
-    job = copy(fts, client, "large", target)
+    job = copy(fts, client, "large", target, **params)
     partial = fts.destination.root / target
     wait_for(lambda: partial.exists() and partial.stat().st_size)
     return job
 
 
-def test_a_copy_survives_the_death_of_the_server(fts: Fts, alice: Client) -> None:
-    """Killed, it leaves no process; back again, it starts the copy anew, over its own remains."""
-    job = start_large(fts, alice, "survivor")
-    fts.kill()
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_a_copy_ends_with_the_server(fts: Fts, alice: Client, end: str) -> None:
+    """No process is left; back again, the server fails the copy after a while."""
+    job = start_large(fts, alice, end)
+    getattr(fts, end)()
     wait_for(lambda: not copiers(fts))
-    assert (fts.destination.root / "survivor").stat().st_size < LARGE
-    fts.start(slots=2)
-    assert alice.ended(job) == "FINISHED", reason(alice, job)
-    assert (fts.destination.root / "survivor").stat().st_size == LARGE
+    left = (fts.destination.root / end).stat().st_size
+    assert left < LARGE
+    with settings(fts, stalled_after=0.5):
+        assert alice.ended(job) == "FAILED"
+    assert reason(alice, job) == STALLED.format(seconds=0.5)
+    assert (fts.destination.root / end).stat().st_size == left
 
 
-def test_a_copy_survives_a_stop(fts: Fts, alice: Client) -> None:
-    job = start_large(fts, alice, "stopped")
-    fts.stop()
-    assert copiers(fts) == []
-    fts.start(slots=2)
-    assert alice.ended(job) == "FINISHED", reason(alice, job)
-
-
-def test_a_copying_process_that_dies(fts: Fts, alice: Client) -> None:
-    job = start_large(fts, alice, "orphan")
-    for pid in copiers(fts):
-        os.kill(pid, 9)
-    assert alice.ended(job) == "FAILED"
-    assert reason(alice, job).startswith("GENERAL_FAILURE [5] The transfer process")
+def test_a_copy_whose_process_dies_has_stalled(fts: Fts, alice: Client) -> None:
+    """It is ACTIVE until then, holds its slot, and is not tried again, whatever the job says."""
+    with settings(fts, slots=1):
+        job = start_large(fts, alice, "orphan", retry=3)
+        for pid in copiers(fts):
+            os.kill(pid, 9)
+        wait_for(lambda: not copiers(fts))
+        after = copy(fts, alice, "small", "after-orphan")
+        assert alice.state(job) == "ACTIVE"
+        assert alice.state(after) == "SUBMITTED"
+    with settings(fts, slots=1, stalled_after=1.0):
+        assert alice.ended(job) == "FAILED"
+        assert alice.ended(after) == "FINISHED"
+    (file,) = alice.get(f"/jobs/{job}/files").content
+    assert (file["reason"], file["retry"]) == (STALLED.format(seconds=1), 0)
 
 
 @pytest.mark.parametrize("end", ["source", "destination"])
@@ -329,16 +336,44 @@ def test_idle_processes_end(fts: Fts, alice: Client) -> None:
         wait_for(lambda: not copiers(fts))
 
 
-def test_the_newest_delegation_is_used(fts: Fts, alice: Client) -> None:
-    """A proxy that is renewed while a job waits is the one that copies."""
-    with fts.all_slots_taken(2):
-        job = copy(fts, alice, "small", "renewed", overwrite=True)
-        fts.delegated("alice")
-    assert alice.ended(job) == "FINISHED"
+def cached_proxy(fts: Fts) -> Path:
+    """Alice's, with which the server copies."""
     (proxy,) = (fts.state / "proxies").glob("dc50f980e1a9a3a2-*.pem")
     assert proxy.stat().st_mode & 0o777 == 0o600
-    ((stored,),) = fts.sql("SELECT proxy FROM credentials WHERE dlg_id = 'dc50f980e1a9a3a2'")
-    assert proxy.read_text() == stored
+    return proxy
+
+
+def test_a_proxy_is_used_while_it_is_valid(fts: Fts, alice: Client) -> None:
+    """Whatever became of the delegation: renewed, or deleted while a job waits."""
+    assert alice.ended(copy(fts, alice, "small", "cached", overwrite=True)) == "FINISHED"
+    before = cached_proxy(fts).read_text()
+    fts.delegated("alice")
+    with fts.all_slots_taken(2):
+        job = copy(fts, alice, "small", "cached", overwrite=True)
+        assert alice.delete("/delegation/dc50f980e1a9a3a2").status == 204
+    assert alice.ended(job) == "FINISHED"
+    assert cached_proxy(fts).read_text() == before
+
+
+def test_a_proxy_that_is_short_gives_way_to_what_is_delegated(fts: Fts) -> None:
+    for old in (fts.state / "proxies").glob("dc50f980e1a9a3a2-*.pem"):
+        old.unlink()
+    alice = fts.client("alice")
+    for hours in (1.4, 12):
+        alice.delegate(fts.users["alice"].credential, timedelta(hours=hours))
+        assert alice.ended(copy(fts, alice, "small", "short", overwrite=True)) == "FINISHED"
+        ((stored,),) = fts.sql("SELECT proxy FROM credentials WHERE dlg_id = 'dc50f980e1a9a3a2'")
+        assert cached_proxy(fts).read_text() == stored
+
+
+def test_without_any_proxy(fts: Fts, alice: Client) -> None:
+    with fts.all_slots_taken(2):
+        job = copy(fts, alice, "small", "unlent")
+        alice.delete("/delegation/dc50f980e1a9a3a2")
+        for old in (fts.state / "proxies").glob("dc50f980e1a9a3a2-*.pem"):
+            old.unlink()
+    assert alice.ended(job) == "FAILED"
+    assert reason(alice, job) == "GENERAL_FAILURE [13] No credential found"
 
 
 # --- the queue, the list and the archive
@@ -351,6 +386,15 @@ def test_time_in_the_queue(fts: Fts, alice: Client) -> None:
     job_reason = alice.get(f"/jobs/{job}").content["reason"]
     assert "stayed in the queue for too long" in job_reason
     assert reason(alice, job) == job_reason
+
+
+def test_the_target_is_checked_where_a_checksum_is_given(fts: Fts, alice: Client) -> None:
+    body = fts.transfer(fts.at_source("small"), fts.at_destination("by-default"))
+    body["files"][0]["checksum"] = "ADLER32:00000001"
+    job = submitted(alice.submit(body))
+    assert alice.get(f"/jobs/{job}/verify_checksum").content == "t"
+    assert alice.ended(job) == "FAILED"
+    assert "USER_DEFINE and DST checksums are different" in reason(alice, job)
 
 
 def test_higher_priority_goes_first(fts: Fts, alice: Client) -> None:
@@ -374,8 +418,120 @@ def test_one_file_of_two_is_canceled(fts: Fts, alice: Client) -> None:
         assert alice.state(job) == "SUBMITTED"
         states = alice.delete(f"/jobs/{job}/files/{second},0").content
         assert states == ["CANCELED", "File does not belong to the job"]
-    assert alice.ended(job) == "FINISHEDDIRTY"
+    assert alice.ended(job) == "CANCELED"
     assert first != second
+
+
+def test_a_file_that_is_canceled_by_itself_is_copied_to_its_end(fts: Fts, alice: Client) -> None:
+    """Of a job; FTS stops the copy only when the job is canceled."""
+    fts.processes.freeze(fts.destination.name)
+    try:
+        job = copy(fts, alice, "small", "by-itself")
+        wait_for(lambda: alice.get(f"/jobs/{job}/files").content[0]["pid"])
+        (file,) = alice.get(f"/jobs/{job}/files").content
+        assert alice.delete(f"/jobs/{job}/files/{file['file_id']}").content == "CANCELED"
+        assert (alice.state(job), reason(alice, job)) == ("CANCELED", "")
+    finally:
+        fts.processes.thaw(fts.destination.name)
+    there = fts.destination.root / "by-itself"
+    wait_for(lambda: there.exists() and there.read_bytes() == CONTENT)
+    assert alice.state(job) == "CANCELED"
+
+
+def test_each_pair_of_hosts_has_slots_of_its_own(fts: Fts, alice: Client) -> None:
+    """Ports don't matter: all from the same host share them."""
+    with fts.all_slots_taken(2):
+        waits = copy(fts, alice, "small", "same-host")
+        source = fts.at_source("small").replace("127.0.0.1", "localhost")
+        body = fts.transfer(source, fts.at_destination("another-host"))
+        job = submitted(alice.submit(body))
+        assert alice.ended(job) == "FINISHED", reason(alice, job)
+        assert alice.state(waits) == "SUBMITTED"
+    assert alice.ended(waits) == "FINISHED"
+
+
+def test_all_copies_share_the_processes(fts: Fts, alice: Client) -> None:
+    with settings(fts, processes=1):
+        with fts.all_slots_taken(1):
+            source = fts.at_source("small").replace("127.0.0.1", "localhost")
+            job = submitted(alice.submit(fts.transfer(source, fts.at_destination("last"))))
+            wait_for(lambda: fts.sql("SELECT 1 FROM files WHERE file_state = 'READY'"))
+            assert alice.state(job) == "SUBMITTED"
+        assert alice.ended(job) == "FINISHED"
+
+
+# --- bans
+
+
+def test_a_banned_user_is_refused_everything_in_html(fts: Fts, alice: Client) -> None:
+    with fts.all_slots_taken(2):
+        job = copy(fts, alice, "small", "banned-user")
+        with fts.banned(dn=fts.users["alice"].credential.dn) as canceled:
+            assert canceled == [job]
+            for method, path in (("GET", "/whoami"), ("POST", "/jobs"), ("GET", "/nosuch")):
+                answer = alice.call(method, path)
+                assert (answer.status, answer.kind) == (403, "text/html; charset=utf-8")
+                assert "<p>The user has been banned</p>" in answer.body
+            assert fts.client("bob").get("/whoami").status == 200
+        assert alice.state(job) == "CANCELED"
+        assert alice.get(f"/jobs/{job}").content["reason"] == "User banned"
+        assert reason(alice, job) == "User banned"
+
+
+@pytest.mark.parametrize("end", ["source", "destination"])
+def test_a_banned_storage_takes_no_jobs(fts: Fts, alice: Client, end: str) -> None:
+    """Whatever the port."""
+    urls = {"source": "gsiftp://source.example:2811/x", "destination": "gsiftp://127.0.0.1/x"}
+    banned = f"gsiftp://{end}.banned.example"
+    urls[end] = f"{banned}:1234/x"
+    with fts.banned(storage=banned) as canceled:
+        assert canceled == []
+        answer = alice.submit(fts.transfer(urls["source"], urls["destination"]))
+        assert (answer.status, answer.kind) == (403, "application/json")
+        assert answer.content == {
+            "status": "403 Forbidden",
+            "message": f"{banned} is banned",
+        }
+    assert alice.submit(fts.transfer(urls["source"], urls["destination"])).status == 200
+
+
+def test_what_waits_for_a_banned_storage_is_canceled(fts: Fts, alice: Client) -> None:
+    with fts.all_slots_taken(2):
+        job = copy(fts, alice, "small", "banned-storage")
+        with fts.banned(storage="gsiftp://127.0.0.1") as canceled:
+            assert job in canceled
+        assert (alice.state(job), reason(alice, job)) == ("CANCELED", "Storage banned")
+
+
+@pytest.mark.parametrize("path", ["/ban/dn", "/ban/se"])
+def test_only_the_host_itself_bans(fts: Fts, alice: Client, path: str) -> None:
+    for method in ("GET", "POST", "DELETE"):
+        answer = alice.call(method, path)
+        assert (answer.status, answer.content["message"]) == (403, "Not enough permissions")
+
+
+# --- a database that lacks something
+
+
+def test_a_list_breaks_off_where_the_database_does(fts: Fts, alice: Client) -> None:
+    jobs = [copy(fts, alice, "small", "broken-off", overwrite=True) for _ in range(2)]
+    for job in jobs:
+        alice.ended(job)
+    window = "state_in=FINISHED&time_window=0:2"
+    with fts.without("jobs"):
+        for path in ("/jobs", f"/jobs?{window}&fields=job_id,job_state"):
+            assert broken_off(alice.get(path)), path
+        assert alice.get(f"/jobs/{jobs[0]}").status == 500
+        assert alice.get(f"/jobs?{window}&limit=5").status == 500
+    with fts.without("files"):
+        assert broken_off(alice.get(f"/jobs/{','.join(jobs)}?files=file_state"))
+        assert broken_off(alice.get(f"/jobs/{jobs[0]}/files"))
+        assert alice.get(f"/jobs/{jobs[0]}?files=file_state").status == 500
+        assert alice.get(f"/jobs/{jobs[0]}").content["job_state"] == "FINISHED"
+
+
+def broken_off(answer: Answer) -> bool:
+    return (answer.status, answer.kind, answer.body) == (200, "application/json", "[")
 
 
 def names(answer: Answer) -> set[str]:
@@ -409,12 +565,22 @@ def test_listing_is_refused(fts: Fts, alice: Client) -> None:
 def test_the_archive(fts: Fts, alice: Client) -> None:
     job = copy(fts, alice, "small", "archived")
     alice.ended(job)
-    assert alice.get(f"/archive/{job}").status == 404
+    for path in (f"/archive/{job}", f"/archive/{job}/files"):
+        answer = alice.get(path)
+        assert answer.status == 404
+        assert answer.content == {
+            "status": "404 Not Found",
+            "message": f'No job with the id "{job}" has been found in the archive',
+        }
     with settings(fts, archive_after=0.5):
         wait_for(lambda: alice.get(f"/jobs/{job}").status == 404)
         answer = alice.get(f"/archive/{job}")
+        files = alice.get(f"/archive/{job}/files").content
+        assert fts.client("bob").get(f"/archive/{job}").status == 403
+        assert alice.get(f"/archive/{job}/nosuch").content["message"] == "No such field"
     assert answer.content["job_state"] == "FINISHED"
-    assert [file["file_state"] for file in answer.content["files"]] == ["FINISHED"]
+    assert answer.content["files"] == files
+    assert [file["file_state"] for file in files] == ["FINISHED"]
 
 
 def test_duplicate_destinations(fts: Fts, alice: Client) -> None:

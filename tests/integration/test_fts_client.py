@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import uuid
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +21,7 @@ from deliv import config
 from deliv.errors import Refused, Unreachable
 from deliv.failures import ErrorClass
 from deliv.fts import Endpoint, Fts, Outcome, Transfer, Verdict
+from deliv.fts.transfer import LARGEST_METADATA
 from deliv.https import HttpsClient
 
 SOON = 60.0
@@ -141,6 +145,24 @@ async def test_an_existing_file_is_left_unless_it_is_our_own(dummy: Dummy) -> No
     assert path.read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("checksum", [None, "ADLER32:{:08x}"])
+async def test_both_ends_are_checked(dummy: Dummy, checksum: str | None) -> None:
+    """Said in so many words: what FTS makes of a checksum alone is another thing."""
+    known = checksum.format(zlib.adler32(CONTENT)) if checksum else None
+    async with connected(dummy) as endpoint:
+        job_id = await endpoint.submit(transfer(dummy, checksum=known))
+        assert (await ended(endpoint, job_id)).verdict is Verdict.FINISHED
+    ((mode,),) = dummy.sql("SELECT verify_checksum FROM jobs WHERE job_id = ?", job_id)
+    assert mode == "b"
+
+
+async def test_metadata_as_large_as_fts_takes(dummy: Dummy) -> None:
+    largest = {"k": "v" * (LARGEST_METADATA - len('{"k": ""}'))}
+    async with connected(dummy) as endpoint:
+        outcome = await outcome_of(endpoint, transfer(dummy, metadata=largest))
+    assert outcome.verdict is Verdict.FINISHED
+
+
 # --- failures
 
 
@@ -178,6 +200,28 @@ async def test_a_cancel_during_the_copy_leaves_a_part_and_says_so(dummy: Dummy) 
     assert outcome.partial
     assert path.stat().st_size < LARGE
     path.unlink()
+
+
+async def test_a_copy_whose_process_is_killed_leaves_a_part_and_is_made_again(
+    dummy: Dummy,
+) -> None:
+    dummy.put_source("large", LARGE)
+    one = transfer(dummy, "large")
+    path = delivered(dummy, one)
+    dummy.stop()
+    dummy.start(slots=2, stalled_after=0.5)
+    async with connected(dummy) as endpoint:
+        job_id = await endpoint.submit(one)
+        await until(lambda: path.exists() and path.stat().st_size)
+        ((pid,),) = dummy.sql("SELECT pid FROM files WHERE job_id = ?", job_id)
+        os.kill(pid, signal.SIGKILL)
+        outcome = await ended(endpoint, job_id)
+        assert outcome.verdict is Verdict.FAILED
+        assert (outcome.error_class, outcome.partial) == (ErrorClass.TIMEOUT, True)
+        assert 0 < path.stat().st_size < LARGE
+        again = replace(one, sid=f"{one.sid}2", source=dummy.at_source("product"), overwrite=True)
+        assert (await outcome_of(endpoint, again)).verdict is Verdict.FINISHED
+    assert path.read_bytes() == CONTENT
 
 
 async def test_a_cancel_before_the_copy_leaves_nothing(dummy: Dummy) -> None:
@@ -237,7 +281,8 @@ async def test_an_archived_job_is_found(dummy: Dummy) -> None:
         dummy.stop()
         dummy.start(archive_after=0)
         await until(lambda: dummy.client("alice").get(f"/jobs/{ids[0]}").status == 404)
-        details = await endpoint.details(ids)
+        details = await endpoint.details([*ids, str(uuid.uuid4())])
+        assert details.keys() == set(ids)
         assert details[ids[0]].verdict is Verdict.FINISHED
         assert details[ids[1]].error_class is ErrorClass.SOURCE_MISSING
         dummy.stop()
@@ -255,6 +300,34 @@ async def test_a_delegation_that_fts_lost(dummy: Dummy) -> None:
         assert endpoint.delegation.until is not None
         left = endpoint.delegation.until - datetime.now(UTC)
         assert left > timedelta(hours=23)
+
+
+async def test_a_delegation_that_is_gone_stops_no_copy(dummy: Dummy) -> None:
+    """FTS goes on with the proxy that it has; nothing is sent a second time."""
+    async with connected(dummy) as endpoint:
+        assert (await outcome_of(endpoint, transfer(dummy))).verdict is Verdict.FINISHED
+        identity = await endpoint.whoami()
+        with dummy.all_slots_taken(2):
+            job_id = await endpoint.submit(transfer(dummy))
+            dummy.client("alice").delete(f"/delegation/{identity.delegation_id}")
+        assert (await ended(endpoint, job_id)).verdict is Verdict.FINISHED
+
+
+async def test_fts_breaks_its_answers_off(dummy: Dummy) -> None:
+    """Its database lacks a table for a while: no job is lost by that."""
+    one = transfer(dummy)
+    async with connected(dummy) as endpoint:
+        with dummy.all_slots_taken(2):  # so that no copy needs the table
+            ids = [await endpoint.submit(one), await endpoint.submit(transfer(dummy))]
+            with dummy.without("files"), pytest.raises(Unreachable, match="broke off"):
+                await endpoint.details(ids)
+            with dummy.without("jobs"):
+                for listed in (endpoint.unfinished(), endpoint.finished(2)):
+                    with pytest.raises(Unreachable, match="broke off"):
+                        await listed
+        endpoint.breaker.succeeded()
+        for job_id in ids:
+            assert (await ended(endpoint, job_id)).verdict is Verdict.FINISHED
 
 
 async def test_fts_dies_and_comes_back(dummy: Dummy) -> None:

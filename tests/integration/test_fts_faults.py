@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -50,12 +50,12 @@ async def scene(
     grid: Grid, credential: config.Credential | None = None, **settings: object
 ) -> AsyncIterator[Scene]:
     """A server that knows deliv and delegates, and deliv's client of it."""
-    https = HttpsClient(credential or grid.credential, grid.ca_directory, connect_timeout=2)
+    https = HttpsClient(credential or grid.credential, grid.ca_directory)
     async with ScriptedFts(grid) as server:
         delegating = Delegating()
         delegating.install(server)
         server.on("GET", "/whoami", reply(WHOAMI))
-        options = {"request_timeout": config.Seconds(2), **settings}
+        options = {"request_timeout": config.Seconds(30), **settings}
         fts = Fts(config.Fts(endpoints={"one": config.HttpsUrl(server.url)}, **options), https)
         try:
             yield Scene(server, fts.endpoint("one"), delegating)
@@ -297,11 +297,12 @@ async def test_refusals_carry_code_and_message(
         reply(["not", "a", "job"]),
         reply({"no": "id"}),
         Reply(drop=True),
-        reply({"job_id": JOB}, delay=5),
+        reply({"job_id": JOB}, delay=600),
     ],
 )
 async def test_what_is_no_answer_of_fts_leaves_the_outcome_open(grid: Grid, answer: Reply) -> None:
-    async with scene(grid, request_timeout=config.Seconds(0.5)) as s:
+    patience = 3.0 if answer.delay else 30.0
+    async with scene(grid, request_timeout=config.Seconds(patience)) as s:
         await s.endpoint.whoami()
         s.server.on("POST", "/jobs", answer)
         with pytest.raises(Unreachable) as caught:
@@ -356,6 +357,48 @@ async def test_a_list_that_is_none(grid: Grid, answer: Reply) -> None:
         s.server.on("GET", "/jobs", answer)
         with pytest.raises(Unreachable):
             await s.endpoint.unfinished()
+
+
+Call = Callable[[Endpoint], Awaitable[object]]
+CUT_OFF = Reply(body=b"[")
+CALLS: dict[str, Call] = {
+    "submit": lambda endpoint: endpoint.submit(TRANSFER, JOB),
+    "finished": lambda endpoint: endpoint.finished(2),
+    "unfinished": lambda endpoint: endpoint.unfinished(),
+    "details": lambda endpoint: endpoint.details([JOB, UNKNOWN]),
+    "origins": lambda endpoint: endpoint.origins([JOB, UNKNOWN]),
+    "cancel": lambda endpoint: endpoint.cancel(JOB),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_an_answer_that_fts_breaks_off_is_an_outage(grid: Grid, name: str) -> None:
+    """A 200 of one character: its database lost a table after the answer had begun."""
+    async with scene(grid) as s:
+        for method, path in (
+            ("POST", "/jobs"),
+            ("GET", "/jobs"),
+            ("GET", f"/jobs/{JOB},{UNKNOWN}"),
+            ("DELETE", f"/jobs/{JOB}"),
+        ):
+            s.server.on(method, path, CUT_OFF)
+        for _ in range(3):
+            with pytest.raises(Unreachable):
+                await CALLS[name](s.endpoint)
+        assert s.endpoint.breaker.state is State.OPEN
+        assert "broke off" in s.endpoint.breaker.reason
+
+
+async def test_an_archive_that_breaks_off_loses_no_job(grid: Grid) -> None:
+    async with scene(grid) as s:
+        s.server.on("GET", f"/jobs/{JOB}", reply(NOT_FOUND, 404))
+        s.server.on("GET", f"/archive/{JOB}", CUT_OFF)
+        with pytest.raises(Unreachable):
+            await s.endpoint.details([JOB])
+        s.server.on("GET", f"/archive/{JOB}", reply({"job_id": JOB, "job_state": "FINISHED"}))
+        s.server.on("GET", f"/archive/{JOB}/files", CUT_OFF)
+        with pytest.raises(Unreachable):
+            await s.endpoint.details([JOB])
 
 
 # --- details
@@ -495,7 +538,7 @@ class Clock:
 async def two_servers(
     grid: Grid, clock: Clock
 ) -> AsyncIterator[tuple[Fts, ScriptedFts, ScriptedFts]]:
-    https = HttpsClient(grid.credential, grid.ca_directory, connect_timeout=1)
+    https = HttpsClient(grid.credential, grid.ca_directory)
     async with ScriptedFts(grid) as first, ScriptedFts(grid) as second:
         urls = {"first": config.HttpsUrl(first.url), "second": config.HttpsUrl(second.url)}
         for server in (first, second):

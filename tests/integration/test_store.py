@@ -290,7 +290,7 @@ async def explained(database: Database, call: Callable[[Connection], object]) ->
     return keys
 
 
-async def within(condition: Any, seconds: float = 10) -> Any:
+async def within(condition: Any, seconds: float = 60) -> Any:
     """Wait until the coroutine function gives something true."""
     async with asyncio.timeout(seconds):
         while not (found := await condition()):

@@ -108,7 +108,7 @@ async def test_a_job_locked_by_another_is_passed_over(
         cursor.execute("BEGIN")
         sql = "SELECT * FROM deliv.jobs WHERE job_id = %s FOR UPDATE"
         cursor.execute(sql, (locked.job_id,))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             job = await store.admit(LIMITS)
     assert job is not None
     assert job.job_id == free.job_id

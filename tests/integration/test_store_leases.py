@@ -12,7 +12,7 @@ from deliv.store import Store
 
 async def acquired(store: Store, name: str, owner: str) -> int:
     """Try until it is ours."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (fence := await store.lease(name, owner, 60)) is None:
             await asyncio.sleep(0.02)
     return fence

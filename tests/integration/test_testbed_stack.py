@@ -115,7 +115,7 @@ def test_the_whole_stack(testbed: Testbed) -> None:
     killed_and_started(testbed, "deliv@2", first)
 
     os.kill(first["pids"]["gridftp-archive"], 9)
-    assert wait(lambda: testbed("status").returncode == 1, 10)
+    assert wait(lambda: testbed("status").returncode == 1, 60)
     testbed.good("up")
     second = testbed.document
     assert list(second["pids"]) == [*BASIC, "deliv@1"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,13 @@ class Pair(Stack):
         text = (self.directory / "log" / f"deliv@{number}.log").read_text(encoding="utf-8")
         lines = text.rpartition("\n")[0].splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def copied_by_fts(self, job_id: str, part: str = "fts") -> bool:
+        """Whether a process of FTS copies for this job."""
+        ((fts_jobid,),) = self.query("SELECT fts_jobid FROM jobs WHERE job_id = %s", job_id)
+        sql = "SELECT 1 FROM files WHERE job_id = ? AND file_state IN ('READY', 'ACTIVE') AND pid"
+        with closing(sqlite3.connect(self.directory / part / "fts.sqlite")) as database:
+            return database.execute(sql, (fts_jobid,)).fetchone() is not None
 
     def check(self, *options: str) -> subprocess.CompletedProcess[str]:
         """`deliv check`."""

@@ -130,6 +130,9 @@ def forgiving_tokens(pair: Pair) -> Iterator[None]:
 
 
 def forget_delegations(pair: Pair) -> None:
+    """Those that FTS copies with, too."""
+    for proxy in (pair.directory / "fts" / "proxies").glob("*.pem"):
+        proxy.unlink()
     with closing(sqlite3.connect(pair.directory / "fts" / "fts.sqlite")) as database, database:
         database.execute("DELETE FROM credentials")
 

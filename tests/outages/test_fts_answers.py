@@ -7,13 +7,15 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
 from conftest import INSTANCES, REQUEST_TIMEOUT, Pair, frozen
 from fts_front import Answer, Fault, Front, standing_before
 from running_stack import Target, until
+
+from deliv.testbed.layout import Layout
 
 pytestmark = pytest.mark.timeout(300)
 SIZES = itertools.count(46_000)
@@ -81,6 +83,12 @@ def lost(ask: Callable[[], Answer]) -> None:
     ask()
 
 
+def broken_off(ask: Callable[[], Answer]) -> Answer:
+    """FTS does it, and its database lacks a table when it writes the answer."""
+    ask()
+    return Answer(status=200, kind="application/json", body=b"[")
+
+
 def late(ask: Callable[[], Answer]) -> Answer:
     """FTS does it at once, and the answer comes when deliv has stopped to wait for it."""
     answer = ask()
@@ -110,10 +118,13 @@ NO_DELEGATION = said(
         pytest.param("POST", JOBS, lost, 1, id="a submission's answer lost"),
         pytest.param("POST", JOBS, late, 1, id="a submission's answer late"),
         pytest.param("POST", JOBS, NO_DELEGATION, 1, id="a delegation gone"),
+        pytest.param("POST", JOBS, broken_off, 1, id="a submission's answer broken off"),
         pytest.param("GET", JOBS, html(200), 3, id="a page for a list"),
+        pytest.param("GET", JOBS, broken_off, 3, id="a list broken off"),
         pytest.param("GET", JOBS, lost, 3, id="a list lost"),
         pytest.param("GET", JOBS, late, 1, id="a list late"),
         pytest.param("GET", JOB, html(502), 2, id="a gateway's error for details"),
+        pytest.param("GET", JOB, broken_off, 2, id="details broken off"),
         pytest.param("GET", JOB, of_an_unknown_state, 3, id="an unknown state"),
     ],
 )
@@ -140,15 +151,46 @@ def test_somebody_elses_copy_to_the_same_file(pair: Pair, target: Target, front:
 
 def test_fts_loses_a_job(pair: Pair, target: Target, front: Front) -> None:
     """As after a restore of its database. Of two jobs it knows one: 207; that one is left alone."""
-    with frozen(pair, "gridftp-destination"):
+    with without_slots(pair):
         jobs = dict(submit(pair, target) for _ in range(2))
         gone, kept = jobs
         until(lambda: all(handed_over(pair, job_id) for job_id in jobs), "FTS has both")
         pair.command("kill", "fts")
         forget(pair, gone)
-    pair.command("start", "fts")
     assert_delivered_once(pair, target, kept, jobs[kept])
     assert_delivered_once(pair, target, gone, jobs[gone], attempt=2)
+
+
+def test_fts_dies_with_its_copies(pair: Pair, target: Target, front: Front) -> None:
+    """It does not start them again; it fails them as stalled, and deliv makes a second attempt."""
+    with frozen(pair, "gridftp-destination"):
+        job_id, size = submit(pair, target)
+        until(lambda: pair.copied_by_fts(job_id), "FTS copies")
+        pair.command("kill", "fts")
+    pair.command("start", "fts")
+    assert_delivered_once(pair, target, job_id, size, attempt=2)
+    told = ended(pair, job_id)
+    assert pair.attempts_at_fts()[job_id, 1] == 1, told
+
+
+@contextmanager
+def without_slots(pair: Pair) -> Iterator[None]:
+    """FTS takes jobs and begins none; it is started anew at the end."""
+    file = Layout(directory=pair.directory).settings("fts")
+    text = file.read_text(encoding="utf-8")
+    pair.command("kill", "fts")
+    file.write_text(json.dumps({**json.loads(text), "slots": 0}), encoding="utf-8")
+    pair.command("start", "fts")
+    try:
+        yield
+    finally:
+        file.write_text(text, encoding="utf-8")
+        pair.command("kill", "fts")
+        pair.command("start", "fts")
+
+
+def at_fts(pair: Pair) -> closing[sqlite3.Connection]:
+    return closing(sqlite3.connect(pair.directory / "fts" / "fts.sqlite"))
 
 
 def handed_over(pair: Pair, job_id: str) -> bool:
@@ -158,6 +200,6 @@ def handed_over(pair: Pair, job_id: str) -> bool:
 
 def forget(pair: Pair, job_id: str) -> None:
     ((fts_jobid,),) = pair.query("SELECT fts_jobid FROM jobs WHERE job_id = %s", job_id)
-    with closing(sqlite3.connect(pair.directory / "fts" / "fts.sqlite")) as database, database:
+    with at_fts(pair) as database, database:
         for table in ("files", "jobs"):
             database.execute(f"DELETE FROM {table} WHERE job_id = ?", (fts_jobid,))  # noqa: S608

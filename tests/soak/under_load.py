@@ -15,7 +15,8 @@ from verdict import unfinished
 
 INSTANCES = ("deliv@1", "deliv@2")
 PATIENT = {"attempts": 20, "backoff": "500ms"}  # the trouble ends some time
-LIMITED = {"attempts": 3, "backoff": "500ms"}
+# A copy may die with FTS after other trouble; what never comes back is to end soon all the same.
+LIMITED = {"attempts": 7, "backoff": "500ms"}
 SETTINGS: dict[str, Any] = {
     "sweeps": {"every": "1s", "lease": "5s", "hold": "10s", "ask_again": "2s"},
     "retries": {
@@ -23,7 +24,7 @@ SETTINGS: dict[str, Any] = {
         "checksum": PATIENT, "credential": PATIENT, "timeout": LIMITED,
     },
 }  # fmt: skip
-STAGING_TIMEOUT = "20s"
+STAGING_TIMEOUT = "12s"
 # Seconds for what is unfinished when the load ends: in all, and without any job that ends.
 AFTERWARDS, STANDSTILL = 1800.0, 180.0
 

@@ -106,11 +106,12 @@ def test_the_request_is_signed_and_stays_the_same(delegation: Delegation) -> Non
 
 
 def test_a_good_proxy(delegation: Delegation, database: Database) -> None:
+    before = time.time()
     delegation.accept(ALICE, DLG_ID, proxy(key_of(delegation)))
     seen = delegation.view(ALICE, DLG_ID)
     assert seen is not None
     ends = clock.epoch(str(seen["termination_time"]))
-    assert ends == pytest.approx(time.time() + 12 * 3600, abs=5)
+    assert before - 1 <= ends - 12 * 3600 <= time.time()
     delegation.require(ALICE)
     stored = database.credential(DLG_ID)
     assert stored is not None
@@ -143,7 +144,10 @@ def test_proxies_that_are_refused(delegation: Delegation) -> None:
 
 @pytest.mark.parametrize(
     ("life", "words"),
-    [(timedelta(minutes=59), "less than one hour"), (timedelta(seconds=-90), "expired 9")],
+    [
+        (timedelta(minutes=59), "less than one hour"),
+        (timedelta(seconds=-90), r"expired \d+ seconds ago"),
+    ],
 )
 def test_too_short(delegation: Delegation, life: timedelta, words: str) -> None:
     delegation.accept(ALICE, DLG_ID, proxy(key_of(delegation), life=life))

@@ -15,8 +15,13 @@ from deliv.testbed.fts import clock, reasons, settings, submission, transferlog
 from deliv.testbed.fts.caller import Caller
 from deliv.testbed.fts.database import Database, Duplicate
 from deliv.testbed.fts.scheduler import job_state
+from deliv.testbed.fts.settings import Settings
 
 ALICE = Caller(user_dn="/CN=alice")
+NEEDED = {
+    "host": "127.0.0.1", "port": 1, "certificate": "c", "key": "k", "ca_directory": "ca",
+    "state": "s",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -28,9 +33,8 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def add(database: Database, *, check: bool = False, **params: Any) -> str:
     file = {"sources": ["gsiftp://a/x"], "destinations": ["gsiftp://b/x"]}
-    job, files = submission.build(
-        {"files": [file], "params": params}, ALICE, check_duplicates=check
-    )
+    checking = Settings(**NEEDED, check_duplicates=check)
+    job, files = submission.build({"files": [file], "params": params}, ALICE, checking)
     database.insert(job, files)
     return str(job["job_id"])
 
@@ -80,9 +84,14 @@ def test_eligible_by_priority_then_age(database: Database) -> None:
     held = add(database, priority=5)
     (file,) = database.files(held)
     database.update_file(file["file_id"], _not_before=1000.0)
-    assert [file["job_id"] for file in database.eligible(500.0, 10)] == [urgent, first, second]
-    assert len(database.eligible(1500.0, 10)) == 4
-    assert len(database.eligible(1500.0, 2)) == 2
+    (link,) = database.links()
+    assert link == {"source_se": "gsiftp://a", "dest_se": "gsiftp://b", "active": 0}
+    eligible = database.eligible(link, 500.0, 10)
+    assert [file["job_id"] for file in eligible] == [urgent, first, second]
+    assert len(database.eligible(link, 1500.0, 10)) == 4
+    assert len(database.eligible(link, 1500.0, 2)) == 2
+    database.update_file(file["file_id"], file_state="ACTIVE")
+    assert database.links() == [{**link, "active": 1}]
 
 
 def test_only_names_can_be_columns(database: Database) -> None:
@@ -97,8 +106,9 @@ def test_only_names_can_be_columns(database: Database) -> None:
         (["FAILED"] * 2, "FAILED"),
         (["CANCELED"], "CANCELED"),
         (["FINISHED", "FAILED"], "FINISHEDDIRTY"),
-        (["FINISHED", "CANCELED"], "FINISHEDDIRTY"),
-        (["FAILED", "CANCELED"], "CANCELED"),
+        (["FINISHED", "CANCELED"], "CANCELED"),
+        (["FAILED", "CANCELED"], "FAILED"),
+        (["FINISHED", "FAILED", "CANCELED"], "FINISHEDDIRTY"),
     ],
 )
 def test_the_state_of_a_job(states: list[str], state: str) -> None:
@@ -140,13 +150,12 @@ def test_the_log_of_a_copy(tmp_path: Path) -> None:
 
 
 def test_settings(tmp_path: Path) -> None:
-    needed = {"host": "127.0.0.1", "port": 1, "certificate": "c", "key": "k",
-              "ca_directory": "ca", "state": "s"}  # fmt: skip
     path = tmp_path / "fts.json"
-    path.write_text(json.dumps({**needed, "slots": 3}))
+    path.write_text(json.dumps({**NEEDED, "slots": 3}))
     loaded = settings.load(path)
     assert (loaded.slots, loaded.state) == (3, Path("s"))
-    for wrong in ({**needed, "slot": 3}, {**needed, "port": "x"}, {}):
+    assert (loaded.stalled_after, loaded.metadata_limit) == (900, 2048), "as at FTS"
+    for wrong in ({**NEEDED, "slot": 3}, {**NEEDED, "port": "x"}, {}):
         path.write_text(json.dumps(wrong))
         with pytest.raises(ConfigError, match=r"fts\.json"):
             settings.load(path)

@@ -33,10 +33,10 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 def test_a_process_that_is_about_to_end_gets_no_work(settings: Settings) -> None:
     async def ends_two_while_one_is_asked_for() -> bool:
-        pool = Workers(settings)
-        for worker in [await pool.acquire("alice", "proxy") for _ in range(2)]:
+        pool, proxy = Workers(settings), settings.state / "proxy.pem"
+        for worker in [await pool.acquire(proxy) for _ in range(2)]:
             pool.release(worker)
-        _, worker = await asyncio.gather(pool.end_idle(), pool.acquire("alice", "proxy"))
+        _, worker = await asyncio.gather(pool.end_idle(), pool.acquire(proxy))
         alive = worker.alive
         await pool.close()
         return alive

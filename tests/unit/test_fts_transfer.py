@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from deliv.errors import Refused
-from deliv.fts.transfer import Transfer, submission
+from deliv.fts.transfer import LARGEST_METADATA, Transfer, submission
 
 TRANSFER = Transfer(
     sid="job:1",
@@ -72,6 +72,7 @@ def test_overwrite_as_asked() -> None:
         replace(TRANSFER, destination="file:///etc/passwd"),
         replace(TRANSFER, destination=TRANSFER.source),
         replace(TRANSFER, destination="gsiftp://h/" + "a" * 1090),
+        replace(TRANSFER, metadata={"k": "v" * (LARGEST_METADATA - len('{"k": ""}') + 1)}),
     ],
 )
 def test_what_fts_would_accept_and_fail_on(wrong: Transfer) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from tornado.httputil import HTTPServerRequest
 from tornado.web import Application
 
-from deliv.testbed.fts.errors import BadRequest
+from deliv.testbed.fts.bans import STORAGES, USERS
+from deliv.testbed.fts.errors import BadRequest, Forbidden
 from deliv.testbed.fts.handler import FORM, JSON, Handler, NothingHandler, Service
 
 ENTRY = {
@@ -53,7 +55,7 @@ class RootHandler(Handler):
 
 class WhoamiHandler(Handler):
     def get(self) -> None:
-        self.answer(self.caller.whoami())
+        self.answer(self.caller.whoami() | {"is_root": self.is_administrator})
 
 
 class HostsHandler(Handler):
@@ -94,7 +96,7 @@ class CredentialHandler(Handler):
 class JobsHandler(Handler):
     def get(self) -> None:
         filters = {name: self.get_query_argument(name) for name in self.request.query_arguments}
-        self.answer(self.jobs.listing(self.member, filters))
+        self.stream(self.jobs.listing(self.member, filters))
 
     def post(self) -> None:
         caller = self.member
@@ -109,7 +111,7 @@ class JobHandler(Handler):
     def get(self, ids: str) -> None:
         fields = self.get_query_argument("files", "")
         names = fields.split(",") if fields else []
-        self._answer_all(ids, self.jobs.statuses(self.identified, _split(ids), names))
+        self._answer_all(ids, self.jobs.statuses(self.identified, _split(ids)), names)
 
     def delete(self, ids: str) -> None:
         self._answer_all(ids, self.jobs.cancel(self.identified, _split(ids)))
@@ -119,18 +121,21 @@ class JobHandler(Handler):
         priority = _priority(self.body())
         self._answer_all(ids, self.jobs.set_priority(caller, _split(ids), priority))
 
-    def _answer_all(self, ids: str, elements: list[dict[str, Any]]) -> None:
+    def _answer_all(
+        self, ids: str, elements: list[dict[str, Any]], file_fields: Sequence[str] = ()
+    ) -> None:
         """One element by itself with its status; several as a list, 207 when one went wrong."""
+        complete = self.jobs.with_files(elements, file_fields)
         if "," not in ids and elements:
             code = int(elements[0]["http_status"].partition(" ")[0])
-            return self.answer(elements[0], 200 if code == 304 else code)
+            return self.answer(next(complete), 200 if code == 304 else code)
         failed = any(element["http_status"][0] in "45" for element in elements)
-        self.answer(elements, 207 if failed else 200)
+        self.stream(complete, 207 if failed else 200)
 
 
 class FilesHandler(Handler):
     def get(self, job_id: str) -> None:
-        self.answer(self.jobs.files(self.identified, job_id))
+        self.stream(self.jobs.files(self.identified, job_id))
 
 
 class DataManagementHandler(Handler):
@@ -160,7 +165,48 @@ class RetriesHandler(Handler):
 
 class ArchiveHandler(Handler):
     def get(self, job_id: str) -> None:
-        self.answer(self.jobs.archived(self.identified, job_id))
+        self.answer(self.jobs.archived(self.caller, job_id))
+
+
+class ArchiveFieldHandler(Handler):
+    """Of the job, its `files` among them."""
+
+    def get(self, job_id: str, name: str) -> None:
+        self.answer(self.jobs.archived_field(self.caller, job_id, name))
+
+
+class BanHandler(Handler):
+    """Bans of one kind, by the field `name` of a request, for FTS's own host alone."""
+
+    table: str
+    name: str
+
+    def begin(self) -> None:
+        if not self.is_administrator:
+            raise Forbidden("Not enough permissions")
+
+    def get(self) -> None:
+        self.answer(self.service.bans.listed(self.table))
+
+    def post(self) -> None:
+        body = self.body()
+        if not body.get(self.name):
+            raise BadRequest(f"Missing {self.name} parameter")
+        ban = {USERS: self.service.bans.ban_user, STORAGES: self.service.bans.ban_storage}
+        self.answer(ban[self.table](self.caller, body[self.name], body.get("message", "")))
+
+    def delete(self) -> None:
+        self.service.bans.lift(self.table, self.get_query_argument(self.name))
+        self.set_status(204)
+        self.finish()
+
+
+class BannedUsersHandler(BanHandler):
+    table, name = USERS, "user_dn"
+
+
+class BannedStoragesHandler(BanHandler):
+    table, name = STORAGES, "storage"
 
 
 class Rest(Application):
@@ -188,6 +234,9 @@ def application(service: Service) -> Rest:
         ("/jobs/([^/]+)/dm", DataManagementHandler),
         ("/jobs/([^/]+)/([^/]+)", FieldHandler),
         ("/archive/([^/]+)", ArchiveHandler),
+        ("/archive/([^/]+)/([^/]+)", ArchiveFieldHandler),
+        ("/ban/dn", BannedUsersHandler),
+        ("/ban/se", BannedStoragesHandler),
     ]
     return Rest(
         [(path, handler, arguments) for path, handler in routes],

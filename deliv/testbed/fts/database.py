@@ -2,7 +2,6 @@
 
 Columns are named and written as the REST interface shows them. Those that begin with an
 underscore are ours and never shown: `_not_before` (epoch) holds a file back until its retry,
-`_ours` marks a destination that an interrupted copy of ours may have left half written,
 `_archived` hides a job from all but the archive.
 """
 
@@ -22,6 +21,9 @@ JSON_COLUMNS = {"job_metadata", "file_metadata", "staging_metadata", "archive_me
 FLAGS = {"dst_file_report", "cancel_job", "recoverable"}
 TERMINAL = ("FINISHED", "FAILED", "FINISHEDDIRTY", "CANCELED")
 RUNNING = ("READY", "ACTIVE")
+UNFINISHED_FILES = (
+    "SUBMITTED", "READY", "ACTIVE", "STAGING", "STARTED", "ON_HOLD", "TOKEN_PREP", "NOT_USED",
+)  # fmt: skip
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -48,10 +50,11 @@ CREATE TABLE IF NOT EXISTS files (
     priority INTEGER, checksum TEXT, staging_start TEXT, staging_finished TEXT,
     file_state_initial TEXT, hashed_id INTEGER, file_state TEXT NOT NULL, tx_duration REAL,
     selection_strategy TEXT,
-    _not_before REAL NOT NULL DEFAULT 0, _ours INTEGER NOT NULL DEFAULT 0
+    _not_before REAL NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS files_job ON files (job_id);
-CREATE INDEX IF NOT EXISTS files_state ON files (file_state, priority DESC, file_id);
+CREATE INDEX IF NOT EXISTS files_link
+    ON files (file_state, source_se, dest_se, priority DESC, file_id);
 CREATE INDEX IF NOT EXISTS files_unended ON files (file_id)
     WHERE file_state = 'CANCELED' AND finish_time IS NULL;
 CREATE TABLE IF NOT EXISTS retries (
@@ -64,6 +67,13 @@ CREATE TABLE IF NOT EXISTS requests (
 CREATE TABLE IF NOT EXISTS credentials (
     dlg_id TEXT PRIMARY KEY, dn TEXT NOT NULL, proxy TEXT NOT NULL,
     termination_time TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS banned_dns (
+    dn TEXT PRIMARY KEY, addition_time TEXT, admin_dn TEXT, message TEXT
+);
+CREATE TABLE IF NOT EXISTS banned_ses (
+    se TEXT NOT NULL, vo TEXT NOT NULL, addition_time TEXT, admin_dn TEXT, message TEXT,
+    status TEXT, PRIMARY KEY (se, vo)
 );
 """
 
@@ -183,12 +193,38 @@ class Database:
             reason, time, job_id, *states,
         )  # fmt: skip
 
-    def eligible(self, epoch: float, limit: int) -> list[Row]:
-        """Files to be copied next: by priority, then by age."""
+    def links(self) -> list[Row]:
+        """The pairs of storages that files wait for, with the number of copies `active` there."""
         return self._all(
-            """SELECT files.* FROM files WHERE file_state = 'SUBMITTED' AND _not_before <= ?
-               ORDER BY priority DESC, file_id LIMIT ?""",
-            epoch, limit,
+            f"""SELECT source_se, dest_se,
+                (SELECT count(*) FROM files WHERE file_state IN ({_marks(RUNNING)})
+                 AND source_se = waiting.source_se AND dest_se = waiting.dest_se) AS active
+                FROM (SELECT DISTINCT source_se, dest_se FROM files
+                      WHERE file_state = 'SUBMITTED') AS waiting""",  # noqa: S608
+            *RUNNING,
+        )
+
+    def eligible(self, link: Mapping[str, Any], epoch: float, limit: int) -> list[Row]:
+        """Files to be copied next between two storages: by priority, then by age."""
+        return self._all(
+            """SELECT * FROM files WHERE file_state = 'SUBMITTED' AND source_se = ?
+               AND dest_se = ? AND _not_before <= ? ORDER BY priority DESC, file_id LIMIT ?""",
+            link["source_se"], link["dest_se"], epoch, limit,
+        )  # fmt: skip
+
+    def files_of_user(self, dn: str, states: Sequence[str]) -> list[Row]:
+        return self._all(
+            f"""SELECT files.* FROM files JOIN jobs USING (job_id)
+                WHERE file_state IN ({_marks(states)}) AND user_dn = ?""",  # noqa: S608
+            *states, dn,
+        )  # fmt: skip
+
+    def files_of_storage(self, storage: str, states: Sequence[str]) -> list[Row]:
+        """From or to it."""
+        return self._all(
+            f"""SELECT * FROM files
+                WHERE file_state IN ({_marks(states)}) AND ? IN (source_se, dest_se)""",  # noqa: S608
+            *states, storage,
         )  # fmt: skip
 
     def files_in(self, states: Sequence[str]) -> list[Row]:
@@ -235,6 +271,18 @@ class Database:
 
     def delete_credential(self, dlg_id: str) -> None:
         self._execute("DELETE FROM credentials WHERE dlg_id = ?", dlg_id)
+
+    # bans
+
+    def ban(self, table: str, ban: Mapping[str, Any]) -> None:
+        """`table`: banned_dns or banned_ses."""
+        self._insert(table, ban, "INSERT OR REPLACE")
+
+    def bans(self, table: str) -> list[Row]:
+        return self._all(f"SELECT * FROM {_name(table)}")  # noqa: S608
+
+    def lift(self, table: str, key: str, value: str) -> None:
+        self._execute(f"DELETE FROM {_name(table)} WHERE {_name(key)} = ?", value)  # noqa: S608
 
     # statements
 

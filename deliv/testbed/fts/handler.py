@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import ssl
 from asyncio import Future
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import parse_qsl
@@ -16,12 +18,15 @@ from tornado.iostream import IOStream
 from tornado.web import HTTPError, RequestHandler
 
 from deliv.testbed.fts import caller
+from deliv.testbed.fts.bans import Bans
 from deliv.testbed.fts.caller import Caller
 from deliv.testbed.fts.delegation import Delegation
 from deliv.testbed.fts.errors import BadRequest, Forbidden, RestError, status_line
 from deliv.testbed.fts.jobs import Jobs
 from deliv.testbed.fts.settings import Settings
 from deliv.testbed.peers import verified_chain
+
+log = logging.getLogger("deliv.testbed.fts")
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -37,6 +42,13 @@ PAGE = """<!DOCTYPE HTML PUBLIC "-//W3C//DTD HTML 4.01//EN" "http://www.w3.org/T
 <h1>{title}</h1>
 <p>{text}</p>
 </body></html>
+"""
+FLASK_HTML = "text/html; charset=utf-8"
+FLASK_PAGE = """<!doctype html>
+<html lang=en>
+<title>{status}</title>
+<h1>{title}</h1>
+<p>{text}</p>
 """
 TEXTS = {
     404: "The requested URL was not found on this server.",
@@ -83,12 +95,14 @@ class Peers:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """What the handlers work with."""
+    """What the handlers work with; `administrator` is the DN of FTS's own certificate."""
 
     settings: Settings
     jobs: Jobs
     delegation: Delegation
+    bans: Bans
     peers: Peers
+    administrator: str
 
 
 class Handler(RequestHandler):
@@ -99,7 +113,7 @@ class Handler(RequestHandler):
         connection = cast("HTTP1Connection", self.request.connection)
         self.peer = self.service.peers.of(connection.stream)
         self.peer.requests += 1
-        if not self._is_too_long():
+        if not (self._is_too_long() or self._is_banned()):
             self.begin()
 
     def begin(self) -> None:
@@ -124,6 +138,11 @@ class Handler(RequestHandler):
         return self.caller
 
     @property
+    def is_administrator(self) -> bool:
+        """Whether it is FTS's own host that asks."""
+        return self.caller.user_dn == self.service.administrator
+
+    @property
     def jobs(self) -> Jobs:
         return self.service.jobs
 
@@ -141,6 +160,17 @@ class Handler(RequestHandler):
 
     def answer(self, content: Any, code: int = 200) -> None:
         self.reply(json.dumps(content), code, JSON)
+
+    def stream(self, elements: Iterable[Any], code: int = 200) -> None:
+        """A list as FTS sends it, while it reads: what can't be read ends the answer early."""
+        body = "["
+        try:
+            for index, element in enumerate(elements):
+                body += ("," if index else "") + json.dumps(element)
+            body += "]"
+        except sqlite3.Error:
+            log.exception("a list breaks off")
+        self.reply(body, code, JSON)
 
     def reply(self, body: str, code: int, kind: str) -> None:
         self.set_status(code, status_line(code).partition(" ")[2])
@@ -178,6 +208,16 @@ class Handler(RequestHandler):
 
     def _is_last(self) -> bool:
         return self.peer.requests >= self.service.settings.connection_requests
+
+    def _is_banned(self) -> bool:
+        """Looked up before anything else, where nothing makes JSON of an error yet."""
+        if not self.service.bans.has_user(self.caller.user_dn):
+            return False
+        status = status_line(403)
+        title = status.partition(" ")[2]
+        page = FLASK_PAGE.format(status=status, title=title, text="The user has been banned")
+        self.reply(page, 403, FLASK_HTML)
+        return True
 
     def _is_too_long(self) -> bool:
         """Whether Apache's limits ended it."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from deliv.testbed.fts import clock, submission
+from deliv.testbed.fts.bans import Bans
 from deliv.testbed.fts.caller import Caller
-from deliv.testbed.fts.database import TERMINAL, Database, Duplicate, Row
+from deliv.testbed.fts.database import TERMINAL, UNFINISHED_FILES, Database, Duplicate, Row
 from deliv.testbed.fts.delegation import Delegation
 from deliv.testbed.fts.errors import BadRequest, Conflict, Forbidden, NotFound, RestError
+from deliv.testbed.fts.settings import Settings
 
-UNFINISHED_FILES = (
-    "SUBMITTED", "READY", "ACTIVE", "STAGING", "STARTED", "ON_HOLD", "TOKEN_PREP", "NOT_USED",
-)  # fmt: skip
 CANCELED = "Job canceled by the user"
 EXPIRED = (
     "Job has been canceled because it stayed in the queue for too long (max-time-in-queue timeout)"
@@ -28,20 +28,22 @@ class Jobs:
 
     def __init__(
         self,
+        settings: Settings,
         database: Database,
         delegation: Delegation,
+        bans: Bans,
         stop: Callable[[int], None],
-        *,
-        check_duplicates: bool,
     ) -> None:
+        self._settings = settings
         self._database = database
         self._delegation = delegation
+        self._bans = bans
         self._stop = stop
-        self._check_duplicates = check_duplicates
 
     def submit(self, caller: Caller, body: Any) -> dict[str, str]:
         self._delegation.require(caller)
-        job, files = submission.build(body, caller, check_duplicates=self._check_duplicates)
+        job, files = submission.build(body, caller, self._settings)
+        self._bans.check_storages(files)
         try:
             self._database.insert(job, files)
         except Duplicate as error:
@@ -57,21 +59,24 @@ class Jobs:
         """The job without its files; 404, or 403 for another VO's."""
         return _permitted(caller, job_id, self._database.job(job_id))
 
-    def statuses(
-        self, caller: Caller, job_ids: Sequence[str], file_fields: Sequence[str]
-    ) -> list[Row]:
+    def statuses(self, caller: Caller, job_ids: Sequence[str]) -> list[Row]:
         """One element for each id, in that order; what went wrong stands in the element."""
-        return [self._status(caller, job_id, file_fields) for job_id in job_ids]
+        return [self._status(caller, job_id) for job_id in job_ids]
 
-    def files(self, caller: Caller, job_id: str) -> list[Row]:
+    def with_files(self, elements: Iterable[Row], file_fields: Sequence[str]) -> Iterator[Row]:
+        """The same elements, those of jobs with the chosen fields of their files."""
+        for element in elements:
+            if file_fields and element["http_status"] == OK:
+                files = self._database.files(element["job_id"])
+                element["files"] = [_only(file, file_fields) for file in files]
+            yield element
+
+    def files(self, caller: Caller, job_id: str) -> Iterator[Row]:
         self.get(caller, job_id)
-        return [shown(file) for file in self._database.files(job_id)]
+        return map(shown, _later(partial(self._database.files, job_id)))
 
     def field(self, caller: Caller, job_id: str, name: str) -> Any:
-        job = shown(self.get(caller, job_id))
-        if name not in job:
-            raise NotFound("No such field")
-        return job[name]
+        return _field(shown(self.get(caller, job_id)), name)
 
     def retries(self, caller: Caller, job_id: str, file_id: int) -> list[Row]:
         self.get(caller, job_id)
@@ -82,22 +87,29 @@ class Jobs:
 
     def archived(self, caller: Caller, job_id: str) -> Row:
         """A job that has been finished for long, with its files."""
-        job = _permitted(caller, job_id, self._database.job(job_id, archived=True))
+        job = self._database.job(job_id, archived=True)
+        if job is None:
+            raise NotFound(f'No job with the id "{job_id}" has been found in the archive')
         files = [shown(file) for file in self._database.files(job_id)]
-        return {**shown(job), "files": files}
+        return {**shown(_permitted(caller, job_id, job)), "files": files}
 
-    def listing(self, caller: Caller, filters: Mapping[str, str]) -> list[Row]:
+    def archived_field(self, caller: Caller, job_id: str, name: str) -> Any:
+        return _field(self.archived(caller, job_id), name)
+
+    def listing(self, caller: Caller, filters: Mapping[str, str]) -> Iterable[Row]:
         """The unfinished jobs of the caller's VO, or those that the filters ask for.
 
         Without `limit`, `time_window` (H or H:M) counts back from now over the time a job ended,
-        and without either only unfinished jobs are listed, as FTS has it.
+        and without either only unfinished jobs are listed, as FTS has it. Only with `limit` they
+        are read before the answer begins.
         """
         _check_filters(caller, filters)
         limit, window = _number(filters.get("limit")), _window(filters.get("time_window"))
         states = filters["state_in"].split(",") if filters.get("state_in") else []
         finished = bool(states) and (limit is not None or window is not None)
         columns = self._chosen(filters.get("fields"))
-        rows = self._database.jobs(
+        read = partial(
+            self._database.jobs,
             columns=columns,
             equal=_columns(caller, filters),
             states=states,
@@ -107,7 +119,8 @@ class Jobs:
             unfinished=not finished,
             limit=limit,
         )
-        return [_only(row, columns) for row in rows]
+        rows = read() if limit else _later(read)
+        return (_only(row, columns) for row in rows)
 
     def cancel(self, caller: Caller, job_ids: Sequence[str]) -> list[Row]:
         """One element for each id; a job that was at its end already comes first, as at FTS."""
@@ -127,7 +140,7 @@ class Jobs:
         return refused + done
 
     def cancel_files(self, caller: Caller, job_id: str, file_ids: Sequence[int]) -> list[str]:
-        """The state of each of the files afterwards.
+        """The state of each of the files afterwards; a copy under way is not stopped.
 
         When nothing of the job is left to do it becomes CANCELED, finished files or not: what
         FTS does, and why nobody should cancel a finished file.
@@ -151,7 +164,7 @@ class Jobs:
                 self._database.update_job(job_id, priority=priority)
                 for file in self._database.files(job_id):
                     self._database.update_file(file["file_id"], priority=priority)
-        return self.statuses(caller, job_ids, [])
+        return self.statuses(caller, job_ids)
 
     def activity(self, _: Caller) -> dict[str, dict[str, int]]:
         """How many copies each host has under way; whoever has a certificate may know."""
@@ -170,13 +183,11 @@ class Jobs:
         known = self._database.job_columns
         return [name for name in fields.split(",") if name in known] if fields else known
 
-    def _status(self, caller: Caller, job_id: str, file_fields: Sequence[str] = ()) -> Row:
+    def _status(self, caller: Caller, job_id: str) -> Row:
         try:
             job = shown(self.get(caller, job_id))
         except RestError as error:
             return _refusal(job_id, error)
-        if file_fields:
-            job["files"] = [_only(file, file_fields) for file in self._database.files(job_id)]
         return {**job, "http_status": OK}
 
     def _cancel(self, job_id: str, reason: str) -> None:
@@ -194,7 +205,6 @@ class Jobs:
             self._database.update_file(
                 file_id, file_state="CANCELED", finish_time=clock.now(), dest_surl_uuid=None
             )
-            self._stop(file_id)
             return "CANCELED"
         return str(file["file_state"])
 
@@ -221,6 +231,17 @@ def _permitted(caller: Caller, job_id: str, job: Row | None) -> Row:
     if job["vo_name"] != caller.vo:
         raise Forbidden(f'Not enough permissions to check the job "{job_id}"')
     return job
+
+
+def _field(row: Row, name: str) -> Any:
+    if name not in row:
+        raise NotFound("No such field")
+    return row[name]
+
+
+def _later(read: Callable[[], list[Row]]) -> Iterator[Row]:
+    """The rows, read when the first is asked for."""
+    yield from read()
 
 
 def _refusal(job_id: str, error: RestError) -> Row:

@@ -1,8 +1,8 @@
-"""Moves files from SUBMITTED to their end, at most `slots` at once.
+"""Moves files from SUBMITTED to their end, at most `slots` at once between the same two hosts.
 
-A copy that was under way when the server died is started again when it is back: its process has
-died with the server, and the half-written destination is its own, so it may be replaced. (The
-real FTS would find the copy gone and mark it FAILED after a while.)
+A copy whose process is gone, by itself or with the server, is not started again: it stays ACTIVE
+until nothing has been heard of it for `stalled_after`, and is FAILED then. After a restart of the
+server that time begins again.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ log = logging.getLogger("deliv.testbed.fts")
 MIB = 2**20
 GRACE = 60.0
 PREPARATION = 300.0
+STALLED = (
+    "No FTS server has updated the transfer status the last {seconds:g} seconds. Probably stalled"
+)
 FAILED = "One or more files failed. Please have a look at the details for more information"
 
 
@@ -39,6 +42,7 @@ class Scheduler:
         self._host = socket.gethostname()
         self._copies: dict[int, asyncio.Task[None]] = {}
         self._at_work: dict[int, Worker] = {}
+        self._silent_since: dict[int, float] = {}
 
     def stop(self, file_id: int) -> None:
         """End the process that copies this file; what it has written stays."""
@@ -46,14 +50,17 @@ class Scheduler:
             worker.kill()
 
     def recover(self) -> None:
-        """Queue what nobody copies any more: the copies of an earlier run of the server."""
-        for file in self._database.files_in(RUNNING):
-            if file["file_id"] not in self._copies:
-                self._database.update_file(
-                    file["file_id"],
-                    file_state="SUBMITTED", start_time=None, transfer_host=None,
-                    _ours=file["file_state"] == "ACTIVE",
-                )  # fmt: skip
+        """What has no process: queue it when it never had one, else wait until it has stalled."""
+        lost = [
+            (file["file_id"], file["pid"])
+            for file in self._database.files_in(RUNNING)
+            if file["file_id"] not in self._copies
+        ]
+        for file_id in (file_id for file_id, pid in lost if not pid):
+            self._database.update_file(
+                file_id, file_state="SUBMITTED", start_time=None, transfer_host=None
+            )
+        self._fail_stalled([file_id for file_id, pid in lost if pid])
         for file_id in self._database.unended():
             if file_id not in self._copies:
                 self._database.update_file(file_id, finish_time=clock.now())
@@ -78,9 +85,13 @@ class Scheduler:
             log.exception("the database can't be used")
 
     def start_copies(self) -> None:
-        """Give each free slot a file."""
-        free = self._settings.slots - len(self._copies)
-        for file in self._database.eligible(time.time(), free) if free > 0 else ():
+        """Give each free slot a file, and the processes that are left to the first of them."""
+        waiting = list[Row]()
+        for link in self._database.links():
+            free = max(self._settings.slots - link["active"], 0)
+            waiting += self._database.eligible(link, time.time(), free)
+        waiting.sort(key=lambda file: (-file["priority"], file["file_id"]))
+        for file in waiting[: max(self._settings.processes - len(self._copies), 0)]:
             self._make_ready(file)
             task = asyncio.create_task(self._copy(file))
             self._copies[file["file_id"]] = task
@@ -99,10 +110,13 @@ class Scheduler:
 
     async def _copy(self, file: Row) -> None:
         file_id, job = file["file_id"], self._database.job(file["job_id"])
-        credential = self._database.credential(job["cred_id"]) if job else None
-        if job is None or credential is None:
+        if job is None:
+            return
+        credential = self._database.credential(job["cred_id"]) or {"proxy": None}
+        proxy = self._workers.proxy_file(job["cred_id"], credential["proxy"])
+        if proxy is None:
             return self._fail(file_id, "GENERAL_FAILURE", errno.EACCES, "No credential found")
-        worker = await self._workers.acquire(job["cred_id"], credential["proxy"])
+        worker = await self._workers.acquire(proxy)
         self._at_work[file_id] = worker
         try:
             await self._follow(worker, job, file)
@@ -131,7 +145,7 @@ class Scheduler:
                 self._unless_canceled(file_id, filesize=event["filesize"])
             case "active":
                 self._unless_canceled(
-                    file_id, file_state="ACTIVE", _ours=True,
+                    file_id, file_state="ACTIVE",
                     internal_file_params=_parameters(event["timeout"]),
                 )  # fmt: skip
             case "progress":
@@ -176,7 +190,7 @@ class Scheduler:
             self._database.update_file(
                 file["file_id"],
                 file_state="SUBMITTED", retry=attempt, start_time=None, transfer_host=None,
-                recoverable=True, reason="", _ours=False,
+                recoverable=True, reason="",
                 _not_before=time.time() + (job["retry_delay"] or self._settings.retry_delay),
             )  # fmt: skip
 
@@ -188,8 +202,15 @@ class Scheduler:
         elif isinstance(error, TimeoutError):
             self._fail(file_id, "TRANSFER", errno.ETIMEDOUT, "Timeout expired")
         else:
-            words = f"The transfer process {error}"
-            self._fail(file_id, "GENERAL_FAILURE", errno.EIO, words)
+            log.warning("the process that copies file %d %s", file_id, error)
+
+    def _fail_stalled(self, silent: list[int]) -> None:
+        now, limit = time.monotonic(), self._settings.stalled_after
+        self._silent_since = {file: self._silent_since.get(file, now) for file in silent}
+        for file_id, since in self._silent_since.items():
+            if now - since >= limit:
+                reason = STALLED.format(seconds=limit)
+                self._end(file_id, file_state="FAILED", reason=reason, recoverable=False)
 
     def _end(self, file_id: int, **columns: object) -> None:
         """A file's end, and its job's if that was the last one."""
@@ -242,11 +263,9 @@ class Scheduler:
 def job_state(states: list[str]) -> str:
     """The state of a job whose files have all come to their end."""
     kinds = set(states)
-    if len(kinds) == 1:
-        return kinds.pop()
-    if "FINISHED" in kinds:
+    if {"FINISHED", "FAILED"} <= kinds:
         return "FINISHEDDIRTY"
-    return "CANCELED" if "CANCELED" in kinds else "FAILED"
+    return next(state for state in ("FAILED", "CANCELED", "FINISHED") if state in kinds)
 
 
 def _loop_time() -> float:
@@ -268,7 +287,7 @@ def _order(job: Row, file: Row) -> dict[str, object]:
     return {
         "source": file["source_surl"],
         "destination": file["dest_surl"],
-        "overwrite": may_replace or bool(file["_ours"]),
+        "overwrite": may_replace,
         "mode": job["verify_checksum"],
         "algorithm": algorithm,
         "checksum": checksum,

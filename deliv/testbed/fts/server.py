@@ -6,9 +6,12 @@ import asyncio
 import logging
 import signal
 
+from cryptography import x509
 from tornado.httpserver import HTTPServer
 
+from deliv.identity.dn import oneline
 from deliv.testbed.fts.app import application
+from deliv.testbed.fts.bans import Bans
 from deliv.testbed.fts.database import Database
 from deliv.testbed.fts.delegation import Delegation
 from deliv.testbed.fts.handler import Peers, Service
@@ -23,7 +26,7 @@ BODY_LIMIT = 64 * 2**20
 
 
 async def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT; copies under way end, and start again at the next run."""
+    """Run until SIGTERM or SIGINT; the processes of copies under way end with it."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -32,8 +35,17 @@ async def serve(settings: Settings) -> None:
     scheduler = Scheduler(settings, database)
     scheduler.recover()
     delegation = Delegation(database)
-    jobs = Jobs(database, delegation, scheduler.stop, check_duplicates=settings.check_duplicates)
-    service = Service(settings=settings, jobs=jobs, delegation=delegation, peers=Peers())
+    bans = Bans(database)
+    jobs = Jobs(settings, database, delegation, bans, scheduler.stop)
+    own = x509.load_pem_x509_certificate(settings.certificate.read_bytes())
+    service = Service(
+        settings=settings,
+        jobs=jobs,
+        delegation=delegation,
+        bans=bans,
+        peers=Peers(),
+        administrator=oneline(own.subject),
+    )
     server = HTTPServer(
         application(service),
         ssl_options=server_context(settings),

@@ -20,8 +20,8 @@ from deliv.testbed.fts import clock
 from deliv.testbed.fts.caller import BASE_ID, Caller
 from deliv.testbed.fts.database import Row
 from deliv.testbed.fts.errors import BadRequest, RestError
+from deliv.testbed.fts.settings import Settings
 
-METADATA_LIMIT = 4096
 HASHES = 2**16
 UNITS = {"s": 1, "m": 60, "h": 3600}
 DEFAULTS: dict[str, Any] = {
@@ -43,12 +43,12 @@ DEFAULTS: dict[str, Any] = {
 NO_PARAMETERS = ("none", "None")
 
 
-def build(body: Any, caller: Caller, *, check_duplicates: bool) -> tuple[Row, list[Row]]:
+def build(body: Any, caller: Caller, settings: Settings) -> tuple[Row, list[Row]]:
     """The job and its files; RestError 400 or 405 says what is wrong with the body."""
     if not isinstance(body, dict):
         raise BadRequest("Expecting a dictionary")
     try:
-        return _build(body, caller, check_duplicates)
+        return _build(body, caller, settings)
     except ValueError as error:
         raise BadRequest(f"Invalid value within the request: {error}") from error
     except (TypeError, AttributeError) as error:
@@ -57,11 +57,11 @@ def build(body: Any, caller: Caller, *, check_duplicates: bool) -> tuple[Row, li
         raise BadRequest(f"Missing parameter: {error}") from error
 
 
-def _build(
-    body: Mapping[str, Any], caller: Caller, check_duplicates: bool
-) -> tuple[Row, list[Row]]:
+def _build(body: Mapping[str, Any], caller: Caller, settings: Settings) -> tuple[Row, list[Row]]:
     parameters = _parameters(body.get("params") or {})
-    metadata = _metadata(parameters["job_metadata"], "Job Submission Refused, metadata")
+    metadata = _metadata(
+        parameters["job_metadata"], "Job Submission Refused, metadata", settings.metadata_limit
+    )
     if body.get("delete") is not None:
         raise RestError(405, "Deletion jobs are no longer supported by FTS")
     if body.get("files") is None:
@@ -74,13 +74,17 @@ def _build(
     files = [
         row
         for index, file in enumerate(body["files"])
-        for row in _files(file, index, job, check_duplicates)
+        for row in _files(file, index, job, settings)
     ]
     if not files:
         raise BadRequest("No valid pairs available")
-    job["verify_checksum"] = _checksum_mode(parameters["verify_checksum"], files)
+    job["verify_checksum"] = _checksum_mode(parameters["verify_checksum"], body["files"])
     job["source_se"] = _common(files, "source_se")
     job["dest_se"] = _common(files, "dest_se")
+    if job["job_type"] == "Y" and None in (job["source_se"], job["dest_se"]):
+        raise BadRequest(
+            "Reuse jobs must only contain transfers for the same source ad destination storage"
+        )
     return job, files
 
 
@@ -161,10 +165,10 @@ def _duration(value: object) -> int | None:
 
 
 def _files(
-    file: Mapping[str, Any], index: int, job: Mapping[str, Any], check_duplicates: bool
+    file: Mapping[str, Any], index: int, job: Mapping[str, Any], settings: Settings
 ) -> list[Row]:
     """One row for each pair of source and destination."""
-    common = _file(file, index, job)
+    common = _file(file, index, job, settings.metadata_limit)
     rows = []
     for source in file["sources"]:
         for destination in file["destinations"]:
@@ -176,14 +180,17 @@ def _files(
                 "source_se": _storage(start),
                 "dest_se": _storage(end),
                 "dest_surl_uuid": str(uuid.uuid5(BASE_ID, end.geturl()))
-                if check_duplicates
+                if settings.check_duplicates
                 else None,
             }
             rows.append(row)
     return rows
 
 
-def _file(file: Mapping[str, Any], index: int, job: Mapping[str, Any]) -> Row:
+def _file(file: Mapping[str, Any], index: int, job: Mapping[str, Any], metadata_limit: int) -> Row:
+    def metadata(name: str, what: str) -> Any:
+        return _metadata(file.get(name), what, metadata_limit)
+
     return {
         "file_index": index,
         "file_state": "SUBMITTED",
@@ -196,9 +203,9 @@ def _file(file: Mapping[str, Any], index: int, job: Mapping[str, Any]) -> Row:
         "selection_strategy": file.get("selection_strategy", "auto"),
         "checksum": file.get("checksum") or "ADLER32",
         "scitag": file.get("scitag"),
-        "file_metadata": _metadata(file.get("metadata"), "File metadata"),
-        "staging_metadata": _metadata(file.get("staging_metadata"), "Staging metadata"),
-        "archive_metadata": _metadata(file.get("archive_metadata"), "Archive metadata"),
+        "file_metadata": metadata("metadata", "File metadata"),
+        "staging_metadata": metadata("staging_metadata", "Staging metadata"),
+        "archive_metadata": metadata("archive_metadata", "Archive metadata"),
         "hashed_id": random.randrange(HASHES),  # noqa: S311 - spreads load, keeps no secret
     }
 
@@ -226,21 +233,24 @@ def _common(files: list[Row], column: str) -> str | None:
     return values.pop() if len(values) == 1 else None
 
 
-def _checksum_mode(value: object, files: list[Row]) -> str:
-    """The first letter of none, source, target or both; true is both."""
+def _checksum_mode(value: Any, files: list[Mapping[str, Any]]) -> str:
+    """The first letter of none, source, target or both; true is both.
+
+    Without it the target is checked when a checksum is given, be it the name of an algorithm
+    alone; of several files the last one that has a checksum (an empty one is none) decides.
+    """
     if isinstance(value, bool):
-        if value:
-            return "b"
-        return "t" if any(":" in file["checksum"] for file in files) else "n"
-    return str(value)[0]
+        given = [file["checksum"] for file in files if file.get("checksum") is not None]
+        return "b" if value else "t" if given and given[-1] else "n"
+    return str(value[0])
 
 
-def _metadata(value: Any, what: str) -> Any:
+def _metadata(value: Any, what: str, limit: int) -> Any:
     """Metadata as JSON; a plain string becomes {"label": string}, as FTS has it."""
     if value is None or value in NO_PARAMETERS:
         return None
-    if len(json.dumps(value)) > METADATA_LIMIT:
-        raise ValueError(f"{what} exceeds size limit of {METADATA_LIMIT}")
+    if len(json.dumps(value)) > limit:
+        raise ValueError(f"{what} exceeds size limit of {limit}")
     return value if isinstance(value, dict) else {"label": value}
 
 

@@ -11,12 +11,15 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+
 from deliv.testbed.fts.settings import Settings
 
 log = logging.getLogger("deliv.testbed.fts")
 
 COPIER = Path(__file__).with_name("copier.py")
 PATH = "/usr/bin:/bin"
+MIN_VALIDITY = 5400.0  # seconds; FTS's DelegCred::minValidityTime
 
 
 class WorkerDied(Exception):
@@ -64,7 +67,7 @@ class Worker:
 
 
 class Workers:
-    """At most `slots` processes, idle ones included."""
+    """At most `processes`, idle ones included."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -73,13 +76,33 @@ class Workers:
         self._proxies = settings.state / "proxies"
         self._proxies.mkdir(mode=0o700, exist_ok=True)
 
-    async def acquire(self, dlg_id: str, proxy: str) -> Worker:
-        """A process for that proxy (PEM: certificate, key, chain)."""
-        path = self._proxy_file(dlg_id, proxy)
-        worker = next((idle for idle in self._idle if idle.proxy == path and idle.alive), None)
+    def proxy_file(self, dlg_id: str, proxy: str | None) -> Path | None:
+        """The file to copy with: the one used before while it is valid for long enough.
+
+        Else a new one of `proxy` (PEM: certificate, key, chain), what has been delegated by now.
+        It is named by its content: a renewed proxy is a new file.
+        """
+        cached = list(self._proxies.glob(f"{dlg_id}-*.pem"))
+        for path in cached:
+            if _seconds_left(path) > MIN_VALIDITY:
+                return path
+        if proxy is None:
+            return None
+        for path in cached:
+            path.unlink()
+        digest = hashlib.sha256(proxy.encode()).hexdigest()[:16]
+        path = self._proxies / f"{dlg_id}-{digest}.pem"
+        new = self._proxies / "new"
+        new.touch(mode=0o600)
+        new.write_text(proxy, encoding="ascii")
+        return new.rename(path)
+
+    async def acquire(self, proxy: Path) -> Worker:
+        """A process that copies with this proxy."""
+        worker = next((idle for idle in self._idle if idle.proxy == proxy and idle.alive), None)
         if worker is None:
             await self._make_room()
-            worker = Worker(await self._start(path), path)
+            worker = Worker(await self._start(proxy), proxy)
         else:
             self._idle.remove(worker)
         self._busy.add(worker)
@@ -109,7 +132,7 @@ class Workers:
         self._idle.clear()
 
     async def _make_room(self) -> None:
-        while self._idle and len(self._idle) + len(self._busy) >= self._settings.slots:
+        while self._idle and len(self._idle) + len(self._busy) >= self._settings.processes:
             await self._idle.pop(0).end()
 
     async def _start(self, proxy: Path) -> asyncio.subprocess.Process:
@@ -127,13 +150,7 @@ class Workers:
             },
         )  # fmt: skip
 
-    def _proxy_file(self, dlg_id: str, proxy: str) -> Path:
-        """The file for Globus, named by its content: a renewed proxy is a new file."""
-        digest = hashlib.sha256(proxy.encode()).hexdigest()[:16]
-        path = self._proxies / f"{dlg_id}-{digest}.pem"
-        if not path.exists():
-            for old in self._proxies.glob(f"{dlg_id}-*.pem"):
-                old.unlink()
-            path.touch(mode=0o600)
-            path.write_text(proxy, encoding="ascii")
-        return path
+
+def _seconds_left(proxy: Path) -> float:
+    chain = x509.load_pem_x509_certificates(proxy.read_bytes())
+    return min(one.not_valid_after_utc.timestamp() for one in chain) - time.time()
