@@ -21,6 +21,11 @@ class ErrorClass(StrEnum):
     OTHER = "other"
 
 
+# Also of the class `exists`: another copy to the file is under way, whether it is there or not.
+IN_USE = (
+    "A file has one writer at a time: wait until the other has ended, or choose another directory, "
+    "then submit again."
+)
 ADVICE = MappingProxyType(
     {
         ErrorClass.DESTINATION_FULL: "The destination has no space left: free some or choose "

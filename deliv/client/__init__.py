@@ -1,4 +1,4 @@
-"""The caller's side of deliv: a library and the commands `deliv submit` and `deliv status`.
+"""The caller's side of deliv: a library, and the commands `deliv submit` and others.
 
     client = Client(url, cert, key, ca)
     job_id = client.submit("005", "gsiftp://gridftp.example.org/home/alice")
@@ -11,6 +11,7 @@ from deliv.client.api import Client, delivered, ended
 from deliv.client.errors import (
     BadAnswer,
     ClientError,
+    Conflict,
     CredentialRefused,
     CredentialUnusable,
     NotFound,
@@ -27,6 +28,7 @@ __all__ = [
     "BadAnswer",
     "Client",
     "ClientError",
+    "Conflict",
     "CredentialRefused",
     "CredentialUnusable",
     "NotFound",

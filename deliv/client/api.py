@@ -14,7 +14,7 @@ from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 from deliv.client.credentials import Credential
-from deliv.client.errors import BadAnswer, Rejected, StillRunning
+from deliv.client.errors import BadAnswer, Conflict, Rejected, StillRunning
 from deliv.client.transport import Answer, Notice, Transport
 
 TIMEOUT = 30.0
@@ -74,18 +74,8 @@ class Client:
         fields = {"product_id": product_id, "destination_path": destination_path}
         if deadline is not None:
             fields["deadline"] = deadline.isoformat()
-        headers = {
-            "Content-Type": "application/x-www-form-urlencoded",
-            "Idempotency-Key": idempotency_key or uuid.uuid4().hex,
-        }
-        answer = self._transport.call(
-            "POST",
-            "/submitTransfer",
-            body=_encoded(fields),
-            headers=headers,
-            patience=self._patience,
-        )
-        return _text(answer, "job_id")
+        key = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        return _text(self._post("/submitTransfer", fields, key), "job_id")
 
     def status(self, job_id: str) -> dict[str, Any]:
         """All that deliv tells of a job; docs/api.md names the fields."""
@@ -115,11 +105,32 @@ class Client:
             last = state
             _sleep(pause if answer.retry_after is None else answer.retry_after, deadline, job_id)
 
+    def cancel(self, job_id: str) -> dict[str, Any]:
+        """Withdraw a job; {"job_id", "status", "error", "msg"}.
+
+        `status` is CANCELLED, or TRANSFERRING while FTS has yet to stop the copy: `wait` waits for
+        that. Conflict when the job has ended otherwise; one that is cancelled already is no error,
+        since an answer may have been lost.
+        """
+        try:
+            return self._post("/cancelTransfer", {"job_id": job_id}).document
+        except Conflict:
+            status = self.status(job_id)["status"]
+            if status != "CANCELLED":
+                raise
+        return {"job_id": job_id, "status": status, "error": False, "msg": "cancelled before"}
+
+    def whoami(self) -> dict[str, Any]:
+        """Who deliv takes the caller for; docs/api.md names the fields."""
+        answer = self._transport.call("GET", "/whoami", patience=self._patience)
+        _text(answer, "user_dn")
+        return answer.document
+
     def transfers(self, **filters: str | None) -> Iterator[dict[str, Any]]:
         """The caller's jobs, the last submitted first; an operator's are everybody's.
 
-        `filters` are those of /transfers: status, submitter, product_id, since, until. Pages are
-        fetched as they are needed.
+        `filters` are those of /transfers: status, submitter (a DN), product_id, since, until, and
+        the `limit` of a page. Pages are fetched as they are needed.
         """
         given = {name: value for name, value in filters.items() if value is not None}
         while True:
@@ -148,6 +159,14 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _post(
+        self, path: str, fields: Mapping[str, str], headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        form = {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
+        return self._transport.call(
+            "POST", path, body=_encoded(fields), headers=form, patience=self._patience
+        )
 
     def _status(self, job_id: str, patience: float) -> Answer:
         path = f"/transferStatus?job_id={quote(job_id, safe='', errors='replace')}"

@@ -1,13 +1,14 @@
-"""The commands for callers: `deliv submit`, `status`, `list` and `events`."""
+"""The commands for callers: `deliv submit`, `status`, `list`, `events` and `cancel`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import re
 import uuid
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -17,12 +18,24 @@ from rich.text import Text
 from deliv.client import show
 from deliv.client.api import PATIENCE, Client, delivered, ended
 from deliv.client.credentials import find_ca, find_credential
-from deliv.client.errors import ClientError, SetupError, Unavailable, Unreachable
+from deliv.client.errors import (
+    Answered,
+    ClientError,
+    SetupError,
+    StillRunning,
+    Unavailable,
+    Unreachable,
+)
 
 Options = argparse.Namespace
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 INTERRUPTED = 130
+LOOKED_THROUGH = 10_000  # jobs, for those of a submitter of whom only a part of the DN is known
+LARGEST_PAGE = 100
+RELATIVE = re.compile(r"([0-9]+)([mhdw])")
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+PAST, FUTURE = -1, 1
 EPILOG = """\
 exit codes:
   0    accepted or delivered; of status: known, and not failed
@@ -32,6 +45,7 @@ exit codes:
   4    no answer from deliv, or none for now
   5    no such job
   6    --timeout is over, the job goes on
+  7    too late to cancel, the job has ended
   130  interrupted; the job goes on
 
 environment:
@@ -42,7 +56,8 @@ environment:
 Without these: /tmp/x509up_uUID, else ~/.globus/usercert.pem and userkey.pem;
 /etc/grid-security/certificates.
 
-With --json one JSON object is printed: deliv's answer, or {"error": true, "kind": ..., "msg": ...}.
+With --json one JSON object is printed: deliv's answer, or {"error": true, "kind": ..., "msg": ...,
+"job_id": ...}, also when interrupted. How --wait fares goes to the error output.
 """
 
 
@@ -58,9 +73,10 @@ def add_parsers(subparsers: Subparsers) -> None:
     )
     submit.add_argument(
         "--deadline",
-        type=_moment,
+        type=_moment(FUTURE),
         metavar="TIME",
-        help="stop the job if it has not ended by then: ISO 8601, local time unless it says more",
+        help="stop the job if it has not ended by then: ISO 8601, local time unless it says more; "
+        "or from now on: 90m, 24h, 2d, 1w",
     )
     status = _add(subparsers, "status", _status, "tell how a delivery fares")
     status.add_argument("job", metavar="JOB", help="the job id that submit printed")
@@ -70,18 +86,30 @@ def add_parsers(subparsers: Subparsers) -> None:
     _add_list(subparsers)
     events = _add(subparsers, "events", _events, "tell what happened to a delivery, and when")
     events.add_argument("job", metavar="JOB", help="the job id that submit printed")
+    cancel = _add(subparsers, "cancel", _cancel, "withdraw deliveries that have not ended")
+    cancel.add_argument("jobs", metavar="JOB", nargs="+", help="the job ids that submit printed")
 
 
 def _add_list(subparsers: Subparsers) -> None:
     parser = _add(subparsers, "list", _list, "list your deliveries, the last submitted first")
     parser.add_argument("--status", metavar="STATUS", help="only these: SUBMITTED, STAGING, ...")
     parser.add_argument("--product", metavar="PRODUCT", dest="product_id", help="only this one's")
-    parser.add_argument("--submitter", metavar="DN", help="for operators: only this user's")
+    parser.add_argument(
+        "--submitter",
+        metavar="NAME",
+        help="for operators: only this user's. A whole DN, or a part of it, in any case, which is "
+        f"looked for among the last {LOOKED_THROUGH} jobs",
+    )
     for name, text in (("since", "submitted then or later"), ("until", "submitted before")):
         parser.add_argument(
-            f"--{name}", type=_moment, metavar="TIME", help=f"{text}: ISO 8601, as --deadline"
+            f"--{name}",
+            type=_moment(PAST),
+            metavar="TIME",
+            help=f"{text}: ISO 8601, local time unless it says more; or ago: 90m, 24h, 2d, 1w",
         )
-    parser.add_argument("--limit", type=int, default=50, metavar="N", help="at most (%(default)s)")
+    parser.add_argument(
+        "--limit", type=_count, default=50, metavar="N", help="at most (%(default)s)"
+    )
 
 
 def _add(
@@ -117,7 +145,7 @@ class Session:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.out = Console(highlight=False, soft_wrap=True)
-        self.news = Console(stderr=True, highlight=False, soft_wrap=True, quiet=options.json)
+        self.news = Console(stderr=True, highlight=False, soft_wrap=True)
         self.job_id: str | None = getattr(options, "job", None)
         self.key: str | None = None
 
@@ -126,10 +154,11 @@ class Session:
         try:
             return action(self)
         except ClientError as error:
-            self._fail(error)
+            repeatable = isinstance(error, Unreachable | Unavailable | StillRunning)
+            self._fail(error.kind, str(error), repeatable=repeatable)
             return error.exit_code
         except KeyboardInterrupt:
-            self.tell(f"interrupted{self._goes_on()}")
+            self._fail("interrupted", "interrupted", repeatable=True)
             return INTERRUPTED
 
     def client(self) -> Client:
@@ -147,27 +176,29 @@ class Session:
             notice=self.tell,
         )
 
-    def tell(self, line: str) -> None:
-        """For people, on the error output; nothing with --json."""
+    def tell(self, line: str, *hints: str) -> None:
+        """For people, on the error output; each hint on a line of its own."""
         self.news.print(Text(f"deliv: {show.printable(line)}"))
+        for hint in hints:
+            self.news.print(Text(f"  {show.printable(hint)}"))
 
     def print_json(self, document: dict[str, Any]) -> None:
         print(json.dumps(document), flush=True)
 
-    def _fail(self, error: ClientError) -> None:
+    def _fail(self, kind: str, msg: str, *, repeatable: bool) -> None:
+        """Say why there is no result, and, if the call can be repeated, what is needed for that."""
+        unsure = repeatable and self.key is not None and self.job_id is None
         if self.options.json:
-            self.print_json(
-                {"error": True, "kind": error.kind, "msg": str(error), "job_id": self.job_id}
-            )
-        self.tell(f"{error}{self._goes_on()}{self._repeat_safely(error)}")
-
-    def _goes_on(self) -> str:
-        known = getattr(self.options, "wait", False) and self.job_id
-        return f"\n  look again with: deliv status --wait {self.job_id}" if known else ""
-
-    def _repeat_safely(self, error: ClientError) -> str:
-        unsure = isinstance(error, Unreachable | Unavailable) and self.key and not self.job_id
-        return f"\n  to repeat it safely: --idempotency-key {self.key}" if unsure else ""
+            key = {"idempotency_key": self.key} if unsure else {}
+            document = {"error": True, "kind": kind, "msg": msg, "job_id": self.job_id}
+            self.print_json({**document, **key})
+            return
+        hints = []
+        if repeatable and getattr(self.options, "wait", False) and self.job_id:
+            hints.append(f"look again with: deliv status --wait {self.job_id}")
+        if unsure:
+            hints.append(f"to repeat it safely: --idempotency-key {self.key}")
+        self.tell(msg, *hints)
 
 
 def _submit(session: Session) -> int:
@@ -205,15 +236,37 @@ def _status(session: Session) -> int:
 def _list(session: Session) -> int:
     options = session.options
     filters = {name: getattr(options, name) for name in ("status", "product_id", "submitter")}
-    moments = {name: getattr(options, name) for name in ("since", "until")}
-    texts = {name: moment.isoformat() for name, moment in moments.items() if moment is not None}
+    for name in ("since", "until"):
+        moment = getattr(options, name)
+        filters[name] = moment.isoformat() if moment else None
+    part = options.submitter if not (options.submitter or "/").startswith("/") else None
+    if part is not None:
+        filters["submitter"] = None
+    page = LARGEST_PAGE if part is not None else min(options.limit, LARGEST_PAGE)
     with session.client() as client:
-        found = list(islice(client.transfers(**filters, **texts), options.limit))
+        jobs = client.transfers(**filters, limit=str(page))
+        jobs = jobs if part is None else _of_submitter(session, jobs, part)
+        found = list(islice(jobs, options.limit))
+        own = "" if options.json else client.whoami()["user_dn"]
     if options.json:
         session.print_json({"transfers": found})
     else:
-        show.show_list(found, session.out)
+        show.show_list(found, session.out, own)
     return 0
+
+
+def _of_submitter(
+    session: Session, jobs: Iterator[dict[str, Any]], part: str
+) -> Iterator[dict[str, Any]]:
+    """Those whose submitter's DN has `part` in it; says so where not all could be looked at."""
+    for job in islice(jobs, LOOKED_THROUGH):
+        if part.casefold() in str(job.get("submitter", "")).casefold():
+            yield job
+    if next(jobs, None) is not None:
+        session.tell(
+            f"only the last {LOOKED_THROUGH} jobs were looked at for {part!r}",
+            "give the whole DN, or --since and --until, for more",
+        )
 
 
 def _events(session: Session) -> int:
@@ -224,6 +277,31 @@ def _events(session: Session) -> int:
     else:
         show.show_events(events, session.out)
     return 0
+
+
+def _cancel(session: Session) -> int:
+    """Each of them, if need be after another was refused; the exit code is that of the first."""
+    answers: list[dict[str, Any]] = []
+    exit_code = 0
+    with session.client() as client:
+        for job_id in session.options.jobs:
+            try:
+                answer = client.cancel(job_id)
+            except ClientError as error:
+                exit_code = exit_code or error.exit_code
+                refused = {"error": True, "kind": error.kind, "msg": str(error), "job_id": job_id}
+                answers.append(refused)
+                if not session.options.json:
+                    session.tell(f"{job_id}: {error}")
+                if not isinstance(error, Answered) or isinstance(error, Unavailable):
+                    break  # the next one would fare no better
+            else:
+                answers.append(answer)
+                if not session.options.json:
+                    session.out.print(Text(show.printable(f"{job_id}: {answer.get('msg')}")))
+    if session.options.json:
+        session.print_json({"transfers": answers})
+    return exit_code
 
 
 def _wait(session: Session, client: Client, job_id: str) -> int:
@@ -241,12 +319,35 @@ def _exit_code(answer: dict[str, Any]) -> int:
     return 1 if ended(answer) and not delivered(answer) else 0
 
 
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone()
+def _moment(direction: int) -> Callable[[str], datetime]:
+    """Reads a moment: a date and time, or how long before (PAST) or after (FUTURE) now."""
+
+    def parse(text: str) -> datetime:
+        try:
+            if match := RELATIVE.fullmatch(text):
+                return datetime.now(UTC) + direction * timedelta(**{UNITS[match[2]]: int(match[1])})
+            return datetime.fromisoformat(text).astimezone()
+        except (ValueError, OverflowError) as error:
+            raise argparse.ArgumentTypeError(
+                "must be a time like 2030-01-31, 2030-01-31T18:00 or 2030-01-31T18:00:00Z, or "
+                f"how long {'before' if direction == PAST else 'from'} now, like 90m, 24h, 2d or "
+                f"1w: not {text!r}"
+            ) from error
+
+    return parse
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"must be a number, 1 or more: not {text!r}")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError("must be a number of seconds")
+        raise argparse.ArgumentTypeError(f"must be a number of seconds: not {text!r}")
     return seconds

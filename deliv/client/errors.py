@@ -12,6 +12,7 @@ ClientError
     ├── Rejected            the request is wrong: 400, 413, 415, 422 and the like
     ├── PermissionRefused   this identity may not do that: 403
     ├── NotFound            no such job: 404
+    ├── Conflict            too late, the job has ended: 409
     └── Unavailable         deliv can't answer now or has a fault: 429, 5xx
 """
 
@@ -79,6 +80,11 @@ class NotFound(Answered):
     exit_code = 5
 
 
+class Conflict(Answered):
+    kind = "conflict"
+    exit_code = 7
+
+
 class Unavailable(Answered):
     """`retry_after` in seconds, where deliv gave it."""
 
@@ -95,5 +101,5 @@ def answered(status: int, message: str, retry_after: float | None) -> Answered:
     if status == 429 or status >= 500:
         message = f"deliv can't do this now ({status}): {message}"
         return Unavailable(message, status=status, retry_after=retry_after)
-    by_status = {403: PermissionRefused, 404: NotFound}
+    by_status = {403: PermissionRefused, 404: NotFound, 409: Conflict}
     return by_status.get(status, Rejected)(message, status=status)

@@ -1,13 +1,13 @@
-"""A job on the terminal: its status as a table, its progress while it is waited for."""
+"""Jobs as people read them: on a terminal or in a pipe, and while they are waited for."""
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 COLOURS = {"SUCCESS": "green", "ERROR": "red", "CANCELLED": "yellow"}
@@ -20,13 +20,23 @@ MEANINGS = {
     "CANCELLED": "cancelled",
 }
 FIRST_FIELDS = ("job_id", "product_id", "destination_path", "submitter", "status")
+PROSE = frozenset({"detailed_status", "stager_status", "warning"})
+GAP, INDENT = 2, 4
+LEAST = 30  # columns that the last cell of a row needs to stay on its line
 
 Answer = Mapping[str, Any]
+Row = Sequence[Text]
 
 
 def printable(value: object) -> str:
-    """The text with whatever could steer the terminal replaced."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+    """The text on one line, with whatever could steer the terminal replaced."""
+    return "".join(map(_printable, str(value)))
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"
 
 
 def meaning(answer: Answer) -> str:
@@ -38,12 +48,9 @@ def meaning(answer: Answer) -> str:
 
 def show_status(answer: Answer, console: Console) -> None:
     """Every field on a line, what was asked first, then as deliv sent them."""
-    table = Table.grid(padding=(0, 2))
     rest = (name for name in answer if name not in FIRST_FIELDS)
-    for name in (*FIRST_FIELDS, *rest):
-        if name in answer:
-            table.add_row(Text(name, style="bold"), _value(name, answer))
-    console.print(table)
+    names = [name for name in (*FIRST_FIELDS, *rest) if name in answer]
+    show_rows([(_cell(name, "bold"), _value(name, answer)) for name in names], console)
 
 
 def show_result(answer: Answer, console: Console) -> None:
@@ -51,29 +58,82 @@ def show_result(answer: Answer, console: Console) -> None:
     status = str(answer.get("status"))
     headline = Text(f"{meaning(answer) or status}: ", style=COLOURS.get(status, ""))
     console.print(headline.append(printable(answer.get("product_id", "")), style="default"))
-    for name in ("detailed_status", "error_class", "product_size", "checksum"):
-        if name in answer:
-            console.print(Text(f"  {name.replace('_', ' ')}: {printable(answer[name])}"))
+    names = ("detailed_status", "error_class", "product_size", "checksum")
+    shown = [name for name in names if name in answer]
+    labels = [f"  {name.replace('_', ' ')}:" for name in shown]
+    rows = zip(map(_cell, labels), (_value(name, answer) for name in shown), strict=True)
+    show_rows(list(rows), console)
 
 
-def show_list(jobs: Sequence[Answer], console: Console) -> None:
-    """A line for each job, however wide: scripts read it, so nothing is folded or cut."""
+def show_list(jobs: Sequence[Answer], console: Console, own: str) -> None:
+    """A row for each job; with the submitter where one is not the caller, whose DN is `own`."""
+    others = any(job.get("submitter") != own for job in jobs)
+    submitter = {"SUBMITTER": "submitter"} if others else {}
+    columns = {**submitter, "PRODUCT": "product_id", "DESTINATION": "destination_path"}
+    rows = [_header("JOB", "SUBMITTED (UTC)", "STATUS", *columns, "REASON")]
     for job in jobs:
-        submitted = Text(printable(job.get("time_submitted", ""))[:19])
-        names = (Text(printable(job.get(name, ""))) for name in ("product_id", "destination_path"))
-        cells = (Text(printable(job.get("job_id", ""))), submitted, _status(job), *names)
-        console.print(Text("  ").join(cells))
+        submitted = str(job.get("time_submitted", ""))[:19].replace("T", " ")
+        reason = "" if job.get("status") == "SUCCESS" else job.get("detailed_status", "")
+        first = (_cell(job.get("job_id", "")), _cell(submitted), _status(job))
+        middle = (_cell(job.get(name, "")) for name in columns.values())
+        rows.append((*first, *middle, _cell(reason, prose=True)))
+    show_rows(rows, console)
 
 
 def show_events(events: Sequence[Answer], console: Console) -> None:
-    """A line for each step of a job."""
-    table = Table.grid(padding=(0, 2))
+    """A row for each step of a job."""
+    rows = [_header("TIME (UTC)", "ATTEMPT", "STATUS", "WHAT HAPPENED")]
     for event in events:
         state = {**event, "time_staged": event["time"]} if event.get("staged") else event
-        row = (event.get("time", ""), event.get("attempt", ""))
-        prose = Text(printable(event.get("detailed_status", "")))
-        table.add_row(*(Text(printable(cell)) for cell in row), _value("status", state), prose)
-    console.print(table)
+        what = _cell(event.get("detailed_status") or meaning(state), prose=True)
+        times = (_cell(event.get(name, "")) for name in ("time", "attempt"))
+        rows.append((*times, _status(event), what))
+    show_rows(rows, console)
+
+
+def show_rows(rows: Sequence[Row], console: Console) -> None:
+    """Rows of cells, in columns. Every value is whole: users copy paths and ids from here.
+
+    In a pipe a row is a line. On a terminal that is too narrow a row takes several, prose in the
+    last column is broken between words, and what is longer than a line is for the terminal to fold.
+    """
+    widths = [max(cell.cell_len for cell in column) for column in zip(*rows, strict=True)]
+    last = len(widths) - 1
+    room = console.width if console.is_terminal else None
+    for row in rows:
+        for columns in _lines(widths, room):
+            line = Text(" " * INDENT if columns[0] else "")
+            for column in columns:
+                cell = row[column]
+                if column == last:
+                    line.append_text(_folded(cell, room, line.cell_len))
+                else:
+                    line.append_text(cell).append(" " * (widths[column] - cell.cell_len + GAP))
+            line.rstrip()
+            if line:
+                console.print(line)
+
+
+def _lines(widths: Sequence[int], room: int | None) -> list[list[int]]:
+    """Which columns share a line. The last one needs no more than LEAST: it can be folded."""
+    lines, used = [[0]], widths[0]
+    for column, width in enumerate(widths[1:], 1):
+        needed = min(width, LEAST) if column == len(widths) - 1 else width
+        if room is not None and used + GAP + needed > room:
+            lines.append([])
+            used = INDENT - GAP
+        lines[-1].append(column)
+        used += GAP + width
+    return lines
+
+
+def _folded(cell: Text, room: int | None, indent: int) -> Text:
+    if room is None or cell.no_wrap:
+        return cell
+    lines = textwrap.wrap(
+        cell.plain, max(LEAST, room - indent), break_long_words=False, break_on_hyphens=False
+    )
+    return Text(f"\n{' ' * indent}".join(lines), style=cell.style)
 
 
 class Progress:
@@ -92,20 +152,39 @@ class Progress:
             self._console.print(Text(f"{seconds:7.1f} s  ", style="dim").append(line))
 
     def _line(self, answer: Answer) -> str:
-        line = f"{answer.get('status')}  {meaning(answer)}"
         attempt = answer.get("attempt", 1)
-        if attempt != 1:
-            line += f" (attempt {attempt}; {printable(answer.get('detailed_status', ''))})"
-        return line
+        line = f"{answer.get('status')}  {meaning(answer)}"
+        line += f" (attempt {attempt})" if attempt != 1 else ""
+        reasons = "; ".join(_reasons(answer))
+        return printable(f"{line}: {reasons}" if reasons else line)
+
+
+def _reasons(answer: Answer) -> list[str]:
+    """What holds an unfinished job up, as far as it is known."""
+    if answer.get("status") not in {"SUBMITTED", "STAGING", "TRANSFERRING"}:
+        return []
+    names = ["detailed_status"]
+    if answer.get("status") == "STAGING" and "time_staged" not in answer:
+        names.append("stager_status")
+    reasons = [str(answer[name]) for name in names if name in answer]
+    return [reason for reason in reasons if reason != "accepted"]
+
+
+def _header(*names: str) -> Row:
+    return [Text(name, style="bold") for name in names]
+
+
+def _cell(value: object, style: str = "", *, prose: bool = False) -> Text:
+    return Text(printable(value), style=style, no_wrap=not prose)
 
 
 def _value(name: str, answer: Answer) -> Text:
     if name != "status":
-        return Text(printable(answer[name]))
+        return _cell(answer[name], prose=name in PROSE)
     text = _status(answer)
     return text.append(f" ({meaning(answer)})", style="default") if meaning(answer) else text
 
 
 def _status(answer: Answer) -> Text:
     status = str(answer.get("status"))
-    return Text(printable(status), style=COLOURS.get(status, ""))
+    return _cell(status, COLOURS.get(status, ""))

@@ -30,10 +30,14 @@ FRESH_STAGING = {
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why an attempt failed. `partial`: it may have left (part of) a file at the destination."""
+    """Why an attempt failed. `partial`: it may have left (part of) a file at the destination.
+
+    `advice`: what the submitter can do, where the class alone does not tell.
+    """
 
     error_class: ErrorClass
     reason: str
+    advice: str | None = None
     partial: bool = False
     details: str | None = None
 
@@ -82,7 +86,8 @@ class Failing:
         """
         _log(job, failure).error("job failed")
         partial = job.partial or failure.partial
-        reason = f"{failure.reason.rstrip('. ')}. {ADVICE[failure.error_class]}"
+        advice = failure.advice or ADVICE[failure.error_class]
+        reason = f"{failure.reason.rstrip('. ')}. {advice}"
         job = await self._store.apply(
             job,
             Event.FAIL,
@@ -115,6 +120,7 @@ class Failing:
             copy,
             error_class=ErrorClass.DEADLINE,
             reason=f"the product was not delivered by the deadline, {when}",
+            advice=None,
         )
         return await self.end(job, failure, delay=delay)
 

@@ -14,7 +14,7 @@ from deliv.delivery.copiers import Copiers
 from deliv.delivery.destination import destination_file, staged_url
 from deliv.delivery.failing import Failing, Failure
 from deliv.errors import DestinationBusy, LostRace, NoCredential, Refused, Unavailable
-from deliv.failures import ErrorClass
+from deliv.failures import IN_USE, ErrorClass
 from deliv.faults import Point, reach
 from deliv.fts import Endpoint, Fts, Outcome, Transfer, Verdict
 from deliv.model import CopiedAs, Job
@@ -51,7 +51,8 @@ class Transfers:
             await self._refused(job, error)
         except DestinationBusy:
             reason = "another delivery to the same destination file is under way"
-            await self._failing.end(job, Failure(error_class=ErrorClass.EXISTS, reason=reason))
+            failure = Failure(error_class=ErrorClass.EXISTS, reason=reason, advice=IN_USE)
+            await self._failing.end(job, failure)
         else:
             await reach(Point.TRANSFER_ASSIGNED)
             await self.post(job)
@@ -255,4 +256,8 @@ def _beyond_reach(error: NoCredential) -> Outcome:
 def _refusal(error: Refused) -> Failure:
     by_code = {403: ErrorClass.CREDENTIAL, 409: ErrorClass.EXISTS, 419: ErrorClass.CREDENTIAL}
     error_class = by_code.get(error.code, ErrorClass.OTHER)
-    return Failure(error_class=error_class, reason=f"FTS refused the transfer: {error}")
+    return Failure(
+        error_class=error_class,
+        reason=f"FTS refused the transfer: {error}",
+        advice=IN_USE if error_class is ErrorClass.EXISTS else None,
+    )

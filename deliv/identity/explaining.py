@@ -19,7 +19,9 @@ ABOUT_JOBS = frozenset({Action.STATUS, Action.EVENTS, Action.LIST, Action.CANCEL
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dn", metavar="DN", help="a user's DN, as in the audit log: /O=Grid/CN=me")
     parser.add_argument("action", metavar="ACTION", choices=list(Action), help=", ".join(Action))
-    parser.add_argument("--destination", metavar="HOST", help="the host to deliver to (submit)")
+    parser.add_argument(
+        "--destination", metavar="HOST", help="the host to deliver to; submit needs it"
+    )
     parser.add_argument(
         "--fqan",
         metavar="FQAN",
@@ -40,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace) -> int:
     """Print the answer; exit code 0 allowed, 1 refused, 2 when it can't be told."""
+    if args.action == Action.SUBMIT and args.destination is None:
+        print("deliv: submit needs --destination HOST: the rules name hosts", file=sys.stderr)
+        return TROUBLE
     try:
         explanation = explain(Policy.load(_file(args)), args)
     except DelivError as error:

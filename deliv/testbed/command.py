@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -95,6 +97,28 @@ def _up(options: argparse.Namespace) -> None:
     print(f"{news} after {time.monotonic() - started:.1f} s: {where.description}")
     if request.fts_url:
         print(f"{request.fts_url} must trust the CA {where.ca_file}")
+    if not request.without:
+        _tell_first_steps(where)
+
+
+def _tell_first_steps(where: Layout) -> None:
+    """The commands to paste for a first delivery, then where all else is."""
+    testbed = json.loads(where.description.read_text(encoding="utf-8"))
+    command = shlex.quote(str(Path(sys.executable).with_name("deliv")))
+    destination = shlex.quote(f"{testbed['gridftp']['destination']['url']}/alice")
+    environment = {
+        "DELIV_URL": testbed["url"],
+        "X509_USER_PROXY": testbed["users"]["alice"]["proxy"],
+        "X509_CERT_DIR": testbed["ca_dir"],
+    }
+    print(f"\ndeliv answers at {testbed['url']}. To have a first product delivered, as alice:\n")
+    for name, value in environment.items():
+        print(f"    export {name}={shlex.quote(value)}")
+    print(f"    {command} submit 005 {destination} --wait")
+    print(
+        f"\nOther users, products and places: {where.description}; logs: {where.directory / 'log'}"
+    )
+    print(f"To stop it: {command} testbed down --dir {shlex.quote(str(where.directory))}")
 
 
 def _down(options: argparse.Namespace) -> None:

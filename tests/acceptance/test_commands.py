@@ -1,4 +1,4 @@
-"""`deliv submit`, `status`, `list` and `events` as a user runs them."""
+"""`deliv submit`, `status`, `list`, `events` and `cancel` as a user runs them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from running_stack import Stack, Target
+
+from deliv import cli
+from deliv.client import commands
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -49,7 +52,7 @@ def test_submit_then_status(stack: Stack, target: Target) -> None:
     assert (submitted.returncode, submitted.stderr) == (0, "")
     job_id = submitted.stdout.strip()
     shown = deliv(stack, "status", job_id, "--wait", "--json")
-    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.returncode == 0, shown.stderr
     document = json.loads(shown.stdout)
     assert (document["job_id"], document["status"]) == (job_id, "SUCCESS")
     assert job_id in deliv(stack, "status", job_id).stdout
@@ -62,7 +65,10 @@ def test_list_and_events(stack: Stack, target: Target) -> None:
     listed = deliv(stack, "list", "--product", product, "--json")
     assert (listed.returncode, listed.stderr) == (0, "")
     assert [job["job_id"] for job in json.loads(listed.stdout)["transfers"]] == jobs[::-1]
-    (line,) = deliv(stack, "list", "--product", product, "--limit", "1").stdout.splitlines()
+    listing = deliv(stack, "list", "--product", product, "--since", "1h", "--limit", "1").stdout
+    header, line = listing.splitlines()
+    assert header.startswith("JOB ")
+    assert "SUBMITTER" not in header  # they are one's own
     assert line.startswith(jobs[1])
     assert product in line
     events = deliv(stack, "events", jobs[0])
@@ -73,6 +79,71 @@ def test_list_and_events(stack: Stack, target: Target) -> None:
     refused = deliv(stack, "list", "--submitter", stack.user("bob").dn)
     assert refused.returncode == 3
     assert deliv(stack, "list", "--status", "DONE").returncode == 2
+
+
+@pytest.mark.parametrize("who", ["whole", "name"])
+def test_an_operator_lists_the_jobs_of_a_user(stack: Stack, target: Target, who: str) -> None:
+    product = f"fail-{target.directory.name}"
+    jobs = {user: deliv(stack, "submit", product, target.url, user=user).stdout.strip()
+            for user in ("alice", "bob")}  # fmt: skip
+    wanted = stack.user("alice").dn if who == "whole" else "ALICE"
+    listed = deliv(stack, "list", "--product", product, "--submitter", wanted, user="operator")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    header, line = listed.stdout.splitlines()
+    assert "SUBMITTER" in header
+    assert stack.user("alice").dn in line
+    assert line.startswith(jobs["alice"])
+
+
+def test_not_all_jobs_are_looked_through_for_a_name(
+    stack: Stack,
+    target: Target,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    product = f"fail-{target.directory.name}"
+    for _ in range(3):
+        assert deliv(stack, "submit", product, target.url).returncode == 0
+    monkeypatch.setattr(commands, "LOOKED_THROUGH", 2)
+    proxy = stack.user("operator").proxy
+    whom = ("--submitter", "alice", "--product", product)
+    where = ("--url", stack.url, "--cert", proxy, "--ca", stack.ca)
+    assert cli.main(["list", *whom, *where]) == 0
+    out, news = capsys.readouterr()
+    assert len(out.splitlines()) == 3  # the header, and two
+    assert "only the last 2 jobs were looked at for 'alice'" in news
+    assert cli.main(["list", *whom, *where, "--limit", "2"]) == 0
+    assert "looked at" not in capsys.readouterr().err
+
+
+def test_cancel(stack: Stack, target: Target) -> None:
+    product = "silent-synthetic-2002"
+    jobs = [deliv(stack, "submit", product, target.url).stdout.strip() for _ in range(2)]
+    strangers = deliv(stack, "cancel", *jobs, user="bob")
+    assert strangers.returncode == 3
+    assert [line.split()[1] for line in strangers.stderr.splitlines()] == [f"{j}:" for j in jobs]
+    done = deliv(stack, "cancel", *jobs)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"{job}: cancelled" for job in jobs]
+    assert deliv(stack, "status", jobs[0]).returncode == 1
+    again = deliv(stack, "cancel", jobs[0])
+    assert (again.returncode, again.stdout) == (0, f"{jobs[0]}: cancelled before\n")
+
+
+def test_cancel_what_can_not_be_cancelled(stack: Stack, target: Target) -> None:
+    failed = deliv(stack, "submit", "fail-005", target.url).stdout.strip()
+    assert deliv(stack, "status", failed, "--wait").returncode == 1
+    too_late = deliv(stack, "cancel", failed)
+    assert too_late.returncode == 7
+    assert too_late.stderr == f"deliv: {failed}: the job has ended already: ERROR\n"
+    unknown = "b8b14f92-e6f3-11e6-8265-fa163e434fb2"
+    going = deliv(stack, "submit", "silent-synthetic-2003", target.url).stdout.strip()
+    several = deliv(stack, "cancel", unknown, going, failed, "--json")
+    assert (several.returncode, several.stderr) == (5, "")
+    answers = json.loads(several.stdout)["transfers"]
+    assert [answer["job_id"] for answer in answers] == [unknown, going, failed]
+    assert [answer.get("kind") for answer in answers] == ["not found", None, "conflict"]
+    assert answers[1]["status"] == "CANCELLED"
 
 
 def test_a_failure_is_told_with_its_reason(stack: Stack, target: Target) -> None:

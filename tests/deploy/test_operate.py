@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from booting import Boot
 from client import Client
 from deployment import Deployment, sha256
+from documents import blocks
 from fleet import ANSIBLE, BIN, CHECKOUT, Fleet, mitogen
 from served import gridftp_serial, serial_of_file, tls_serial
 from steady import Steady
@@ -18,8 +18,7 @@ from steady import Steady
 SUITE = "trixie"
 CLIENT = "client"
 GUIDE = CHECKOUT / "docs" / "operate.md"
-BLOCK = re.compile(r"^<!-- test: ([a-z ]+) -->\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCKS = dict(BLOCK.findall(GUIDE.read_text()))
+BLOCKS = {block.about: block.text for block in blocks(GUIDE) if block.mark == "test"}
 SERVERS = {8443: (), 3306: ("-starttls", "mysql"), 5671: (), 8444: (), 8446: ()}
 GRIDFTP = (2811, 2812)
 SLOW = "slow-45-synthetic-1000003"  # still at the stager when the database is restored

@@ -7,15 +7,15 @@ import socket
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-from scripted_deliv import Reply, ScriptedDeliv, reply, server_context
+from client_world import World
+from scripted_deliv import Reply, reply
 
-from deliv import cli
 from deliv.client import (
     BadAnswer,
     Client,
+    Conflict,
     CredentialRefused,
     CredentialUnusable,
     NotFound,
@@ -41,36 +41,6 @@ CUT = [
     Reply(body=b'ff\r\n{"job_id": "J"', headers=CHUNKED, close=True),
     Reply(body=b'f\r\n{"job_id": "J"}\r\n', headers=CHUNKED, close=True),
 ]
-
-
-class World:
-    """A CA, alice's proxy, and a deliv that trusts both."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.authority = pki.Authority.create()
-        self.ca = directory / "ca"
-        self.authority.install(self.ca)
-        self.alice = self.authority.issue(pki.user_name("alice"))
-        self.proxy = self.write("alice", self.alice.proxy())
-        self.deliv = self.server(self.authority.issue_host())
-
-    def write(self, name: str, proxy: pki.Credential) -> Path:
-        path = self.directory / f"{name}.proxy"
-        pki.write_proxy(path, proxy)
-        return path
-
-    def server(self, credential: pki.Credential) -> ScriptedDeliv:
-        context = server_context(self.directory, credential, self.ca)
-        return ScriptedDeliv(context=context)
-
-    def client(self, proxy: Path | None = None, *, patience: float = 0) -> Client:
-        proxy = proxy or self.proxy
-        return Client(self.deliv.url, proxy, proxy, self.ca, timeout=10, patience=patience)
-
-    def command(self, *arguments: str) -> int:
-        options = ["--url", self.deliv.url, "--cert", str(self.proxy), "--ca", str(self.ca)]
-        return cli.main([*arguments, *options])
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +191,58 @@ def test_a_job_id_can_not_break_out_of_the_query(world: World) -> None:
     assert world.deliv.calls[0].path == "/transferStatus?job_id=a%26b%3D%2F..%2F%C3%BC%3F"
 
 
+CANCELLED = {"job_id": "J", "status": "CANCELLED", "error": False, "msg": "cancelled"}
+ENDED = reply(409, {"error": True, "msg": "the job has ended already"})
+
+
+def test_cancels(world: World) -> None:
+    stopping = {**CANCELLED, "status": "TRANSFERRING"}
+    world.deliv.script += [reply(200, CANCELLED), reply(202, stopping)]
+    with world.client() as client:
+        assert client.cancel("J") == CANCELLED
+        assert client.cancel("J") == stopping
+    calls = [(call.method, call.path, call.fields) for call in world.deliv.calls]
+    assert calls == [("POST", "/cancelTransfer", {"job_id": "J"})] * 2
+
+
+def test_a_cancellation_whose_answer_was_lost_is_none_that_came_too_late(world: World) -> None:
+    world.deliv.script += [DROP, ENDED, reply(200, {"job_id": "J", "status": "CANCELLED"})]
+    with world.client(patience=20) as client:
+        assert client.cancel("J") == {**CANCELLED, "msg": "cancelled before"}
+
+
+def test_a_job_that_has_ended_is_not_cancelled(world: World) -> None:
+    world.deliv.script += [ENDED, SUCCESS]
+    with world.client() as client, pytest.raises(Conflict, match="has ended already"):
+        client.cancel("J")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(403, PermissionRefused), (404, NotFound), (503, Unavailable)]
+)
+def test_a_cancellation_that_is_refused(world: World, status: int, kind: type[Exception]) -> None:
+    world.deliv.script += [reply(status, {"error": True, "msg": "the reason"})]
+    with world.client() as client, pytest.raises(kind, match="the reason"):
+        client.cancel("J")
+
+
+def test_a_deliv_that_is_gone_is_asked_for_no_further_job(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.deliv.script += [reply(200, CANCELLED), BUSY]
+    arguments = ("cancel", "A", "B", "C", "--json", "--patience", "0")
+    assert world.command(*arguments) == 4
+    answers = json.loads(capsys.readouterr().out)["transfers"]
+    assert [answer.get("kind") for answer in answers] == [None, "unavailable"]
+
+
+def test_who_the_caller_is(world: World) -> None:
+    world.deliv.script += [reply(200, {"user_dn": "/CN=alice", "roles": []})]
+    with world.client() as client:
+        assert client.whoami()["user_dn"] == "/CN=alice"
+    assert world.deliv.calls[0].path == "/whoami"
+
+
 def test_a_list_is_fetched_page_by_page(world: World) -> None:
     pages: list[dict[str, object]] = [
         {"transfers": [{"job_id": "3"}, {"job_id": "2"}], "next": "2"},
@@ -368,7 +390,7 @@ def test_errors_for_scripts(
     out, news = capsys.readouterr()
     document = json.loads(out)
     assert (document["error"], document["kind"], document["job_id"]) == (True, kind, "J")
-    assert news == ""
+    assert kind not in news  # it may tell how the wait fared
 
 
 def test_an_unsure_submission_tells_how_to_repeat_it(

@@ -176,3 +176,33 @@ async def test_a_url_that_fts_has_no_room_for_ends_the_job(opened: Opened) -> No
         assert job.status is Status.ERROR
         assert "longer than FTS takes, 1100 characters" in str(job.detailed_status)
         assert here.server.calls("POST", "/jobs") == []
+
+
+async def test_a_destination_in_use_is_not_reported_as_a_file_that_is_there(opened: Opened) -> None:
+    """The same class, but there may be no file to move away: the first delivery may yet fail."""
+    async with opened as here:
+        first, second = await waiting(here), await waiting(here)
+        await started(here, first)
+        await here.transfers.start(second)
+        ended = await here.now(second)
+        assert (ended.status, ended.error_class) == (Status.ERROR, ErrorClass.EXISTS)
+        assert ended.detailed_status == (
+            "another delivery to the same destination file is under way. A file has one writer at "
+            "a time: wait until the other has ended, or choose another directory, then submit "
+            "again."
+        )
+
+
+async def test_a_destination_in_use_at_fts_is_reported_likewise(opened: Opened) -> None:
+    async with opened as here:
+        job = await waiting(here)
+        busy = {"status": "409 Conflict", "message": "The submission is duplicated"}
+        here.server.on("POST", "/jobs", reply(busy, 409))
+        absent = reply({"status": "404 Not Found", "message": "no such job"}, 404)
+        here.server.on("GET", f"/jobs/{await here.endpoint.job_id(sid(job))}", absent)
+        await here.transfers.start(job)
+        ended = await here.now(job)
+        assert (ended.status, ended.error_class) == (Status.ERROR, ErrorClass.EXISTS)
+        told = str(ended.detailed_status)
+        assert "The submission is duplicated. A file has one writer at a time" in told
+        assert "already has a file" not in told

@@ -253,7 +253,7 @@ def test_progress_tells_each_state_once() -> None:
     lines = shown(tell).splitlines()
     assert len(lines) == 5
     assert "staged, about to be copied" in lines[2]
-    assert "attempt 2; the stager was slow" in lines[3]
+    assert "(attempt 2): the stager was slow" in lines[3]
 
 
 def test_times_are_utc(alice: pki.Credential) -> None:

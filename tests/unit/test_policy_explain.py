@@ -74,7 +74,6 @@ def test_what_is_no_attribute(capsys: pytest.CaptureFixture[str]) -> None:
         ((ALICE, "submit", *HOST, "--limited"), 0),
         ((ALICE, "submit", *HOST, "--unfinished", "49"), 0),
         ((f"{PEOPLE}/CN=Bob", "submit", *HOST, "--unfinished", "50"), 1),
-        ((ALICE, "submit"), 1),
         ((ALICE, "status"), 0),
         ((ALICE, "cancel", "--owner", EVE), 1),
         ((ALICE, "list", "--owner", "everybody"), 1),
@@ -89,12 +88,21 @@ def test_exit_codes(arguments: tuple[str, ...], code: int) -> None:
     assert explain(*arguments) == code
 
 
+@pytest.mark.parametrize("dn", [ALICE, EVE])
+def test_a_submission_needs_a_destination(dn: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without it even those who may submit would be refused."""
+    assert explain(dn, "submit") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "submit needs --destination HOST" in err
+
+
 def test_no_policy_and_a_broken_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert explain(ALICE, "submit", policy=tmp_path / "absent.yaml") == 2
+    assert explain(ALICE, "submit", *HOST, policy=tmp_path / "absent.yaml") == 2
     assert "No such file" in capsys.readouterr().err
     broken = tmp_path / "broken.yaml"
     broken.write_text("rules: [{dn: x}]")
-    assert explain(ALICE, "submit", policy=broken) == 2
+    assert explain(ALICE, "submit", *HOST, policy=broken) == 2
     assert "roles" in capsys.readouterr().err
 
 

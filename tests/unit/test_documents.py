@@ -1,0 +1,78 @@
+"""README and docs: each block has its test or its reason, and the commands named in them exist."""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+import sys
+
+import pytest
+from documents import PAGES, PYTHON, ROOT, SHELL, Block, blocks, inline, words
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+COMMANDS = [block for block in BLOCKS if block.language in {SHELL, PYTHON}]
+OTHERS = {"yaml", "mermaid"}
+DEPLOY = (ROOT / "tests" / "deploy" / "test_operate.py").read_text("utf-8")
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
+def test_every_block_says_what_it_is(block: Block) -> None:
+    assert block.language in {SHELL, PYTHON} | OTHERS
+
+
+@pytest.mark.parametrize("block", COMMANDS, ids=lambda block: block.name)
+def test_every_command_is_run_or_an_example_with_a_reason(block: Block) -> None:
+    match block.mark:
+        case "run":
+            assert not block.about
+        case "test":
+            assert f'"{block.about}"' in DEPLOY
+        case "example":
+            assert len(block.about) > 20
+        case _:
+            pytest.fail(f"{block.name} has no mark: see tests/documents.py")
+
+
+def test_the_counts_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = dict.fromkeys(("run", "test", "example"), 0)
+    for block in COMMANDS:
+        lines[block.mark] += len(block.commands)
+    run, examples = lines["run"] + lines["test"], lines["example"]
+    with capsys.disabled():
+        print(f"\nREADME and docs: {run} command lines run by tests, {examples} examples")
+    assert run
+
+
+@functools.cache
+def help_of(*commands: str) -> str:
+    """What a command's --help says; empty where there is no such command."""
+    done = subprocess.run(
+        [sys.executable, "-m", "deliv.cli", *commands, "--help"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done.stdout if done.returncode == 0 else ""
+
+
+def command_lines() -> list[str]:
+    shell = [block for block in COMMANDS if block.language == SHELL]
+    fenced = {command for block in shell for command in block.commands}
+    return sorted(fenced.union(*map(inline, PAGES)))
+
+
+@pytest.mark.parametrize("line", [line for line in command_lines() if line.startswith("deliv ")])
+def test_a_command_of_deliv_that_is_named_exists(line: str) -> None:
+    _, *rest = words(line.replace("[", " ").replace("]", " ").replace("|", " "))
+    names = [word for word in rest if re.fullmatch("[a-z]+", word)][:2]
+    below = names[:2] if names and names[0] in {"testbed", "queue", "policy"} else names[:1]
+    text = help_of(*below)
+    assert text, line
+    for option in (word.partition("=")[0] for word in rest if word.startswith("--")):
+        assert re.search(rf"{option}\b", text), f"{line}: no {option}"
+
+
+@pytest.mark.parametrize("line", [line for line in command_lines() if line.startswith("make ")])
+def test_a_target_of_make_that_is_named_exists(line: str) -> None:
+    makefiles = (ROOT / "Makefile", ROOT / "tools" / "deploy.mk")
+    targets = "".join(file.read_text("utf-8") for file in makefiles)
+    assert re.search(rf"^{words(line)[1]}:", targets, re.MULTILINE)
