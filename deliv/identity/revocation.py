@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -30,8 +31,12 @@ class RevocationList:
     crl: x509.CertificateRevocationList
     updated: datetime
     expires: datetime | None
-    serials: frozenset[int]
     _signers: dict[bytes, bool] = field(default_factory=dict)
+
+    @cached_property
+    def serials(self) -> frozenset[int]:
+        """What it revokes. Worked out when it is needed: that takes longer than parsing the rest."""
+        return frozenset(entry.serial_number for entry in self.crl)
 
     def signed_by(self, authority: Link) -> bool:
         """Verified once for each CA: the list may have megabytes."""
@@ -116,7 +121,6 @@ def parse(content: bytes) -> RevocationList:
             crl=crl,
             updated=crl.last_update_utc,
             expires=crl.next_update_utc,
-            serials=frozenset(entry.serial_number for entry in crl),
         )
     except MALFORMED as error:
         raise ValueError(str(error)) from error
