@@ -174,7 +174,7 @@ class Runtime:
     async def reload(self) -> None:
         """Certificates, CRLs and the policy, from their files; users' credentials that are over.
 
-        First of all who may call: nothing else that fails may stand in its way.
+        The trust in callers comes first: no other failure may delay it.
         """
         self.tls.reload()
         self.policy.refresh()
@@ -230,7 +230,7 @@ class Runtime:
         return self.audit.check()
 
     async def _probe_files(self) -> str:
-        """Those that are read again when they change, as they were at the last look."""
+        """The files that are read again when they change, as of the last reload."""
         unusable = self.tls.unusable() + ([self.policy.broken] if self.policy.broken else [])
         if unusable:
             more = f"; and {len(unusable) - NAMED} more" if len(unusable) > NAMED else ""

@@ -36,7 +36,7 @@ class Anchors:
         return [encoding for found in self._under(name) for encoding in sorted(found)]
 
     def _under(self, name: bytes) -> Iterator[frozenset[bytes]]:
-        """What can't be read vouches for no CA."""
+        """What can't be read makes no CA trusted."""
         try:
             paths = numbered(self._directory, f"{dn.name_hash(name)}.")
         except ValueError:

@@ -35,7 +35,7 @@ class RevocationList:
 
     @cached_property
     def serials(self) -> frozenset[int]:
-        """What it revokes. Worked out when it is needed: that takes longer than parsing the rest."""
+        """What it revokes; computed on first use, as it takes longer than parsing the rest."""
         return frozenset(entry.serial_number for entry in self.crl)
 
     def signed_by(self, authority: Link) -> bool:

@@ -84,8 +84,9 @@ class ServerTls:
     def reload(self) -> bool:
         """Take up changed files; False when nothing changes by it.
 
-        Whom we trust and what we show are independent of each other: while our own files can't
-        be used the last good pair goes on, and what can't be used of the others vouches for none.
+        The trust in callers and our own certificate are independent of each other: while our own
+        files are broken the last good pair stays in use. A broken file of the CA directory or the
+        vomsdir makes no caller trusted.
         """
         trust, own = self._trust.refresh(), self._own.refresh()
         if trust:
@@ -95,7 +96,7 @@ class ServerTls:
         return trust or own
 
     def unusable(self) -> list[str]:
-        """Which files and directories can't be read or are broken, and why, a sentence each."""
+        """The files and directories that can't be read or are broken, each with the reason."""
         files = [f"{path}: {reason}" for path, reason in sorted(self._trust.unusable.items())]
         return [self._own.broken, *files] if self._own.broken else files
 

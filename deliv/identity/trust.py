@@ -25,10 +25,10 @@ VOMS_SERVERS: Kinds = ((re.compile(r".+\.lsc"), vomsdir.parse),)
 
 
 class TrustFiles:
-    """`unusable` says of each file and directory that can't be read or is broken why, by path.
+    """`unusable`: why a file or directory can't be read or is broken, by path.
 
-    To be so is a change like any other, and hides none: what is unusable vouches for no caller.
-    A directory that can't be read from the start raises ConfigError.
+    Becoming unusable is a change like any other and hides no other change; an unusable file makes
+    no caller trusted. A directory that can't be read at the start raises ConfigError.
     """
 
     def __init__(self, ca_directory: Path, vomsdir: Path | None) -> None:
@@ -68,7 +68,7 @@ class TrustFiles:
                         yield path, (parse, _state(path))
 
     def _reason(self, path: Path, file: File) -> str | None:
-        """Why it is of no use; only what has changed is read again."""
+        """Why the file can't be used; only a changed one is parsed again."""
         parse, state = file
         if isinstance(state, str) or parse is None:
             return str(state)
@@ -84,7 +84,7 @@ class TrustFiles:
 
 
 def _inside(directory: Path) -> list[Path] | str:
-    """What a directory holds, or why that can't be seen; a list alone would not do to open it."""
+    """What a directory holds, or why it can't be listed or its files can't be reached."""
     try:
         os.stat(f"{directory}/.")
         return list(directory.iterdir())

@@ -144,7 +144,7 @@ def test_a_revoked_user_is_out_while_our_key_is_half_written(
         os.kill(opened.instance.process.pid, signal.SIGHUP)
         until(lambda: live_client.exchange(connection, call).status == 403, "the list counts")
     assert opened.attempt(user(opened.grid.root, "bob")).status == 404  # by the old certificate
-    until(lambda: str(host_key) in opened.files()["detail"], "/ready tells")
+    until(lambda: str(host_key) in opened.files()["detail"], "/ready names it")
     assert 'deliv_dependency_up{dependency="files"} 0.0' in opened.instance.status("/metrics")[1]
     assert opened.instance.status("/ready")[0] == 200
     host_key.write_bytes(good)
