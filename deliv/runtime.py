@@ -57,6 +57,7 @@ log = structlog.get_logger()
 HEALTH_EVERY = 5.0
 FIRST_CONNECTION = 2.0  # until the first look at the broker, so as not to look too early
 RELOAD_EVERY = 30.0
+NAMED = 5  # files that can't be used, in /ready and the log; the others are counted
 
 
 class Runtime:
@@ -171,11 +172,14 @@ class Runtime:
         log.info("stopped")
 
     async def reload(self) -> None:
-        """Certificates, CRLs and the policy, from their files; users' credentials that are over."""
+        """Certificates, CRLs and the policy, from their files; users' credentials that are over.
+
+        The trust in callers comes first: no other failure may delay it.
+        """
+        self.tls.reload()
+        self.policy.refresh()
         self.audit.reopen()
         self.users.tidy()
-        self.policy.refresh()
-        self.tls.reload()
 
     def reload_now(self) -> None:
         self._spawn(next(p for p in self.periodics if p.name == "reload").run())
@@ -192,6 +196,7 @@ class Runtime:
             "rabbitmq": self._probe_broker,
             "stager": self._probe_stager,
             "audit": self._probe_audit,
+            "files": self._probe_files,
         }
         if self.issuer:
             probes["issuer"] = self.issuer.probe
@@ -223,6 +228,14 @@ class Runtime:
 
     async def _probe_audit(self) -> str:
         return self.audit.check()
+
+    async def _probe_files(self) -> str:
+        """The files that are read again when they change, as of the last reload."""
+        unusable = self.tls.unusable() + ([self.policy.broken] if self.policy.broken else [])
+        if unusable:
+            more = f"; and {len(unusable) - NAMED} more" if len(unusable) > NAMED else ""
+            raise DelivError("; ".join(unusable[:NAMED]) + more)
+        return "certificates, revocation lists and the policy can be used"
 
     def _policy_changed(self, broken: str | None) -> None:
         result = Outcome.ALLOWED if broken is None else Outcome.REFUSED

@@ -7,7 +7,6 @@ taken out.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 from cryptography import x509
@@ -16,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from deliv.errors import CredentialRefused
 from deliv.identity import dn
 from deliv.identity.certificates import MALFORMED, Link
-from deliv.identity.files import Parsed
+from deliv.identity.files import Parsed, numbered
 
 
 class Anchors:
@@ -37,15 +36,18 @@ class Anchors:
         return [encoding for found in self._under(name) for encoding in sorted(found)]
 
     def _under(self, name: bytes) -> Iterator[frozenset[bytes]]:
-        base = dn.name_hash(name)
-        for number in count():
+        """What can't be read makes no CA trusted."""
+        try:
+            paths = numbered(self._directory, f"{dn.name_hash(name)}.")
+        except ValueError:
+            return
+        for path in paths:
             try:
-                found = self._files.get(self._directory / f"{base}.{number}")
+                found = self._files.get(path)
             except ValueError:
-                continue  # another CA's broken file under the same hash, as OpenSSL sees it
-            if found is None:
-                return
-            yield found
+                continue  # it may be another CA's, under the same hash
+            if found is not None:
+                yield found
 
 
 def parse(content: bytes) -> frozenset[bytes]:

@@ -38,7 +38,8 @@ class Identity:
     """Who is calling.
 
     `dn` is the user's, without proxy CNs, in the grid's one-line form; `subject` is that of the
-    certificate presented. `not_after` is when the first certificate of the chain expires, in UTC.
+    certificate presented. `not_after` is when the first certificate of the chain expires, in UTC,
+    `lapses` when this whole answer ends: with that, a CA's revocation list or an attribute.
     `ca_dn` is the user's CA. `thumbprint` is that of the certificate presented.
     """
 
@@ -47,6 +48,7 @@ class Identity:
     is_proxy: bool
     limited: bool
     not_after: datetime
+    lapses: datetime
     ca_dn: str
     thumbprint: str
     attributes: Attributes = NO_ATTRIBUTES
@@ -63,6 +65,14 @@ class Chain:
     @property
     def links(self) -> tuple[Link, ...]:
         return (*self.proxies, self.user, *self.authorities)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What holds of a good chain: until when, and whether a limited proxy is in it."""
+
+    limited: bool
+    lapses: datetime
 
 
 ReadAttributes = Callable[[Chain, datetime], Attributes]
@@ -83,16 +93,18 @@ def identify(
     and CredentialRefused names the first rule that is broken.
     """
     chain = split(chain_der)
-    limited = check(chain, now, policies, revocations, anchors)
+    checked = check(chain, now, policies, revocations, anchors)
+    attributes = read_attributes(chain, now) if read_attributes else NO_ATTRIBUTES
     return Identity(
         dn=chain.user.dn,
         subject=chain.links[0].dn,
         is_proxy=bool(chain.proxies),
-        limited=limited,
+        limited=checked.limited,
         not_after=min(link.expires for link in chain.links),
+        lapses=min(checked.lapses, attributes.ends or checked.lapses),
         ca_dn=dn.oneline_rdns(chain.user.issuer),
         thumbprint=certificates.thumbprint(chain_der[0]),
-        attributes=read_attributes(chain, now) if read_attributes else NO_ATTRIBUTES,
+        attributes=attributes,
     )
 
 
@@ -102,8 +114,8 @@ def check(
     policies: SigningPolicies,
     revocations: Revocations | None = None,
     anchors: Anchors | None = None,
-) -> bool:
-    """Whether a chain is limited; CredentialRefused when it breaks a rule of the grid.
+) -> Checked:
+    """CredentialRefused when a chain breaks a rule of the grid.
 
     Its signatures have been verified before.
     """
@@ -115,9 +127,11 @@ def check(
     if anchors is not None:
         anchors.check(chain.authorities[-1])
     _check_namespaces(chain, policies)
+    ends = [link.expires for link in chain.links]
     if revocations is not None:
-        revocations.check((chain.user, *chain.authorities), now)
-    return limited
+        lists_end = revocations.check((chain.user, *chain.authorities), now)
+        ends += [lists_end] if lists_end is not None else []
+    return Checked(limited=limited, lapses=min(ends))
 
 
 def split(chain_der: Sequence[bytes]) -> Chain:

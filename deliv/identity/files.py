@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-Stamp = tuple[int, int, int, int]
+Stamp = tuple[int, ...]
 
 
 def stamp(path: Path) -> Stamp | None:
@@ -16,7 +17,21 @@ def stamp(path: Path) -> Stamp | None:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    # The last one changes with the owner and the mode too: they decide whether it can be read
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def numbered(directory: Path, stem: str) -> list[Path]:
+    """The files STEM0, STEM1 and so on of a directory, also behind a number that is missing.
+
+    ValueError when the directory can't be read.
+    """
+    try:
+        names = os.listdir(directory)
+    except OSError as error:
+        raise ValueError(error.strerror) from error
+    found = (name for name in names if name.startswith(stem) and name[len(stem) :].isdecimal())
+    return [directory / name for name in sorted(found)]
 
 
 class Parsed(Generic[T]):

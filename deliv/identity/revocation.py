@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import count, pairwise
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from deliv.errors import CredentialRefused
 from deliv.identity import der, dn
 from deliv.identity.certificates import MALFORMED, Link
-from deliv.identity.files import Parsed
+from deliv.identity.files import Parsed, numbered
 
 Mode = Literal["hard", "soft"]
 
@@ -30,8 +31,12 @@ class RevocationList:
     crl: x509.CertificateRevocationList
     updated: datetime
     expires: datetime | None
-    serials: frozenset[int]
     _signers: dict[bytes, bool] = field(default_factory=dict)
+
+    @cached_property
+    def serials(self) -> frozenset[int]:
+        """What it revokes; computed on first use, as it takes longer than parsing the rest."""
+        return frozenset(entry.serial_number for entry in self.crl)
 
     def signed_by(self, authority: Link) -> bool:
         """Verified once for each CA: the list may have megabytes."""
@@ -50,7 +55,8 @@ class RevocationList:
 class Revocations:
     """`hard`: a CA without a list refuses all of its certificates; `soft`: it refuses none.
 
-    A list that is there counts in both: an expired or broken one refuses.
+    A list that is there counts in both: an expired or broken one refuses. Of several of one CA
+    the newest that has begun counts.
     """
 
     def __init__(self, directory: Path, mode: Mode = "hard") -> None:
@@ -58,24 +64,29 @@ class Revocations:
         self._mode = mode
         self._files: Parsed[RevocationList] = Parsed(parse)
 
-    def check(self, links: Sequence[Link], now: datetime) -> None:
-        """CredentialRefused when one of the links is revoked by the next, which issued it."""
-        for link, authority in pairwise(links):
-            self._check(link, authority, now)
+    def check(self, links: Sequence[Link], now: datetime) -> datetime | None:
+        """Until when this answer holds: the first list's end, None when no list has one.
 
-    def _check(self, link: Link, authority: Link, now: datetime) -> None:
-        found = self._current(link.issuer_der, authority)
+        CredentialRefused when one of the links is revoked by the next, which issued it.
+        """
+        lists = [self._check(link, authority, now) for link, authority in pairwise(links)]
+        ends = (found.expires for found in lists if found is not None)
+        return min((end for end in ends if end is not None), default=None)
+
+    def _check(self, link: Link, authority: Link, now: datetime) -> RevocationList | None:
+        found = self._current(link.issuer_der, authority, now)
         if found is None:
             if self._mode == "hard":
                 raise CredentialRefused(f"there is no revocation list of the CA {authority.dn}")
-            return
-        if now < found.updated or (found.expires is not None and now > found.expires):
+            return None
+        if found.expires is not None and now > found.expires:
             raise CredentialRefused(f"the revocation list of the CA {authority.dn} has expired")
         if link.certificate.serial_number in found.serials:
             raise CredentialRefused(f"{link.dn} is revoked")
+        return found
 
-    def _current(self, issuer: bytes, authority: Link) -> RevocationList | None:
-        """The newest list of this CA; other CAs may stand under the same hash."""
+    def _current(self, issuer: bytes, authority: Link, now: datetime) -> RevocationList | None:
+        """The list of this CA that counts; other CAs may have some under the same hash."""
         try:
             lists = list(self._lists(issuer))
         except ValueError as error:
@@ -85,14 +96,17 @@ class Revocations:
         signed = [one for one in own if one.signed_by(authority)]
         if own and not signed:
             raise CredentialRefused(f"the revocation list of {authority.dn} isn't signed by it")
-        return max(signed, key=lambda one: one.updated, default=None)
+        begun = [one for one in signed if one.updated <= now]
+        if signed and not begun:
+            reason = f"the revocation list of the CA {authority.dn} is not in force yet"
+            raise CredentialRefused(reason)
+        return max(begun, key=lambda one: one.updated, default=None)
 
     def _lists(self, issuer: bytes) -> Iterator[RevocationList]:
-        base = dn.name_hash(issuer)
-        for number in count():
-            found = self._files.get(self._directory / f"{base}.r{number}")
-            if found is None:
-                return
+        for path in numbered(self._directory, f"{dn.name_hash(issuer)}.r"):
+            found = self._files.get(path)
+            if found is None:  # a link to a file that is gone
+                raise ValueError("it can't be read")
             yield found
 
 
@@ -107,7 +121,6 @@ def parse(content: bytes) -> RevocationList:
             crl=crl,
             updated=crl.last_update_utc,
             expires=crl.next_update_utc,
-            serials=frozenset(entry.serial_number for entry in crl),
         )
     except MALFORMED as error:
         raise ValueError(str(error)) from error

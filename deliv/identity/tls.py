@@ -2,14 +2,19 @@
 
 Each connection starts on a context of its own and switches to the shared one (certificate, CAs,
 CRLs) when the client's greeting has arrived. So a changed file counts from the next connection
-on, those that are open go on undisturbed, and nothing outlives a connection that a second one
-could resume: a resumed session would carry no chain and verify nothing.
+on, no open one is closed for it, and nothing outlives a connection that a second one could
+resume: a resumed session would carry no chain and verify nothing.
+
+Who is behind an open connection is worked out again when the files that decide about callers
+change, and when the first of a chain's certificates, CRLs and attributes ends.
 """
 
 from __future__ import annotations
 
+import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,9 +26,10 @@ from deliv.audit import address
 from deliv.errors import ConfigError, CredentialRefused
 from deliv.identity.anchors import Anchors
 from deliv.identity.chain import NO_ATTRIBUTES, Attributes, Identity, identify
-from deliv.identity.files import Stamp, stamp
+from deliv.identity.files import stamp
 from deliv.identity.revocation import Mode, Revocations
 from deliv.identity.signing_policy import SigningPolicies
+from deliv.identity.trust import TrustFiles
 from deliv.identity.voms import Voms
 
 log = structlog.get_logger()
@@ -62,31 +68,37 @@ class ServerTls:
         vomsdir: Path | None = None,
         host: str = "",
     ) -> None:
-        self._certificate, self._key, self._directory = certificate, key, ca_directory
-        self._vomsdir = vomsdir
+        self._directory = ca_directory
         self._crl = crl
         self._on_refusal = on_refusal
-        self._stamps = self._read_stamps()
+        self._own = _OwnCredential(certificate, key, self._context)
+        self._trust = TrustFiles(ca_directory, vomsdir)
         self._shared = self._load()
-        self.generation = 0
+        self.generation = 0  # grows with each change of what decides about callers
         self.context: ssl.SSLContext = _Entrance(self._greeting)
         self.anchors = Anchors(ca_directory)
         self.policies = SigningPolicies(ca_directory)
         self.revocations = Revocations(ca_directory, crl)
-        self._voms = self._trust(vomsdir, host) if vomsdir else None
+        self._voms = self._voms_servers(vomsdir, host) if vomsdir else None
 
     def reload(self) -> bool:
-        """Take up changed files, for new connections; False when there are none.
+        """Take up changed files; False when nothing changes by it.
 
-        ConfigError when they can't be used: then everything stays as it was.
+        The trust in callers and our own certificate are independent of each other: while our own
+        files are broken the last good pair stays in use. A broken file of the CA directory or the
+        vomsdir makes no caller trusted.
         """
-        stamps = self._read_stamps()
-        if stamps == self._stamps:
-            return False
-        self._shared = self._load()
-        self._stamps = stamps
-        self.generation += 1
-        return True
+        trust, own = self._trust.refresh(), self._own.refresh()
+        if trust:
+            self.generation += 1
+        if trust or own:
+            self._shared = self._load()
+        return trust or own
+
+    def unusable(self) -> list[str]:
+        """The files and directories that can't be read or are broken, each with the reason."""
+        files = [f"{path}: {reason}" for path, reason in sorted(self._trust.unusable.items())]
+        return [self._own.broken, *files] if self._own.broken else files
 
     def identify(self, chain_der: list[bytes]) -> Identity:
         """The identity behind a verified chain, as the files stand now."""
@@ -105,7 +117,7 @@ class ServerTls:
             return NO_ATTRIBUTES
         return self._voms.of_pem(proxy_pem, datetime.now(UTC))
 
-    def _trust(self, vomsdir: Path, host: str) -> Voms:
+    def _voms_servers(self, vomsdir: Path, host: str) -> Voms:
         return Voms(
             vomsdir,
             host,
@@ -123,11 +135,7 @@ class ServerTls:
         connection.context = self._shared
 
     def _load(self) -> ssl.SSLContext:
-        context = self._context()
-        try:
-            context.load_cert_chain(self._certificate, self._key, password=_no_password)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{self._certificate}, {self._key}: {error}") from error
+        context = self._own.context()
         context.load_verify_locations(capath=self._directory)
         return context
 
@@ -144,18 +152,52 @@ class ServerTls:
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
         return context
 
-    def _read_stamps(self) -> dict[Path, Stamp | None]:
-        files = [self._certificate, self._key, *_inside(self._directory, "the CA directory")]
-        if self._vomsdir:
-            organisations = _inside(self._vomsdir, "the vomsdir")
-            files += [
-                file for one in organisations if one.is_dir() for file in _inside(one, "a VO")
-            ]
-        return {path: stamp(path) for path in files}
+
+class _OwnCredential:
+    """Our certificate and key: the last pair that could be used. `broken`: why not a newer one.
+
+    The pair is kept in memory, since the CAs and CRLs of a context can't be exchanged: a change
+    of theirs needs a new context, also while the files are broken. ConfigError at the start.
+    """
+
+    def __init__(self, certificate: Path, key: Path, fresh: Callable[[], ssl.SSLContext]) -> None:
+        self._files = certificate, key
+        self._fresh = fresh
+        self._stamps: object = None
+        self.broken: str | None = None
+        self.refresh()
+        if self.broken is not None:
+            raise ConfigError(self.broken)
+
+    def refresh(self) -> bool:
+        """Look at the files; True when another pair is in use than before."""
+        try:
+            stamps = tuple(map(stamp, self._files))
+            if stamps == self._stamps:
+                return False
+            pair = tuple(path.read_bytes() for path in self._files)
+            self._loaded(pair)
+        except (OSError, ValueError) as error:
+            self._stamps = None
+            self.broken = f"{self._files[0]}, {self._files[1]}: {error}"
+            return False
+        self._stamps, self._pair, self.broken = stamps, pair, None
+        return True
+
+    def context(self) -> ssl.SSLContext:
+        """A new context that shows the pair."""
+        return self._loaded(self._pair)
+
+    def _loaded(self, pair: tuple[bytes, ...]) -> ssl.SSLContext:
+        context = self._fresh()
+        certificate, key = pair
+        with _in_memory(certificate) as certificate_file, _in_memory(key) as key_file:
+            context.load_cert_chain(certificate_file, key_file, password=_no_password)
+        return context
 
 
 class ConnectionIdentities:
-    """Who is behind each connection: worked out once, again when CRLs or CAs changed."""
+    """Who is behind each connection: worked out once, again when it lapses or trust changed."""
 
     def __init__(self, tls: ServerTls) -> None:
         self._tls = tls
@@ -169,16 +211,13 @@ class ConnectionIdentities:
         connection = getattr(connection, "socket", connection)
         if connection is None:
             raise CredentialRefused("the connection has been closed")
-        now = datetime.now(UTC)
         known = self._known.get(connection)
-        if known is None or known[0] != self._tls.generation or _lapsed(known[1], now):
+        if known is None or known[0] != self._tls.generation or _lapsed(known[1]):
             known = self._tls.generation, self._identify(connection)
             self._known[connection] = known
         outcome = known[1]
         if isinstance(outcome, str):
             raise CredentialRefused(outcome)
-        if outcome.not_after < now:
-            raise CredentialRefused(f"the credential of {outcome.dn} has expired meanwhile")
         return outcome
 
     def chain(self, connection: Any) -> list[bytes]:
@@ -204,10 +243,8 @@ class ConnectionIdentities:
         return found
 
 
-def _lapsed(known: Identity | str, now: datetime) -> bool:
-    """Whether some of the caller's attributes have come to their end."""
-    ends = None if isinstance(known, str) else known.attributes.ends
-    return ends is not None and ends < now
+def _lapsed(known: Identity | str) -> bool:
+    return isinstance(known, Identity) and known.lapses < datetime.now(UTC)
 
 
 def peer(connection: ssl.SSLSocket | ssl.SSLObject) -> list[bytes]:
@@ -231,11 +268,13 @@ def _verified_chain(connection: Any) -> list[bytes]:
     return [certificate.public_bytes(encode) for certificate in chain]
 
 
-def _inside(directory: Path, what: str) -> list[Path]:
-    try:
-        return list(directory.iterdir())
-    except OSError as error:
-        raise ConfigError(f"{what} {directory}: {error.strerror}") from error
+@contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """A path to read it from: OpenSSL's Python module takes files alone."""
+    with os.fdopen(os.memfd_create("pem"), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 class _Context(ssl.SSLContext):

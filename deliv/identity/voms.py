@@ -122,9 +122,9 @@ class Voms:
         self._directory.check(one.vo, one.host, [link.dn for link in path])
         _check_use(path)
         parts = Chain(proxies=(), user=server, authorities=tuple(authorities))
-        chain.check(parts, now, self._policies, self._revocations, self._anchors)
+        checked = chain.check(parts, now, self._policies, self._revocations, self._anchors)
         _check_signature(one, server)
-        return min(one.ends, *(link.expires for link in path))
+        return min(one.ends, checked.lapses)
 
     def _path(self, one: AttributeCertificate) -> list[Link]:
         """The certificates from the server's to a trust anchor's, each issued by the next.

@@ -1,17 +1,24 @@
-"""Missing, expired and replaced revocation lists on the service's own port, hard and soft."""
+"""Missing, expired and replaced revocation lists on the service's own port, hard and soft.
+
+And whether a revoked user is out while other files of the service are broken.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import live_client
 import pytest
+import yaml
 from another_instance import Instance, another_instance
 from credentials import Grid, alice, full, user
 from live_client import Reply
@@ -30,11 +37,19 @@ class Gate:
     directory: Path
 
     def attempt(self, credential: Credential) -> Reply:
+        return live_client.get(self.instance.port, self.context(credential), NOTHING)
+
+    def context(self, credential: Credential) -> ssl.SSLContext:
         file = self.directory / "client.pem"
         pki.write(file, credential.proxy_pem(), mode=0o600)
-        ca_file = Path(self.instance.stack.testbed["ca_file"])
-        context = live_client.lax_context(ca_file, file)
-        return live_client.get(self.instance.port, context, NOTHING)
+        return live_client.lax_context(Path(self.instance.stack.testbed["ca_file"]), file)
+
+    def files(self) -> dict[str, Any]:
+        """What /ready says of the files that are read again."""
+        report = json.loads(self.instance.status("/ready")[1])
+        found: dict[str, Any] = report["dependencies"]["files"]
+        assert found["up"] == ("files" not in report["waiting_for"])
+        return found
 
     def refusals(self) -> list[str]:
         return [
@@ -48,7 +63,11 @@ def gate(stack: Stack, directory: Path, mode: str) -> Iterator[Gate]:
     for file in Path(stack.ca).iterdir():
         shutil.copy(file, grid.directory)
     settings = {"ca_directory": str(grid.directory), "crl": mode}
-    with another_instance(stack, directory, **settings) as instance:
+    served = yaml.safe_load(Path(stack.testbed["config"]).read_text(encoding="utf-8"))["rest"]
+    own = {name: str(directory / f"host.{name}") for name in ("certificate", "key")}
+    for name, copy in own.items():
+        shutil.copy(served[name], copy)
+    with another_instance(stack, directory, rest=own, **settings) as instance:
         yield Gate(instance=instance, grid=grid, directory=directory)
 
 
@@ -108,3 +127,26 @@ def test_a_new_list_counts_on_the_live_port(request: pytest.FixtureRequest, mode
     assert opened.attempt(mine).status == (0 if mode == "hard" else 403)
     assert "revoked" in opened.refusals()[-1]
     assert opened.attempt(user(opened.grid.root, "bob")).status == 404
+
+
+@pytest.mark.parametrize("mode", ["hard", "soft"])
+def test_a_revoked_user_is_out_while_our_key_is_half_written(
+    request: pytest.FixtureRequest, mode: str
+) -> None:
+    """On the connection that was open; /ready and a metric tell of the key."""
+    opened: Gate = request.getfixturevalue(mode)
+    mine, host_key = user(opened.grid.root, "carol"), opened.directory / "host.key"
+    good, call = host_key.read_bytes(), f"GET {NOTHING} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    with live_client.connected(opened.instance.port, opened.context(mine)) as connection:
+        assert live_client.exchange(connection, call).status == 404
+        host_key.write_bytes(good[: len(good) // 2])
+        opened.grid.revoke(mine.certificate)
+        os.kill(opened.instance.process.pid, signal.SIGHUP)
+        until(lambda: live_client.exchange(connection, call).status == 403, "the list counts")
+    assert opened.attempt(user(opened.grid.root, "bob")).status == 404  # by the old certificate
+    until(lambda: str(host_key) in opened.files()["detail"], "/ready names it")
+    assert 'deliv_dependency_up{dependency="files"} 0.0' in opened.instance.status("/metrics")[1]
+    assert opened.instance.status("/ready")[0] == 200
+    host_key.write_bytes(good)
+    os.kill(opened.instance.process.pid, signal.SIGHUP)
+    until(lambda: str(host_key) not in opened.files()["detail"], "the key is whole again")

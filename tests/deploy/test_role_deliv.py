@@ -28,11 +28,24 @@ PORT, MONITORING = 8443, 9091
 DATABASE, MIGRATIONS, BROKER = "service-51c7", "migrations-e20b", "broker-7d94"
 SEALING = [base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2)]
 OWN = PurePosixPath("/etc/grid-security/deliv")
+VERBS = ("reads", "writes", "reaches", "is")
 DRAIN = ANSIBLE / "playbooks" / "drain.yml"
 DESTINATION = "gsiftp://dtn.example.org/incoming"
 AUDIT = "/var/log/deliv/audit.log"
 LISTS = PurePosixPath("/srv/lists")
-URLS = [f"http://{CLIENT}/{name}" for name in ("garbage", "strange", "absent", "good")]
+URLS = [f"http://{CLIENT}/{name}" for name in ("garbage", "strange", "absent", "ahead", "good")]
+KEYS = ("/etc/grid-security/hostkey.pem", f"{OWN}/key.pem", "/etc/deliv/host/hostkey.pem",
+        "/etc/deliv/grid/key.pem", "/etc/deliv/secrets/database", "/etc/deliv/deliv.yaml",
+        "/etc/shadow", "/etc/ssh/ssh_host_ed25519_key", "/var/log/deliv/audit.log")  # fmt: skip
+# What is tried in the place of a unit's program: what can be read, written, reached.
+TRIED = """#!/bin/bash
+for file in {keys}; do head -c1 "$file" >/dev/null 2>&1 && echo "reads $file"; done
+for place in /etc/x /usr/x {authorities}/01234567.0; do
+    : 2>/dev/null >"$place" && echo "writes $place" && rm "$place"
+done
+: 2>/dev/null </dev/tcp/{client}/80 && echo "reaches {client}"
+echo "is $(id -u), $(grep CapEff /proc/self/status)"
+"""
 
 
 @dataclass
@@ -124,7 +137,8 @@ def test_every_instance_serves(service: Service) -> None:
 
 
 def test_it_is_locked_in(service: Service) -> None:
-    for unit in ("deliv@1.service", "deliv-crl.service", "deliv-migrate@any.service"):
+    helpers = ("deliv-crl-fetch.service", "deliv-crl.service", "deliv-migrate@any.service")
+    for unit in ("deliv@1.service", *helpers):
         assert security_score(service.fleet, HOST, unit) <= 2.0, unit
     text = service.run("systemctl", "cat", "deliv@1.service")
     for line in (
@@ -278,7 +292,12 @@ def test_a_killed_instance_comes_back_and_the_port_stays_open(service: Service) 
 def test_revocation_lists_are_fetched_and_garbage_is_not(service: Service) -> None:
     """The role was told of the lists from the start."""
     alice = service.certificate.certificate
-    lists = {"garbage": b"<html>", "strange": der(pki.Authority.create().revocation_list())}
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    lists = {
+        "garbage": b"<html>",
+        "strange": der(pki.Authority.create().revocation_list()),
+        "ahead": der(service.authority.revocation_list(updated=tomorrow)),
+    }
     for name, content in (
         lists | {"good": der(service.authority.revocation_list([alice]))}
     ).items():
@@ -291,9 +310,10 @@ def test_revocation_lists_are_fetched_and_garbage_is_not(service: Service) -> No
     before = service.anchors()
     assert service.submit() == 202
     tried = service.fleet.execute(HOST, "systemctl", "start", "deliv-crl.service", check=False)
-    assert tried.returncode == 1  # three of them could not be had
+    assert tried.returncode == 1  # four of them could not be had
     wait(service.refuses_the_revoked, "the list is in force", 90)
-    for url, why in zip(URLS, ("not a rev", "not signed", "not fetched", "/etc/"), strict=True):
+    reasons = ("not a rev", "not signed", "not fetched", "not in force yet", "/etc/")
+    for url, why in zip(URLS, reasons, strict=True):
         line = re.compile(f"^{re.escape(url)}: .*{why}", re.MULTILINE)
         wait(lambda line=line: line.search(service.journal("deliv-crl")), line.pattern, 60)
     assert "deliv-crl.timer" in service.run("systemctl", "list-timers")
@@ -311,6 +331,49 @@ def test_an_older_list_does_not_replace_a_newer_one(service: Service) -> None:
     assert service.anchors() == before
     line = f"{URLS[-1]}: older than the one that is there"
     wait(lambda: line in service.journal("deliv-crl"), line, 60)
+
+
+def test_lists_are_fetched_by_one_who_owns_nothing_and_installed_without_the_network(
+    service: Service,
+) -> None:
+    """Each unit's own sandbox, with another program in it."""
+    program = "/usr/local/sbin/tried"
+    tried = TRIED.format(keys=" ".join(KEYS), authorities=AUTHORITIES, client=CLIENT)
+    service.fleet.put(HOST, PurePosixPath(program), tried.encode(), mode=0o755)
+    assert service.run(program).count("reads") == len(KEYS)  # they are all there
+    said = {}
+    for unit in ("deliv-crl-fetch", "deliv-crl"):
+        drop_in = PurePosixPath(f"/run/systemd/system/{unit}.service.d/tried.conf")
+        service.fleet.put(HOST, drop_in, f"[Service]\nExecStart=\nExecStart={program}\n".encode())
+        service.run("systemctl", "daemon-reload")
+        service.run("systemctl", "start", "--job-mode=ignore-dependencies", f"{unit}.service")
+        journal = service.run("journalctl", "--output=cat", f"--unit={unit}.service")
+        said[unit] = [line for line in journal.splitlines() if line.split(" ")[0] in VERBS]
+        service.run("rm", str(drop_in))
+    service.run("systemctl", "daemon-reload")
+    *reached, identity = said["deliv-crl-fetch"]
+    assert reached == [f"reaches {CLIENT}"]
+    assert re.fullmatch(r"is 6\d{4}, CapEff:\t0+", identity)  # a dynamic user
+    *written, identity = said["deliv-crl"]
+    assert written == [f"writes {AUTHORITIES}/01234567.0"]
+    assert re.fullmatch(r"is 0, CapEff:\t0+", identity)
+
+
+def test_what_was_fetched_is_not_trusted(service: Service) -> None:
+    """Its user may leave anything there: links to what root can read, and pipes."""
+    fetched = PurePosixPath("/var/cache/private/deliv-crl")
+    for number, target in enumerate((f"{OWN}/key.pem", f"{AUTHORITIES}", "/dev/zero"), start=1):
+        service.run("ln", "--force", "--symbolic", target, str(fetched / str(number)))
+    service.run("rm", "--force", str(fetched / "4"), str(fetched / "5"))
+    service.run("mkfifo", str(fetched / "4"))
+    before = service.anchors()
+    begin = ("systemctl", "start", "--job-mode=ignore-dependencies", "deliv-crl.service")
+    assert service.fleet.execute(HOST, *begin, check=False).returncode == 1
+    assert service.anchors() == before
+    said = service.run("journalctl", "--output=cat", "--unit=deliv-crl.service").splitlines()
+    reasons = [line.partition(": ")[2] for line in said if line.startswith("http://")][-5:]
+    unread = "not a file of at most 50000000 bytes"
+    assert reasons == [unread, unread, unread, "not a revocation list", "not fetched"]
 
 
 def test_a_host_is_drained_and_brought_back(service: Service) -> None:

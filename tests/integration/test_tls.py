@@ -202,16 +202,38 @@ def test_a_new_crl_counts_at_once_and_drops_nobody(own: Served) -> None:
     assert refused(own, full(mine)) == "certificate revoked"
 
 
-def test_a_crl_that_grows_old_under_an_open_connection(own: Served) -> None:
-    soon = datetime.now(UTC) + timedelta(seconds=3)
-    updated = soon - timedelta(days=1)
-    crl = own.grid.root.revocation_list(updated=updated, lifetime=timedelta(days=1))
-    own.grid.write_crl(own.grid.root, crl)
-    own.tls.reload()
+def test_a_crl_that_ends_under_an_open_connection(own: Served) -> None:
+    """Also of a CA further up; a list that comes in time keeps the connection's identity."""
+    below = user(own.grid.intermediate)
+    ends = list_that_ends_soon(own, own.grid.root)
+    with own.client(full(alice(own.grid))) as client, own.client(below) as other:
+        assert client.whoami()[0] == other.whoami()[0] == 200
+        wait_for(lambda: datetime.now(UTC) > ends + timedelta(seconds=1))
+        expired = (403, {"msg": "the revocation list of the CA /O=Grid/CN=root CA has expired"})
+        assert client.whoami() == other.whoami() == expired
+        assert refused(own, alice(own.grid)) == "CRL has expired"
+        own.grid.revoke()
+        own.tls.reload()
+        assert client.whoami()[0] == other.whoami()[0] == 200
+
+
+def test_a_crl_that_is_replaced_in_time(own: Served) -> None:
+    ends = list_that_ends_soon(own, own.grid.root)
     with own.client(alice(own.grid)) as client:
         assert client.whoami()[0] == 200
-        wait_for(lambda: datetime.now(UTC) > soon + timedelta(seconds=1))
-        assert refused(own, alice(own.grid)) == "CRL has expired"
+        own.grid.revoke()
+        wait_for(lambda: datetime.now(UTC) > ends + timedelta(seconds=1))
+        assert client.whoami()[0] == 200
+
+
+def list_that_ends_soon(served: Served, authority: Authority) -> datetime:
+    """Put a list in force that has a few seconds left; when it ends."""
+    ends = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=5)
+    updated = ends - timedelta(days=1)
+    crl = authority.revocation_list(updated=updated, lifetime=timedelta(days=1))
+    served.grid.write_crl(authority, crl)
+    served.tls.reload()
+    return ends
 
 
 def test_a_new_ca_and_one_taken_out(own: Served) -> None:
@@ -249,12 +271,86 @@ def test_a_broken_server_certificate_leaves_the_old_one(own: Served) -> None:
     good = certificate.read_bytes()
     certificate.write_text("broken")
     for _ in range(2):
-        with pytest.raises(ConfigError, match=r"host\.pem"):
-            own.tls.reload()
+        assert not own.tls.reload()
+        assert [reason for reason in own.tls.unusable() if "host.pem" in reason]
     with own.client(alice(own.grid)) as client:
         assert client.whoami()[0] == 200
     certificate.write_bytes(good)
     assert own.tls.reload()
+    assert not [reason for reason in own.tls.unusable() if "host.pem" in reason]
+
+
+def test_who_is_out_is_out_while_our_own_key_is_broken(own: Served) -> None:
+    """The old certificate goes on, with the CAs and lists as they are now."""
+    new = Authority.create(pki.name(("O", "Grid"), ("CN", "new CA")), key=key("new CA"))
+    new.install(own.grid.directory)
+    own.grid.file(new, "signing_policy").write_text(new.signing_policy("/O=Grid/*"))
+    own.tls.reload()
+    mine, other, theirs = alice(own.grid), user(own.grid.root, "bob"), user(new, "carol")
+    host_key = own.grid.directory.parent / "host.key"
+    good = host_key.read_bytes()
+    with (
+        own.client(full(mine)) as client,
+        own.client(theirs) as removed,
+        own.client(other) as bystander,
+    ):
+        assert {each.whoami()[0] for each in (client, removed, bystander)} == {200}
+        host_key.write_bytes(good[: len(good) // 2])
+        own.grid.revoke(mine.certificate)
+        own.grid.file(new, "0").unlink()
+        assert own.tls.reload()
+        assert client.whoami() == (403, {"msg": f"{ALICE} is revoked"})
+        assert removed.whoami() == (403, {"msg": "the CA /O=Grid/CN=new CA is not trusted"})
+        assert bystander.whoami()[0] == 200
+        before = shown(bystander)
+    assert refused(own, full(mine)) == "certificate revoked"
+    assert "issuer certificate" in refused(own, theirs)
+    with own.client(other) as client:
+        assert client.whoami()[0] == 200
+        assert shown(client) == before
+    assert [reason for reason in own.tls.unusable() if "host.key" in reason]
+    host_key.write_bytes(good)
+    own.tls.reload()
+    assert not [reason for reason in own.tls.unusable() if "host.key" in reason]
+
+
+@pytest.mark.parametrize("crl", ["hard", "soft"])
+def test_a_ca_directory_that_cannot_be_read_vouches_for_nobody(tmp_path: Path, crl: str) -> None:
+    grid = Grid.create(tmp_path / "certificates")
+    away = tmp_path / "away"
+    with serving(grid, crl=crl) as served, served.client(alice(grid)) as client:
+        assert client.whoami()[0] == 200
+        grid.directory.rename(away)
+        assert served.tls.reload()
+        assert not served.tls.reload()
+        assert client.whoami()[0] == 403
+        assert refused(served, alice(grid)) == "self-signed certificate in certificate chain"
+        assert f"{grid.directory}: No such file or directory" in served.tls.unusable()
+        grid.directory.symlink_to(grid.directory)  # what is tried below it is an error of its own
+        assert served.tls.reload()
+        assert client.whoami()[0] == 403
+        grid.directory.unlink()
+        away.rename(grid.directory)
+        assert served.tls.reload()
+        assert client.whoami()[0] == 200
+        assert not any(reason.startswith(f"{grid.directory}:") for reason in served.tls.unusable())
+
+
+def test_a_file_that_cannot_be_read_among_good_ones(own: Served) -> None:
+    """It counts for its own CA alone, and hides no change of another's."""
+    mine, other = alice(own.grid), user(own.grid.intermediate, "bob")
+    looped, gone = own.grid.file(own.grid.no_crl, "r0"), own.grid.directory / "01234567.0"
+    with own.client(mine) as client, own.client(other) as bystander:
+        assert client.whoami()[0] == bystander.whoami()[0] == 200
+        looped.symlink_to(looped)
+        gone.symlink_to(own.grid.directory.parent / "gone.pem")
+        own.grid.revoke(mine.certificate)
+        assert own.tls.reload()
+        assert client.whoami() == (403, {"msg": f"{ALICE} is revoked"})
+        assert bystander.whoami()[0] == 200
+    said = "\n".join(own.tls.unusable())
+    assert f"{looped}: Too many levels of symbolic links" in said
+    assert f"{gone}: No such file or directory" in said
 
 
 def test_soft_crls(tmp_path: Path) -> None:
@@ -268,15 +364,44 @@ def test_soft_crls(tmp_path: Path) -> None:
             assert client.whoami()[0] == 403
 
 
+def test_soft_crls_with_a_gap_before_the_list(tmp_path: Path) -> None:
+    grid = Grid.create(tmp_path / "certificates")
+    grid.file(grid.root, "r0").rename(grid.file(grid.root, "r1"))
+    with serving(grid, crl="soft") as served:
+        with served.client(alice(grid)) as client, served.client(full(grid.revoked)) as revoked:
+            assert client.whoami()[0] == 200
+            assert revoked.whoami() == (403, {"msg": "/O=Grid/OU=users/CN=revoked is revoked"})
+
+
+def test_the_newest_list_that_has_begun_counts(own: Served) -> None:
+    """As OpenSSL has it in the handshake: one that is not in force yet does not count."""
+    mine, root = alice(own.grid), own.grid.root
+    ahead = datetime.now(UTC) + timedelta(days=1)
+    old, new = own.grid.file(root, "r0"), own.grid.file(root, "r1")
+    pki.write(new, old.read_bytes())
+    future = root.revocation_list([mine.certificate], updated=ahead)
+    pki.write(old, future.public_bytes(serialization.Encoding.PEM))
+    own.tls.reload()
+    with own.client(mine) as client:
+        assert client.whoami()[0] == 200
+        assert refused(own, full(own.grid.revoked)) == "certificate revoked"
+        new.unlink()
+        own.tls.reload()
+        root_dn = "/O=Grid/CN=root CA"
+        assert client.whoami() == (
+            403,
+            {"msg": f"the revocation list of the CA {root_dn} is not in force yet"},
+        )
+
+
 def test_a_credential_that_expires_on_an_open_connection(served: Served) -> None:
     ends = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=3)
     with served.client(full(alice(served.grid), ends=ends)) as client:
         assert client.whoami()[0] == 200
         wait_for(lambda: datetime.now(UTC) > ends)
-        assert client.whoami() == (
-            403,
-            {"msg": f"the credential of {ALICE} has expired meanwhile"},
-        )
+        status, answer = client.whoami()
+        assert status == 403
+        assert re.fullmatch(rf"{ALICE}/CN=\d+ expired at .* UTC", answer["msg"])
 
 
 # --- the interfaces

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from attribute_certificates import HOST, THIS_HOST, Server, carrying
-from credentials import ALICE, Grid, alice, days_ago
+from credentials import ALICE, Grid, alice, days_ago, user
 from tls_server import Client, serving
 from voms_kinds import BOTH
 
@@ -42,6 +42,44 @@ def test_attributes_go_with_what_they_rest_on_on_an_open_connection(server: Serv
             assert fqans(client) == list(BOTH)
             server.grid.revoke(server.credential.certificate)
             assert served.tls.reload()
+            assert fqans(client) == []
+
+
+def test_a_vomsdir_that_cannot_be_read_gives_nothing_and_hides_nothing(server: Server) -> None:
+    holder, other = alice(server.grid), user(server.grid.root, "bob")
+    away = server.vomsdir.with_name("away")
+    with serving(server.grid, vomsdir=server.vomsdir, host=THIS_HOST) as served:
+        with (
+            served.client(carrying(holder, server.ac(holder))) as client,
+            served.client(other) as revoked,
+        ):
+            assert fqans(client) == list(BOTH)
+            assert revoked.whoami()[0] == 200
+            server.vomsdir.rename(away)
+            server.grid.revoke(other.certificate)
+            assert served.tls.reload()
+            assert fqans(client) == []
+            assert revoked.whoami()[0] == 403
+            assert f"{server.vomsdir}: No such file or directory" in served.tls.unusable()
+            away.rename(server.vomsdir)
+            assert served.tls.reload()
+            assert fqans(client) == list(BOTH)
+
+
+def test_attributes_end_with_the_list_of_their_servers_ca(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The VOMS server's CA is another than the user's: the user stays who they are."""
+    holder = user(server.grid.no_crl)
+    server.grid.write_crl(server.grid.no_crl, server.grid.no_crl.revocation_list())
+    soon = server.grid.root.revocation_list(
+        updated=days_ago(1), lifetime=timedelta(days=1, hours=1)
+    )
+    server.grid.write_crl(server.grid.root, soon)
+    with serving(server.grid, vomsdir=server.vomsdir, host=THIS_HOST) as served:
+        with served.client(carrying(holder, server.ac(holder))) as client:
+            assert fqans(client) == list(BOTH)
+            monkeypatch.setattr(tls, "datetime", InTwoHours)
             assert fqans(client) == []
 
 

@@ -64,7 +64,22 @@ def test_an_identity_tells_whom_it_stands_for_and_how_long(grid: Grid) -> None:
     assert identity.dn == ALICE
     assert identity.subject.startswith(f"{ALICE}/CN=")
     assert identity.ca_dn == "/O=Grid/CN=root CA"
-    assert identity.not_after == ends
+    assert identity.not_after == identity.lapses == ends
+
+
+def test_an_identity_lapses_with_the_first_list_of_its_chain(tmp_path: Path) -> None:
+    """Its certificates are good for longer, which is what a delegated proxy is measured by."""
+    grid = Grid.create(tmp_path / "certificates")
+    below, ends = credentials.user(grid.intermediate), credentials.days_ago(-1)
+    for authority in (grid.root, grid.intermediate):
+        crl = authority.revocation_list(
+            updated=ends - 2 * credentials.DAY, lifetime=2 * credentials.DAY
+        )
+        grid.install()
+        grid.write_crl(authority, crl)
+        for mode in ("hard", "soft"):
+            identity = seen(grid, below, crl=mode)
+            assert identity.lapses == ends < identity.not_after
 
 
 def test_a_chain_is_judged_at_the_time_given(grid: Grid) -> None:

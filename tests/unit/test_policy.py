@@ -36,6 +36,7 @@ def caller(dn: str, *, limited: bool = False, fqans: tuple[str, ...] = ()) -> Id
         is_proxy=limited,
         limited=limited,
         not_after=datetime(2100, 1, 1, tzinfo=UTC),
+        lapses=datetime(2100, 1, 1, tzinfo=UTC),
         ca_dn="/O=Grid/CN=root CA",
         thumbprint="",
         attributes=Attributes(fqans=fqans),
