@@ -14,7 +14,6 @@ import select
 import socket
 import ssl
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address, ip_address
 from typing import Any, Protocol
 
 from tornado.concurrent import future_add_done_callback
@@ -26,6 +25,7 @@ from tornado.netutil import add_accept_handler
 from tornado.web import Application
 
 from deliv import metrics
+from deliv.addresses import neighbourhood
 from deliv.audit import address
 from deliv.config import Rest
 from deliv.http.room import Room, Stage
@@ -294,14 +294,6 @@ def record_size(head: bytes) -> int | None:
         return None
     length = int.from_bytes(head[3:5])
     return RECORD_HEAD + length if 0 < length <= LONGEST_RECORD else None
-
-
-def neighbourhood(host: str) -> str:
-    """What counts as one address: of IPv6 the first 64 bits, which one host has to itself."""
-    ip = ip_address(host.partition("%")[0])
-    if isinstance(ip, IPv4Address):
-        return str(ip)
-    return str(ip.ipv4_mapped or ip_address(ip.packed[:8] + bytes(8)))
 
 
 def _readable(one: socket.socket | None) -> bool:
