@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -104,7 +105,7 @@ def key_problem(certificate: x509.Certificate) -> str | None:
     except MALFORMED:
         return "its key is of an unknown kind"
     if isinstance(key, rsa.RSAPublicKey):
-        return _below(key.key_size, RSA_BITS, "RSA") or _costly(key)
+        return _below(key.key_size, RSA_BITS, "RSA") or _cost(key)
     if isinstance(key, ec.EllipticCurvePublicKey):
         return _below(key.key_size, EC_BITS, "elliptic-curve")
     return None if isinstance(key, EDWARDS) else "its key is neither RSA nor elliptic-curve"
@@ -121,7 +122,19 @@ def signature_problem(certificate: x509.Certificate) -> str | None:
     return f"it is signed with {algorithm.name.upper()}"
 
 
-def _costly(key: rsa.RSAPublicKey) -> str | None:
+def costly(chain_der: Iterable[bytes]) -> bool:
+    """Whether a key of the chain is one that is refused because verifying with it takes long."""
+    for encoding in chain_der:
+        try:
+            key = x509.load_der_x509_certificate(encoding).public_key()
+        except MALFORMED:
+            continue
+        if isinstance(key, rsa.RSAPublicKey) and _cost(key):
+            return True
+    return False
+
+
+def _cost(key: rsa.RSAPublicKey) -> str | None:
     if key.key_size > MOST_RSA_BITS:
         return f"its RSA key has {key.key_size} bits, more than {MOST_RSA_BITS}"
     bits = key.public_numbers().e.bit_length()

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deliv.http.door import RECORD_HEAD, record_size
+from deliv import metrics
 from deliv.http.room import Room, Stage
+from deliv.http.tls_door import RECORD_HEAD, record_size
 
 
 @dataclass(eq=False)
@@ -27,7 +28,7 @@ class Visitor:
 
 
 def room(most: int = 3, per_host: int = 3, handshakes: int = 2) -> Room:
-    return Room(most=most, per_host=per_host, handshakes=handshakes)
+    return Room(most=most, per_host=per_host, handshakes=handshakes, count=metrics.CONNECTIONS)
 
 
 def admitted(
