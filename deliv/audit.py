@@ -24,12 +24,13 @@ from typing import Any
 import structlog
 
 from deliv import metrics
+from deliv.addresses import neighbourhood
 from deliv.buckets import TokenBuckets
 from deliv.errors import DelivError
 
 log = structlog.get_logger()
 
-REFUSALS_PER_SECOND, REFUSALS_BURST = 5, 200  # handshakes of one address, each with a line
+REFUSALS_PER_SECOND, REFUSALS_BURST = 5, 200  # handshakes of one neighbourhood, with a line each
 LONGEST = 2048  # characters of one value; what is longer is cut
 STANDARD_ERROR = 2
 PARAMETERS = ("job_id", "product_id")  # of a request, told as they were given
@@ -123,20 +124,22 @@ class AuditLog:
             metrics.AUDIT_MISSING.inc()
 
     def refused_handshake(self, peer: str, reason: str) -> None:
-        """One line, while its address has no more than a few a second; then one for many.
+        """One line, while its neighbourhood has few a second; then one for many.
 
-        Whoever wants to fill the disk need not have a certificate.
+        Whoever wants to fill the disk need not have a certificate. `peer` is as from `address`, or
+        a text without a port when its address is not known any more.
         """
-        host = peer.rpartition(":")[0]
-        if self._refusals.take(host):
-            self._summed[host, reason] += 1
+        host = peer.rpartition(":")[0].strip("[]")
+        source = neighbourhood(host) if host else peer
+        if self._refusals.take(source):
+            self._summed[source, reason] += 1
         else:
             self._refused(peer, reason)
 
     def settle(self) -> None:
         """Write the lines that stand for many refused handshakes."""
-        for (host, reason), times in self._summed.items():
-            self._refused(host, reason, times)
+        for (source, reason), times in self._summed.items():
+            self._refused(source, reason, times)
         self._summed.clear()
 
     def _refused(self, peer: str, reason: str, times: int | None = None) -> None:

@@ -31,14 +31,26 @@ class TokenBuckets:
 
     def take(self, key: str) -> float:
         """Take a token: 0. When there is none, the seconds until there is one."""
-        now = self._clock()
-        tokens, since = self._buckets.pop(key, (self._burst, now))
-        tokens = min(self._burst, tokens + (now - since) * self._per_second)
+        tokens = self.left(key)
         taken = tokens >= 1
-        self._buckets[key] = (tokens - 1 if taken else tokens), now
+        self._keep(key, tokens - 1 if taken else tokens)
+        return 0.0 if taken else (1 - tokens) / self._per_second
+
+    def spend(self, key: str, tokens: float) -> None:
+        """Take so many tokens, be they there or not; a key owes `burst` at most."""
+        self._keep(key, max(self.left(key) - tokens, -self._burst))
+
+    def left(self, key: str) -> float:
+        """The tokens that a key has; what it owes is below 0."""
+        now = self._clock()
+        tokens, since = self._buckets.get(key, (self._burst, now))
+        return min(self._burst, tokens + (now - since) * self._per_second)
+
+    def _keep(self, key: str, tokens: float) -> None:
+        self._buckets[key] = tokens, self._clock()
+        self._buckets.move_to_end(key)
         if len(self._buckets) > self._remembered:
             self._buckets.popitem(last=False)
-        return 0.0 if taken else (1 - tokens) / self._per_second
 
     def __len__(self) -> int:
         return len(self._buckets)

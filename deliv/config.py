@@ -79,6 +79,8 @@ class Rest(Section, frozen=True, kw_only=True):
     connections_per_address: Positive = 1000
     handshakes: Positive = 200
     handshake_timeout: Seconds = Seconds(10)
+    handshake_cpu_per_second: Seconds = Seconds(0.1)
+    handshake_cpu_burst: Seconds = Seconds(1)
     idle_timeout: Seconds = Seconds(60)
     body_timeout: Seconds = Seconds(30)
     requests_per_second: Annotated[float, msgspec.Meta(gt=0)] = 500

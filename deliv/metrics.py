@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from dataclasses import dataclass
+
+from prometheus_client import PLATFORM_COLLECTOR, REGISTRY, Counter, Gauge, Histogram
 
 from deliv.states import Status
+
+REGISTRY.unregister(PLATFORM_COLLECTOR)  # it gives Python's version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connections:
+    """Those of one port: `now` by stage, `closed` by why."""
+
+    now: Gauge
+    closed: Counter
+
+
+def _connections(name: str, port: str) -> Connections:
+    now = Gauge(name, f"Connections on the {port} port", ["stage"])
+    closed = Counter(
+        f"{name}_closed_total",
+        "Closed without a request: no handshake in time (slow), in favour of a newer one "
+        "(crowded), or as no more were possible (full)",
+        ["why"],
+    )
+    for why in ("slow", "crowded", "full"):
+        closed.labels(why=why)
+    return Connections(now=now, closed=closed)
+
 
 JOBS = Gauge("deliv_jobs", "Jobs by status, as last counted in the database", ["status"])
 REQUESTS = Counter("deliv_http_requests_total", "Answers given", ["call", "code"])
@@ -18,18 +44,12 @@ DEPENDENCY_UP = Gauge("deliv_dependency_up", "1 while a dependency answers", ["d
 FTS_BREAKER = Gauge(
     "deliv_fts_breaker", "1 for the state of a FTS server's circuit breaker", ["endpoint", "state"]
 )
-CONNECTIONS = Gauge("deliv_connections", "Connections on the REST port", ["stage"])
-CONNECTIONS_CLOSED = Counter(
-    "deliv_connections_closed_total",
-    "Closed without a request: no handshake in time (slow), in favour of a newer one (crowded), "
-    "or as no more were possible (full)",
-    ["why"],
-)
+CONNECTIONS = _connections("deliv_connections", "REST")
+MONITORING_CONNECTIONS = _connections("deliv_monitoring_connections", "monitoring")
+HANDSHAKE_SECONDS = Counter("deliv_handshake_cpu_seconds_total", "CPU time that handshakes took")
 THROTTLED = Counter("deliv_throttled_total", "Requests over an identity's rate or number")
 AUDIT_LINES = Counter("deliv_audit_lines_total", "Lines of the audit log", ["event", "outcome"])
 AUDIT_MISSING = Counter("deliv_audit_missing_total", "Audit lines that could not be written")
 
-for _why in ("slow", "crowded", "full"):
-    CONNECTIONS_CLOSED.labels(why=_why)
 for _status in Status:
     JOBS.labels(status=_status.value)

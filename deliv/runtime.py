@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
-from tornado.httpserver import HTTPServer
 
 from deliv import __version__, config, faults, logs, migrations, systemd
 from deliv.audit import AuditLog, Entry, Event, Outcome
@@ -81,7 +80,7 @@ class Runtime:
             settings.rest.key,
             settings.ca_directory,
             settings.crl,
-            on_refusal=self.audit.refused_handshake,
+            on_refusal=self._handshake_refused,
             vomsdir=settings.vomsdir,
             host=urlsplit(settings.rest.public_url).hostname or "",
         )
@@ -115,6 +114,7 @@ class Runtime:
 
     async def start(self) -> None:
         """Listen first: what can be served is served while dependencies are still coming."""
+        self._loop = asyncio.get_running_loop()
         self.audit.reopen()
         rest = self.config.rest
         sockets = systemd.passed_sockets() or server.listen(rest.listen)
@@ -133,7 +133,7 @@ class Runtime:
         )
         self._door = server.https_server(self.services, self.tls.context)
         self._door.add_sockets(sockets)
-        self._status = HTTPServer(monitoring.application(self.health.report))
+        self._status = monitoring.server(self.health.report, rest)
         self._status.add_sockets(server.listen(self.config.monitoring))
         self.broker.start()
         for periodic in self.periodics:
@@ -236,6 +236,10 @@ class Runtime:
             more = f"; and {len(unusable) - NAMED} more" if len(unusable) > NAMED else ""
             raise DelivError("; ".join(unusable[:NAMED]) + more)
         return "certificates, revocation lists and the policy can be used"
+
+    def _handshake_refused(self, peer: str, reason: str) -> None:
+        """On the handshake's thread, while the audit log is the loop's."""
+        self._loop.call_soon_threadsafe(self.audit.refused_handshake, peer, reason)
 
     def _policy_changed(self, broken: str | None) -> None:
         result = Outcome.ALLOWED if broken is None else Outcome.REFUSED

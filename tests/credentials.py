@@ -46,6 +46,42 @@ def key(owner: str, bits: int = 2048) -> rsa.RSAPrivateKey:
     return pki.rsa_key(bits)
 
 
+@lru_cache
+def costly_key(owner: str, bits: int = 3072) -> rsa.RSAPrivateKey:
+    """A key whose public exponent is as long as its modulus, so that to verify takes long.
+
+    Above 3072 bits OpenSSL itself refuses exponents of more than 64 bits.
+    """
+    usual = key(owner, bits).private_numbers()
+    exponent = usual.public_numbers.e
+    public = pow(exponent, -1, (usual.p - 1) * (usual.q - 1))
+    return rsa.RSAPrivateNumbers(
+        p=usual.p,
+        q=usual.q,
+        d=exponent,
+        dmp1=exponent % (usual.p - 1),
+        dmq1=exponent % (usual.q - 1),
+        iqmp=usual.iqmp,
+        public_numbers=rsa.RSAPublicNumbers(public, usual.public_numbers.n),
+    ).private_key()
+
+
+@lru_cache
+def huge_key() -> rsa.RSAPrivateKey:
+    """A key of 8,676 bits, of two known primes: to look for new ones takes minutes."""
+    p, q, exponent = 2**4423 - 1, 2**4253 - 1, 65537
+    d = pow(exponent, -1, (p - 1) * (q - 1))
+    return rsa.RSAPrivateNumbers(
+        p=p,
+        q=q,
+        d=d,
+        dmp1=d % (p - 1),
+        dmq1=d % (q - 1),
+        iqmp=pow(q, -1, p),
+        public_numbers=rsa.RSAPublicNumbers(exponent, p * q),
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+
+
 # --- certificates with exactly what they are told to have
 
 

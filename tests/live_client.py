@@ -55,10 +55,10 @@ def connected(
             yield secure
 
 
-def get(port: int, context: ssl.SSLContext, path: str) -> Reply:
+def get(port: int, context: ssl.SSLContext, path: str, source: str = "127.0.0.1") -> Reply:
     """One GET on a connection of its own."""
     try:
-        with connected(port, context) as secure:
+        with connected(port, context, source) as secure:
             return exchange(secure, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     except OSError as error:
         return Reply(status=0, headers={}, body=str(error).encode())

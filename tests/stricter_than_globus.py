@@ -26,5 +26,8 @@ STRICTER = {
     "a proxy that may not sign": "RFC 3820, section 3.6",
     # Bounds and choices of deliv's own.
     "a proxy seventeen deep": "no more than 16",
+    "a proxy with a public exponent as long as its modulus": "verifying with it takes too long",
+    "a user with a public exponent as long as the modulus": "verifying with it takes too long",
+    "a proxy with a modulus above 8192 bits": "verifying with it takes too long",
     "a CA without CRL": "hard revocation checking is the default; soft takes it",
 }

@@ -13,7 +13,7 @@ from deliv import audit, metrics
 from deliv.audit import AuditLog
 from deliv.errors import CredentialRefused
 from deliv.http import headers
-from deliv.http.door import Stream
+from deliv.http.tls_door import Stream
 from deliv.identity.tls import ConnectionIdentities
 
 log = structlog.get_logger()

@@ -8,6 +8,14 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tornado.web import Application, HTTPError, RequestHandler
 
+from deliv import metrics
+from deliv.config import Rest
+from deliv.http.door import Door
+from deliv.http.in_hand import InHand
+from deliv.http.room import Room
+
+CONNECTIONS = 64
+READ_HEADER = 2**14
 Readiness = Callable[[], dict[str, Any]]
 
 
@@ -51,6 +59,18 @@ class Metrics(Answer):
     def get(self) -> None:
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
         self.write(generate_latest())
+
+
+def server(readiness: Readiness, rest: Rest) -> Door:
+    """With the time limits of the REST port. A request has no body, and nothing waits for us."""
+    return Door(
+        application(readiness),
+        rest=rest,
+        room=Room(most=CONNECTIONS, per_host=CONNECTIONS, count=metrics.MONITORING_CONNECTIONS),
+        in_hand=InHand(),
+        max_header_size=READ_HEADER,
+        max_body_size=0,
+    )
 
 
 def application(readiness: Readiness) -> Application:

@@ -52,7 +52,10 @@ class Room:
     them wait until their time is over.
     """
 
-    def __init__(self, *, most: int, per_host: int, handshakes: int) -> None:
+    def __init__(
+        self, *, most: int, per_host: int, handshakes: int = 0, count: metrics.Connections
+    ) -> None:
+        self._count = count
         self._most, self._per_host, self._handshakes = most, per_host, handshakes
         self._stages: dict[Stage, OrderedDict[Guest, None]] = {s: OrderedDict() for s in Stage}
         self._hosts: Counter[str] = Counter()
@@ -102,7 +105,7 @@ class Room:
         for guest in self._in_order(host):
             self._close(guest)
             return True
-        metrics.CONNECTIONS_CLOSED.labels(why="full").inc()
+        self._count.closed.labels(why="full").inc()
         return False
 
     def _in_order(self, host: str | None) -> Iterator[Guest]:
@@ -116,25 +119,25 @@ class Room:
                 yield guest
 
     def _shed(self, guest: Guest) -> None:
-        metrics.CONNECTIONS_CLOSED.labels(why="crowded").inc()
+        self._count.closed.labels(why="crowded").inc()
         self._take(guest)
         self._put(guest, Stage.GREETING)
         self._stages[Stage.GREETING].move_to_end(guest, last=False)
         guest.shed()
 
     def _close(self, guest: Guest) -> None:
-        metrics.CONNECTIONS_CLOSED.labels(why="crowded").inc()
+        self._count.closed.labels(why="crowded").inc()
         self.leave(guest)
         guest.close()
 
     def _put(self, guest: Guest, stage: Stage) -> None:
         self._stages[stage][guest] = None
-        metrics.CONNECTIONS.labels(stage=stage.value).set(len(self._stages[stage]))
+        self._count.now.labels(stage=stage.value).set(len(self._stages[stage]))
 
     def _take(self, guest: Guest) -> bool:
         for stage, guests in self._stages.items():
             if guest in guests:
                 del guests[guest]
-                metrics.CONNECTIONS.labels(stage=stage.value).set(len(guests))
+                self._count.now.labels(stage=stage.value).set(len(guests))
                 return True
         return False

@@ -10,15 +10,17 @@ import structlog
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
+from deliv import metrics
 from deliv.config import Address
 from deliv.http.base import Call, Services, UnknownPath
 from deliv.http.calls import CancelTransfer, DoneStaging, SubmitTransfer, TransferStatus
 from deliv.http.delegation import Delegated, Entry, ProxyCredential, ProxyRequest, Whoami
 from deliv.http.description import Description
-from deliv.http.door import Door
 from deliv.http.listing import TransferEvents, Transfers
 from deliv.http.malformed import Malformed
 from deliv.http.room import Room
+from deliv.http.tls_door import TlsDoor
+from deliv.identity.certificates import costly
 
 log = structlog.get_logger()
 
@@ -56,19 +58,21 @@ def application(services: Services) -> Application:
     )
 
 
-def https_server(services: Services, tls: ssl.SSLContext) -> Door:
+def https_server(services: Services, tls: ssl.SSLContext) -> TlsDoor:
     rest = services.rest
     room = Room(
         most=allow_files(rest.connections),
         per_host=rest.connections_per_address,
         handshakes=rest.handshakes,
+        count=metrics.CONNECTIONS,
     )
-    return Door(
+    return TlsDoor(
         application(services),
         tls=tls,
         rest=rest,
         room=room,
         in_hand=services.in_hand,
+        costly=lambda connection: costly(services.identities.chain(connection)),
         malformed=Malformed(services.identities, services.audit).answer,
         max_header_size=max(READ_HEADER, 2 * rest.header_limit),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -17,7 +18,8 @@ from deliv.identity import dn
 
 E = TypeVar("E", bound=x509.ExtensionType)
 
-RSA_BITS = 2048
+RSA_BITS, MOST_RSA_BITS = 2048, 8192
+MOST_EXPONENT_BITS = 32  # usual is 65537; the time to verify a signature grows with its length
 EC_BITS = 256
 HASHES = frozenset(
     {"sha224", "sha256", "sha384", "sha512", "sha3-224", "sha3-256", "sha3-384", "sha3-512"}
@@ -96,20 +98,20 @@ def thumbprint(encoding: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(encoding).digest()).decode().rstrip("=")
 
 
-def key_weakness(certificate: x509.Certificate) -> str | None:
-    """Why the certificate's key is not good enough; None when it is."""
+def key_problem(certificate: x509.Certificate) -> str | None:
+    """Why the certificate's key is not accepted, too weak or too costly; None when it is."""
     try:
         key = certificate.public_key()
     except MALFORMED:
         return "its key is of an unknown kind"
     if isinstance(key, rsa.RSAPublicKey):
-        return _below(key.key_size, RSA_BITS, "RSA")
+        return _below(key.key_size, RSA_BITS, "RSA") or _cost(key)
     if isinstance(key, ec.EllipticCurvePublicKey):
         return _below(key.key_size, EC_BITS, "elliptic-curve")
     return None if isinstance(key, EDWARDS) else "its key is neither RSA nor elliptic-curve"
 
 
-def signature_weakness(certificate: x509.Certificate) -> str | None:
+def signature_problem(certificate: x509.Certificate) -> str | None:
     """Why the signature on the certificate is not good enough; None when it is."""
     try:
         algorithm = certificate.signature_hash_algorithm
@@ -118,6 +120,27 @@ def signature_weakness(certificate: x509.Certificate) -> str | None:
     if algorithm is None or algorithm.name in HASHES:
         return None
     return f"it is signed with {algorithm.name.upper()}"
+
+
+def costly(chain_der: Iterable[bytes]) -> bool:
+    """Whether a key of the chain is one that is refused because verifying with it takes long."""
+    for encoding in chain_der:
+        try:
+            key = x509.load_der_x509_certificate(encoding).public_key()
+        except MALFORMED:
+            continue
+        if isinstance(key, rsa.RSAPublicKey) and _cost(key):
+            return True
+    return False
+
+
+def _cost(key: rsa.RSAPublicKey) -> str | None:
+    if key.key_size > MOST_RSA_BITS:
+        return f"its RSA key has {key.key_size} bits, more than {MOST_RSA_BITS}"
+    bits = key.public_numbers().e.bit_length()
+    if bits > MOST_EXPONENT_BITS:
+        return f"its RSA key has a public exponent of {bits} bits, more than {MOST_EXPONENT_BITS}"
+    return None
 
 
 def _below(bits: int, least: int, kind: str) -> str | None:

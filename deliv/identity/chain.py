@@ -162,11 +162,11 @@ def _check_validity(chain: Chain, now: datetime) -> None:
 def _check_strength(chain: Chain) -> None:
     """The trust anchor's signature is its own and proves nothing, so it may be of any kind."""
     for link in chain.links:
-        weakness = certificates.key_weakness(link.certificate)
-        if weakness is None and link is not chain.authorities[-1]:
-            weakness = certificates.signature_weakness(link.certificate)
-        if weakness is not None:
-            raise CredentialRefused(f"{link.dn} is too weak: {weakness}")
+        problem = certificates.key_problem(link.certificate)
+        if problem is None and link is not chain.authorities[-1]:
+            problem = certificates.signature_problem(link.certificate)
+        if problem is not None:
+            raise CredentialRefused(f"{link.dn} is not accepted: {problem}")
 
 
 def _check_user(user: Link) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import signal
 import socket
@@ -18,6 +19,8 @@ import yaml
 from another_instance import Instance, another_instance
 from live_client import Reply, connected, exchange
 from running_stack import Stack, until
+
+from deliv.http.monitoring import CONNECTIONS as MONITORING
 
 NOTHING = b"GET /transferStatus?job_id=1 HTTP/1.1\r\nHost: x\r\n\r\n"  # 404 for everybody
 POST = b"POST /submitTransfer HTTP/1.1\r\nHost: x\r\n"
@@ -382,3 +385,41 @@ def test_the_monitoring_port_tells_no_version(tight: Instance, path: str, status
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
     assert not TELLTALE.search(answer), answer
     assert b"\r\nServer:" not in answer
+
+
+def test_the_monitoring_port_tells_no_version_of_python(tight: Instance) -> None:
+    status, text = tight.status("/metrics")
+    assert status == 200
+    assert "python_info" not in text
+    assert platform.python_version() not in text
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /live HTTP/1.1\r\nHost: x\r\n"])
+def test_a_silent_connection_to_the_monitoring_port(tight: Instance, said: bytes) -> None:
+    with plain(tight.monitoring, said) as raw:
+        until(lambda: ended(raw), "it is closed", 3 + SLACK)
+
+
+def test_a_body_for_the_monitoring_port(tight: Instance) -> None:
+    with plain(
+        tight.monitoring, b"POST /live HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+    ) as raw:
+        until(lambda: ended(raw), "it is closed, and nothing is kept", SLACK)
+
+
+def test_a_crowd_at_the_monitoring_port(strict: Instance) -> None:
+    """They make way for each other, and for who asks; half of them begin to ask."""
+    with ExitStack() as held:
+        crowd = [
+            held.enter_context(plain(strict.monitoring, b"GET /li"[: number % 2 * 7]))
+            for number in range(300)
+        ]
+        until(lambda: sum(map(ended, crowd)) >= 300 - MONITORING, "the oldest are closed", SLACK)
+        assert strict.status("/live")[0] == 200
+        status, metrics = strict.status("/metrics")
+        assert status == 200
+    (line,) = re.findall(r'^deliv_monitoring_connections{stage="open"} (.*)$', metrics, re.M)
+    assert float(line) <= MONITORING
+    assert re.search(
+        r'^deliv_monitoring_connections_closed_total{why="crowded"} [1-9]', metrics, re.M
+    )

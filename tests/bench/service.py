@@ -16,8 +16,11 @@ from pathlib import Path
 import yaml
 from bench import crowd
 from bench.figures import Figure, medians
+from credentials import costly_key
 from running_stack import Stack, brought_up, until
 from soak.watch import look
+
+from deliv.testbed import pki
 
 MIB = 2**20
 INSTANCE = "deliv@1"
@@ -27,7 +30,10 @@ WARM, MORE = 500, 5_000  # requests
 DELIVERIES = 60
 FIRST_SIZE = 1_000  # bytes
 WAITING = 10_000
+FIRST_CALLS = 20
+COSTLY, LEVELS = 12, 16  # callers, and proxies above one another
 BARE = Path(__file__).with_name("bare_server.py")
+COSTLY_CALLERS = Path(__file__).with_name("costly_callers.py")
 WAITING_JOBS = f"""
 INSERT INTO jobs
   (job_id, product_id, status, destination_path, destination_host, submitter, due_at)
@@ -69,6 +75,7 @@ def figures() -> Iterator[Figure]:
         yield _delivery(stack)
         with bare(stack) as port:
             yield from _calls(stack, port)
+        yield from _costly_handshakes(stack)
         yield from _memory(stack)
         yield from crowd.figures(stack)
 
@@ -116,6 +123,20 @@ def _calls(stack: Stack, bare_port: int) -> Iterator[Figure]:
     )  # fmt: skip
 
 
+def _costly_handshakes(stack: Stack) -> Iterator[Figure]:
+    """One user's callers with costly credentials, and the first call of another user."""
+    alice = Caller(stack, int(stack.url.rpartition(":")[2]), "/whoami")
+    each = [f"127.0.0.{2 + number}" for number in range(COSTLY)]
+    for addresses, where in (each, "an address each"), (each[:1] * COSTLY, "one address"):
+        (base,) = medians([alice.call_anew], FIRST_CALLS)
+        with costly_callers(stack, addresses):
+            (value,) = medians([alice.call_anew], FIRST_CALLS)
+        yield Figure(
+            what=f"first call, {COSTLY} costly from {where}", value=value,
+            against="alone", base=base, unit="ms", most=5,
+        )  # fmt: skip
+
+
 def _memory(stack: Stack) -> Iterator[Figure]:
     port = int(stack.url.rpartition(":")[2])
     caller = Caller(stack, port, "/transfers")
@@ -143,6 +164,27 @@ def _resident(stack: Stack) -> float:
     sample = look(stack.testbed["pids"][INSTANCE])
     assert sample is not None
     return sample.memory / MIB
+
+
+@contextmanager
+def costly_callers(stack: Stack, addresses: list[str]) -> Iterator[None]:
+    """bob, from these addresses, each in a loop, with a chain that is costly to verify."""
+    bob = stack.user("bob")
+    credential = pki.load(Path(bob.cert), Path(bob.key))
+    for _ in range(LEVELS):
+        credential = credential.proxy(key=costly_key("bob"))
+    file = stack.directory / "costly.pem"
+    pki.write_proxy(file, credential)
+    port = stack.url.rpartition(":")[2]
+    command = [sys.executable, COSTLY_CALLERS, port, stack.testbed["ca_file"], file, *addresses]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as callers:
+        assert callers.stdin is not None
+        assert callers.stdout is not None
+        try:
+            assert callers.stdout.readline() == b"here\n"
+            yield
+        finally:
+            callers.stdin.close()
 
 
 @contextmanager

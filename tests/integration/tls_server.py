@@ -68,11 +68,12 @@ class Client:
         ciphers: str = "ALL:COMPLEMENTOFALL:@SECLEVEL=0",
         session: ssl.SSLSession | None = None,
         context: ssl.SSLContext | None = None,
+        source: str = "127.0.0.1",
     ) -> None:
         self.context = context or _lax_context(served.grid, version, ciphers)
         if credential is not None:
             self._load(served.grid.directory.parent, credential)
-        raw = socket.create_connection(("127.0.0.1", served.port), timeout=TIMEOUT)
+        raw = socket.create_connection(("127.0.0.1", served.port), TIMEOUT, (source, 0))
         try:
             self.socket = self.context.wrap_socket(
                 raw, server_hostname="localhost", session=session

@@ -104,6 +104,27 @@ def test_a_flood_of_refused_handshakes(tmp_path: Path) -> None:
     assert (written[-1]["peer"], written[-1]["reason"]) == ("192.0.2.1", "certificate revoked")
 
 
+def test_a_flood_from_one_ipv6_network(tmp_path: Path) -> None:
+    """Its 2**64 addresses are one host's: they are counted together."""
+    path = tmp_path / "audit.log"
+    log = AuditLog(path)
+    for number in range(5_000):
+        log.refused_handshake(f"[2001:db8:1:2::{number:x}]:4711", "certificate revoked")
+    log.refused_handshake("[2001:db8:1:3::1]:4711", "certificate revoked")
+    assert entries(path)[-1]["peer"] == "[2001:db8:1:3::1]:4711"
+    log.check()
+    written = entries(path)
+    assert sum(entry.get("times", 1) for entry in written) == 5_001
+    assert len(written) < 1000
+    assert written[-1]["peer"] == "2001:db8:1:2::/64"
+
+
+def test_refusals_of_peers_that_are_gone(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    AuditLog(path).refused_handshake("unknown", "certificate revoked")
+    assert [entry["peer"] for entry in entries(path)] == ["unknown"]
+
+
 def test_a_file_that_was_moved_away(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     log = AuditLog(path)

@@ -77,3 +77,17 @@ def test_never_more_than_the_burst_and_the_rate(
         clock.now += pause
         taken += buckets.take("alice") == 0
     assert taken <= burst + sum(pauses) * rate + 1e-6
+
+
+def test_a_debt_is_bounded_by_the_burst() -> None:
+    clock = Clock()
+    buckets = TokenBuckets(1, 3, clock=clock)
+    buckets.spend("alice", 0.5)
+    assert buckets.left("alice") == 2.5
+    buckets.spend("alice", 1e9)
+    assert buckets.left("alice") == -3
+    assert buckets.take("alice") == 4
+    clock.now += 4
+    assert buckets.take("alice") == 0
+    assert buckets.left("bob") == 3
+    assert len(buckets) == 1

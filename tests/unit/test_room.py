@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deliv.http.door import RECORD_HEAD, neighbourhood, record_size
+from deliv import metrics
 from deliv.http.room import Room, Stage
+from deliv.http.tls_door import RECORD_HEAD, record_size
 
 
 @dataclass(eq=False)
@@ -27,7 +28,7 @@ class Visitor:
 
 
 def room(most: int = 3, per_host: int = 3, handshakes: int = 2) -> Room:
-    return Room(most=most, per_host=per_host, handshakes=handshakes)
+    return Room(most=most, per_host=per_host, handshakes=handshakes, count=metrics.CONNECTIONS)
 
 
 def admitted(
@@ -165,17 +166,3 @@ def test_no_limit_is_passed(events: list[tuple[int, Stage, bool]]) -> None:
 )
 def test_the_size_of_a_greeting(head: bytes, size: int | None) -> None:
     assert record_size(head) == size
-
-
-@pytest.mark.parametrize(
-    ("address", "counted"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-        ("fe80::1%eth0", "fe80::"),
-        ("::1", "::"),
-    ],
-)
-def test_what_counts_as_one_address(address: str, counted: str) -> None:
-    assert neighbourhood(address) == counted

@@ -1,0 +1,158 @@
+"""Whose handshake goes on: by what those of its address have taken so far."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+
+from deliv.http.turns import THREADS, Turns
+
+ENOUGH = 20.0  # seconds until a test is given up
+
+
+def looped(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:
+    return lambda: asyncio.run(test())
+
+
+class Handshake:
+    """One step, which a thread makes when `go` is set. `log` has who began, in order."""
+
+    def __init__(self, log: list[str], host: str, name: str = "", *, stuck: bool = False) -> None:
+        self.host, self.name = host, name or host
+        self.go, self.ended = threading.Event(), asyncio.Event()
+        self.error: OSError | None = None
+        self._log = log
+        if not stuck:
+            self.go.set()
+
+    def begin_step(self) -> None:
+        self._log.append(self.name)
+
+    def step(self) -> None:
+        assert self.go.wait(ENOUGH)
+
+    def end_step(self, error: OSError | None) -> None:
+        self.error = error
+        self.ended.set()
+
+
+@asynccontextmanager
+async def turns(per_second: float = 0.0, burst: float = 1000.0) -> AsyncIterator[Turns]:
+    made = Turns(per_second, burst)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+async def ended(*handshakes: Handshake) -> None:
+    for one in handshakes:
+        await asyncio.wait_for(one.ended.wait(), ENOUGH)
+
+
+@looped
+async def test_the_loop_goes_on_meanwhile() -> None:
+    log: list[str] = []
+    async with turns() as queue:
+        stuck = Handshake(log, "a", stuck=True)
+        queue.append(stuck)
+        await asyncio.sleep(0)
+        assert not stuck.ended.is_set()
+        stuck.go.set()
+        await ended(stuck)
+
+
+@looped
+async def test_who_has_taken_least_comes_first() -> None:
+    log: list[str] = []
+    async with turns() as queue:
+        first = [Handshake(log, "x", stuck=True) for _ in range(THREADS)]
+        for one in first:
+            queue.append(one)
+        for host, seconds in (("much", 3.0), ("some", 2.0), ("little", 1.0)):
+            queue.spend(host, seconds)
+        waiting = [Handshake(log, host) for host in ("little", "much", "none", "some")]
+        for one in waiting:
+            queue.append(one)
+        first[0].go.set()
+        await ended(*waiting)
+        first[1].go.set()
+        await ended(*first)
+    assert log == ["x", "x", "none", "little", "some", "much"]
+
+
+@looped
+async def test_of_one_host_the_newest_comes_first() -> None:
+    log: list[str] = []
+    async with turns() as queue:
+        first = [Handshake(log, "x", stuck=True) for _ in range(THREADS)]
+        waiting = [Handshake(log, "h", name) for name in "123"]
+        for one in (*first, *waiting):
+            queue.append(one)
+        for one in first:
+            one.go.set()
+        await ended(*waiting)
+    assert log == ["x", "x", "3", "2", "1"]
+
+
+@looped
+async def test_one_thread_is_kept_from_those_who_have_taken_too_much() -> None:
+    """Twelve hosts with a step each that does not end, and one more host."""
+    log: list[str] = []
+    async with turns() as queue:
+        costly = [Handshake(log, f"costly {number}", stuck=True) for number in range(12)]
+        for one in costly:
+            queue.spend(one.host, math.inf)
+        for one in costly:
+            queue.append(one)
+        other = Handshake(log, "other")
+        queue.append(other)
+        await ended(other)
+        assert log == ["costly 0", "other"]
+        for one in costly:
+            one.go.set()
+        await ended(*costly)
+
+
+@looped
+async def test_nobody_is_refused() -> None:
+    """Behind a load balancer all have one address, and it has nothing left."""
+    log: list[str] = []
+    async with turns(burst=0.0) as queue:
+        all_of_them = [Handshake(log, "balancer", str(number)) for number in range(50)]
+        for one in all_of_them:
+            queue.append(one)
+        await ended(*all_of_them)
+    assert sorted(log) == sorted(one.name for one in all_of_them)
+
+
+@looped
+async def test_who_leaves_loses_its_turn() -> None:
+    log: list[str] = []
+    async with turns() as queue:
+        first = [Handshake(log, "x", stuck=True) for _ in range(THREADS)]
+        gone, there = Handshake(log, "gone"), Handshake(log, "there")
+        for one in (*first, gone, there):
+            queue.append(one)
+        queue.remove(gone)
+        queue.remove(gone)
+        for one in first:
+            one.go.set()
+        await ended(there)
+    assert log == ["x", "x", "there"]
+
+
+@looped
+async def test_a_step_that_fails() -> None:
+    class Failing(Handshake):
+        def step(self) -> None:
+            raise ConnectionResetError("gone")
+
+    async with turns() as queue:
+        failing = Failing([], "h")
+        queue.append(failing)
+        await ended(failing)
+    assert isinstance(failing.error, ConnectionResetError)
