@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import Counter
 from pathlib import Path
 
@@ -77,26 +76,15 @@ async def test_a_refused_submission_is_not_counted(store: Store, migrated: Serve
 async def test_a_submission_under_a_quota_waits_for_no_other_submitter(
     store: Store, migrated: Server
 ) -> None:
-    """Another's is held open before its COMMIT."""
-    taken, go_on = threading.Event(), threading.Event()
-
-    def hold(tx: Connection) -> None:
-        submissions.submit(tx, submission(submitter=ALICE, quota=1), key_life=0)
-        taken.set()
-        assert go_on.wait(60)
-
-    other = Database(migrated.settings(pool=1))
-    try:
-        holding = asyncio.create_task(other.transaction(hold))
-        assert await asyncio.to_thread(taken.wait, 60)
-        bob = await submitted(store, submitter=BOB, quota=1)
+    """Another's has not committed yet."""
+    with migrated.admin() as other, other.cursor() as cursor:
+        cursor.execute(f"USE {migrated.database.name}")
+        cursor.execute("BEGIN")
+        submissions.submit(Connection(other), submission(submitter=ALICE, quota=1), key_life=0)
+        await submitted(store, submitter=BOB, quota=1)
         assert counted(migrated) == {BOB: {"SUBMITTED": 1}}
-        go_on.set()
-        await holding
-        assert bob.submitter in counted(migrated)
-    finally:
-        go_on.set()
-        other.close()
+        cursor.execute("COMMIT")
+    assert counted(migrated) == {name: {"SUBMITTED": 1} for name in (ALICE, BOB)}
 
 
 async def test_movers_and_single_changes_at_once_keep_the_counts(
