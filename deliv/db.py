@@ -51,6 +51,7 @@ FULL_FOR = 30.0  # seconds for which a disk that was full is taken to be so
 LOST = frozenset({1053, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 2006, 2013, 2055, 4150})
 CONTENTION = frozenset({1020, 1205, 1213})
 FULL = frozenset({1021, 1026, 1030, 1114})
+TIMEOUT = 1969
 UNAVAILABLE = {
     1021: "its disk is full",
     1026: "it can't write to its disk",
@@ -72,7 +73,7 @@ UNAVAILABLE = {
     1698: "it refuses the account",
     1792: "it is read-only",
     1836: "it is read-only",
-    1969: "the statement took too long",
+    TIMEOUT: "the statement took too long",
 }
 
 
@@ -99,6 +100,10 @@ class ConnectionLost(DatabaseUnavailable):
 
 class NoConnection(DatabaseUnavailable):
     """None could be opened."""
+
+
+class StatementTimeout(DatabaseUnavailable):
+    """A statement took longer than its max_statement_time."""
 
 
 class Full(DatabaseUnavailable):
@@ -337,7 +342,7 @@ def _translate(error: Exception) -> DelivError:
     if code in CONTENTION:
         return Contention(f"the database is busy: {text}")
     if code in UNAVAILABLE:
-        kind = Full if code in FULL else DatabaseUnavailable
+        kind = {TIMEOUT: StatementTimeout}.get(code, Full if code in FULL else DatabaseUnavailable)
         return kind(f"the database is not available: {text}")
     if code in LOST or isinstance(error, OSError | pymysql.InterfaceError | pymysql.InternalError):
         return ConnectionLost(f"the connection to the database was lost: {text}")

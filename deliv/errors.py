@@ -17,7 +17,8 @@ DelivError
 │   ├── DatabaseUnavailable
 │   │   └── CommitUnknown   the connection broke during COMMIT: it may stand or not
 │   ├── BrokerUnavailable
-│   └── Saturated           the bounded bridge to blocking calls is full
+│   ├── Saturated           the bounded bridge to blocking calls is full
+│   └── ListTimeout         a list that is not found in time; the message says what to narrow
 ├── IllegalTransition       a state change that the transition table does not have
 ├── LostRace                somebody else changed the row first; handled, never shown
 ├── DestinationBusy         another unfinished job delivers to the same file
@@ -118,6 +119,10 @@ class BrokerUnavailable(Unavailable):
 
 
 class Saturated(Unavailable):
+    pass
+
+
+class ListTimeout(Unavailable):
     pass
 
 

@@ -23,14 +23,15 @@ class Mend(StrEnum):
     WITHDRAW = "FTS was told to stop it"
     ADMISSION = "the row is there again"
     LEASE = "it is removed"
+    COUNTS = "its jobs are counted again"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """`rule` names what does not hold, `text` says it.
 
-    `subject`: an FTS id, or a lease's name. `user`: the DN that FTS shows the transfer to, where
-    that is not deliv's.
+    `subject`: an FTS id, a lease's name, or a submitter. `user`: the DN that FTS shows the transfer
+    to, where that is not deliv's.
     """
 
     rule: str

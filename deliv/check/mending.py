@@ -49,6 +49,8 @@ class Mending:
             await (await self._endpoint(finding)).cancel(subject)
         elif mend is Mend.ADMISSION:
             await self._store.create_lease(subject)
+        elif mend is Mend.COUNTS:
+            await self._store.recount(subject)
         else:
             await self._store.remove_lease(subject)
 

@@ -27,6 +27,9 @@ async def tables(
     for fts_jobid, first, last in await inspection.shared_transfers(ENOUGH):
         text = f"has the transfer {fts_jobid}, as the job {last} has"
         yield Finding(rule="transfer", text=text, job_id=first)
+    for submitter in await inspection.miscounted(ENOUGH):
+        text = f"the counts of {submitter}'s jobs are not those of the jobs"
+        yield Finding(rule="counts", text=text, subject=submitter, mend=Mend.COUNTS)
     for job_id in await inspection.twice(ENOUGH):
         text = "stands in the archive too"
         yield Finding(rule="archive", text=text, job_id=job_id)

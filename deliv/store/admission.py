@@ -46,18 +46,13 @@ ORDER BY due_at, job_id LIMIT 1 FOR UPDATE SKIP LOCKED
 
 
 def admit(tx: Connection, limits: Limits) -> Job | None:
-    one_by_one(tx)
+    if tx.get(LOCK, LEASE) is None:  # no other admission counts until this one is committed
+        raise LookupError(f"the row {LEASE!r} is missing from leases: run `deliv check --repair`")
     caps = (limits.in_flight, limits.per_submitter, limits.per_destination)
     for pair in tx.query(CANDIDATES, *caps):
         if job := _oldest(tx, pair):
             return jobs.transition(tx, job, jobs.event_change(job, Event.ADMIT, 0, {}), ())
     return None
-
-
-def one_by_one(tx: Connection) -> None:
-    """Nobody else counts jobs under this lock until the transaction ends."""
-    if tx.get(LOCK, LEASE) is None:
-        raise LookupError(f"the row {LEASE!r} is missing from leases: run `deliv check --repair`")
 
 
 def _oldest(tx: Connection, pair: Row) -> Job | None:

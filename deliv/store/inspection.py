@@ -11,7 +11,7 @@ from typing import TypeVar
 from deliv.db import Connection, Database, Row
 from deliv.model import Job
 from deliv.states import Status
-from deliv.store import jobs
+from deliv.store import counts, jobs
 from deliv.store.columns import PROSE, placeholders, to_job
 
 T = TypeVar("T")
@@ -39,6 +39,16 @@ UNION SELECT submitter FROM jobs FORCE INDEX (polled)
 WHERE status = 'TRANSFERRING' AND copied_as = 'user' AND fts_posted IS NOT NULL
 ORDER BY 1
 """
+# Of jobs and counts as of one moment: they change in the same transactions.
+MISCOUNTED = f"""
+SELECT submitter FROM (
+  SELECT submitter, {", ".join(counts.COLUMNS.values())} FROM submitter_jobs
+  UNION ALL SELECT submitter, {", ".join(f"-COUNT(IF(status = '{s}', 1, NULL))" for s in Status)}
+  FROM jobs GROUP BY submitter
+) AS counted
+GROUP BY submitter HAVING {" OR ".join(f"SUM({name}) <> 0" for name in counts.COLUMNS.values())}
+ORDER BY submitter LIMIT %s
+"""  # noqa: S608 - constants
 TWICE = "SELECT job_id FROM jobs_archive JOIN jobs USING (job_id) ORDER BY job_id LIMIT %s"
 AWAITED = f"""
 SELECT {COLUMNS} FROM jobs FORCE INDEX (due)
@@ -132,6 +142,10 @@ class Inspection:
         """FTS ids that several jobs have: (id, one of the jobs, another one)."""
         rows = await self._database.query(SHARED, limit)
         return [(row["fts_jobid"], row["first"], row["last"]) for row in rows]
+
+    async def miscounted(self, limit: int) -> list[str]:
+        """Submitters whose counts are not those of their jobs."""
+        return [row["submitter"] for row in await self._database.query(MISCOUNTED, limit)]
 
     async def twice(self, limit: int) -> list[str]:
         """Ids of jobs that stand among the living and in the archive."""

@@ -43,7 +43,6 @@ FROM job_events WHERE job_id = %s ORDER BY event_id
 """
 ARCHIVED_EVENTS = EVENTS.replace("job_events", "job_events_archive")
 AGE = "SELECT TIMESTAMPDIFF(MICROSECOND, %s, NOW(6)) AS age"
-COUNTS = "SELECT status, COUNT(*) AS jobs FROM jobs GROUP BY status"
 BY_FTS = f"""{SELECT} FORCE INDEX (fts_jobid)
 WHERE status = 'TRANSFERRING' AND fts_endpoint = %s AND fts_jobid IN"""
 POSTED = f"""{SELECT} FORCE INDEX (polled)
@@ -142,8 +141,3 @@ def events(tx: Connection, job_id: str) -> list[JobEvent]:
 def age(tx: Connection, moment: datetime) -> float:
     (row,) = tx.query(AGE, moment)
     return float(row["age"]) / MICROSECONDS
-
-
-def counts(tx: Connection) -> dict[Status, int]:
-    found = {row["status"]: row["jobs"] for row in tx.query(COUNTS)}
-    return {status: found.get(status, 0) for status in Status}

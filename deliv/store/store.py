@@ -16,7 +16,7 @@ from deliv.errors import CommitUnknown, Unavailable
 from deliv.faults import Point, reach
 from deliv.model import Job, Listing, Submission
 from deliv.states import Event, Status
-from deliv.store import admission, archive, jobs, leases, outbox, submissions
+from deliv.store import admission, archive, counts, jobs, leases, outbox, submissions
 from deliv.store import listing as pages
 from deliv.store.columns import KEEP, Change, Sentinel
 from deliv.store.leases import Fence
@@ -151,7 +151,12 @@ class Store:
         return await self._run(lambda tx: jobs.age(tx, moment))
 
     async def counts(self) -> dict[Status, int]:
-        return await self._run(jobs.counts)
+        """How many jobs there are of each status, without archived ones."""
+        return await self._run(counts.by_status)
+
+    async def recount(self, submitter: str) -> None:
+        """Set a submitter's counts to what the jobs say."""
+        await self._run(lambda tx: counts.recount(tx, submitter))
 
     async def outbox_take(self, limit: int, hold: float) -> list[OutboxRow]:
         """The oldest rows, kept from other relays for `hold` seconds."""

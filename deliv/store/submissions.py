@@ -12,7 +12,7 @@ from deliv.errors import DelivError, InvalidRequest, KeyReused, QuotaExceeded
 from deliv.faults import Point, reach_in_thread
 from deliv.model import Job, Submission
 from deliv.states import FINAL, Status
-from deliv.store import admission, archive, jobs, outbox
+from deliv.store import archive, counts, jobs, outbox
 from deliv.store.columns import microseconds
 
 INSERT = """
@@ -27,10 +27,6 @@ FREE_KEY = """
 UPDATE jobs SET idempotency_digest = NULL, version = version + 1 WHERE job_id = %s
 """
 ATTEMPTS = 3  # at taking a key whose job is just being archived
-UNFINISHED = """
-SELECT COUNT(*) AS jobs FROM jobs FORCE INDEX (turn)
-WHERE status IN ('SUBMITTED', 'STAGING', 'TRANSFERRING') AND submitter = %s
-"""
 
 
 class Archived(DelivError):
@@ -107,12 +103,10 @@ def _hold_deadline(tx: Connection, submission: Submission) -> None:
 
 
 def _hold_quota(tx: Connection, submission: Submission) -> None:
-    """QuotaExceeded undoes the INSERT."""
+    """QuotaExceeded undoes the INSERT, which has locked the submitter's row of counts."""
     if submission.quota is None:
         return
-    admission.one_by_one(tx)
-    row = tx.get(UNFINISHED, submission.submitter)
-    if row and row["jobs"] > submission.quota:
+    if counts.unfinished(tx, submission.submitter) > submission.quota:
         raise QuotaExceeded(
             f"{submission.submitter} has {submission.quota} unfinished transfers, its quota: "
             "wait until one of them ends"

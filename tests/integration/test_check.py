@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 from private_mariadb import Server
-from samples import admitted, fill, staged, submitted, transferring
+from samples import ALICE, admitted, fill, staged, submitted, transferring
 
 from deliv import config
 from deliv.check import run as checking
@@ -112,7 +112,7 @@ async def test_the_archive_is_checked_too(store: Store, check: Checking, migrate
     run = check.new_run()
     assert [finding async for finding in run.findings()] == []
     assert (run.counts.jobs, run.counts.archived, run.counts.events) == (0, 1, 2)
-    migrated.run("DELETE FROM job_events_archive LIMIT 1")
+    migrated.rewrite("DELETE FROM job_events_archive LIMIT 1")
     assert await check.said() == [("history", job.job_id)]
 
 
@@ -160,7 +160,7 @@ async def test_histories_without_a_job_and_jobs_without_a_history(
 ) -> None:
     jobs = sorted([await submitted(store) for _ in range(6)], key=lambda job: job.job_id)
     gone, mute = jobs[0], jobs[3]
-    migrated.run(
+    migrated.rewrite(
         of(gone, "DELETE FROM jobs"),
         of(mute, "DELETE FROM job_events"),
         "INSERT INTO job_events (job_id, submitter, status, attempt, staged)"
@@ -172,7 +172,7 @@ async def test_histories_without_a_job_and_jobs_without_a_history(
 
 async def test_ids_that_only_one_may_have(store: Store, check: Checking, migrated: Server) -> None:
     first, second = await handed_over(store), await handed_over(store)
-    migrated.run(
+    migrated.rewrite(
         "UPDATE jobs SET fts_jobid = 'same'",
         of(first, "INSERT INTO jobs_archive SELECT * FROM jobs"),
         of(first, "INSERT INTO job_events_archive SELECT * FROM job_events"),
@@ -180,6 +180,25 @@ async def test_ids_that_only_one_may_have(store: Store, check: Checking, migrate
     said = await check.said()
     assert ("transfer", min(first.job_id, second.job_id)) in said
     assert said.count(("archive", first.job_id)) == 2  # in both tables, and not at its end
+
+
+async def test_wrong_counts_are_found_and_counted_again(
+    store: Store, check: Checking, migrated: Server
+) -> None:
+    await staged(store)
+    await submitted(store, submitter="/CN=uncounted")
+    migrated.run(
+        "UPDATE submitter_jobs SET staging = 0, error = 7 WHERE submitter <> '/CN=uncounted'",
+        "DELETE FROM submitter_jobs WHERE submitter = '/CN=uncounted'",
+        "INSERT INTO submitter_jobs (submitter, success) VALUES ('/CN=gone', 1)",
+    )
+    findings = await check.findings()
+    assert {finding.rule for finding in findings} == {"counts"}
+    assert {finding.subject for finding in findings} == {ALICE, "/CN=uncounted", "/CN=gone"}
+    assert [(await check.mending.mend(finding))[0] for finding in findings] == [True] * 3
+    assert await check.findings() == []
+    counts = await store.counts()
+    assert (counts["STAGING"], sum(counts.values())) == (1, 2)
 
 
 async def test_a_lease_that_nobody_renews_is_told_while_it_has_an_owner(

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from private_mariadb import Server
 from samples import ALICE, BOB, fill, submitted
-from test_store import explained
 from test_store_archive import DAY, ended, held
 
 from deliv.db import Database
+from deliv.errors import ListTimeout
 from deliv.model import Listing
 from deliv.states import Status
 from deliv.store import Store, archive, listing
@@ -83,9 +83,15 @@ async def test_archived_jobs_are_listed_among_the_others(store: Store, migrated:
         (Listing(limit=50), "PRIMARY"),
         (Listing(limit=50, since=datetime(2020, 1, 1, tzinfo=UTC)), "PRIMARY"),
         (Listing(limit=50, submitter=ALICE), "listed"),
-        (Listing(limit=50, submitter=ALICE, status=Status.ERROR, before=made(1)), "listed"),
+        (Listing(limit=50, submitter=ALICE, status=Status.ERROR), "submitter_status"),
+        (Listing(limit=50, submitter=ALICE, product_id="1", before=made(1)), "submitter_product"),
         (Listing(limit=50, product_id="1234567890"), "requested"),
         (Listing(limit=50, status=Status.SUBMITTED), "standing"),
+        (Listing(limit=50, product_id="1", status=Status.SUBMITTED), "product_status"),
+        (
+            Listing(limit=50, submitter=ALICE, product_id="1", status=Status.SUBMITTED),
+            "submitter_product_status",
+        ),
     ],
 )
 async def test_a_page_is_found_by_an_index(
@@ -93,4 +99,23 @@ async def test_a_page_is_found_by_an_index(
 ) -> None:
     fill(migrated, ALICE, 500)
     fill(migrated, BOB, 500)
-    assert await explained(database, lambda tx: listing.page(tx, wanted)) == [index, index]
+    for table in listing.TABLES:
+        sql, values = listing.statement(table, wanted)
+        (row,) = await database.query(f"EXPLAIN {sql}", *values)
+        assert row["key"] == index
+        assert "filesort" not in row["Extra"]
+
+
+async def test_a_list_that_takes_too_long_is_given_up(
+    store: Store, migrated: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And keeps nothing else waiting: its connection goes on."""
+    monkeypatch.setattr(listing, "LONGEST", 0.2)
+    job = await submitted(store)
+    with migrated.admin() as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLES deliv.jobs WRITE")
+        with pytest.raises(ListTimeout, match="narrow it, by since and until") as raised:
+            await store.page(Listing(limit=1))
+        assert raised.value.status == 503
+        cursor.execute("UNLOCK TABLES")
+    assert await ids(store, Listing(limit=1)) == [job.job_id]

@@ -5,15 +5,28 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
+from private_mariadb import Server
+from pymysql.err import OperationalError
 from samples import admitted, staged, submitted, transferring
 
 from deliv.db import Database, Rejected
 from deliv.model import Job
 from deliv.states import FINAL, IN_FLIGHT, Event, Status
-from deliv.store import NOW, Store
+from deliv.store import NOW, JobEvent, Store
 
 ENDS = {Status.SUCCESS: Event.DELIVER, Status.ERROR: Event.FAIL, Status.CANCELLED: Event.CANCEL}
 STATUSES = [str(status) for status in Status]
+OTHER_VALUES = {
+    "binary": "REPEAT('o', 32)",
+    "enum('service','user')": "'user'",
+    "enum": "'ERROR'",
+    "int": "77",
+    "bigint": "77",
+    "text": "'other'",
+    "timestamp": "'2001-01-01'",
+    "tinyint": "1 - {}",
+    "varchar": "'other'",
+}
 
 
 def times(job: Job) -> dict[str, datetime]:
@@ -168,3 +181,143 @@ async def test_a_refused_change_leaves_no_event(store: Store, database: Database
     with pytest.raises(Rejected):
         await database.execute("UPDATE jobs SET status = 'ERROR'")
     assert await history(store, job) == before
+
+
+def others(server: Server, table: str) -> dict[str, str]:
+    """For each column an expression that gives another value than a sample has."""
+    types = {row["Field"]: row["Type"] for row in server.run(f"SHOW COLUMNS FROM {table}")}
+    return {
+        name: (OTHER_VALUES.get(kind) or OTHER_VALUES[kind.split("(")[0]]).format(name)
+        for name, kind in types.items()
+    }
+
+
+def refused(server: Server, statement: str) -> bool:
+    """Whether a trigger refuses it. The statement is undone in any case."""
+    with server.admin() as connection, connection.cursor() as cursor:
+        cursor.execute(f"USE {server.database.name}")
+        cursor.execute("BEGIN")
+        try:
+            assert cursor.execute(statement) == 1, f"{statement} changes nothing"
+        except OperationalError as error:
+            assert error.args[0] == 1644, statement
+            return True
+        finally:
+            cursor.execute("ROLLBACK")
+    return False
+
+
+async def full(store: Store, server: Server) -> Job:
+    """A job that has ended, with a value in each of its columns."""
+    job = await ended(store, Status.SUCCESS)
+    (row,) = server.run("SELECT * FROM jobs")
+    types = {row["Field"]: row["Type"] for row in server.run("SHOW COLUMNS FROM jobs")}
+    terms = [
+        f"{name} = {'NOW(6)' if types[name] == 'timestamp(6)' else 1}"
+        for name, value in row.items()
+        if value is None
+    ]
+    server.rewrite(f"UPDATE jobs SET {', '.join(terms)}")  # noqa: S608 - a test's own
+    return job
+
+
+@pytest.mark.parametrize("filled", [True, False])
+async def test_an_ended_job_keeps_its_values(store: Store, migrated: Server, filled: bool) -> None:
+    """A column that is added to `jobs` shows here until the trigger has it, too."""
+    await (full(store, migrated) if filled else ended(store, Status.SUCCESS))
+    values = others(migrated, "jobs")
+    del values["time_submitted"]  # a change of it is not refused, but ignored
+    assert {name for name, value in values.items() if not refused(migrated, to(name, value))} == {
+        "version", "due_at", "time_released",
+    }  # fmt: skip
+
+
+async def test_of_an_ended_job_nothing_is_erased_but_what_only_unfinished_ones_need(
+    store: Store, migrated: Server
+) -> None:
+    await full(store, migrated)
+    names = [row["Field"] for row in migrated.run("SHOW COLUMNS FROM jobs") if row["Null"] == "YES"]
+    assert {name for name in names if not refused(migrated, to(name, "NULL"))} == {
+        "due_at", "time_released", "destination_key", "idempotency_digest", "stager_callback",
+    }  # fmt: skip
+
+
+def to(column: str, value: str) -> str:
+    return f"UPDATE jobs SET {column} = {value}"  # noqa: S608 - a test's own
+
+
+async def test_an_ended_jobs_version_only_grows(store: Store, migrated: Server) -> None:
+    await ended(store, Status.SUCCESS)
+    assert refused(migrated, "UPDATE jobs SET version = version - 1")
+
+
+async def test_the_archive_takes_ended_jobs_alone_as_they_are(
+    store: Store, migrated: Server
+) -> None:
+    job = await full(store, migrated)
+    accepted = [
+        name
+        for name, other in others(migrated, "jobs").items()
+        if not refused(migrated, copy("jobs", {name: other}, job))
+    ]
+    assert accepted == []
+    unfinished = await submitted(store)
+    assert refused(migrated, copy("jobs", {}, unfinished))
+    assert not refused(migrated, copy("jobs", {}, job))
+
+
+async def test_the_archive_takes_events_of_archived_jobs_alone_as_they_are(
+    store: Store, migrated: Server
+) -> None:
+    job = await ended(store, Status.SUCCESS)
+    last = " AND status = 'SUCCESS'"
+    assert refused(migrated, copy("job_events", {}, job) + last)
+    migrated.run(copy("jobs", {}, job))
+    assert not refused(migrated, copy("job_events", {}, job) + last)
+    accepted = [
+        name
+        for name, other in others(migrated, "job_events").items()
+        if not refused(migrated, copy("job_events", {name: other}, job) + last)
+    ]
+    assert accepted == []
+
+
+def copy(table: str, changes: dict[str, str], job: Job) -> str:
+    """The statement that archives rows of a job, with other values in some columns."""
+    types = Job if table == "jobs" else JobEvent
+    names = list(types.__dataclass_fields__)
+    values = [changes.get(name, name) for name in names]
+    return (
+        f"INSERT INTO {table}_archive ({', '.join(names)})"  # noqa: S608 - a test's own
+        f" SELECT {', '.join(values)} FROM {table} WHERE job_id = '{job.job_id}'"
+    )
+
+
+async def test_jobs_and_events_leave_for_the_archive_only(store: Store, migrated: Server) -> None:
+    job = await ended(store, Status.SUCCESS)
+    assert refused(migrated, "DELETE FROM jobs")
+    assert refused(migrated, "DELETE FROM job_events LIMIT 1")
+    migrated.run(copy("jobs", {}, job))
+    assert not refused(migrated, "DELETE FROM jobs")
+    assert refused(migrated, "DELETE FROM job_events LIMIT 1")
+    await store.update(job, delay=60)
+    assert refused(migrated, "DELETE FROM jobs")  # the archive has it as it was before
+
+
+@pytest.mark.parametrize("table", ["job_events", "jobs_archive", "job_events_archive"])
+async def test_events_and_archive_are_never_changed(
+    store: Store, migrated: Server, table: str
+) -> None:
+    job = await full(store, migrated)
+    migrated.rewrite(
+        copy("jobs", {}, job),
+        "INSERT INTO job_events_archive SELECT * FROM job_events LIMIT 1",
+        "DELETE FROM job_events WHERE event_id <> (SELECT event_id FROM job_events_archive)",
+    )
+    values = others(migrated, table)
+    accepted = [
+        name
+        for name, other in values.items()
+        if not refused(migrated, f"UPDATE {table} SET {name} = {other}")  # noqa: S608 - a test's own
+    ]
+    assert accepted == []

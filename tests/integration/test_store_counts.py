@@ -1,0 +1,162 @@
+"""The counts that triggers keep: right at every moment, and no submitter waits for another's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from private_mariadb import Server
+from samples import ALICE, BOB, LIMITS, fill, submission, submitted, transferring
+from test_store_archive import DAY, ended, held
+
+from deliv import migrations
+from deliv.db import SQL, Connection, Database
+from deliv.errors import QuotaExceeded
+from deliv.states import FINAL, Event, Status
+from deliv.store import Store, submissions
+
+CAROL = "/DC=org/DC=example/CN=carol"
+COUNTS = "0005_counts"
+
+
+def counted(server: Server) -> dict[str, dict[str, int]]:
+    """What is counted for each submitter who has jobs."""
+    rows = server.run("SELECT * FROM submitter_jobs")
+    found = {
+        row.pop("submitter"): {name.upper(): number for name, number in row.items() if number}
+        for row in rows
+    }
+    return {submitter: counts for submitter, counts in found.items() if counts}
+
+
+def there(server: Server) -> dict[str, dict[str, int]]:
+    """The same, counted in the table of jobs."""
+    found: dict[str, Counter[str]] = {}
+    for row in server.run("SELECT submitter, status FROM jobs"):
+        found.setdefault(row["submitter"], Counter())[row["status"]] += 1
+    return {submitter: dict(counts) for submitter, counts in found.items()}
+
+
+async def test_each_step_of_a_job_is_counted(store: Store, migrated: Server) -> None:
+    for submitter in (ALICE, BOB):
+        job = await transferring(store, submitter=submitter)
+        assert counted(migrated) == there(migrated)
+        job = await store.apply(job, Event.RESTAGE, attempt=2)
+        job = await store.apply(job, Event.RESTAGE, attempt=3)
+        assert counted(migrated) == there(migrated)
+        await store.apply(job, Event.FAIL)
+        await submitted(store, submitter=submitter)
+        assert counted(migrated) == there(migrated)
+        await store.admit(LIMITS)
+    assert counted(migrated) == {name: {"ERROR": 1, "STAGING": 1} for name in (ALICE, BOB)}
+    counts = await store.counts()
+    assert (counts[Status.ERROR], counts[Status.STAGING], sum(counts.values())) == (2, 2, 4)
+
+
+async def test_archived_and_forgotten_jobs_are_not_counted(store: Store, migrated: Server) -> None:
+    fence = await held(store)
+    for status in FINAL:
+        await ended(store, migrated, 40, status)
+    kept = await submitted(store)
+    assert await store.archive(fence, 30 * DAY, 100) == len(FINAL)
+    assert counted(migrated) == there(migrated) == {kept.submitter: {"SUBMITTED": 1}}
+    assert await store.forget(fence, 30 * DAY, 100) == len(FINAL)
+    assert counted(migrated) == there(migrated)
+
+
+async def test_a_refused_submission_is_not_counted(store: Store, migrated: Server) -> None:
+    await submitted(store, quota=1)
+    with pytest.raises(QuotaExceeded):
+        await store.submit(submission(quota=1))
+    assert counted(migrated) == {ALICE: {"SUBMITTED": 1}}
+
+
+async def test_a_submission_under_a_quota_waits_for_no_other_submitter(
+    store: Store, migrated: Server
+) -> None:
+    """Another's has not committed yet."""
+    with migrated.admin() as other, other.cursor() as cursor:
+        cursor.execute(f"USE {migrated.database.name}")
+        cursor.execute("BEGIN")
+        submissions.submit(Connection(other), submission(submitter=ALICE, quota=1), key_life=0)
+        await submitted(store, submitter=BOB, quota=1)
+        assert counted(migrated) == {BOB: {"SUBMITTED": 1}}
+        cursor.execute("COMMIT")
+    assert counted(migrated) == {name: {"SUBMITTED": 1} for name in (ALICE, BOB)}
+
+
+async def test_movers_and_single_changes_at_once_keep_the_counts(
+    store: Store, migrated: Server
+) -> None:
+    """Jobs of several submitters are archived in batches while others of theirs change."""
+    submitters = [ALICE, BOB, CAROL]
+    for number in range(12):
+        await ended(store, migrated, 31 + number, submitter=submitters[number % 3])
+    fence, other = await held(store), Database(migrated.settings())
+    try:
+        stores = [store, Store(other)]
+        moves = [stores[n % 2].archive(fence, 30 * DAY, 4) for n in range(6)]
+        requests = [
+            stores[n % 2].submit(submission(submitter=submitters[n % 3], quota=100))
+            for n in range(24)
+        ]
+        admissions = [stores[n % 2].admit(LIMITS) for n in range(24)]
+        await asyncio.gather(*moves, *requests, *admissions)
+        while await store.archive(fence, 30 * DAY, 100):
+            pass
+    finally:
+        other.close()
+    assert counted(migrated) == there(migrated)
+    assert sum(sum(counts.values()) for counts in counted(migrated).values()) == 24
+
+
+@pytest.fixture
+def before(server: Server, tmp_path: Path) -> Server:
+    """A database of the release before the counts."""
+    for migration in migrations.load():
+        if str(migration) < COUNTS:
+            name = f"{migration}.sql"
+            (tmp_path / name).write_bytes(SQL.joinpath(name).read_bytes())
+    asyncio.run(migrations.migrate(server.settings(), tmp_path))
+    return server
+
+
+def test_jobs_of_the_release_before_are_counted(before: Server) -> None:
+    fill(before, ALICE, 30)
+    fill(before, BOB, 20)
+    before.run(
+        "UPDATE jobs SET status = 'STAGING' LIMIT 10",
+        "UPDATE jobs SET status = 'ERROR' WHERE status = 'STAGING' LIMIT 5",
+    )
+    asyncio.run(migrations.migrate(before.settings()))
+    assert counted(before) == there(before)
+    counts = next(m for m in migrations.load() if str(m) == COUNTS)
+    before.run(*counts.statements)
+    assert counted(before) == there(before)
+
+
+async def test_what_changes_while_the_migration_runs_is_counted(before: Server) -> None:
+    fill(before, ALICE, 2_000)
+    migrated = asyncio.Event()
+
+    async def work(store: Store, number: int) -> None:
+        submitter = (ALICE, BOB, f"{CAROL}{number}")[number % 3]
+        while True:
+            job = await submitted(store, submitter=submitter)
+            await store.apply(job, Event.CANCEL)
+            await submitted(store, submitter=submitter)
+            if migrated.is_set():
+                return
+
+    database = Database(before.settings())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number in range(6):
+                group.create_task(work(Store(database), number))
+            await migrations.migrate(before.settings())
+            migrated.set()
+    finally:
+        database.close()
+    assert counted(before) == there(before)
