@@ -102,11 +102,16 @@ class Database(Account, frozen=True, kw_only=True):
     port: int = 3306
     name: str = "deliv"
     ca_file: Path | None = None
-    pool: int = 8
-    waiting: int = 64
+    pool: Annotated[int, msgspec.Meta(ge=2)] = 8
+    waiting: Positive = 500
     connect_timeout: Seconds = Seconds(5)
     statement_timeout: Seconds = Seconds(30)
     migrations: Account | None = None
+
+    @property
+    def share(self) -> int:
+        """Connections that one caller has at most; as many are kept for deliv's own work."""
+        return max(1, self.pool // 4)
 
 
 class Broker(Account, frozen=True, kw_only=True):
@@ -261,6 +266,15 @@ class Config(Section, frozen=True, kw_only=True):
     log: Log = Log()
     audit: Audit = Audit()
     faults: Path | None = None
+
+    def __post_init__(self) -> None:
+        at_once, waiting = self.rest.requests_at_once, self.database.waiting
+        if at_once > self.database.share + waiting:
+            raise ValueError(
+                f"rest.requests_at_once must not be more than what the database takes of one "
+                f"caller: {at_once} is more than {self.database.share} connections (a quarter of "
+                f"database.pool) and {waiting} calls that wait (database.waiting)"
+            )
 
     def retry(self, error_class: ErrorClass) -> Retry:
         """How often deliv tries again after a failure of this class."""

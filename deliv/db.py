@@ -5,6 +5,9 @@ once: from its start again after a deadlock or a connection that was lost before
 When the connection is lost during COMMIT nobody knows whether the change stands, and the caller
 gets CommitUnknown.
 
+Whoever calls has a share of the pool: see fair_queue.py. While a call waits for its turn it holds
+neither a thread nor a connection.
+
 What a caller sees, besides errors.Saturated, errors.DatabaseUnavailable and errors.CommitUnknown:
 
 StatementFailed       MariaDB refused a statement
@@ -21,10 +24,10 @@ import math
 import random
 import re
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any, Final, TypeVar
@@ -34,11 +37,15 @@ from pymysql.constants import FIELD_TYPE
 from pymysql.converters import conversions, convert_datetime, escape_datetime
 from pymysql.cursors import DictCursor
 
-from deliv import config
-from deliv.errors import CommitUnknown, ConfigError, DatabaseUnavailable, DelivError, Saturated
+from deliv import config, metrics
+from deliv.errors import CommitUnknown, ConfigError, DatabaseUnavailable, DelivError
+from deliv.fair_queue import OWN_WORK, FairQueue
 
 T = TypeVar("T")
 Row = dict[str, Any]
+
+# Whose request the running task serves: a DN. What no request asked for is deliv's own work.
+CALLER: ContextVar[str] = ContextVar("caller", default=OWN_WORK)
 
 SQL: Final = resources.files("deliv") / "sql"
 LOCK_WAIT = 5  # seconds a statement waits for a row that another transaction has locked
@@ -141,15 +148,21 @@ class Connection:
 
 
 class Database:
-    """At most `pool` transactions at once, at most `waiting` more in the queue."""
+    """At most `pool` transactions at once, shared out fairly among callers.
+
+    Each waits for at most `statement_timeout`, then it is errors.Saturated.
+    """
 
     def __init__(self, settings: config.Database, account: config.Account | None = None) -> None:
         self._settings = settings
         self._account = account or settings
         self._threads = ThreadPoolExecutor(settings.pool, thread_name_prefix="database")
-        self._capacity = settings.pool + settings.waiting
-        self._calls = 0
-        self._counting = threading.Lock()
+        self._queue = FairQueue(
+            settings.pool,
+            per_caller=settings.share,
+            for_callers=max(1, settings.pool - settings.share),
+            waiting=settings.waiting,
+        )
         self._idle: list[pymysql.Connection[DictCursor]] = []
         self._up = True
         self._full = ("", -math.inf)  # why, and when
@@ -159,7 +172,22 @@ class Database:
 
         Cancelling the caller does not stop a transaction that has begun.
         """
-        return await asyncio.wrap_future(self._submit(function))
+        caller, timeout = CALLER.get(), float(self._settings.statement_timeout)
+        deadline = time.monotonic() + timeout
+        of = "deliv" if caller == OWN_WORK else "callers"
+        with metrics.DATABASE_WAITING.labels(of=of).track_inprogress():
+            await self._queue.acquire(caller, timeout)
+        try:
+            running = asyncio.get_running_loop().run_in_executor(
+                self._threads, self._run, function, deadline
+            )
+        except RuntimeError as error:
+            self._queue.release(caller)
+            raise DatabaseUnavailable("the connections to the database are closed") from error
+        # The place is free when the thread is, and not before the loop has come round to what the
+        # last call brought: so a caller's answers do not pile up there either.
+        running.add_done_callback(lambda _: self._queue.release(caller))
+        return await asyncio.shield(running)
 
     async def query(self, sql: str, *params: object) -> list[Row]:
         return await self.transaction(lambda tx: tx.query(sql, *params))
@@ -183,33 +211,13 @@ class Database:
             raise DatabaseUnavailable("the database is not available: it is read-only")
 
     def close(self) -> None:
-        """Finish what was begun or is queued, without trying again, then close everything."""
+        """Finish what was begun, without trying again, then close everything; what waits fails."""
         self._up = False
         self._threads.shutdown()
         self._drop_idle()
 
-    def _submit(self, function: Callable[[Connection], T]) -> Future[T]:
-        deadline = time.monotonic() + self._settings.statement_timeout
-        with self._counting:
-            if self._calls >= self._capacity:
-                raise Saturated("too many calls wait for the database")
-            self._calls += 1
-        try:
-            future = self._threads.submit(self._run, function, deadline)
-        except RuntimeError as error:
-            self._count_out()
-            raise DatabaseUnavailable("the connections to the database are closed") from error
-        future.add_done_callback(lambda _: self._count_out())
-        return future
-
-    def _count_out(self) -> None:
-        with self._counting:
-            self._calls -= 1
-
     def _run(self, function: Callable[[Connection], T], deadline: float) -> T:
         """Try until it works or hope is lost. While it is known to be down, one try must do."""
-        if time.monotonic() > deadline:
-            raise Saturated("the call waited too long for the database")
         pauses = itertools.chain(PAUSES, itertools.repeat(math.inf))
         while True:
             pause = next(pauses)

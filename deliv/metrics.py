@@ -47,9 +47,14 @@ FTS_BREAKER = Gauge(
 CONNECTIONS = _connections("deliv_connections", "REST")
 MONITORING_CONNECTIONS = _connections("deliv_monitoring_connections", "monitoring")
 HANDSHAKE_SECONDS = Counter("deliv_handshake_cpu_seconds_total", "CPU time that handshakes took")
+DATABASE_WAITING = Gauge(
+    "deliv_database_calls_waiting", "Calls that wait for a connection to MariaDB", ["of"]
+)
 THROTTLED = Counter("deliv_throttled_total", "Requests over an identity's rate or number")
 AUDIT_LINES = Counter("deliv_audit_lines_total", "Lines of the audit log", ["event", "outcome"])
 AUDIT_MISSING = Counter("deliv_audit_missing_total", "Audit lines that could not be written")
 
+for _of in ("callers", "deliv"):
+    DATABASE_WAITING.labels(of=_of)
 for _status in Status:
     JOBS.labels(status=_status.value)

@@ -10,6 +10,7 @@ import socket
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -291,7 +292,9 @@ class Runtime:
         self._spawn(self.relay.run())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        # Even where a request has caused it, it is deliv's own work: it has that caller's context
+        # neither in the log nor at the database.
+        task = asyncio.get_running_loop().create_task(work, context=Context())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 

@@ -145,7 +145,7 @@ class Stack:
         return report
 
     def metric(self, name: str) -> float:
-        """A metric without labels, as it is now."""
+        """A metric as it is now, its labels in its name."""
         lines = self._metrics()
         return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 

@@ -19,6 +19,7 @@ from deliv import audit, metrics
 from deliv.audit import AuditLog
 from deliv.buckets import TokenBuckets
 from deliv.config import Rest
+from deliv.db import CALLER
 from deliv.delivery.cancelling import Cancelling
 from deliv.delivery.delegating import Delegating
 from deliv.delivery.staging import Staging
@@ -221,6 +222,7 @@ class Call(RequestHandler):
             await self._throttle(self._connection.context.address[0])
             raise
         structlog.contextvars.bind_contextvars(dn=found.dn)
+        CALLER.set(found.dn)  # in this request's own task
         subject = found.subject if found.is_proxy else None
         self.note(dn=found.dn, subject=subject, limited=found.limited)
         await self._throttle(found.dn)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from private_mariadb import Server
 
 from deliv import config, db
 from deliv.db import (
+    CALLER,
     Connection,
     Contention,
     Database,
@@ -25,6 +27,8 @@ from deliv.db import (
     connect,
 )
 from deliv.errors import DatabaseUnavailable, Saturated
+
+T = TypeVar("T")
 
 PATIENCE = 60.0  # seconds, for what is done in moments
 CREATE = (
@@ -194,6 +198,61 @@ async def test_what_exceeds_the_queue_is_refused_at_once(small: Database) -> Non
     await asyncio.gather(*held[:3])
     assert await last == [{"one": 1}]
     assert len(running) == 3
+
+
+def called_by(caller: str, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A call as a request of this caller makes it."""
+    context = Context()
+    context.run(CALLER.set, caller)
+    return asyncio.get_running_loop().create_task(call, context=context)
+
+
+async def test_one_callers_load_leaves_connections_to_others(table: Server) -> None:
+    gate, running = threading.Event(), []
+
+    def hold(tx: Connection) -> int:
+        running.append(tx.get("SELECT 1 AS one"))
+        assert gate.wait(20)
+        return tx.execute("UPDATE t SET b = 'x' WHERE a = 1")
+
+    def held(caller: str) -> list[asyncio.Task[int]]:
+        return [called_by(caller, database.transaction(hold)) for _ in range(5)]
+
+    with opened(table.settings(pool=8, waiting=3)) as database:
+        calls = held("a")
+        await until(lambda: len(running) == 2)  # a quarter of the pool
+        with pytest.raises(Saturated, match="one caller"):
+            await called_by("a", database.query("SELECT 1"))
+        assert await called_by("b", database.query("SELECT 1 AS one")) == [{"one": 1}]
+        calls += held("c") + held("d")
+        await until(lambda: len(running) == 6)
+        waiting = called_by("b", database.query("SELECT 1 AS one"))
+        await database.ping()  # deliv's own work has a quarter to itself
+        assert not waiting.done()
+        gate.set()
+        assert await waiting == [{"one": 1}]
+        assert sum(await asyncio.gather(*calls)) == 1
+
+
+async def test_a_cancelled_call_that_has_begun_is_finished_and_keeps_its_connection(
+    table: Server,
+) -> None:
+    gate, running = threading.Event(), []
+
+    def hold(tx: Connection) -> None:
+        running.append(tx.execute("UPDATE t SET b = 'x' WHERE a = 1"))
+        assert gate.wait(20)
+
+    with opened(table.settings(pool=2)) as database:
+        first = called_by("a", database.transaction(hold))
+        await until(lambda: len(running) == 1)
+        first.cancel()
+        await asyncio.wait([first])
+        second = called_by("a", database.get("SELECT b FROM t WHERE a = 1"))
+        await database.ping()
+        assert not second.done()
+        gate.set()
+        assert await second == {"b": "x"}
 
 
 async def test_at_most_the_pool_connects(small: Database, table: Server) -> None:
