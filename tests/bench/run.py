@@ -9,7 +9,7 @@ import argparse
 import itertools
 import sys
 
-from bench import service, tables
+from bench import ended, service, tables
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.parse_args(arguments)
     broken = 0
-    for figure in itertools.chain(tables.figures(), service.figures()):
+    for figure in itertools.chain(tables.figures(), ended.figures(), service.figures()):
         print(figure, flush=True)
         broken += not figure.held
     return 1 if broken else 0
