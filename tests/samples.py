@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from private_mariadb import Server
@@ -16,6 +17,7 @@ ALICE = "/DC=org/DC=example/CN=alice"
 BOB = "/DC=org/DC=example/CN=bob"
 HOST = "user.example.org"
 DAY = 86_400  # seconds
+AT_ONCE = 200_000  # rows of one INSERT
 LIMITS = Limits(in_flight=1000, per_submitter=1000, per_destination=1000)
 
 
@@ -74,26 +76,20 @@ def fill(server: Server, submitter: str, count: int, host: str = HOST) -> None:
     )
 
 
-def history(server: Server, count: int) -> None:
-    """`count` jobs that have ended, and as many archived ones, with three events each.
+def history(server: Server, count: int, archived: int, events: int = 3) -> None:
+    """`count` jobs that have ended, and others that are archived, with so many events each.
 
     They are of the latest 20 days, and of days 40 to 400. Three of four are ALICE's, half of all
     for the product of `submission`. Fresh statistics follow.
     """
-    columns = """
-      (job_id, product_id, status, destination_path, destination_host, submitter, version,
-       time_submitted, time_staging, time_staged, time_transferring, time_success, time_error,
-       time_cancelled, time_released, fts_endpoint, fts_jobid, fts_posted, stager_hostname,
-       stager_path, detailed_status, idempotency_key, idempotency_digest)
-    """
     server.rewrite(
-        f"INSERT INTO jobs {columns} {_ended(count, first=20, last=1)}",
-        f"INSERT INTO jobs_archive {columns} {_ended(count, first=400, last=40)}",
+        *_ended("jobs", count, first=20, last=1),
+        *_ended("jobs_archive", archived, first=400, last=40),
         *(
             f"""
             INSERT INTO job_events{archive} (job_id, submitter, status, attempt, staged, time)
             SELECT job_id, submitter, ELT(seq, 'SUBMITTED', 'STAGING', status), 1, 0, time_submitted
-            FROM jobs{archive} JOIN seq_1_to_3
+            FROM jobs{archive} JOIN seq_1_to_3 ON seq <= {events}
             """  # noqa: S608 - a test's own constants
             for archive in ("", "_archive")
         ),
@@ -102,21 +98,29 @@ def history(server: Server, count: int) -> None:
     server.run(f"ANALYZE TABLE {', '.join(tables)}")
 
 
-def _ended(count: int, *, first: int, last: int) -> str:
-    """A query for rows of jobs that ended between so many days ago."""
-    step = (first - last) * DAY / count
-    ends = (f"IF(seq % 3 = {number}, time, NULL)" for number in range(3))
-    return f"""
-    SELECT CONCAT(LEFT(ms, 8), '-', RIGHT(ms, 4), '-7000-8000-', LPAD(LOWER(HEX(seq)), 12, '0')),
-      IF(seq % 2, '1234567890', CONCAT('product-', seq)),
-      ELT(1 + seq % 3, 'SUCCESS', 'ERROR', 'CANCELLED'), 'gsiftp://{HOST}/data', '{HOST}',
-      IF(seq % 4, '{ALICE}', '{BOB}'), 9, time, time, time, time, {", ".join(ends)}, time, 'fts1',
-      UUID(), time, 'archive.example.org', '/copy/a file.fits', 'this is how it went', seq,
-      UNHEX(SHA2(CONCAT('{first}-', seq), 256))
-    FROM (
-      SELECT seq, time, LPAD(LOWER(HEX(ROUND(UNIX_TIMESTAMP(time) * 1000))), 12, '0') AS ms FROM (
-        SELECT seq, NOW(6) - INTERVAL {first * DAY} - seq * {step} SECOND AS time
-        FROM seq_1_to_{count}
-      ) AS times
-    ) AS made
-    """  # noqa: S608 - a test's own constants
+def _ended(table: str, count: int, *, first: int, last: int) -> Iterator[str]:
+    """Statements that insert jobs which ended between so many days ago, some at a time."""
+    step = (first - last) * DAY / max(count, 1)
+    ends = ", ".join(f"IF(seq % 3 = {number}, time, NULL)" for number in range(3))
+    for start in range(1, count + 1, AT_ONCE):
+        yield f"""
+        INSERT INTO {table}
+          (job_id, product_id, status, destination_path, destination_host, submitter, version,
+           time_submitted, time_staging, time_staged, time_transferring, time_success, time_error,
+           time_cancelled, time_released, fts_endpoint, fts_jobid, fts_posted, stager_hostname,
+           stager_path, detailed_status, idempotency_key, idempotency_digest)
+        SELECT
+          CONCAT(LEFT(ms, 8), '-', RIGHT(ms, 4), '-7000-8000-', LPAD(LOWER(HEX(seq)), 12, '0')),
+          IF(seq % 2, '1234567890', CONCAT('product-', seq)),
+          ELT(1 + seq % 3, 'SUCCESS', 'ERROR', 'CANCELLED'), 'gsiftp://{HOST}/data', '{HOST}',
+          IF(seq % 4, '{ALICE}', '{BOB}'), 9, time, time, time, time, {ends}, time, 'fts1', UUID(),
+          time, 'archive.example.org', '/copy/a file.fits', 'this is how it went', seq,
+          UNHEX(SHA2(CONCAT('{table}-', seq), 256))
+        FROM (
+          SELECT seq, time, LPAD(LOWER(HEX(ROUND(UNIX_TIMESTAMP(time) * 1000))), 12, '0') AS ms
+          FROM (
+            SELECT seq, NOW(6) - INTERVAL {first * DAY} - seq * {step} SECOND AS time
+            FROM seq_{start}_to_{min(count, start + AT_ONCE - 1)}
+          ) AS times
+        ) AS made
+        """  # noqa: S608 - a test's own constants

@@ -9,7 +9,7 @@ import argparse
 import itertools
 import sys
 
-from bench import service, shares, tables
+from bench import ended, service, shares, tables
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,7 +17,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.parse_args(arguments)
     broken = 0
-    for figure in itertools.chain(tables.figures(), service.figures(), shares.figures()):
+    parts = (tables, ended, service, shares)
+    for figure in itertools.chain.from_iterable(part.figures() for part in parts):
         print(figure, flush=True)
         broken += not figure.held
     return 1 if broken else 0

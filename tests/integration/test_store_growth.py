@@ -464,7 +464,7 @@ def read() -> Iterator[dict[str, tuple[int, int]]]:
 async def measured(server: Server, count: int) -> dict[str, int]:
     server.empty()
     await migrations.migrate(server.settings())
-    history(server, count)
+    history(server, count, count)
     database = Database(server.settings(pool=1))  # one connection, which counts for all
     try:
         world = World(
