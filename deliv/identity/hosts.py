@@ -23,7 +23,7 @@ NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 def normal(host: str) -> str:
-    """The one spelling of a DNS name or address, IPv6 without brackets. ValueError says what is wrong.
+    """The one spelling of a DNS name or address, IPv6 without brackets. ValueError: it is none.
 
     Names are lower-case and have no dot at their end. An address has its usual form alone, since
     others are read differently by different programs; one mapped from IPv4 is that IPv4 address.
