@@ -1,9 +1,10 @@
 """The audit log: who was let do what to which job, and who was not. One JSON line for each.
 
 What is audited: every request, with the policy's decision on it (`request`); every TLS handshake
-that is refused (`handshake`); every change of the policy file (`policy`); the service's start and
-stop (`service`). A line is ASCII: control characters, line ends, lone surrogates and text that
-runs from right to left stand as \\uXXXX, so that nothing in a request can write a line of its own.
+that is refused (`handshake`); every accepted job that the policy ends later (`decision`); every
+change of the policy file (`policy`); the service's start and stop (`service`). A line is ASCII:
+control characters, line ends, lone surrogates and text that runs from right to left stand as
+\\uXXXX, so that nothing in a request can write a line of its own.
 
 The log never holds the service up. A line that can't be written is counted and told of, and the
 log says itself how many are missing as soon as it can.
@@ -44,6 +45,7 @@ MODE = 0o640
 class Event(StrEnum):
     REQUEST = "request"
     HANDSHAKE = "handshake"
+    DECISION = "decision"
     POLICY = "policy"
     SERVICE = "service"
     GAP = "gap"

@@ -18,6 +18,7 @@ class ErrorClass(StrEnum):
     CANCELLED = "cancelled"
     STAGER = "stager"
     DEADLINE = "deadline"
+    POLICY = "policy"
     OTHER = "other"
 
 
@@ -50,6 +51,8 @@ ADVICE = MappingProxyType(
         "is right, report it to the archive's operators.",
         ErrorClass.DEADLINE: "The work was stopped: submit again with a later deadline, or "
         "without one.",
+        ErrorClass.POLICY: "The policy of this service changed after the job was accepted: ask its "
+        "operators.",
         ErrorClass.OTHER: "The reason is given above as FTS reported it: if it means nothing to "
         "you, report the job id to the operators of deliv.",
     }

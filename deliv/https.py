@@ -30,9 +30,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from tornado.curl_httpclient import CurlAsyncHTTPClient, CurlError
 from tornado.httpclient import HTTPRequest, HTTPResponse
+from tornado.httputil import HTTPHeaders
 
 from deliv import __version__, config
 from deliv.errors import Unavailable, Unreachable
+from deliv.redaction import Redaction
 
 log = structlog.get_logger()
 
@@ -140,9 +142,13 @@ class HttpsClient:
         *,
         body: bytes | None = None,
         content_type: str | None = None,
+        secrets: tuple[str, ...] = (),
         timeout: float = 30.0,
     ) -> Response:
         """One call, `timeout` seconds for all of it.
+
+        `secrets` are what of the request must not be passed on: an answer that quotes them comes
+        back, and is an error, without them.
 
         Unreachable when there is no HTTP answer: it names the host and the reason, and its `sent`
         says whether the request may have arrived. Unavailable when the credential is unusable.
@@ -158,7 +164,7 @@ class HttpsClient:
             raise Unreachable(reason, sent=False) from None
         try:
             request = self._prepare(method, url, body, content_type, deadline)
-            return await pool.fetch(request, host)
+            return await pool.fetch(request, host, Redaction(*secrets))
         finally:
             pool.slots.release()
 
@@ -228,15 +234,15 @@ class _Pool:
         self._busy = 0
         self._closing = False
 
-    async def fetch(self, request: HTTPRequest, host: str) -> Response:
+    async def fetch(self, request: HTTPRequest, host: str, redaction: Redaction) -> Response:
         transfer = self._client.fetch(request, raise_error=False)
         self._busy += 1
         transfer.add_done_callback(self._done)
         try:
             async with asyncio.timeout(float(request.request_timeout or 0) + GRACE_SECONDS):
-                return _response(await asyncio.shield(transfer))
+                return _response(await asyncio.shield(transfer), redaction)
         except CurlError as error:
-            raise _unreachable(host, error) from error
+            raise _unreachable(host, error, redaction) from None  # it quotes the answer
         except TimeoutError:
             raise Unreachable(f"{host}: no answer in time") from None
 
@@ -313,12 +319,16 @@ def _read_pair(files: config.Credential) -> tuple[bytes, bytes]:
     return certificate, key
 
 
-def _unreachable(host: str, error: CurlError) -> Unreachable:
-    reason = error.message or f"curl error {error.errno}"
+def _unreachable(host: str, error: CurlError, redaction: Redaction) -> Unreachable:
+    reason = redaction.text(error.message or f"curl error {error.errno}")
     connecting = error.errno == pycurl.E_OPERATION_TIMEDOUT and reason.startswith(_CONNECTING)
     sent = error.errno not in _BEFORE_SENDING and not connecting
     return Unreachable(f"{host}: {reason}", sent=sent)
 
 
-def _response(answer: HTTPResponse) -> Response:
-    return Response(status=answer.code, headers=answer.headers, body=answer.body or b"")
+def _response(answer: HTTPResponse, redaction: Redaction) -> Response:
+    headers = HTTPHeaders()
+    for name, value in answer.headers.get_all():
+        headers.add(name, redaction.text(value))
+    body = redaction.content(answer.body or b"")
+    return Response(status=answer.code, headers=headers, body=body)

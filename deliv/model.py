@@ -23,7 +23,8 @@ class Submission:
     `destination_path` is a gsiftp URL of a directory, `destination_host` its host (no port),
     `submitter` a DN in the grid's one-line form, `quota` how many unfinished jobs it may have with
     this one (None: any number). After `deadline` the product is not wanted any more. `copied_as`
-    user needs a credential that the submitter has delegated.
+    user needs a credential that the submitter has delegated. `fqans` and `limited`, the submitter's
+    VOMS attributes and kind of proxy, are kept for later decisions of the policy.
     """
 
     job_id: str
@@ -35,6 +36,8 @@ class Submission:
     quota: int | None = None
     deadline: datetime | None = None
     copied_as: CopiedAs = CopiedAs.SERVICE
+    fqans: tuple[str, ...] = ()
+    limited: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,8 @@ class Job:
     partial: bool = False
     cancel_requested: datetime | None = None
     deadline_passed: datetime | None = None
+    submitter_fqans: tuple[str, ...] | None = None
+    submitter_limited: bool = False
 
     @property
     def is_to_end(self) -> bool:
@@ -94,7 +99,7 @@ INTERNAL = frozenset(
         "stager_callback", "version", "due_at", "destination_host", "destination_key",
         "idempotency_key", "idempotency_digest", "request_digest", "stager_accepted",
         "time_released", "fts_endpoint", "fts_posted", "fts_misses", "partial", "cancel_requested",
-        "deadline_passed",
+        "deadline_passed", "submitter_fqans", "submitter_limited",
     }
 )  # fmt: skip
 PUBLIC = tuple(field.name for field in fields(Job) if field.name not in INTERNAL)

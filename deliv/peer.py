@@ -30,8 +30,9 @@ class Peer:
         path: str,
         body: bytes | None = None,
         content_type: str | None = None,
+        secrets: tuple[str, ...] = (),
     ) -> Response:
-        """The server's own answer, whatever its code.
+        """The server's own answer, whatever its code; without the request's `secrets`.
 
         Unreachable when there is none: no answer, a server error, too many requests, or what
         something that stands before the server says; and at once while the breaker is open.
@@ -40,7 +41,7 @@ class Peer:
             reason = f"{self.title} is left alone after failures: {self.breaker.reason}"
             raise Unreachable(reason, retry_after=round(self.breaker.wait) + 1, sent=False)
         try:
-            answer = await self._answer(method, path, body, content_type)
+            answer = await self._answer(method, path, body, content_type, secrets)
         except Unreachable as error:
             self.breaker.failed(str(error))
             raise
@@ -55,13 +56,19 @@ class Peer:
         await self.https.request("GET", f"{self.url}/", timeout=self._timeout)
 
     async def _answer(
-        self, method: str, path: str, body: bytes | None, content_type: str | None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        content_type: str | None,
+        secrets: tuple[str, ...],
     ) -> Response:
         answer = await self.https.request(
             method,
             self.url + path,
             body=body,
             content_type=content_type,
+            secrets=secrets,
             timeout=self._timeout,
         )
         if _is_out_of_order(answer) or _is_of_another(answer):

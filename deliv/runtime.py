@@ -29,6 +29,7 @@ from deliv.delivery.copiers import Copiers
 from deliv.delivery.delegating import Delegating
 from deliv.delivery.engine import Engine
 from deliv.delivery.failing import Failing
+from deliv.delivery.permission import Permission
 from deliv.delivery.polling import Polling
 from deliv.delivery.staging import Staging
 from deliv.delivery.submissions import Submissions
@@ -94,8 +95,15 @@ class Runtime:
         self.transfers = Transfers(self.store, self.fts, self.copiers, failing, settings.sweeps)
         self.cancelling = Cancelling(self.store, self.transfers, failing, settings)
         closing = Closing(self.store, self.stager, self.transfers, settings.sweeps)
+        permission = Permission(self.store, self.policy, self.cancelling, self.audit)
         self.engine = Engine(
-            self.store, self.staging, self.transfers, self.cancelling, closing, settings
+            self.store,
+            self.staging,
+            self.transfers,
+            self.cancelling,
+            closing,
+            permission,
+            settings,
         )
         self.broker = Broker(
             settings.broker,

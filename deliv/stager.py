@@ -38,7 +38,7 @@ class Stager:
             "authcode": authcode,
             "callback": self._callback,
         }
-        await self._call("POST", "/stage", json.dumps(body).encode())
+        await self._call("POST", "/stage", json.dumps(body).encode(), secrets=(authcode,))
 
     async def release(self, job_id: str) -> None:
         """Withdraw the request and drop the staged copy; one that is gone already is fine."""
@@ -74,9 +74,11 @@ class Stager:
         """Unreachable when no stager answers at the configured URL."""
         await self._peer.ping()
 
-    async def _call(self, method: str, path: str, body: bytes | None = None) -> Response:
+    async def _call(
+        self, method: str, path: str, body: bytes | None = None, *, secrets: tuple[str, ...] = ()
+    ) -> Response:
         kind = "application/json" if body else None
-        answer = await self._peer.call(method, path, body, kind)
+        answer = await self._peer.call(method, path, body, kind, secrets)
         if answer.status in UNKNOWN_DELIV:
             raise Unreachable(f"the stager answered deliv {answer.status}: {said(answer)}")
         if answer.status >= HTTPStatus.MULTIPLE_CHOICES:

@@ -15,7 +15,7 @@ from deliv.check import history
 from deliv.check.findings import Finding, Mend
 from deliv.check.history import CLOCK_SLACK, ENDS
 from deliv.delivery.closing import Closing
-from deliv.delivery.destination import destination_file
+from deliv.delivery.destination import destination_file, destination_key
 from deliv.errors import InvalidRequest
 from deliv.failures import ErrorClass
 from deliv.model import Job
@@ -146,7 +146,7 @@ def writer(job: Job, _: Moment) -> Iterator[str]:
     except InvalidRequest as error:
         yield f"has a destination that can't be: {error}"
         return
-    if job.destination_key != sha256(url.encode()).digest():
+    if job.destination_key != destination_key(job):
         yield f"does not keep other jobs from writing {url} meanwhile"
 
 

@@ -1,4 +1,4 @@
-"""Ending a job early, since its owner withdraws it or its deadline is over.
+"""Ending a job early: its owner withdraws it, its deadline is over, or the policy forbids it.
 
 At once where nothing is being copied, else when FTS confirms it.
 """
@@ -69,6 +69,18 @@ class Cancelling:
         job = await self._store.update(job, deadline_passed=NOW, delay=self._ask_again)
         await reach(Point.CANCEL_STORED)
         await self.proceed(job)
+
+    async def forbid(self, job: Job, why: str) -> Job:
+        """End a job that the policy does not allow any more, before FTS has taken it.
+
+        It is withdrawn there all the same, where FTS may have taken it without deliv hearing so.
+        """
+        failure = Failure(
+            error_class=ErrorClass.POLICY,
+            reason=f"the delivery is not allowed any more: {why}",
+            partial=job.fts_jobid is not None,
+        )
+        return await self._failing.end(job, failure, delay=self._delay(job))
 
     async def _begin(self, job: Job) -> Job:
         if not _is_at_fts(job):

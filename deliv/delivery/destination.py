@@ -2,31 +2,36 @@
 
 GridFTP URLs are kept percent-encoded (RFC 3986), so that no server or library on the way reads a
 space, a `?` or a `#` of a file name as syntax.
+
+A directory has one normal form, whatever its spelling: host, port and path of it are what the
+policy, the caps, the key of the one writer per file, and FTS see. What a spelling can't tell is not
+seen: two names of one server, links on its disks.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from deliv.errors import InvalidRequest
 from deliv.fts import LONGEST_URL
+from deliv.identity import hosts
 from deliv.model import Job
 
 MAX_PRODUCT_ID = 1024
 MAX_URL = LONGEST_URL - 100  # of a directory, so that a file name finds room
 SAFE_IN_PATH = "/-._~!$&'()*+,;=:@"
-HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
+DEFAULT_PORT = 2811  # IANA's gsiftp
 # No text beside the brackets and no zone in them, which not every reader of URLs sees alike.
 AUTHORITY = re.compile(r"(\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]|[^][:/@\s]*)(?::([0-9]{0,5}))?")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Directory:
-    """A GridFTP directory: `url` canonical and without a trailing slash, `host` lower-case."""
+    """A GridFTP directory: `url` in its normal form, without a trailing slash, and its `host`."""
 
     url: str
     host: str
@@ -47,13 +52,13 @@ def check_product_id(value: str) -> str:
 
 
 def parse_directory(value: str) -> Directory:
-    """Check a destination: gsiftp://HOST[:PORT]/DIRECTORY and nothing else."""
+    """The normal form of a destination: gsiftp://HOST[:PORT]/DIRECTORY and nothing else."""
     if not value.strip():
         raise InvalidRequest("destination_path is empty")
     _no_control_characters("destination_path", value)
     try:
         parts = urlsplit(value)
-        host, port = parts.hostname, parts.port
+        port = parts.port
     except ValueError as error:
         raise InvalidRequest(f"destination_path is not a well-formed URL: {error}") from error
     if parts.scheme != "gsiftp":
@@ -61,33 +66,32 @@ def parse_directory(value: str) -> Directory:
         raise InvalidRequest(f"destination_path must be a gsiftp:// URL (GridFTP), not {given}")
     if "@" in parts.netloc:
         raise InvalidRequest("destination_path must not carry user information before the host")
-    if not AUTHORITY.fullmatch(parts.netloc):
+    authority = AUTHORITY.fullmatch(parts.netloc)
+    if not authority:
         raise InvalidRequest("destination_path must name a HOST or [IPV6-ADDRESS], then :PORT")
     if "?" in value or "#" in value:
         raise InvalidRequest(
             "destination_path must not have a query or a fragment: write %3F or %23"
         )
+    if port == 0:
+        raise InvalidRequest("destination_path must have a port from 1 to 65535, or none")
     path = _canonical_path("destination_path", parts.path)
-    name = check_host("destination_path", host or "")
-    authority = f"[{name}]" if ":" in name else name
-    suffix = "" if port is None else f":{port}"
-    url = f"gsiftp://{authority}{suffix}{path.rstrip('/')}"
+    name = check_host("destination_path", authority[1].strip("[]"))
+    host = f"[{name}]" if ":" in name else name
+    suffix = "" if port in {None, DEFAULT_PORT} else f":{port}"
+    url = f"gsiftp://{host}{suffix}{path.rstrip('/')}"
     _no_longer_than(MAX_URL, "destination_path", url)
     return Directory(url=url, host=name)
 
 
 def check_host(field: str, host: str) -> str:
-    """A DNS name or address literal (IPv6 without brackets), lower-case."""
+    """See hosts.normal; InvalidRequest."""
     if not host:
         raise InvalidRequest(f"{field} names no host")
-    if ":" in host or re.fullmatch(r"[\d.]+", host):
-        try:
-            return str(ipaddress.ip_address(host))
-        except ValueError as error:
-            raise InvalidRequest(f"{field}: {host} is not an IP address") from error
-    if len(host) > 253 or not HOST_NAME.fullmatch(host):
-        raise InvalidRequest(f"{field}: {host!r} is not a host name")
-    return host.lower()
+    try:
+        return hosts.normal(host)
+    except ValueError as error:
+        raise InvalidRequest(f"{field}: {error}") from error
 
 
 def check_place(staged_to: str, path: str) -> None:
@@ -110,8 +114,23 @@ def staged_url(staged_to: str, path: str) -> str:
 
 def destination_file(job: Job) -> str:
     """The URL of the file that a staged job delivers; of its directory while the name is open."""
+    return _file(job, Directory(url=job.destination_path, host=job.destination_host))
+
+
+def destination_key(job: Job) -> bytes:
+    """SHA-256 of that URL in its normal form: the same for all spellings of one file.
+
+    In a job of an earlier release `destination_path`, which never changes, may have another form.
+    """
+    try:
+        directory = parse_directory(f"{job.destination_path}/")
+    except InvalidRequest:  # the earlier release took more; no new job can have this destination
+        directory = Directory(url=job.destination_path, host=job.destination_host)
+    return sha256(_file(job, directory).encode()).digest()
+
+
+def _file(job: Job, directory: Directory) -> str:
     name = PurePosixPath(job.stager_path or "").name
-    directory = Directory(url=job.destination_path, host=job.destination_host)
     return directory.file(name) if name else directory.url
 
 
@@ -126,6 +145,11 @@ def _canonical_path(field: str, path: str) -> str:
         raise InvalidRequest(f"{field} is not UTF-8 behind its percent-encoding") from error
     _no_control_characters(field, plain)
     _no_dot_segments(field, plain)
+    plain = re.sub("/+", "/", plain)
+    if plain.startswith("/~"):
+        raise InvalidRequest(
+            f"{field} starts in a home directory (~), which depends on who copies: write it out"
+        )
     return quote(plain, safe=SAFE_IN_PATH)
 
 

@@ -14,6 +14,7 @@ from deliv.config import Config
 from deliv.delivery import hold
 from deliv.delivery.cancelling import Cancelling
 from deliv.delivery.closing import Closing
+from deliv.delivery.permission import Permission
 from deliv.delivery.staging import Staging
 from deliv.delivery.transfers import Transfers
 from deliv.errors import LostRace
@@ -35,6 +36,7 @@ class Engine:
         transfers: Transfers,
         cancelling: Cancelling,
         closing: Closing,
+        permission: Permission,
         config: Config,
     ) -> None:
         self._store = store
@@ -42,7 +44,10 @@ class Engine:
         self._transfers = transfers
         self._cancelling = cancelling
         self._closing = closing
+        self._permission = permission
         self._config = config
+        # By these a job goes on to the stager and to FTS, if the policy still allows it.
+        self._onward: tuple[Action, ...] = (staging.request, transfers.start, transfers.post)
 
     async def admit_next(self) -> bool:
         """Admit whoever is next by fairness and caps; False when nobody may be."""
@@ -61,7 +66,10 @@ class Engine:
             return
         await reach(Point.STEP_TAKEN)
         try:
-            await self._action(job)(job)
+            action = self._action(job)
+            if action in self._onward and await self._permission.lacking(job):
+                return
+            await action(job)
         except LostRace as error:
             log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
 

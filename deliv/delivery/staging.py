@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import structlog
 
 from deliv.config import Config
@@ -12,6 +14,7 @@ from deliv.errors import Forbidden, InvalidRequest, LostRace, Refused, Unavailab
 from deliv.failures import ErrorClass
 from deliv.faults import Point, reach
 from deliv.model import Job, StageReport
+from deliv.redaction import Redaction
 from deliv.stager import Stager
 from deliv.states import FINAL, Event, Status
 from deliv.store import NOW, Store
@@ -106,6 +109,7 @@ class Staging:
         return job
 
     async def _record(self, job: Job, report: StageReport) -> Job:
+        report = replace(report, msg=Redaction(report.authcode).text(report.msg or "") or None)
         if not report.success:
             reason = f"the stager reported a failure: {report.msg or 'no reason given'}"
             failure = Failure(error_class=ErrorClass.STAGER, reason=reason)
@@ -137,6 +141,8 @@ class Staging:
     def _check_place(self, report: StageReport) -> None:
         if not report.staged_to or not report.path:
             raise InvalidRequest("a successful report needs staged_to and path")
+        if Redaction(report.authcode).found(f"{report.staged_to} {report.path}"):
+            raise InvalidRequest("staged_to and path must not have the one-time code in them")
         check_place(report.staged_to, report.path)
         host = report.staged_to.lower()
         if host not in self._hosts and host.rsplit(":", 1)[0] not in self._hosts:

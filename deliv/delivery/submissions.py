@@ -37,6 +37,8 @@ class Submissions:
         quota: int | None = None,
         deadline: datetime | None = None,
         copied_as: CopiedAs = CopiedAs.SERVICE,
+        fqans: tuple[str, ...] = (),
+        limited: bool = False,
     ) -> Job:
         """The job for this request, durable when this returns. The same key gives the same job.
 
@@ -53,6 +55,8 @@ class Submissions:
             quota=quota,
             deadline=deadline,
             copied_as=copied_as,
+            fqans=fqans,
+            limited=limited,
         )
         await reach(Point.SUBMISSION_TAKEN)
         job, created = await self._store.submit(submission, key_life=self._key_life)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from hashlib import sha256
 from typing import Any
 
 import structlog
@@ -11,7 +10,7 @@ import structlog
 from deliv.config import Sweeps
 from deliv.delivery import hold
 from deliv.delivery.copiers import Copiers
-from deliv.delivery.destination import destination_file, staged_url
+from deliv.delivery.destination import destination_file, destination_key, staged_url
 from deliv.delivery.failing import Failing, Failure
 from deliv.errors import DestinationBusy, LostRace, NoCredential, Refused, Unavailable
 from deliv.failures import IN_USE, ErrorClass
@@ -144,7 +143,7 @@ class Transfers:
     async def _assign(self, job: Job, endpoint: Endpoint) -> Job:
         await endpoint.ensure_delegated()
         await reach(Point.DELEGATED)
-        destination = sha256(destination_file(job).encode()).digest()
+        destination = destination_key(job)
         assignment: dict[str, Any] = {
             "fts_endpoint": endpoint.name,
             "fts_jobid": await endpoint.job_id(sid(job)),

@@ -42,9 +42,14 @@ class Transport(Peer):
         return read(answer, kind)
 
     async def _answer(
-        self, method: str, path: str, body: bytes | None, content_type: str | None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        content_type: str | None,
+        secrets: tuple[str, ...],
     ) -> Response:
-        answer = await super()._answer(method, path, body, content_type)
+        answer = await super()._answer(method, path, body, content_type, secrets)
         if _is_broken_off(answer):
             raise Unreachable(f"{self.title} answered {answer.status} and broke off its list")
         return answer

@@ -25,7 +25,7 @@ from deliv.delivery.delegating import Delegating
 from deliv.delivery.staging import Staging
 from deliv.delivery.submissions import Submissions
 from deliv.errors import CredentialRefused, DelivError, Forbidden, InvalidRequest, Unavailable
-from deliv.http import headers, parameters
+from deliv.http import headers, origin, parameters
 from deliv.http.in_hand import InHand
 from deliv.identity.chain import Identity
 from deliv.identity.policy import Decision, LivePolicy
@@ -120,6 +120,7 @@ class Call(RequestHandler):
             self.identity = await self._identify()
             self._check_head()
             self._check_method()
+            origin.check(self.method, self.request.headers, self.services.rest.public_url)
         except (DelivError, HTTPError) as error:
             self._refuse(error)
         self._refuse_unsent_body()

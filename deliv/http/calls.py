@@ -35,6 +35,8 @@ class SubmitTransfer(Call):
             quota=allowed.quota,
             deadline=deadline,
             copied_as=copied_as,
+            fqans=self.identity.attributes.fqans,
+            limited=self.identity.limited,
         )
         self.note(job_id=job.job_id)
         self.set_status(202)

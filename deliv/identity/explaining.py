@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deliv import config
 from deliv.errors import DelivError
-from deliv.identity import fqan
+from deliv.identity import fqan, hosts
 from deliv.identity.policy import Action, Explanation, Policy
 
 EVERYBODY = "everybody"
@@ -20,7 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dn", metavar="DN", help="a user's DN, as in the audit log: /O=Grid/CN=me")
     parser.add_argument("action", metavar="ACTION", choices=list(Action), help=", ".join(Action))
     parser.add_argument(
-        "--destination", metavar="HOST", help="the host to deliver to; submit needs it"
+        "--destination",
+        metavar="HOST",
+        type=_host,
+        help="the host to deliver to; submit needs it",
     )
     parser.add_argument(
         "--fqan",
@@ -85,6 +88,13 @@ def _fqan(text: str) -> str:
         return fqan.normal(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"not an FQAN: {text!r}") from error
+
+
+def _host(text: str) -> str:
+    try:
+        return hosts.normal(text.strip("[]"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _file(args: argparse.Namespace) -> Path:

@@ -11,6 +11,7 @@ escaped `\\/` or `\\+` is part of a value. For patterns of FQANs see deliv/ident
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -234,6 +235,22 @@ class Policy:
             )
         )
 
+    def reconsider(
+        self, dn: str, *, fqans: tuple[str, ...], limited: bool, destination_host: str
+    ) -> Decision:
+        """Whether what was submitted with these attributes might be now, but for the quota."""
+        return self._decide(
+            Request(
+                dn=dn,
+                fqans=fqans,
+                limited=limited,
+                action=Action.SUBMIT,
+                owner=None,
+                destination_host=destination_host,
+                unfinished=None,
+            )
+        )
+
     def explain(
         self,
         dn: str,
@@ -289,7 +306,7 @@ OnReload = Callable[[str | None], None]
 
 
 class LivePolicy:
-    """A policy file, read again when it changes. A broken one is told of, and the old one stays.
+    """A policy file, looked at with each decision. A broken one is reported, and the old one stays.
 
     `on_reload` is called with None after a good change and with what is wrong after a bad one;
     both are logged besides. `broken` says what is wrong with the file now.
@@ -300,7 +317,13 @@ class LivePolicy:
         self._on_reload = on_reload
         self._stamp = stamp(path)
         self.broken: str | None = None
-        self.current = Policy.load(path)
+        self._current = Policy.load(path)
+        self._since = time.monotonic()
+
+    @property
+    def age(self) -> float:
+        """Seconds that the rules have been in force here."""
+        return time.monotonic() - self._since
 
     def refresh(self) -> bool:
         """Look at the file; True when another policy is in force than before."""
@@ -313,10 +336,10 @@ class LivePolicy:
             return False
         self._stamp = now
         try:
-            self.current = Policy.load(self._path)
+            self._current = Policy.load(self._path)
         except ConfigError as error:
             return self._refuse(str(error))
-        self.broken = None
+        self.broken, self._since = None, time.monotonic()
         self._tell(None)
         return True
 
@@ -327,11 +350,18 @@ class LivePolicy:
         return False
 
     def roles(self, identity: Identity) -> frozenset[Role]:
-        return self.current.roles(identity)
+        self.refresh()
+        return self._current.roles(identity)
 
     def decide(self, identity: Identity, action: str, **context: Any) -> Decision:
         """See Policy.decide."""
-        return self.current.decide(identity, action, **context)
+        self.refresh()
+        return self._current.decide(identity, action, **context)
+
+    def reconsider(self, dn: str, **context: Any) -> Decision:
+        """See Policy.reconsider."""
+        self.refresh()
+        return self._current.reconsider(dn, **context)
 
     def _tell(self, broken: str | None) -> None:
         if broken is None:

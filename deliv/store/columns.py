@@ -29,7 +29,7 @@ FIXED = frozenset(
         "job_id", "product_id", "destination_path", "destination_host", "submitter", "status",
         "version", "due_at", "idempotency_key", "idempotency_digest", "request_digest",
         "time_submitted", "time_staging", "time_transferring", "time_error", "time_success",
-        "time_cancelled", "deadline", "copied_as",
+        "time_cancelled", "deadline", "copied_as", "submitter_fqans", "submitter_limited",
     }
 )  # fmt: skip
 SETTABLE = frozenset(COLUMNS) - FIXED
@@ -85,8 +85,15 @@ def microseconds(seconds: object) -> int | None:
 
 
 def to_job(row: Row) -> Job:
-    kinds = {"status": Status(row["status"]), "copied_as": CopiedAs(row["copied_as"])}
-    return Job(**{**row, **kinds, "partial": bool(row["partial"])})
+    fqans = row["submitter_fqans"]
+    kinds = {
+        "status": Status(row["status"]),
+        "copied_as": CopiedAs(row["copied_as"]),
+        "partial": bool(row["partial"]),
+        "submitter_fqans": None if fqans is None else tuple(fqans.splitlines()),
+        "submitter_limited": bool(row["submitter_limited"]),
+    }
+    return Job(**{**row, **kinds})
 
 
 def placeholders(count: int) -> str:

@@ -18,8 +18,9 @@ from deliv.store.columns import microseconds
 INSERT = """
 INSERT INTO jobs
   (job_id, product_id, status, destination_path, destination_host, submitter, due_at,
-   idempotency_key, idempotency_digest, request_digest, deadline, copied_as)
-VALUES (%s, %s, %s, %s, %s, %s, NOW(6), %s, %s, %s, %s, %s)
+   idempotency_key, idempotency_digest, request_digest, deadline, copied_as,
+   submitter_fqans, submitter_limited)
+VALUES (%s, %s, %s, %s, %s, %s, NOW(6), %s, %s, %s, %s, %s, %s, %s)
 """
 IS_PAST = "SELECT %s <= NOW(6) AS past"
 IS_OLDER = "SELECT %s < NOW(6) - INTERVAL %s MICROSECOND AS older"
@@ -126,6 +127,8 @@ def _values(submission: Submission) -> tuple[object, ...]:
         _request_digest(submission),
         submission.deadline,
         submission.copied_as,
+        "\n".join(submission.fqans),
+        submission.limited,
     )
 
 

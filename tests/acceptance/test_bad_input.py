@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from live_client import connected, exchange, lax_context
-from running_stack import CALL_TIMEOUT, Stack, until
+from running_stack import CALL_TIMEOUT, Stack, Target, until
 
 GOOD = "gsiftp://127.0.0.1/home/alice"
 JSON = ("-H", "Content-Type: application/json")
@@ -41,6 +41,12 @@ DESTINATIONS = {
     "a fragment": "gsiftp://127.0.0.1/home#x",
     "a port that is none": "gsiftp://127.0.0.1:99999/home",
     "a host that is none": "gsiftp://exa mple/home",
+    "a number in a host's place": "gsiftp://0x7f000001/home",
+    "an address in decimal": "gsiftp://2130706433/home",
+    "an address in octal": "gsiftp://0177.0.0.1/home",
+    "half an address": "gsiftp://127.1/home",
+    "port 0": "gsiftp://127.0.0.1:0/home",
+    "whose home it is": "gsiftp://127.0.0.1/~/x",
     "too long": "gsiftp://127.0.0.1/" + "a" * 3000,
 }
 BODIES = {
@@ -201,3 +207,22 @@ def test_a_body_that_never_ends_keeps_nothing_busy(stack: Stack) -> None:
         half.sendall(b"POST /submitTransfer HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
         until(lambda: stack.metric("deliv_http_requests_in_hand") > before, "it is in hand")
     until(lambda: stack.metric("deliv_http_requests_in_hand") == before, "it is let go")
+
+
+def test_all_spellings_of_a_directory_are_one(stack: Stack, target: Target) -> None:
+    """What a job goes by, in the policy, the caps and the key of its file, is never a spelling."""
+    place = urlsplit(target.url)
+    spellings = [
+        target.url,
+        f"GSIFTP://{place.netloc}//{place.path}//",
+        f"gsiftp://127.0.0.1:{place.port}{place.path.replace('/', '/%2F')}",
+        f"gsiftp://[::ffff:127.0.0.1]:{place.port}{place.path.replace('test', '%74est')}",
+    ]
+    for spelling in spellings:
+        answer = stack.curl("/submitTransfer", *form(product_id="005", destination_path=spelling))
+        assert answer.status == 202, (spelling, answer)
+        job_id = answer.document["job_id"]
+        known = stack.curl(f"/transferStatus?job_id={job_id}").document
+        assert known["destination_path"] == target.url
+        asked = "SELECT destination_host FROM jobs WHERE job_id = %s"
+        assert stack.query(asked, job_id) == [("127.0.0.1",)]

@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
+from posing import Caller
 from running_stack import Stack, Target, until
 
 PEM_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+(.+?)-----END", re.DOTALL)
@@ -186,6 +187,9 @@ def misuse(stack: Stack, job_id: str, code: str) -> None:
         assert answer.status in {400, 401, 403}, (path, options, answer)
         assert code.encode() not in answer.body
         assert TOKEN.encode() not in answer.body
+    caller, quoted = Caller(stack), {"staged_to": "localhost", "path": f"/copy/{code}"}
+    assert caller.report(right | quoted).status == 400
+    assert caller.report(right | {"success": "false", "msg": f"no {code}"}).status == 200
 
 
 @pytest.mark.timeout(300)
@@ -198,7 +202,7 @@ def test_no_secret_is_written_or_shown(stack: Stack, target: Target) -> None:
         misuse(stack, silent, code)
         for job_id in jobs:
             client.wait(job_id, timeout=120)
-        stack.curl("/cancelTransfer", "-d", f"job_id={silent}")
+        assert "[redacted]" in client.status(silent)["detailed_status"]
     assert len(watch.codes) >= len(PRODUCTS)
     secrets = secrets_of(stack) | {one: "a one-time code" for one in watch.codes}
     secrets |= {code.encode(): "the misused code", TOKEN.encode(): "the misused token"}

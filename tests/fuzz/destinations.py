@@ -24,7 +24,7 @@ SEGMENTS = (
     "/", "/data", "/a b", "/é", "/%41", "/%2f", "/%2F..%2f", "/..", "/.",
     "/%2e%2e", "/%", "/%zz", "/%ff",
     "/%00", "/%0a", "?q", "#f", "//", "/a;b=c", "/%25", "/\\..", "/\u202e",
-    "/\ud800", "/~x", "/%E2%80%AE",
+    "/\ud800", "/~x", "/%E2%80%AE", "/%7e",
 )  # fmt: skip
 SCHEMES = ("gsiftp://",) * 12 + (
     "GSIFTP://",
@@ -39,10 +39,10 @@ SAMPLES = (
     "gsiftp://dtn.example.org:2811/home/alice", "gsiftp://[2001:db8::1]:50000/a/b%20c",
     "gsiftp://127.0.0.1/é/x", "gsiftp://h/a%25b/~c;d=e",
 )  # fmt: skip
-CANONICAL = re.compile(
-    r"gsiftp://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
-    r"((?:/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-F]{2})*)*)"
-)
+AUTHORITY = r"gsiftp://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
+CHARACTER = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-F]{2})"
+CANONICAL = re.compile(f"{AUTHORITY}((?:/{CHARACTER}+)*)")
+SOURCE = re.compile(f"{AUTHORITY}((?:/{CHARACTER}*)*)")  # as the stager wrote it
 
 mutated = Mutator(SAMPLES, (*CHARACTERS, *HOSTS, *PORTS[3:], *SEGMENTS))
 
@@ -55,9 +55,39 @@ def generated(random: Random) -> str:
 def check(given: str) -> None:
     directory = parse_directory(given)
     agree(parse_directory(f"{directory.url}/"), directory)
+    for spelling in respelled(directory.url):
+        agree(parse_directory(spelling), directory)
     _check_canonical(directory.url, directory.host)
     named = directory.file("a/b ?#%2e\u00e9")
     agree(named, f"{directory.url}/a%2Fb%20%3F%23%252e%C3%A9")
+
+
+def respelled(url: str) -> list[str]:
+    """The same directory in other words, by RFC 3986, section 6, and as GridFTP servers read it."""
+    match = CANONICAL.fullmatch(url)
+    if match is None:
+        raise Disagreement(f"{url!r} is not canonical")
+    host, port, path = match[1], match[2] or "", match[3] or "/"
+    hosts = [host.upper()]
+    if not re.fullmatch(r"[0-9.]+|\[.*\]", host):
+        hosts.append(f"{host}.")
+    paths = [path.replace("/", "///"), path.replace("/", "/%2f"), percent(path)]
+    return [
+        *(f"gsiftp://{one}{port}{path}" for one in hosts),
+        f"GsiFTP://{host}{port or ':2811'}{path}//",
+        f"gsiftp://{host}{port.replace(':', ':0') if len(port) < len(':50000') else port}{path}",
+        f"gsiftp://{host}{port or ':'}{path}",
+        *(f"gsiftp://{host}{port}{one}" for one in paths),
+    ]
+
+
+def percent(path: str) -> str:
+    """Every letter and digit that is not part of an escape percent-encoded."""
+    return re.sub(
+        "%[0-9A-F]{2}|([A-Za-z0-9])",
+        lambda found: f"%{ord(found[1]):02x}" if found[1] else found[0],
+        path,
+    )
 
 
 def generated_source(random: Random) -> tuple[str, str]:
@@ -74,7 +104,9 @@ def check_source(given: tuple[str, str]) -> None:
     place, path = given
     url = staged_url(place, path)
     host, port = urlsplit(url).hostname or "", urlsplit(url).port
-    _check_canonical(url.replace(urlsplit(url).netloc, urlsplit(url).netloc.lower(), 1), host)
+    _check_canonical(
+        url.replace(urlsplit(url).netloc, urlsplit(url).netloc.lower(), 1), host, SOURCE
+    )
     wanted = re.fullmatch(r"\[?(.*?)\]?(?::([0-9]+))?", place)
     agree((host, port), wanted and (wanted[1].lower(), wanted[2] and int(wanted[2])))
 
@@ -94,8 +126,8 @@ def check_words(given: str) -> None:
     given.encode()
 
 
-def _check_canonical(url: str, host: str) -> None:
-    match = CANONICAL.fullmatch(url)
+def _check_canonical(url: str, host: str, form: re.Pattern[str] = CANONICAL) -> None:
+    match = form.fullmatch(url)
     if match is None:
         raise Disagreement(f"{url!r} is not canonical")
     agree(match[1].strip("[]"), host)

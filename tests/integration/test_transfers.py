@@ -105,6 +105,22 @@ async def test_a_destination_stays_with_its_job_while_it_is_staged_again(opened:
         assert asked["params"]["overwrite"] is True
 
 
+@pytest.mark.parametrize(
+    "spelling", ["gsiftp://user.example.org:2811/data", "gsiftp://user.example.org.//data"]
+)
+async def test_a_job_of_an_earlier_release_has_its_file_for_itself_too(
+    opened: Opened, spelling: str
+) -> None:
+    """Which kept the spelling of a destination that waits still; the same file has one writer."""
+    async with opened as here:
+        old = await staged(here.store, destination_path=spelling)
+        old = await here.store.update(old, stager_hostname="archive.example.org")
+        old, _ = await started(here, old)
+        assert old.status is Status.TRANSFERRING
+        other, _ = await started(here, await waiting(here))
+        assert (other.status, other.error_class) == (Status.ERROR, ErrorClass.EXISTS)
+
+
 async def test_nothing_is_overwritten_where_no_attempt_has_written(opened: Opened) -> None:
     """The stager names the file otherwise the next time."""
     async with opened as here:

@@ -453,6 +453,30 @@ def test_a_changed_file_counts_and_a_broken_one_does_not(replace: Callable[[str]
     ]  # fmt: skip
 
 
+def test_a_changed_file_counts_with_the_next_decision(replace: Callable[[str], Path]) -> None:
+    live = LivePolicy(replace(GOOD))
+    assert not live.decide(caller(ALICE), "stage_report").allowed
+    replace(BETTER)
+    assert live.decide(caller(ALICE), "stage_report").allowed
+    replace(GOOD)
+    assert live.roles(caller(ALICE)) == {Role.OPERATOR}
+
+
+def test_the_age_of_rules_is_that_of_those_in_force(
+    replace: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    live = LivePolicy(replace(GOOD))
+    now += 60
+    replace("rules: [")
+    live.refresh()
+    assert live.age == 60
+    replace(BETTER)
+    live.refresh()
+    assert live.age == 0
+
+
 def test_a_broken_file_at_the_start_is_an_error(replace: Callable[[str], Path]) -> None:
     with pytest.raises(ConfigError, match="not YAML"):
         LivePolicy(replace("rules: ["))

@@ -42,7 +42,9 @@ BEGIN
       AND NEW.fts_details <=> OLD.fts_details
       AND NEW.partial <=> OLD.partial
       AND NEW.idempotency_key <=> OLD.idempotency_key
-      AND NEW.request_digest <=> OLD.request_digest) THEN
+      AND NEW.request_digest <=> OLD.request_digest
+      AND NEW.submitter_fqans <=> OLD.submitter_fqans
+      AND NEW.submitter_limited <=> OLD.submitter_limited) THEN
     SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'a job that has ended keeps its values';
   END IF;
 END;

@@ -1,0 +1,46 @@
+"""What deliv sent in confidence is taken out of what it gets to hear.
+
+    redaction = Redaction(code)
+    redaction.text(f"bad request: authcode={code}")     "bad request: authcode=[redacted]"
+
+Found are a secret as it is, in other case, or with characters written as URLs, JSON, C or HTML
+escape them, and one that is cut off after at least KNOWN characters.
+"""
+
+from __future__ import annotations
+
+import re
+
+KNOWN = 8  # first characters by which a cut-off secret is known: random, so met by no chance
+INSTEAD = "[redacted]"
+
+
+class Redaction:
+    """`secrets` are ASCII."""
+
+    def __init__(self, *secrets: str) -> None:
+        expression = "|".join(map(_expression, filter(None, secrets)))
+        self._text = re.compile(expression, re.IGNORECASE)
+        self._content = re.compile(expression.encode("ascii"), re.IGNORECASE)
+        self._needed = bool(expression)
+
+    def text(self, text: str) -> str:
+        return self._text.sub(INSTEAD, text) if self._needed else text
+
+    def content(self, content: bytes) -> bytes:
+        """The same of text in an encoding that extends ASCII."""
+        return self._content.sub(INSTEAD.encode("ascii"), content) if self._needed else content
+
+    def found(self, text: str) -> bool:
+        return self._needed and self._text.search(text) is not None
+
+
+def _expression(secret: str) -> str:
+    written = [_character(one) for one in secret]
+    return "".join([*written[:KNOWN], *(f"(?:{one})?" for one in written[KNOWN:])])
+
+
+def _character(one: str) -> str:
+    code = ord(one)
+    escapes = f"%{code:02x}|\\\\u{code:04x}|\\\\x{code:02x}|&#(?:0*{code}|x0*{code:x});"
+    return f"(?:\\\\?{re.escape(one)}|{escapes})"

@@ -1,0 +1,60 @@
+"""A change of the policy counts with the next decision: on calls, and on jobs accepted before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from posing import Caller
+from running_stack import Stack, Target, until
+from test_audit_log import audit_file, entries
+
+BOB = "bob"
+
+
+@contextmanager
+def without_rules_for(stack: Stack, user: str) -> Iterator[None]:
+    settings = yaml.safe_load(Path(stack.testbed["config"]).read_text(encoding="utf-8"))
+    path, dn = Path(settings["policy"]), stack.user(user).dn
+    before = path.read_text(encoding="utf-8")
+    rules = [rule for rule in yaml.safe_load(before)["rules"] if rule.get("dn") != dn]
+    try:
+        replace(path, json.dumps({"rules": rules}))
+        yield
+    finally:
+        replace(path, before)
+
+
+def replace(path: Path, text: str) -> None:
+    """At once, as an operator should; deliv is not told."""
+    written = path.with_suffix(".new")
+    written.write_text(text, encoding="utf-8")
+    written.replace(path)
+
+
+@pytest.mark.timeout(300)
+def test_a_user_who_is_taken_out_of_the_policy(stack: Stack, target: Target) -> None:
+    with stack.client(BOB) as client, stack.client("operator") as operator:
+        job_id = client.submit("silent-synthetic-4321", target.url)
+        client.wait(client.submit("synthetic-4322", target.url), timeout=120)
+        caller = Caller(stack)
+        report = caller.staged(job_id)  # which the stager itself keeps back
+        with without_rules_for(stack, BOB):
+            form = f"product_id=005&destination_path={target.url}"
+            assert stack.curl("/submitTransfer", "-d", form, user=BOB).status == 403
+            assert caller.report(report).status == 200
+            ended = until(
+                lambda: (now := operator.status(job_id))["status"] == "ERROR" and now, "it ends"
+            )
+            assert ended["error_class"] == "policy"
+            assert "not allowed any more: no rule lets" in ended["detailed_status"]
+            until(lambda: not stack.staged_copy(job_id).exists(), "its copy is released")
+        assert stack.curl("/submitTransfer", "-d", form, user=BOB).status == 202
+    assert target.names() == {"synthetic-4322"}
+    (entry,) = [one for one in entries(audit_file(stack)) if one["event"] == "decision"]
+    assert (entry["job_id"], entry["dn"]) == (job_id, stack.user(BOB).dn)
+    assert entry["outcome"] == "refused"
