@@ -80,6 +80,7 @@ class Job:
     fts_posted: datetime | None = None
     fts_misses: int = 0
     partial: bool = False
+    copy_begun: bool = False
     cancel_requested: datetime | None = None
     deadline_passed: datetime | None = None
 
@@ -93,8 +94,8 @@ INTERNAL = frozenset(
     {
         "stager_callback", "version", "due_at", "destination_host", "destination_key",
         "idempotency_key", "idempotency_digest", "request_digest", "stager_accepted",
-        "time_released", "fts_endpoint", "fts_posted", "fts_misses", "partial", "cancel_requested",
-        "deadline_passed",
+        "time_released", "fts_endpoint", "fts_posted", "fts_misses", "partial", "copy_begun",
+        "cancel_requested", "deadline_passed",
     }
 )  # fmt: skip
 PUBLIC = tuple(field.name for field in fields(Job) if field.name not in INTERNAL)

@@ -75,6 +75,8 @@ class Transfers:
                 error_class=outcome.error_class or ErrorClass.OTHER,
                 reason=outcome.reason,
                 partial=outcome.partial or (job.is_to_end and outcome.begun),
+                copy_begun=outcome.written_to == destination_file(job),
+                corrupt_source=outcome.corrupt_source,
                 details=outcome.details,
             )
             return await self._failing.attempt(job, failure)
@@ -111,7 +113,7 @@ class Transfers:
         await reach(Point.TRANSFER_WITHDRAWN)
 
     async def lost(self, job: Job) -> None:
-        """FTS knows nothing of a job it had taken."""
+        """FTS knows nothing of a job it had taken: whether it copied is open."""
         reason = f"FTS ({job.fts_endpoint}) has lost the transfer {job.fts_jobid}"
         failure = Failure(error_class=ErrorClass.OTHER, reason=reason, partial=True)
         await self._failing.attempt(job, failure)
@@ -149,6 +151,7 @@ class Transfers:
             "fts_jobid": await endpoint.job_id(sid(job)),
             "destination_key": destination,
             "partial": job.partial and destination == job.destination_key,
+            "copy_begun": job.copy_begun and destination == job.destination_key,
             **_no_longer_waiting(job),
         }
         if job.status is Status.STAGING:
@@ -160,8 +163,8 @@ class Transfers:
             endpoint = await self._copiers.of(job)
             await endpoint.submit(_transfer(job), job.fts_jobid)
             await reach(Point.TRANSFER_POSTED)
-        except NoCredential as error:
-            await self._failing.attempt(job, _lacking(error))
+        except NoCredential as error:  # FTS may have taken it when it was posted before
+            await self._failing.attempt(job, replace(_lacking(error), partial=True))
         except Unavailable as error:
             await self._wait(job, str(error), self._ask_again)
         except Refused as error:
@@ -201,6 +204,8 @@ class Transfers:
                 error_class=ErrorClass.CHECKSUM,
                 reason=reason,
                 partial=True,
+                copy_begun=outcome.written_to == destination_file(job),
+                corrupt_source=True,
                 details=outcome.details,
             )
             return await self._failing.attempt(job, failure)
@@ -233,7 +238,7 @@ def _transfer(job: Job) -> Transfer:
         destination=destination_file(job),
         checksum=job.checksum,
         size=job.product_size,
-        overwrite=job.partial,  # only ever what an earlier attempt of this job may have left
+        overwrite=job.copy_begun,  # never where a file may be somebody else's
         metadata={"deliv_job_id": job.job_id, "attempt": job.attempt},
     )
 

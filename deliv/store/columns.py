@@ -86,7 +86,8 @@ def microseconds(seconds: object) -> int | None:
 
 def to_job(row: Row) -> Job:
     kinds = {"status": Status(row["status"]), "copied_as": CopiedAs(row["copied_as"])}
-    return Job(**{**row, **kinds, "partial": bool(row["partial"])})
+    flags = {name: bool(row[name]) for name in ("partial", "copy_begun")}
+    return Job(**{**row, **kinds, **flags})
 
 
 def placeholders(count: int) -> str:
