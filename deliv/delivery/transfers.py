@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from hashlib import sha256
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -258,6 +259,9 @@ def _beyond_reach(error: NoCredential) -> Outcome:
 
 
 def _refusal(error: Refused) -> Failure:
+    """FTS's 403 is about a credential, unless it names a storage that its operators have banned."""
     by_code = {403: ErrorClass.CREDENTIAL, 409: ErrorClass.EXISTS, 419: ErrorClass.CREDENTIAL}
     error_class = by_code.get(error.code, ErrorClass.OTHER)
+    if error.code == HTTPStatus.FORBIDDEN and str(error).endswith(" is banned"):
+        error_class = ErrorClass.BANNED
     return Failure(error_class=error_class, reason=f"FTS refused the transfer: {error}")

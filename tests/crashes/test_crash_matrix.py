@@ -61,7 +61,8 @@ class Deliv:
         self.restarts = 0
 
     def revive(self) -> None:
-        if not Path(f"/proc/{self._stack.testbed['pids']['deliv@1']}").exists():
+        pid = self._stack.testbed["pids"].get("deliv@1")  # of a dead part the testbed has none
+        if pid is None or not Path(f"/proc/{pid}").exists():
             self._stack.command("start", "deliv@1")
             self.restarts += 1
 

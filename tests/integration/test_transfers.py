@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fts_bench import DELIV, MISSES, Bench, bench
 from samples import staged
-from scripted_fts import Grid, html, reply
+from scripted_fts import Grid, Reply, html, reply
 
 from deliv.db import Database
 from deliv.delivery.failing import Failure
@@ -337,6 +337,46 @@ async def test_a_staged_copy_that_stays_unreadable_is_for_the_archive(opened: Op
         said = job.detailed_status or ""
         assert "report the product id and the job id to the archive's operators" in said
         assert "submit again" not in said
+
+
+@pytest.mark.parametrize(
+    ("message", "error_class", "advice"),
+    [
+        ("gsiftp://user.example.org is banned", "banned", "have banned this storage"),
+        ("Not enough permissions", "credential", "delegate anew"),
+    ],
+)
+async def test_what_fts_forbids(
+    opened: Opened, message: str, error_class: str, advice: str
+) -> None:
+    async with opened as here:
+        job = await waiting(here)
+        answer = {"status": "403 Forbidden", "message": message}
+        here.server.on("POST", "/jobs", reply(answer, 403))
+        await here.transfers.start(job)
+        job = await here.now(job)
+        assert (job.status, job.error_class) == (Status.ERROR, error_class)
+        assert f"FTS fts1 answered 403: {message}. " in (job.detailed_status or "")
+        assert advice in (job.detailed_status or "")
+
+
+async def test_an_fts_that_has_banned_deliv_is_waited_out(opened: Opened) -> None:
+    """It says so on a page, whatever it is asked; what the page says is reported."""
+    page = (
+        b"<!doctype html>\n<html lang=en>\n<title>403 Forbidden</title>\n<h1>Forbidden</h1>\n"
+        b"<p>The user has been banned</p>\n"
+    )
+    async with opened as here:
+        job = await waiting(here)
+        banned = Reply(status=403, body=page, content_type="text/html; charset=utf-8")
+        here.server.on("GET", "/whoami", banned)
+        await here.transfers.start(job)
+        job = await here.now(job)
+        assert job.status is Status.STAGING
+        assert job.detailed_status == (
+            "waiting: FTS fts1 answered 403: text/html; charset=utf-8, not its JSON: "
+            "Forbidden The user has been banned"
+        )
 
 
 async def test_a_cancelled_copy_that_fts_had_begun_may_leave_a_file(opened: Opened) -> None:
