@@ -66,6 +66,7 @@ class Job:
     checksum: str | None = None
     deadline: datetime | None = None
     copied_as: CopiedAs = CopiedAs.SERVICE
+    cancel_requested: datetime | None = None
     # internal from here on: never shown to callers
     version: int = 0
     due_at: datetime | None = None
@@ -81,7 +82,6 @@ class Job:
     fts_misses: int = 0
     partial: bool = False
     copy_begun: bool = False
-    cancel_requested: datetime | None = None
     deadline_passed: datetime | None = None
 
     @property
@@ -95,7 +95,7 @@ INTERNAL = frozenset(
         "stager_callback", "version", "due_at", "destination_host", "destination_key",
         "idempotency_key", "idempotency_digest", "request_digest", "stager_accepted",
         "time_released", "fts_endpoint", "fts_posted", "fts_misses", "partial", "copy_begun",
-        "cancel_requested", "deadline_passed",
+        "deadline_passed",
     }
 )  # fmt: skip
 PUBLIC = tuple(field.name for field in fields(Job) if field.name not in INTERNAL)

@@ -228,7 +228,8 @@ def sid(job: Job) -> str:
 
 
 def _no_longer_waiting(job: Job) -> dict[str, None]:
-    waited = (job.detailed_status or "").startswith(WAITING)
+    """A job that is to end waits until FTS says that its copy is over."""
+    waited = (job.detailed_status or "").startswith(WAITING) and not job.is_to_end
     return {"detailed_status": None} if waited else {}
 
 

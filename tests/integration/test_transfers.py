@@ -20,6 +20,7 @@ from deliv.delivery.failing import Failure
 from deliv.delivery.transfers import sid
 from deliv.errors import NoCredential
 from deliv.failures import ErrorClass
+from deliv.http.calls import public
 from deliv.model import CopiedAs, Job
 from deliv.states import Event, Status
 from deliv.store import NOW
@@ -413,6 +414,28 @@ async def test_a_copy_that_fts_does_not_know_yet_may_still_be_made(opened: Opene
         job = await here.cancelling.cancel(job.job_id)
         assert job.status is Status.CANCELLED
         assert "may be left" in str(job.detailed_status)
+
+
+async def test_a_cancellation_that_waits_for_fts_is_shown(opened: Opened) -> None:
+    async with opened as here:
+        job = await here.posted(DELIV)
+        here.server.on("DELETE", f"/jobs/{job.fts_jobid}", html(500))
+        job = await here.cancelling.cancel(job.job_id)
+        seen = public(job)
+        assert seen["status"] == Status.TRANSFERRING
+        since = seen["cancel_requested"]
+        assert seen["detailed_status"].startswith(
+            "waiting: FTS has not confirmed yet that the copy is stopped: FTS fts1 answered 500"
+        )
+        again = public(await here.cancelling.cancel(job.job_id))
+        assert again["cancel_requested"] == since  # a repeated call changes nothing of it
+        running = {"job_id": job.fts_jobid, "job_state": "ACTIVE", "http_status": "200 Ok"}
+        here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(running))
+        job = await here.cancelling.proceed(await here.now(job))
+        assert "not confirmed yet" in (job.detailed_status or "")  # FTS goes on copying
+        here.jobs.states[DELIV, job.job_id] = "CANCELED"
+        job = await here.cancelling.proceed(job)
+        assert (job.status, job.detailed_status) == (Status.CANCELLED, "cancelled on request")
 
 
 async def test_a_miss_takes_no_cancellation_away(opened: Opened) -> None:
