@@ -20,6 +20,7 @@ from deliv.audit import AuditLog
 from deliv.buckets import TokenBuckets
 from deliv.config import Rest
 from deliv.delivery.cancelling import Cancelling
+from deliv.delivery.copiers import Copiers
 from deliv.delivery.delegating import Delegating
 from deliv.delivery.staging import Staging
 from deliv.delivery.submissions import Submissions
@@ -50,6 +51,7 @@ class Services:
     staging: Staging
     cancelling: Cancelling
     delegating: Delegating | None
+    copiers: Copiers
     policy: LivePolicy
     identities: ConnectionIdentities
     audit: AuditLog
