@@ -15,14 +15,18 @@ class State(StrEnum):
 
 
 class Breaker:
-    """Opens after `threshold` failures in a row, for `rest` seconds, doubled up to `longest`."""
+    """Opens after `threshold` failures in a row, for `rest` seconds, doubled up to `longest`.
+
+    What a server is needed for waits meanwhile, so the rests are short: one call in some seconds
+    harms no server, and the waiting jobs go on soon after it is back.
+    """
 
     def __init__(
         self,
         *,
         threshold: int = 3,
-        rest: float = 5.0,
-        longest: float = 60.0,
+        rest: float = 1.0,
+        longest: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._threshold = threshold

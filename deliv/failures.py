@@ -16,6 +16,7 @@ class ErrorClass(StrEnum):
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"
     CANCELLED = "cancelled"
+    BANNED = "banned"
     STAGER = "stager"
     DEADLINE = "deadline"
     POLICY = "policy"
@@ -35,8 +36,9 @@ ADVICE = MappingProxyType(
         "exists and that deliv's identity may write there, then submit again.",
         ErrorClass.EXISTS: "The destination already has a file of this name, and deliv never "
         "overwrites: move it away or choose another directory, then submit again.",
-        ErrorClass.SOURCE_MISSING: "The staged copy could not be read: submit again; if it "
-        "persists, report the product id to the archive's operators.",
+        ErrorClass.SOURCE_MISSING: "The archive's staged copy could not be read, which nothing at "
+        "the destination can change: report the product id and the job id to the archive's "
+        "operators.",
         ErrorClass.CREDENTIAL: "A grid credential was refused or has expired: if it is the one "
         "that you delegated, delegate anew, else the operators of deliv have to renew theirs; then "
         "submit again.",
@@ -44,9 +46,11 @@ ADVICE = MappingProxyType(
         "submit again; if it persists, report the product id to the archive's operators.",
         ErrorClass.TIMEOUT: "The work did not finish in time: submit again later.",
         ErrorClass.UNREACHABLE: "A GridFTP server could not be reached: check the host name and "
-        "port of the destination and that its server is up, then submit again.",
+        "port of the destination and that a GridFTP server is up there, then submit again.",
         ErrorClass.CANCELLED: "The transfer was cancelled on the FTS server: ask its operators "
         "why, then submit again.",
+        ErrorClass.BANNED: "FTS's operators have banned this storage or identity: ask them why, "
+        "or choose a destination on another server, then submit again.",
         ErrorClass.STAGER: "The archive could not stage the product: check the product id; if it "
         "is right, report it to the archive's operators.",
         ErrorClass.DEADLINE: "The work was stopped: submit again with a later deadline, or "

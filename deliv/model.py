@@ -69,6 +69,7 @@ class Job:
     checksum: str | None = None
     deadline: datetime | None = None
     copied_as: CopiedAs = CopiedAs.SERVICE
+    cancel_requested: datetime | None = None
     # internal from here on: never shown to callers
     version: int = 0
     due_at: datetime | None = None
@@ -83,7 +84,7 @@ class Job:
     fts_posted: datetime | None = None
     fts_misses: int = 0
     partial: bool = False
-    cancel_requested: datetime | None = None
+    copy_begun: bool = False
     deadline_passed: datetime | None = None
     submitter_fqans: tuple[str, ...] | None = None
     submitter_limited: bool = False
@@ -98,7 +99,7 @@ INTERNAL = frozenset(
     {
         "stager_callback", "version", "due_at", "destination_host", "destination_key",
         "idempotency_key", "idempotency_digest", "request_digest", "stager_accepted",
-        "time_released", "fts_endpoint", "fts_posted", "fts_misses", "partial", "cancel_requested",
+        "time_released", "fts_endpoint", "fts_posted", "fts_misses", "partial", "copy_begun",
         "deadline_passed", "submitter_fqans", "submitter_limited",
     }
 )  # fmt: skip

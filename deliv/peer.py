@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from html.parser import HTMLParser
 from http import HTTPStatus
 
 from deliv.breaker import Breaker
@@ -10,6 +11,7 @@ from deliv.errors import Unreachable
 from deliv.https import HttpsClient, Response
 
 SHOWN = 200  # bytes of an answer
+PAGE = 20_000  # characters of a web page in which its text is looked for
 
 
 class Peer:
@@ -77,7 +79,10 @@ class Peer:
 
 
 def said(answer: Response) -> str:
-    """The sentence in an answer's JSON, by whatever name, or what the answer is instead."""
+    """The sentence in an answer's JSON, by whatever name, or what the answer is instead.
+
+    Of a web page the text that it shows, as far as SHOWN characters.
+    """
     document = answer.document
     if isinstance(document, dict):
         texts = (document.get(name) for name in ("message", "http_message", "msg"))
@@ -85,7 +90,42 @@ def said(answer: Response) -> str:
     text = answer.body[:SHOWN].decode("utf-8", "replace").strip()
     if text and not _is_page(answer):
         return text
-    return f"{answer.headers.get('Content-Type', 'no content')}, not its JSON"
+    kind = answer.headers.get("Content-Type", "no content")
+    shown = _text_of_page(answer.body.decode("utf-8", "replace")) if text else ""
+    return f"{kind}, not its JSON" + (f": {shown}" if shown else "")
+
+
+class _PageText(HTMLParser):
+    """Collects what a page shows: neither its title nor styles and scripts."""
+
+    HIDDEN = frozenset({"head", "title", "style", "script"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self._hidden: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag == "body":
+            self._hidden.clear()
+        elif tag in self.HIDDEN:
+            self._hidden.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self._hidden:
+            del self._hidden[self._hidden.index(tag) :]
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.words += data.split()
+
+
+def _text_of_page(page: str) -> str:
+    parser = _PageText()
+    parser.feed(page[:PAGE])
+    parser.close()
+    text = " ".join(parser.words)[:SHOWN]
+    return "".join(character for character in text if character.isprintable())
 
 
 def _is_out_of_order(answer: Response) -> bool:

@@ -132,6 +132,7 @@ class Runtime:
             staging=self.staging,
             cancelling=self.cancelling,
             delegating=self.delegating,
+            copiers=self.copiers,
             policy=self.policy,
             identities=ConnectionIdentities(self.tls),
             audit=self.audit,

@@ -25,7 +25,7 @@ class Stager:
     """
 
     def __init__(self, config: StagerConfig, https: HttpsClient, callback: str) -> None:
-        self.breaker = Breaker(rest=1, longest=10)  # there is no other to turn to meanwhile
+        self.breaker = Breaker()
         timeout = float(config.request_timeout)
         self._peer = Peer("the stager", config.url, https, timeout, self.breaker)
         self._callback = callback

@@ -69,6 +69,15 @@ class Target:
     def names(self) -> set[str]:
         return {path.name for path in self.directory.iterdir()}
 
+    def put(self, name: str, content: bytes) -> Path:
+        """A file of the user's own, which the copies' identity could replace."""
+        self.directory.mkdir(exist_ok=True)
+        self.directory.chmod(0o777)
+        file = self.directory / name
+        file.write_bytes(content)
+        file.chmod(0o666)
+        return file
+
     def holds_synthetic(self, size: int) -> bool:
         content = (self.directory / f"synthetic-{size}").read_bytes()
         return content == b"".join(synthetic.chunks(size))
@@ -200,6 +209,13 @@ class Stack:
                     if "attempt" in metadata:  # else a test's own
                         attempts[metadata["deliv_job_id"], metadata["attempt"]] += 1
         return attempts
+
+    def forget_at_fts(self, job_id: str) -> None:
+        """FTS, which has to be down, loses the job's present transfer."""
+        ((fts_jobid,),) = self.query("SELECT fts_jobid FROM jobs WHERE job_id = %s", job_id)
+        with closing(sqlite3.connect(self.directory / "fts" / "fts.sqlite")) as database, database:
+            for table in ("files", "jobs"):
+                database.execute(f"DELETE FROM {table} WHERE job_id = ?", (fts_jobid,))  # noqa: S608
 
     def stop(self, part: str) -> None:
         """End a part as its operator would, by SIGTERM."""

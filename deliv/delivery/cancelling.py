@@ -5,11 +5,13 @@ At once where nothing is being copied, else when FTS confirms it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
 
 from deliv.config import Config
 from deliv.delivery.failing import Failing, Failure
-from deliv.delivery.transfers import Transfers
+from deliv.delivery.transfers import WAITING, Transfers
 from deliv.errors import Conflict, LostRace, NotFound, Refused, Unavailable
 from deliv.failures import ErrorClass
 from deliv.faults import Point, reach
@@ -18,6 +20,8 @@ from deliv.states import FINAL, Status
 from deliv.store import NOW, Store
 
 log = structlog.get_logger()
+
+STOPPING = f"{WAITING}FTS has not confirmed yet that the copy is stopped: "
 
 
 class Cancelling:
@@ -51,7 +55,8 @@ class Cancelling:
             outcome = await self._transfers.stop(job)
         except (Unavailable, Refused) as error:
             log.warning("FTS has not confirmed the cancellation", reason=str(error))
-            return await self._store.update(job, delay=self._ask_again)
+            status = f"{STOPPING}{error}"
+            return await self._store.update(job, delay=self._ask_again, detailed_status=status)
         if outcome is None:  # FTS may take it yet, or have had it once
             copy = Failure(error_class=ErrorClass.CANCELLED, reason="", partial=True)
             return await self._failing.stopped(job, copy, delay=self._delay(job))
@@ -66,7 +71,7 @@ class Cancelling:
             copy = Failure(error_class=ErrorClass.DEADLINE, reason="")
             await self._failing.overdue(job, copy, delay=self._delay(job))
             return
-        job = await self._store.update(job, deadline_passed=NOW, delay=self._ask_again)
+        job = await self._ask_to_stop(job, deadline_passed=NOW)
         await reach(Point.CANCEL_STORED)
         await self.proceed(job)
 
@@ -85,9 +90,17 @@ class Cancelling:
     async def _begin(self, job: Job) -> Job:
         if not _is_at_fts(job):
             return await self._failing.stopped(job, delay=self._delay(job))
-        job = await self._store.update(job, cancel_requested=NOW, delay=self._ask_again)
+        if job.cancel_requested is None:
+            job = await self._ask_to_stop(job, cancel_requested=NOW)
         await reach(Point.CANCEL_STORED)
         return await self.proceed(job)
+
+    async def _ask_to_stop(self, job: Job, **columns: Any) -> Job:
+        """Until FTS has answered the job shows that this is what it waits for."""
+        status = f"{STOPPING}it is being asked"
+        return await self._store.update(
+            job, delay=self._ask_again, detailed_status=status, **columns
+        )
 
     def _delay(self, job: Job) -> float:
         """Seconds until a request that may be on its way to the stager or to FTS has arrived."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import structlog
+
 from deliv.delivery.delegating import Delegating
-from deliv.errors import NoCredential
+from deliv.errors import NoCredential, Refused, Unavailable
 from deliv.fts import Endpoint, Fts
 from deliv.fts.users import UserEndpoints
 from deliv.model import CopiedAs, Job
+
+log = structlog.get_logger()
 
 
 class Copiers:
@@ -37,3 +43,28 @@ class Copiers:
             self._users.forget(name, dn)
             raise
         return self._users.get(name, dn, credential)
+
+    async def undelegate(self, dn: str) -> tuple[bool, list[str]]:
+        """Forget a user's credential, here and at every FTS that it may have been lent to.
+
+        Whether there was one, and for each FTS that could not be asked the reason: deliv keeps no
+        credential that it was told to forget, so it does not ask later. Conflict: in use.
+        """
+        if self._delegating is None:
+            return False, []
+        await self._delegating.check_unused(dn)
+        names = [endpoint.name for endpoint in self._fts.endpoints]
+        reasons = await asyncio.gather(*(self._undelegate(dn, name) for name in names))
+        dropped = await self._delegating.drop(dn)
+        return dropped, [reason for reason in reasons if dropped and reason]
+
+    async def _undelegate(self, dn: str, name: str) -> str | None:
+        try:
+            endpoint = await self.as_user(dn, name)
+            await endpoint.undelegate()
+        except (Unavailable, Refused, NoCredential) as error:
+            log.warning("FTS keeps a delegation", endpoint=name, dn=dn, reason=str(error))
+            return str(error)
+        finally:
+            self._users.forget(name, dn)
+        return None

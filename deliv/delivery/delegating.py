@@ -72,13 +72,14 @@ class Delegating:
         log.info("credential delegated", dn=dn, expires=expires.isoformat())
         return expires
 
-    async def drop(self, dn: str) -> bool:
-        """Forget what the user has delegated; whether there was something.
-
-        Conflict while FTS copies with it: nobody could stop those copies any more.
-        """
+    async def check_unused(self, dn: str) -> None:
+        """Conflict while FTS copies with the credential: nobody could stop those copies then."""
         if await self._delegations.in_use(dn):
             raise Conflict("FTS is copying with this credential: cancel these transfers, or wait")
+
+    async def drop(self, dn: str) -> bool:
+        """Forget what the user has delegated; whether there was something. Conflict: in use."""
+        await self.check_unused(dn)
         log.info("delegation withdrawn", dn=dn)
         return await self._delegations.drop(delegation_id(dn))
 

@@ -30,15 +30,20 @@ FRESH_STAGING = {
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why an attempt failed. `partial`: it may have left (part of) a file at the destination.
+    """Why an attempt failed.
 
-    `advice`: what the submitter can do, where the class alone does not tell.
+    `advice`: what the submitter can do, where the class alone does not tell. `partial`: it may have
+    left (part of) a file at the destination. `copy_begun`: by FTS's own record its copy had begun
+    at the destination file, so that what is there is the job's. `corrupt_source`: another staged
+    copy is needed.
     """
 
     error_class: ErrorClass
     reason: str
     advice: str | None = None
     partial: bool = False
+    copy_begun: bool = False
+    corrupt_source: bool = False
     details: str | None = None
 
 
@@ -61,12 +66,15 @@ class Failing:
         delay = float(retry.backoff) * 2 ** (job.attempt - 1)
         _log(job, failure).warning("attempt failed, trying again", delay=delay)
         event, fresh = self._restart(job, failure)
+        # An attempt that ended without FTS's record takes away what the record of another proved.
+        proven = job.copy_begun and not failure.partial
         job = await self._store.apply(
             job,
             event,
             delay=delay,
             attempt=job.attempt + 1,
             partial=job.partial or failure.partial,
+            copy_begun=failure.copy_begun or proven,
             detailed_status=f"attempt {job.attempt} failed ({failure.reason}); trying again",
             fts_details=failure.details or job.fts_details,
             **{**fresh, **columns},
@@ -95,7 +103,7 @@ class Failing:
             delay=delay,
             error_class=failure.error_class.value,
             partial=partial,
-            detailed_status=f"{reason.rstrip('.')}{_remains(job) if partial else '.'}",
+            detailed_status=f"{reason.rstrip('.')}{_remains(job, failure) if partial else '.'}",
             fts_details=failure.details or job.fts_details,
             stager_callback=None,
             **columns,
@@ -133,7 +141,7 @@ class Failing:
             wake=("stage", "transfer"),
             delay=delay,
             partial=partial,
-            detailed_status=f"cancelled on request{_remains(job) if partial else ''}",
+            detailed_status=f"cancelled on request{_remains(job, copy) if partial else ''}",
             fts_details=copy.details or job.fts_details,
             stager_callback=None,
         )
@@ -141,15 +149,21 @@ class Failing:
         return job
 
     def _restart(self, job: Job, failure: Failure) -> tuple[Event, dict[str, Any]]:
-        lost_copy = failure.error_class is ErrorClass.SOURCE_MISSING
-        if job.status is Status.STAGING or lost_copy:
+        unusable = failure.corrupt_source or failure.error_class is ErrorClass.SOURCE_MISSING
+        if job.status is Status.STAGING or unusable:
             return Event.RESTAGE, dict(FRESH_STAGING)
         return Event.RETRANSFER, dict(FRESH_TRANSFER)
 
 
-def _remains(job: Job) -> str:
+def _remains(job: Job, failure: Failure) -> str:
     """deliv deletes nothing at a destination: by now the file may be somebody else's."""
-    return f". What was copied may be left at {destination_file(job)}: look there, and remove it."
+    file = destination_file(job)
+    if failure.error_class is ErrorClass.EXISTS:
+        return (
+            f". An earlier attempt may have copied to {file} as well: what is there may be (a part "
+            "of) its copy, or a file of yours: look at it before you move or remove it."
+        )
+    return f". What was copied may be left at {file}: look there, and remove it."
 
 
 def _log(job: Job, failure: Failure) -> structlog.stdlib.BoundLogger:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -75,6 +76,8 @@ class Transfers:
                 error_class=outcome.error_class or ErrorClass.OTHER,
                 reason=outcome.reason,
                 partial=outcome.partial or (job.is_to_end and outcome.begun),
+                copy_begun=outcome.written_to == destination_file(job),
+                corrupt_source=outcome.corrupt_source,
                 details=outcome.details,
             )
             return await self._failing.attempt(job, failure)
@@ -111,7 +114,7 @@ class Transfers:
         await reach(Point.TRANSFER_WITHDRAWN)
 
     async def lost(self, job: Job) -> None:
-        """FTS knows nothing of a job it had taken."""
+        """FTS knows nothing of a job it had taken: whether it copied is open."""
         reason = f"FTS ({job.fts_endpoint}) has lost the transfer {job.fts_jobid}"
         failure = Failure(error_class=ErrorClass.OTHER, reason=reason, partial=True)
         await self._failing.attempt(job, failure)
@@ -149,6 +152,7 @@ class Transfers:
             "fts_jobid": await endpoint.job_id(sid(job)),
             "destination_key": destination,
             "partial": job.partial and destination == job.destination_key,
+            "copy_begun": job.copy_begun and destination == job.destination_key,
             **_no_longer_waiting(job),
         }
         if job.status is Status.STAGING:
@@ -160,8 +164,8 @@ class Transfers:
             endpoint = await self._copiers.of(job)
             await endpoint.submit(_transfer(job), job.fts_jobid)
             await reach(Point.TRANSFER_POSTED)
-        except NoCredential as error:
-            await self._failing.attempt(job, _lacking(error))
+        except NoCredential as error:  # FTS may have taken it when it was posted before
+            await self._failing.attempt(job, replace(_lacking(error), partial=True))
         except Unavailable as error:
             await self._wait(job, str(error), self._ask_again)
         except Refused as error:
@@ -201,6 +205,8 @@ class Transfers:
                 error_class=ErrorClass.CHECKSUM,
                 reason=reason,
                 partial=True,
+                copy_begun=outcome.written_to == destination_file(job),
+                corrupt_source=True,
                 details=outcome.details,
             )
             return await self._failing.attempt(job, failure)
@@ -222,7 +228,8 @@ def sid(job: Job) -> str:
 
 
 def _no_longer_waiting(job: Job) -> dict[str, None]:
-    waited = (job.detailed_status or "").startswith(WAITING)
+    """A job that is to end waits until FTS says that its copy is over."""
+    waited = (job.detailed_status or "").startswith(WAITING) and not job.is_to_end
     return {"detailed_status": None} if waited else {}
 
 
@@ -233,7 +240,7 @@ def _transfer(job: Job) -> Transfer:
         destination=destination_file(job),
         checksum=job.checksum,
         size=job.product_size,
-        overwrite=job.partial,  # only ever what an earlier attempt of this job may have left
+        overwrite=job.copy_begun,  # never where a file may be somebody else's
         metadata={"deliv_job_id": job.job_id, "attempt": job.attempt},
     )
 
@@ -253,8 +260,11 @@ def _beyond_reach(error: NoCredential) -> Outcome:
 
 
 def _refusal(error: Refused) -> Failure:
+    """FTS's 403 is about a credential, unless it names a storage that its operators have banned."""
     by_code = {403: ErrorClass.CREDENTIAL, 409: ErrorClass.EXISTS, 419: ErrorClass.CREDENTIAL}
     error_class = by_code.get(error.code, ErrorClass.OTHER)
+    if error.code == HTTPStatus.FORBIDDEN and str(error).endswith(" is banned"):
+        error_class = ErrorClass.BANNED
     return Failure(
         error_class=error_class,
         reason=f"FTS refused the transfer: {error}",

@@ -49,6 +49,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Bytes, MiB/s, seconds; times are naive UTC."""
 
     file_state: str | None = None
+    dest_surl: str | None = None
     reason: str | None = None
     filesize: int | None = None
     throughput: float | None = None

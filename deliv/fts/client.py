@@ -2,6 +2,7 @@
 
     endpoint.welcome()             whether FTS is there for deliv just now
     endpoint.ensure_delegated()    FTS may act as deliv; renewed before it is short
+    endpoint.undelegate()          FTS forgets what was delegated to it
     endpoint.job_id(sid)           the id a copy will have, known before FTS hears of it
     endpoint.submit(transfer)      repeating it never copies twice
     endpoint.finished(minutes)     what ended lately: job id -> state
@@ -164,6 +165,14 @@ class Endpoint:
         if answer.status != HTTPStatus.OK:
             raise refusal(self.name, answer)
         return read(answer, Listed).job_state
+
+    async def undelegate(self) -> None:
+        """Have FTS forget what was delegated to it; fine when it has nothing."""
+        path = f"/delegation/{quote((await self.whoami()).delegation_id, safe='')}"
+        answer = await self._transport.call("DELETE", path)
+        missing = answer.status == HTTPStatus.NOT_FOUND and is_fts(answer)
+        if answer.status not in {HTTPStatus.OK, HTTPStatus.NO_CONTENT} and not missing:
+            raise refusal(self.name, answer)
 
     async def _ask_identity(self) -> Identity:
         known = await self._transport.get("/whoami", Whoami)

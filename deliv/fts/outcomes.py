@@ -11,7 +11,7 @@ import msgspec
 
 from deliv.failures import ErrorClass
 from deliv.fts.answers import File, Job
-from deliv.fts.reasons import TRANSFER, Reason, classify, parse
+from deliv.fts.reasons import Phase, classify, parse, phase
 
 ACTIVE = frozenset(
     {
@@ -46,9 +46,11 @@ _TIMEOUT = re.compile(r"\btimeout:(\d+)")
 class Outcome:
     """`filesize` in bytes, `throughput` in MiB/s, `details` FTS's own fields as JSON.
 
-    `error_class` stands for a failed or cancelled copy only; `partial`: such a copy may have left
-    a file at the destination that was not there before. `begun`: FTS had set to work on it, and
-    what it has stopped may go on for seconds.
+    `error_class` is for a failed or cancelled copy only; `partial`: such a copy may have left a
+    file at the destination that was not there before. `written_to`: the URL at which FTS's record
+    shows that its copy had begun; what is there is the copy's own. `corrupt_source`: the staged
+    copy is not what was announced. `begun`: FTS had set to work on it, and what it has stopped may
+    go on for seconds.
     """
 
     verdict: Verdict
@@ -58,13 +60,16 @@ class Outcome:
     filesize: int | None = None
     throughput: float | None = None
     partial: bool = False
+    written_to: str | None = None
+    corrupt_source: bool = False
     begun: bool = False
     details: str | None = None
 
 
 def outcome(job: Job) -> Outcome:
-    """Read a job (of one file) with its `files`."""
-    file = job.files[0] if job.files else File()
+    """Read a job with its `files`; of several the first that did not finish counts."""
+    files = job.files or (File(),)
+    file = next((file for file in files if file.file_state != "FINISHED"), files[0])
     known = Outcome(
         verdict=_verdict(job, file),
         state=job.job_state or "",
@@ -73,6 +78,8 @@ def outcome(job: Job) -> Outcome:
         begun=file.start_time is not None,
         details=msgspec.json.encode(job).decode(),
     )
+    if known.verdict is Verdict.FINISHED:
+        return replace(known, written_to=file.dest_surl)
     if known.verdict in {Verdict.FAILED, Verdict.CANCELLED}:
         return _failure(known, job, file)
     return known
@@ -84,9 +91,14 @@ def unclear(reason: str) -> Outcome:
 
 
 def _verdict(job: Job, file: File) -> Verdict:
-    """The job says whether it is over, its file how: a cancel can come after the last byte."""
+    """The job says whether it is over, its file how: a cancel can come after the last byte.
+
+    FINISHEDDIRTY means that a file failed, whichever are shown.
+    """
     if job.job_state not in TERMINAL:
         return Verdict.RUNNING if job.job_state in ACTIVE else Verdict.UNKNOWN
+    if job.job_state == "FINISHEDDIRTY":
+        return Verdict.FAILED
     how = file.file_state if file.file_state in ENDS else job.job_state
     return ENDS.get(how or "", Verdict.FAILED)
 
@@ -94,21 +106,23 @@ def _verdict(job: Job, file: File) -> Verdict:
 def _failure(known: Outcome, job: Job, file: File) -> Outcome:
     text = file.reason or job.reason or f"FTS gave no reason for {known.state}"
     reason = parse(text)
-    error_class = classify(reason)
+    error_class, came = classify(reason), phase(reason)
+    begun = came is Phase.COPY or (came is Phase.UNCLEAR and _had_begun(file))
     return replace(
         known,
         error_class=error_class,
         reason=" ".join(text.split()),
-        partial=error_class is not ErrorClass.EXISTS and _copying_had_begun(file, reason),
+        partial=begun,
+        written_to=file.dest_surl if begun else None,
+        corrupt_source=error_class is ErrorClass.CHECKSUM and came is Phase.PREPARATION,
     )
 
 
-def _copying_had_begun(file: File, reason: Reason) -> bool:
+def _had_begun(file: File) -> bool:
     """Whether FTS had looked at the destination, found nothing there and gone on.
 
-    What is there from then on is the copy's own. FTS tells it by setting the copy's time-out;
-    before, the file it met may be somebody else's. (UrlCopyProcess.cpp: sendProtocol)
+    What is there from then on is the copy's own. FTS 3.13 tells it by setting the copy's time-out,
+    and by the throughput of a copy that moves bytes. (UrlCopyProcess.cpp: sendProtocol)
     """
     timeout = _TIMEOUT.search(file.internal_file_params or "")
-    known = timeout is not None and int(timeout[1]) > 0
-    return known or bool(file.throughput) or reason.scope == TRANSFER
+    return bool(file.throughput) or (timeout is not None and int(timeout[1]) > 0)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from types import MappingProxyType
 
 from deliv.failures import ErrorClass
@@ -22,7 +23,7 @@ FULL, DENIED = ErrorClass.DESTINATION_FULL, ErrorClass.NO_PERMISSION
 EXISTS, MISSING = ErrorClass.EXISTS, ErrorClass.SOURCE_MISSING
 CREDENTIAL, CHECKSUM = ErrorClass.CREDENTIAL, ErrorClass.CHECKSUM
 TIMEOUT, UNREACHABLE = ErrorClass.TIMEOUT, ErrorClass.UNREACHABLE
-CANCELLED, OTHER = ErrorClass.CANCELLED, ErrorClass.OTHER
+CANCELLED, BANNED, OTHER = ErrorClass.CANCELLED, ErrorClass.BANNED, ErrorClass.OTHER
 
 SOURCE, DESTINATION, TRANSFER = "SOURCE", "DESTINATION", "TRANSFER"
 
@@ -51,6 +52,14 @@ class Reason:
         return {TRANSFER: "", DESTINATION: DESTINATION}.get(first, SOURCE)
 
 
+class Phase(StrEnum):
+    """How far a transfer had come when it failed, as far as its reason shows that."""
+
+    PREPARATION = "preparation"  # nothing had been written
+    COPY = "copy"  # FTS had found nothing at the destination, or removed it, and begun to write
+    UNCLEAR = "unclear"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """`pattern` is looked for in the text, in any case; `end` restricts it to one end."""
@@ -76,8 +85,16 @@ _ABSENT = r"no such file or directory|file not found|path_not_found|not.a.direct
 RULES = (
     Rule(pattern=r"stayed in the queue for too long", error_class=TIMEOUT),
     Rule(pattern=r"performance marker timeout|was stalled|probably stalled", error_class=TIMEOUT),
+    # Of a port that says nothing, something else than GridFTP, or FTP without the grid's security.
+    Rule(
+        pattern=r"operation timed? ?out|error while searching for end of reply"
+        r"|please login with user|\bauth\b.*not (understood|supported|implemented)",
+        error_class=UNREACHABLE,
+        end=DESTINATION,
+    ),
     Rule(pattern=r"forcefully killed|operation timed? ?out", error_class=TIMEOUT),
-    Rule(pattern=r"cancell?ed (by|because)|\b(banned|blacklisted)\b", error_class=CANCELLED),
+    Rule(pattern=r"\b(banned|blacklisted)\b", error_class=BANNED),
+    Rule(pattern=r"cancell?ed (by|because)", error_class=CANCELLED),
     Rule(pattern=r"checksums?\b.*(mismatch|do not match|are different)", error_class=CHECKSUM),
     Rule(pattern=r"\bsizes?\b.*(mismatch|do not match|differ)", error_class=CHECKSUM),
     Rule(pattern=r"overwrite is not enabled|\bfile.exists\b|is_a_directory", error_class=EXISTS),
@@ -136,6 +153,17 @@ NUMBERS = MappingProxyType(
         errno.ECANCELED: CANCELLED,
     }
 )
+# What comes before the first byte: the source's checksum is read, what is to be replaced removed,
+# the directory made, the copy connected and logged in, the file opened.
+_BEFORE_WRITING = re.compile(
+    r"\bUSER_DEFINE and SRC\b|\bsource and user-defined\b"
+    r"|\bsystem error in (unlink|mkdir|open)\b"
+    r"|^TRANSFER (globus_xio: unable to connect|.*\blogin incorrect)",
+    re.IGNORECASE,
+)
+# gfal2 puts TRANSFER before what went wrong while copying; a time-out may be of a step before that.
+_WHILE_WRITING = re.compile(r"TRANSFER (?!Operation timed out)")
+_AFTER_WRITING = re.compile(r"\b(source|user-defined) and destination\b", re.IGNORECASE)
 # At the source these mean that the staged copy can't be read, which is for the archive to mend.
 UNREADABLE = frozenset(
     {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS}
@@ -162,6 +190,17 @@ def classify(reason: Reason) -> ErrorClass:
         if number in NUMBERS:
             return NUMBERS[number]
     return OTHER
+
+
+def phase(reason: Reason) -> Phase:
+    """How far the transfer had come; gfal2 itself prepares the copy within the scope TRANSFER."""
+    if reason.scope == SOURCE or classify(reason) is EXISTS:
+        return Phase.PREPARATION
+    if _BEFORE_WRITING.search(reason.text):
+        return Phase.PREPARATION
+    if reason.scope == TRANSFER and _WHILE_WRITING.match(reason.text):
+        return Phase.COPY
+    return Phase.COPY if _AFTER_WRITING.search(reason.text) else Phase.UNCLEAR
 
 
 def _numbers(reason: Reason) -> tuple[int, ...]:

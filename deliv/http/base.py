@@ -21,6 +21,7 @@ from deliv.buckets import TokenBuckets
 from deliv.config import Rest
 from deliv.db import CALLER
 from deliv.delivery.cancelling import Cancelling
+from deliv.delivery.copiers import Copiers
 from deliv.delivery.delegating import Delegating
 from deliv.delivery.staging import Staging
 from deliv.delivery.submissions import Submissions
@@ -51,6 +52,7 @@ class Services:
     staging: Staging
     cancelling: Cancelling
     delegating: Delegating | None
+    copiers: Copiers
     policy: LivePolicy
     identities: ConnectionIdentities
     audit: AuditLog

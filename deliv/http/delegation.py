@@ -5,7 +5,7 @@
     GET /delegation/ID                when what is delegated ends; null when there is nothing
     GET /delegation/ID/request        a certificate request, to sign a proxy for
     PUT /delegation/ID/credential     that proxy and its chain, in PEM
-    DELETE /delegation/ID             forget it
+    DELETE /delegation/ID             forget it, here and at FTS
 
 Errors have deliv's form and FTS's at once.
 """
@@ -106,9 +106,15 @@ class Delegated(FtsCall):
         return {**_view(known), "voms_attrs": attributes.fqans or ("",)}  # FTS's way to say none
 
     async def delete(self, given: str) -> None:
-        if not await self.own(given).drop(self.identity.dn):
+        self.own(given)
+        dropped, reasons = await self.services.copiers.undelegate(self.identity.dn)
+        if not dropped:
             raise NotFound("nothing is delegated")
-        self.set_status(HTTPStatus.NO_CONTENT)
+        if not reasons:
+            self.set_status(HTTPStatus.NO_CONTENT)
+            return
+        msg = f"forgotten here; an FTS keeps its proxy until that expires: {'; '.join(reasons)}"
+        self.write({"error": False, "msg": msg})
 
 
 class ProxyRequest(FtsCall):

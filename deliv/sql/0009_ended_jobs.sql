@@ -41,6 +41,7 @@ BEGIN
       AND NEW.fts_misses <=> OLD.fts_misses
       AND NEW.fts_details <=> OLD.fts_details
       AND NEW.partial <=> OLD.partial
+      AND NEW.copy_begun <=> OLD.copy_begun
       AND NEW.idempotency_key <=> OLD.idempotency_key
       AND NEW.request_digest <=> OLD.request_digest
       AND NEW.submitter_fqans <=> OLD.submitter_fqans

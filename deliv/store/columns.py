@@ -89,11 +89,10 @@ def to_job(row: Row) -> Job:
     kinds = {
         "status": Status(row["status"]),
         "copied_as": CopiedAs(row["copied_as"]),
-        "partial": bool(row["partial"]),
         "submitter_fqans": None if fqans is None else tuple(fqans.splitlines()),
-        "submitter_limited": bool(row["submitter_limited"]),
     }
-    return Job(**{**row, **kinds})
+    flags = {name: bool(row[name]) for name in ("partial", "copy_begun", "submitter_limited")}
+    return Job(**{**row, **kinds, **flags})
 
 
 def placeholders(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -197,8 +198,31 @@ def test_a_copy_as_the_user_is_cancelled(own: Stack, target: Target) -> None:
     assert own.curl("/cancelTransfer", "-d", f"job_id={job_id}").status in {200, 202}
     with own.client() as client:
         assert client.wait(job_id, timeout=120)["status"] == "CANCELLED"
+    assert held_by_fts(own)
     assert own.curl(given, "-X", "DELETE").status == 204
+    assert not held_by_fts(own)
     assert own.curl(given, "-X", "DELETE").status == 404
+
+
+def held_by_fts(stack: Stack, user: str = "alice") -> bool:
+    fts = context(stack, user, stack.testbed["fts_url"])
+    return json.loads(fts.get(f"/delegation/{fts3.whoami(fts)['delegation_id']}")) is not None
+
+
+def test_a_delegation_is_forgotten_while_fts_is_out(own: Stack, target: Target) -> None:
+    """The answer says that FTS keeps what it has; deliv keeps nothing to ask it with later."""
+    delegate(own)
+    assert ended(own, "synthetic-52001", target)["copied_as"] == "user"
+    given = f"/delegation/{whoami(own)['delegation_id']}"
+    own.command("kill", "fts")
+    try:
+        answer = own.curl(given, "-X", "DELETE")
+    finally:
+        own.command("start", "fts")
+    assert answer.status == 200
+    assert "an FTS keeps its proxy until that expires" in answer.document["msg"]
+    assert whoami(own)["termination_time"] is None
+    assert held_by_fts(own)
 
 
 def test_a_restart_forgets_nothing(own: Stack, target: Target) -> None:

@@ -16,9 +16,15 @@ KINDS = {"kill": "kill", "drop": "drop", "hang": "hang 4"}  # longer than `sweep
 CELL = re.compile(r"\[([a-z-]+)-(kill|drop|hang)\]")
 QUICK = {
     "sweeps": {"every": "500ms", "lease": "2s", "hold": "3s", "ask_again": "1s"},
-    "retries": {"timeout": {"attempts": 2, "backoff": "500ms"}},
+    "retries": {
+        "timeout": {"attempts": 2, "backoff": "500ms"},
+        "other": {"attempts": 2, "backoff": "500ms"},
+    },
 }
 
+
+# for transfers that FTS has lost
+LOOKING_OFTEN = {"poll_every": "500ms", "reconcile_every": "1s"}
 
 PATIENT, IMPATIENT = "60s", "2s"  # for the stager
 
@@ -29,27 +35,36 @@ def stack() -> Iterator[Stack]:
         faults = stack.directory / "faults"
         faults.mkdir()
         faults.chmod(0o777)  # deliv runs as another user when the tests run as root
-        configure(stack, {**QUICK, "faults": str(faults)})
+        fts = settings(stack)["fts"] | LOOKING_OFTEN
+        configure(stack, {**QUICK, "fts": fts, "faults": str(faults)})
         yield stack
 
 
 def configure(stack: Stack, changes: dict[str, Any]) -> None:
-    """Change deliv's configuration as its operator would; restart it where that changes it."""
-    path = Path(stack.testbed["config"])
-    before = yaml.safe_load(path.read_text(encoding="utf-8"))
+    """Change deliv's configuration as its operator would; restart it where that changes it.
+
+    By a stop, which hands the leases on: a killed one leaves that of its looks for lost transfers,
+    which lasts as long as the configuration before had it.
+    """
+    before = settings(stack)
     config = {**before, **changes}
     if config == before:
         return
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    stack.command("kill", "deliv@1")
+    Path(stack.testbed["config"]).write_text(yaml.safe_dump(config), encoding="utf-8")
+    stack.stop("deliv@1")
     stack.command("start", "deliv@1")
     until(lambda: stack.ready().get("status") == "ready", "deliv is ready again")
 
 
+def settings(stack: Stack) -> dict[str, Any]:
+    path = Path(stack.testbed["config"])
+    document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return document
+
+
 def be_patient(stack: Stack, timeout: str) -> None:
     """Set how long the stager may take."""
-    path = Path(stack.testbed["config"])
-    stager = yaml.safe_load(path.read_text(encoding="utf-8"))["stager"]
+    stager = settings(stack)["stager"]
     configure(stack, {"stager": {**stager, "timeout": timeout, "request_timeout": "3s"}})
 
 

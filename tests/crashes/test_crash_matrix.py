@@ -61,7 +61,8 @@ class Deliv:
         self.restarts = 0
 
     def revive(self) -> None:
-        if not Path(f"/proc/{self._stack.testbed['pids']['deliv@1']}").exists():
+        pid = self._stack.testbed["pids"].get("deliv@1")  # of a dead part the testbed has none
+        if pid is None or not Path(f"/proc/{pid}").exists():
             self._stack.command("start", "deliv@1")
             self.restarts += 1
 
@@ -85,6 +86,50 @@ def test_nothing_is_lost_and_nothing_done_twice(stack: Stack, point: Point, kind
     assert_exactly_once(stack, story, target, size)
     assert not stack.staged_copy(ended["job_id"]).exists()
     assert_history(stack, ended["job_id"])
+
+
+# Of a job that FTS loses: from its hand-over until another attempt is stored.
+LOSING = (
+    Point.TRANSFER_ASSIGNED,
+    Point.TRANSFER_POSTED,
+    Point.POST_STORED,
+    Point.FAILURE_SEEN,
+    Point.RETRY_STORED,
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("point", LOSING, ids=lambda point: f"users-file-{point}")
+def test_a_users_own_file_is_never_overwritten(stack: Stack, point: Point, kind: str) -> None:
+    """FTS loses the job, and the user puts a file of that name there meanwhile."""
+    target, deliv, size = stack.target(), Deliv(stack), next(SIZES)
+    be_patient(stack, PATIENT)
+    armed = stack.directory / "faults" / point
+    arm(armed, KINDS[kind])
+    stack.command("freeze", "gridftp-destination")
+    with ThreadPoolExecutor(1) as caller:
+        told = caller.submit(tell, stack, DELIVERY, f"synthetic-{size}", target)
+        job_id = until(lambda: handed_over(stack, deliv, told), "FTS has the job", timeout=100)
+        stack.command("kill", "fts")
+        stack.forget_at_fts(job_id)
+        file = target.put(f"synthetic-{size}", b"mine")
+        stack.command("thaw", "gridftp-destination")
+        stack.command("start", "fts")
+        ended = until(lambda: at_rest(stack, deliv, told), "the job is at rest", timeout=100)
+    until(lambda: survived(deliv, armed, kind), f"{point} was reached", timeout=20)
+
+    assert (ended["status"], ended["error_class"], ended["attempt"]) == ("ERROR", "exists", 2)
+    assert file.read_bytes() == b"mine"
+    assert "or a file of yours" in ended["detailed_status"]
+    assert_history(stack, job_id)
+
+
+def handed_over(stack: Stack, deliv: Deliv, told: Future[str]) -> str | None:
+    deliv.revive()
+    if not told.done():
+        return None
+    job = row(stack, told.result())
+    return str(job["job_id"]) if job["fts_posted"] else None
 
 
 def arm(file: Path, fault: str) -> None:

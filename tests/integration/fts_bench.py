@@ -110,9 +110,12 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(grid: Grid, database: Database, directory: Path) -> AsyncIterator[Bench]:
+async def bench(
+    grid: Grid, database: Database, directory: Path, **retries: int
+) -> AsyncIterator[Bench]:
+    """`retries`: attempts by class of error, one for `credential` unless it is given."""
     async with ScriptedFts(grid) as server:
-        settings = loaded(grid, server, directory)
+        settings = loaded(grid, server, directory, {"credential": 1, **retries})
         https = HttpsClient(grid.credential, grid.ca_directory)
         fts, users = Fts(settings.fts, https), UserEndpoints(settings.fts, grid.ca_directory)
         delegated, store, jobs = Delegated(), Store(database), Jobs()
@@ -134,10 +137,15 @@ async def bench(grid: Grid, database: Database, directory: Path) -> AsyncIterato
             users.close()
 
 
-def loaded(grid: Grid, server: ScriptedFts, directory: Path) -> config.Config:
+def loaded(
+    grid: Grid, server: ScriptedFts, directory: Path, retries: dict[str, int]
+) -> config.Config:
     document = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
     document["fts"]["endpoints"] = {"fts1": server.url}
-    document["retries"] = {"credential": {"attempts": 1, "backoff": "1s"}}
+    document["retries"] = {
+        error_class: {"attempts": attempts, "backoff": "1s"}
+        for error_class, attempts in retries.items()
+    }
     path = directory / "deliv.yaml"
     path.write_text(json.dumps(document), encoding="utf-8")
     return config.load(path)

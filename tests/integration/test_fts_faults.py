@@ -629,12 +629,27 @@ async def test_a_failing_server_is_left_alone_for_a_while(grid: Grid) -> None:
         with pytest.raises(Unreachable, match="left alone after failures: FTS first") as caught:
             await endpoint.unfinished()
         assert not caught.value.sent
-        assert caught.value.retry_after == 6
+        assert caught.value.retry_after == 2
         assert len(first.asked) == 3
         clock.now += 10
         first.on("GET", "/jobs", reply([]))
         assert await endpoint.unfinished() == {}
         assert endpoint.breaker.state is State.CLOSED
+
+
+async def test_a_server_that_was_out_for_long_is_found_again_soon(grid: Grid) -> None:
+    """Jobs wait for it: it is tried again every 5 s at most, however often that failed."""
+    clock = Clock()
+    async with two_servers(grid, clock) as (fts, first, _):
+        endpoint = fts.endpoint("first")
+        await fail(first, endpoint)
+        for _ in range(10):
+            clock.now += 5
+            with pytest.raises(Unreachable, match="answered 500"):
+                await endpoint.unfinished()
+        first.on("GET", "/jobs", reply([]))
+        clock.now += 5
+        assert await endpoint.unfinished() == {}
 
 
 async def test_refusals_do_not_open_the_breaker(grid: Grid) -> None:

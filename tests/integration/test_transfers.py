@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fts_bench import DELIV, Bench, bench
+from fts_bench import DELIV, MISSES, Bench, bench
 from samples import staged
-from scripted_fts import Grid, html, reply
+from scripted_fts import Grid, Reply, html, reply
 
 from deliv.db import Database
 from deliv.delivery.failing import Failure
 from deliv.delivery.transfers import sid
+from deliv.errors import NoCredential
 from deliv.failures import ErrorClass
-from deliv.model import Job
+from deliv.http.calls import public
+from deliv.model import CopiedAs, Job
 from deliv.states import Event, Status
 from deliv.store import NOW
 
@@ -52,9 +56,9 @@ async def started(here: Bench, job: Job) -> tuple[Job, dict[str, Any]]:
     return await here.now(job), json.loads(here.server.calls("POST", "/jobs")[-1].body)
 
 
-async def lost_its_copy(here: Bench, job: Job) -> Job:
-    """The stager is to stage it anew; the attempt may have left something."""
-    failure = Failure(error_class=ErrorClass.SOURCE_MISSING, reason="gone", partial=True)
+async def lost_its_copy(here: Bench, job: Job, **proven: bool) -> Job:
+    """The stager is to stage it again; the attempt may have left something."""
+    failure = Failure(error_class=ErrorClass.SOURCE_MISSING, reason="gone", partial=True, **proven)
     return await here.failing.attempt(job, failure)
 
 
@@ -91,14 +95,14 @@ async def test_a_job_that_no_fts_can_be_found_for_says_so(opened: Opened) -> Non
 
 
 async def test_a_destination_stays_with_its_job_while_it_is_staged_again(opened: Opened) -> None:
-    """What an attempt may have left is overwritten; meanwhile nobody else puts a file there."""
+    """What an attempt has left is overwritten; meanwhile no other job puts a file there."""
     async with opened as here:
         job, asked = await started(here, await waiting(here))
         assert asked["params"]["overwrite"] is False
         key = sha256(b"gsiftp://user.example.org/data/a%20file.fits").digest()
         assert job.destination_key == key
-        job = await lost_its_copy(here, job)
-        assert (job.status, job.destination_key, job.partial) == (Status.STAGING, key, True)
+        job = await lost_its_copy(here, job, copy_begun=True)
+        assert (job.status, job.destination_key, job.copy_begun) == (Status.STAGING, key, True)
         other, _ = await started(here, await waiting(here))
         assert (other.status, other.error_class) == (Status.ERROR, ErrorClass.EXISTS)
         job, asked = await started(here, await staged_again(here, job, "/again/a file.fits"))
@@ -125,10 +129,271 @@ async def test_nothing_is_overwritten_where_no_attempt_has_written(opened: Opene
     """The stager names the file otherwise the next time."""
     async with opened as here:
         job, _ = await started(here, await waiting(here))
-        job = await lost_its_copy(here, job)
+        job = await lost_its_copy(here, job, copy_begun=True)
         job, asked = await started(here, await staged_again(here, job, "/again/another.fits"))
         assert asked["params"]["overwrite"] is False
         assert job.status is Status.TRANSFERRING
+
+
+FILE = "gsiftp://user.example.org/data/a%20file.fits"
+SET = "nostreams:0,timeout:16984,buffersize:0"  # by FTS, just before a copy
+NOT_SET = "nostreams:0,timeout:0,buffersize:0"
+STALLED = "No FTS server has updated the transfer status the last 900 seconds. Probably stalled"
+CUT_OFF = "TRANSFER [70] TRANSFER  an end-of-file was reached"
+
+
+def shows(here: Bench, job: Job, state: str = "FAILED", **file: object) -> None:
+    """FTS has this end of the job's only file."""
+    told = {"file_state": state, "dest_surl": FILE, **file}
+    document = {"job_id": job.fts_jobid, "job_state": state, "files": [told], "http_status": "200"}
+    here.server.on("GET", f"/jobs/{job.fts_jobid}", reply(document))
+    here.jobs.states.clear()
+
+
+async def failed(here: Bench, job: Job, **file: object) -> Job:
+    """FTS's word on the attempt, and what deliv makes of it."""
+    shows(here, job, **file)
+    await here.reconcile()
+    return await here.now(job)
+
+
+async def fts_lost_it(here: Bench, job: Job) -> None:
+    unknown = {"job_id": job.fts_jobid, "http_status": "404 Not Found", "http_message": "No job"}
+    for path in ("jobs", "archive"):
+        here.server.on("GET", f"/{path}/{job.fts_jobid}", reply(unknown, 404))
+    here.jobs.states.clear()
+    for _ in range(MISSES):
+        await here.reconcile()
+
+
+async def its_user_lost_the_credential(here: Bench, job: Job) -> None:
+    await here.transfers.out_of_sight(job, NoCredential("no credential any more"))
+
+
+async def the_post_was_left_open(here: Bench, job: Job) -> None:
+    """It may have arrived; then the credential it was made with has gone."""
+    here.server.on("POST", "/jobs", html(500))
+    await here.transfers.post(job)
+    job = await here.now(job)
+    gone = replace(job, copied_as=CopiedAs.USER)
+    await here.transfers.post(gone)
+
+
+async def fts_tells_of_another_file(here: Bench, job: Job) -> None:
+    """As of an attempt of that number before the database was restored."""
+    await failed(here, job, reason=CUT_OFF, dest_surl=f"{FILE}.old", throughput=1.5)
+
+
+async def fts_names_no_file(here: Bench, job: Job) -> None:
+    await failed(here, job, reason=CUT_OFF, dest_surl=None, throughput=1.5)
+
+
+WITHOUT_FTS_WORD = (
+    fts_lost_it,
+    its_user_lost_the_credential,
+    the_post_was_left_open,
+    fts_tells_of_another_file,
+    fts_names_no_file,
+)
+ALL_RETRIED = {str(one): 9 for one in ErrorClass if one is not ErrorClass.EXISTS}
+
+
+@pytest.mark.parametrize("proven_before", [False, True])
+@pytest.mark.parametrize("end", WITHOUT_FTS_WORD)
+async def test_nothing_is_overwritten_where_fts_has_no_record_of_a_copy(
+    grid: Grid,
+    database: Database,
+    tmp_path: Path,
+    end: Callable[[Bench, Job], Awaitable[None]],
+    proven_before: bool,
+) -> None:
+    """A file at the destination may be the user's own by then, whatever was proven earlier."""
+    async with bench(grid, database, tmp_path, **ALL_RETRIED) as here:
+        job, _ = await started(here, await waiting(here))
+        if proven_before:
+            job, asked = await started(here, await failed(here, job, reason=CUT_OFF))
+            assert asked["params"]["overwrite"] is True
+        attempt = job.attempt
+        await end(here, job)
+        job = await here.now(job)
+        assert (job.attempt, job.status, job.copy_begun) == (
+            attempt + 1,
+            Status.TRANSFERRING,
+            False,
+        )
+        job, asked = await started(here, job)
+        assert asked["params"]["overwrite"] is False
+        reason = "DESTINATION [17] Destination file exists and overwrite is not enabled"
+        job = await failed(here, job, reason=reason)
+        assert (job.status, job.error_class) == (Status.ERROR, "exists")
+        assert f"may have copied to {FILE}" in (job.detailed_status or "")
+        assert "or a file of yours" in (job.detailed_status or "")
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        {"reason": CUT_OFF},
+        {"reason": "GENERAL_FAILURE [5] killed", "throughput": 1.5},
+        {"reason": STALLED, "internal_file_params": SET},
+        {"reason": "DESTINATION [22] Source and destination file size mismatch"},
+    ],
+    ids=["while writing", "after some bytes", "with its process", "after all"],
+)
+async def test_what_fts_recorded_as_begun_is_overwritten(
+    opened: Opened, file: dict[str, object]
+) -> None:
+    async with opened as here:
+        job, asked = await started(here, await waiting(here))
+        assert asked["params"]["overwrite"] is False
+        job = await failed(here, job, **file)
+        assert job.copy_begun
+        if job.status is Status.STAGING:
+            job = await staged_again(here, job, "/again/a file.fits")
+        job, asked = await started(here, job)
+        assert asked["params"]["overwrite"] is True
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        {"reason": "GENERAL_FAILURE [5] killed"},
+        {"reason": STALLED},
+        {"reason": "Storage banned", "state": "CANCELED"},
+        {"reason": "DESTINATION [70] Connection refused"},
+    ],
+    ids=["killed", "stalled", "banned", "out of reach"],
+)
+async def test_an_attempt_that_ended_before_its_copy_lets_none_overwrite(
+    grid: Grid, database: Database, tmp_path: Path, file: dict[str, Any]
+) -> None:
+    async with bench(grid, database, tmp_path, **ALL_RETRIED) as here:
+        job, _ = await started(here, await waiting(here))
+        job = await failed(here, job, internal_file_params=NOT_SET, **file)
+        assert (job.attempt, job.partial, job.copy_begun) == (2, False, False)
+        _, asked = await started(here, job)
+        assert asked["params"]["overwrite"] is False
+
+
+async def test_a_copy_that_failed_before_its_first_byte_leaves_nothing(opened: Opened) -> None:
+    """What was proven of an earlier attempt is still so."""
+    async with opened as here:
+        job, _ = await started(here, await waiting(here))
+        job, _ = await started(here, await failed(here, job, reason=CUT_OFF))
+        job = await failed(here, job, reason="DESTINATION [70] Connection refused")
+        assert job.copy_begun
+        _, asked = await started(here, job)
+        assert asked["params"]["overwrite"] is True
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "TRANSFER [5] TRANSFER CHECKSUM MISMATCH USER_DEFINE and SRC checksums are different. 1!=2",
+        "TRANSFER [13] TRANSFER  error 550 550-GridFTP-Reason: System error in mkdir  Permission "
+        "denied",
+    ],
+)
+async def test_what_failed_before_the_copy_says_nothing_of_remains(
+    grid: Grid, database: Database, tmp_path: Path, reason: str
+) -> None:
+    async with bench(grid, database, tmp_path, checksum=1) as here:
+        job, _ = await started(here, await waiting(here))
+        job = await failed(here, job, reason=reason, internal_file_params=SET)
+        assert job.status is Status.ERROR
+        assert "may be left" not in (job.detailed_status or "")
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "TRANSFER [5] TRANSFER CHECKSUM MISMATCH USER_DEFINE and SRC checksums are different. 1!=2",
+        "SOURCE [5] Source and user-defined ADLER32 checksum do not match (1 != 2)",
+    ],
+)
+async def test_a_corrupt_staged_copy_is_staged_again_once(opened: Opened, reason: str) -> None:
+    async with opened as here:
+        job, _ = await started(here, await waiting(here))
+        job = await failed(here, job, reason=reason, internal_file_params=SET)
+        assert (job.status, job.attempt, job.stager_path) == (Status.STAGING, 2, None)
+        job, _ = await started(here, await staged_again(here, job, "/again/a file.fits"))
+        job = await failed(here, job, reason=reason, internal_file_params=SET)
+        assert (job.status, job.error_class) == (Status.ERROR, "checksum")
+        assert "archive's operators" in (job.detailed_status or "")
+
+
+async def test_a_copy_of_another_size_than_announced_is_staged_again(opened: Opened) -> None:
+    async with opened as here:
+        job = await here.store.update(await waiting(here), product_size=7)
+        job, _ = await started(here, job)
+        shows(here, job, state="FINISHED", filesize=5)
+        await here.reconcile()
+        job = await here.now(job)
+        assert (job.status, job.attempt, job.stager_path) == (Status.STAGING, 2, None)
+        job, asked = await started(here, await staged_again(here, job, "/again/a file.fits"))
+        assert asked["params"]["overwrite"] is True  # FTS recorded the copy that it made there
+
+
+async def test_a_corrupt_transfer_is_made_again_from_the_same_staged_copy(opened: Opened) -> None:
+    async with opened as here:
+        job, _ = await started(here, await waiting(here))
+        job = await failed(
+            here, job, reason="DESTINATION [22] Source and destination file size mismatch"
+        )
+        assert (job.status, job.stager_path) == (Status.TRANSFERRING, "/copy/a file.fits")
+
+
+async def test_a_staged_copy_that_stays_unreadable_is_for_the_archive(opened: Opened) -> None:
+    async with opened as here:
+        job, _ = await started(here, await waiting(here))
+        job = await failed(here, job, reason="SOURCE [2] No such file or directory")
+        assert job.status is Status.STAGING
+        job, _ = await started(here, await staged_again(here, job, "/again/a file.fits"))
+        job = await failed(here, job, reason="SOURCE [2] No such file or directory")
+        assert (job.status, job.error_class) == (Status.ERROR, "source missing")
+        said = job.detailed_status or ""
+        assert "report the product id and the job id to the archive's operators" in said
+        assert "submit again" not in said
+
+
+@pytest.mark.parametrize(
+    ("message", "error_class", "advice"),
+    [
+        ("gsiftp://user.example.org is banned", "banned", "have banned this storage"),
+        ("Not enough permissions", "credential", "delegate anew"),
+    ],
+)
+async def test_what_fts_forbids(
+    opened: Opened, message: str, error_class: str, advice: str
+) -> None:
+    async with opened as here:
+        job = await waiting(here)
+        answer = {"status": "403 Forbidden", "message": message}
+        here.server.on("POST", "/jobs", reply(answer, 403))
+        await here.transfers.start(job)
+        job = await here.now(job)
+        assert (job.status, job.error_class) == (Status.ERROR, error_class)
+        assert f"FTS fts1 answered 403: {message}. " in (job.detailed_status or "")
+        assert advice in (job.detailed_status or "")
+
+
+async def test_an_fts_that_has_banned_deliv_is_waited_out(opened: Opened) -> None:
+    """It says so on a page, whatever it is asked; what the page says is reported."""
+    page = (
+        b"<!doctype html>\n<html lang=en>\n<title>403 Forbidden</title>\n<h1>Forbidden</h1>\n"
+        b"<p>The user has been banned</p>\n"
+    )
+    async with opened as here:
+        job = await waiting(here)
+        banned = Reply(status=403, body=page, content_type="text/html; charset=utf-8")
+        here.server.on("GET", "/whoami", banned)
+        await here.transfers.start(job)
+        job = await here.now(job)
+        assert job.status is Status.STAGING
+        assert job.detailed_status == (
+            "waiting: FTS fts1 answered 403: text/html; charset=utf-8, not its JSON: "
+            "Forbidden The user has been banned"
+        )
 
 
 async def test_a_cancelled_copy_that_fts_had_begun_may_leave_a_file(opened: Opened) -> None:
@@ -165,6 +430,28 @@ async def test_a_copy_that_fts_does_not_know_yet_may_still_be_made(opened: Opene
         job = await here.cancelling.cancel(job.job_id)
         assert job.status is Status.CANCELLED
         assert "may be left" in str(job.detailed_status)
+
+
+async def test_a_cancellation_that_waits_for_fts_is_shown(opened: Opened) -> None:
+    async with opened as here:
+        job = await here.posted(DELIV)
+        here.server.on("DELETE", f"/jobs/{job.fts_jobid}", html(500))
+        job = await here.cancelling.cancel(job.job_id)
+        seen = public(job)
+        assert seen["status"] == Status.TRANSFERRING
+        since = seen["cancel_requested"]
+        assert seen["detailed_status"].startswith(
+            "waiting: FTS has not confirmed yet that the copy is stopped: FTS fts1 answered 500"
+        )
+        again = public(await here.cancelling.cancel(job.job_id))
+        assert again["cancel_requested"] == since  # a repeated call changes nothing of it
+        running = {"job_id": job.fts_jobid, "job_state": "ACTIVE", "http_status": "200 Ok"}
+        here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(running))
+        job = await here.cancelling.proceed(await here.now(job))
+        assert "not confirmed yet" in (job.detailed_status or "")  # FTS goes on copying
+        here.jobs.states[DELIV, job.job_id] = "CANCELED"
+        job = await here.cancelling.proceed(job)
+        assert (job.status, job.detailed_status) == (Status.CANCELLED, "cancelled on request")
 
 
 async def test_a_miss_takes_no_cancellation_away(opened: Opened) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -156,7 +155,7 @@ def test_fts_loses_a_job(pair: Pair, target: Target, front: Front) -> None:
         gone, kept = jobs
         until(lambda: all(handed_over(pair, job_id) for job_id in jobs), "FTS has both")
         pair.command("kill", "fts")
-        forget(pair, gone)
+        pair.forget_at_fts(gone)
     assert_delivered_once(pair, target, kept, jobs[kept])
     assert_delivered_once(pair, target, gone, jobs[gone], attempt=2)
 
@@ -189,17 +188,22 @@ def without_slots(pair: Pair) -> Iterator[None]:
         pair.command("start", "fts")
 
 
-def at_fts(pair: Pair) -> closing[sqlite3.Connection]:
-    return closing(sqlite3.connect(pair.directory / "fts" / "fts.sqlite"))
+def test_a_users_own_file_is_kept_when_fts_loses_the_job(
+    pair: Pair, target: Target, front: Front
+) -> None:
+    """Nothing says that a copy of the job had begun: what is there may be anybody's."""
+    with without_slots(pair):
+        job_id, size = submit(pair, target)
+        until(lambda: handed_over(pair, job_id), "FTS has the job")
+        pair.command("kill", "fts")
+        pair.forget_at_fts(job_id)
+        file = target.put(f"synthetic-{size}", b"mine")
+    answer = ended(pair, job_id)
+    assert (answer["status"], answer["error_class"], answer["attempt"]) == ("ERROR", "exists", 2)
+    assert file.read_bytes() == b"mine"
+    assert "or a file of yours" in answer["detailed_status"]
 
 
 def handed_over(pair: Pair, job_id: str) -> bool:
     ((posted,),) = pair.query("SELECT fts_posted FROM jobs WHERE job_id = %s", job_id)
     return posted is not None
-
-
-def forget(pair: Pair, job_id: str) -> None:
-    ((fts_jobid,),) = pair.query("SELECT fts_jobid FROM jobs WHERE job_id = %s", job_id)
-    with at_fts(pair) as database, database:
-        for table in ("files", "jobs"):
-            database.execute(f"DELETE FROM {table} WHERE job_id = ?", (fts_jobid,))  # noqa: S608

@@ -59,32 +59,90 @@ def test_the_files_reason_goes_before_the_generic_one() -> None:
     assert not known.partial
 
 
+URL = "gsiftp://user.example.org/data/file"
+GSS = "globus_ftp_client: the server responded with an error"
+SRC = "TRANSFER CHECKSUM MISMATCH USER_DEFINE and SRC checksums are different. 1 != 2"
+DST = "TRANSFER CHECKSUM MISMATCH SRC and DST checksum are different. Source: 1 Destination: 2"
+MKDIR = f"TRANSFER {GSS} 550 550-GridFTP-Reason: System error in mkdir Permission denied"
+OPEN = f"TRANSFER {GSS} 500 500-globus_xio: System error in open: Permission denied"
+WRITE = f"TRANSFER {GSS} 500 500-globus_xio: System error in write: No space left on device"
+SIZE = "DESTINATION [22] Source and destination file size mismatch"
+
+
 @pytest.mark.parametrize(
-    ("file", "partial"),
+    ("file", "begun"),
     [
+        # nothing had been written
         (failed("SOURCE [2] No such file", internal_file_params=NOT_BEGUN), False),
-        (failed("DESTINATION [70] Connection refused", internal_file_params=NOT_BEGUN), False),
-        (failed("DESTINATION [70] Connection refused", internal_file_params=BEGUN), True),
-        (failed("DESTINATION [22] file size mismatch", internal_file_params=BEGUN), True),
-        (failed("TRANSFER [70] TRANSFER  an end-of-file was reached"), True),
-        (failed("GENERAL_FAILURE [5] killed", internal_file_params=NOT_BEGUN), False),
-        (failed("GENERAL_FAILURE [5] killed", throughput=12.5), True),
+        (failed("SOURCE [5] Source and user-defined ADLER32 checksum do not match (1 != 2)",
+                internal_file_params=BEGUN), False),
+        (failed("DESTINATION [70] Connection refused"), False),
+        (failed(f"TRANSFER [5] {SRC}", internal_file_params=BEGUN), False),
+        (failed(f"TRANSFER [13] {MKDIR}", internal_file_params=BEGUN), False),
+        (failed(f"TRANSFER [13] {OPEN}", internal_file_params=BEGUN), False),
+        (failed("TRANSFER [70] TRANSFER  globus_xio: Unable to connect to h:1",
+                internal_file_params=BEGUN), False),
         (failed("TRANSFER [17] TRANSFER File exists", internal_file_params=BEGUN), False),
+        (failed("GENERAL_FAILURE [5] killed", internal_file_params=NOT_BEGUN), False),
         (failed("FAILED without form"), False),
+        # it can't be said by the reason: FTS had set the copy's time-out, or not yet
+        (failed("GENERAL_FAILURE [5] killed", internal_file_params=NOT_BEGUN), False),
+        (failed("GENERAL_FAILURE [5] killed", internal_file_params=BEGUN), True),
+        (failed("DESTINATION [70] Connection refused", internal_file_params=BEGUN), True),
+        (failed("TRANSFER [110] TRANSFER  Operation timed out"), False),
+        (failed("TRANSFER [125] Transfer canceled", internal_file_params=NOT_BEGUN), False),
+        # the copy had begun
+        (failed(SIZE, internal_file_params=BEGUN), True),
+        (failed(f"TRANSFER [5] {DST}", internal_file_params=BEGUN), True),
+        (failed("DESTINATION [5] User-defined and destination ADLER32 checksum do not match"),
+         True),
+        (failed(f"TRANSFER [70] {WRITE}"), True),
+        (failed("TRANSFER [70] TRANSFER  an end-of-file was reached"), True),
+        (failed("GENERAL_FAILURE [5] killed", throughput=12.5), True),
+    ],
+)  # fmt: skip
+def test_what_may_be_left_and_what_is_the_copys_own(file: File, begun: bool) -> None:
+    known = outcome(job("FAILED", msgspec.structs.replace(file, dest_surl=URL), reason=GENERIC))
+    assert (known.partial, known.written_to) == (begun, URL if begun else None)
+
+
+def test_where_fts_names_no_url_nothing_is_proven() -> None:
+    file = failed("TRANSFER [70] TRANSFER  an end-of-file was reached")
+    assert outcome(job("FAILED", file, reason=GENERIC)).written_to is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "begun"),
+    [
+        ({}, False),
+        ({"internal_file_params": NOT_BEGUN}, False),
+        ({"internal_file_params": BEGUN}, True),
+        ({"internal_file_params": NOT_BEGUN, "throughput": 1.5}, True),
     ],
 )
-def test_what_may_be_left_at_the_destination(file: File, partial: bool) -> None:
-    assert outcome(job("FAILED", file, reason=GENERIC)).partial is partial
-
-
-@pytest.mark.parametrize(("params", "partial"), [(None, False), (NOT_BEGUN, False), (BEGUN, True)])
-def test_a_cancel_leaves_a_part_once_the_copy_had_begun(params: str | None, partial: bool) -> None:
+def test_a_cancel_leaves_a_part_once_the_copy_had_begun(
+    fields: dict[str, object], begun: bool
+) -> None:
     reason = "Job canceled by the user"
-    file = File(file_state="CANCELED", reason=reason, internal_file_params=params)
+    file = File(file_state="CANCELED", reason=reason, dest_surl=URL, **fields)
     known = outcome(job("CANCELED", file, reason=reason))
     assert known.verdict is Verdict.CANCELLED
     assert known.error_class is ErrorClass.CANCELLED
-    assert known.partial is partial
+    assert (known.partial, known.written_to) == (begun, URL if begun else None)
+
+
+@pytest.mark.parametrize(
+    ("reason", "corrupt"),
+    [
+        (f"TRANSFER [5] {SRC}", True),
+        ("SOURCE [5] Source and user-defined ADLER32 checksum do not match (1 != 2)", True),
+        (f"TRANSFER [5] {DST}", False),
+        (SIZE, False),
+        ("SOURCE [2] No such file", False),
+    ],
+)
+def test_a_corrupt_staged_copy_is_told_from_a_corrupt_transfer(reason: str, corrupt: bool) -> None:
+    assert outcome(job("FAILED", failed(reason))).corrupt_source is corrupt
 
 
 def test_a_queue_timeout_is_a_timeout_though_canceled() -> None:
@@ -94,9 +152,31 @@ def test_a_queue_timeout_is_a_timeout_though_canceled() -> None:
     assert known.error_class is ErrorClass.TIMEOUT
 
 
-@pytest.mark.parametrize("state", ["CANCELED", "FINISHEDDIRTY"])
-def test_a_file_that_finished_has_finished_whatever_became_of_the_job(state: str) -> None:
-    assert outcome(job(state, File(file_state="FINISHED"))).verdict is Verdict.FINISHED
+def test_a_file_that_finished_has_finished_although_its_job_was_cancelled() -> None:
+    assert outcome(job("CANCELED", File(file_state="FINISHED"))).verdict is Verdict.FINISHED
+
+
+FAILED_FILE = failed("SOURCE [2] No such file")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        (File(file_state="FINISHED"),),
+        (File(file_state="FINISHED"), FAILED_FILE),
+        (FAILED_FILE, File(file_state="FINISHED")),
+    ],
+)
+def test_a_job_of_which_a_file_failed_is_no_success(files: tuple[File, ...]) -> None:
+    known = outcome(job("FINISHEDDIRTY", *files, reason=GENERIC))
+    assert known.verdict is Verdict.FAILED
+    assert known.reason == (FAILED_FILE.reason if FAILED_FILE in files else GENERIC)
+
+
+@pytest.mark.parametrize("state", ["CANCELED", "FINISHED"])
+def test_of_several_files_the_one_that_did_not_finish_decides(state: str) -> None:
+    files = File(file_state="FINISHED"), File(file_state="CANCELED", reason="Job canceled")
+    assert outcome(job(state, *files)).verdict is Verdict.CANCELLED
 
 
 ENDS = [Verdict.FINISHED, Verdict.FAILED, Verdict.FAILED, Verdict.CANCELLED]

@@ -98,6 +98,15 @@ TEXTS = (
         E.CREDENTIAL,
     ),
     ("TRANSFER [110] TRANSFER  Operation timed out", E.TIMEOUT),
+    # a port that says nothing, one of SSH, one of FTP without the grid's security
+    ("DESTINATION [110] Operation timed out", E.UNREACHABLE),
+    ("SOURCE [110] Operation timed out", E.TIMEOUT),
+    (
+        "DESTINATION [70] globus_l_ftp_control_read_cb: Error while searching for end of reply",
+        E.UNREACHABLE,
+    ),
+    (f"DESTINATION [70] {ERROR} 530 Please login with USER and PASS.", E.UNREACHABLE),
+    (f"DESTINATION [70] {ERROR} 500 AUTH not understood", E.UNREACHABLE),
     (
         "TRANSFER [70] TRANSFER  an end-of-file was reached globus_xio: An end of file occurred",
         E.UNREACHABLE,
@@ -149,7 +158,7 @@ TEXTS = (
     (f"TRANSFER [70] TRANSFER  {ERROR} 500 open error: Read-only file system", E.NO_PERMISSION),
     ("GENERAL_FAILURE [13] No credential found", E.CREDENTIAL),
     ("SOURCE [70] proxy expired", E.CREDENTIAL),
-    ("Job has been canceled because the user is banned", E.CANCELLED),
+    ("Job has been canceled because the user is banned", E.BANNED),
     ("TRANSFER [2] DESTINATION CHECKSUM HTTP 404 : File not found", E.NO_PERMISSION),
     ("AGENT [22] Unknown exception", E.OTHER),
     ("", E.OTHER),
