@@ -295,7 +295,8 @@ def test_a_copy_whose_process_dies_has_stalled(fts: Fts, alice: Client) -> None:
         after = copy(fts, alice, "small", "after-orphan")
         assert alice.state(job) == "ACTIVE"
         assert alice.state(after) == "SUBMITTED"
-    with settings(fts, slots=1, stalled_after=1.0):
+        fts.stop()
+        fts.start(slots=1, stalled_after=1.0)
         assert alice.ended(job) == "FAILED"
         assert alice.ended(after) == "FINISHED"
     (file,) = alice.get(f"/jobs/{job}/files").content
