@@ -158,7 +158,7 @@ class Failing:
 def _remains(job: Job, failure: Failure) -> str:
     """deliv deletes nothing at a destination: by now the file may be somebody else's."""
     file = destination_file(job)
-    if failure.error_class is ErrorClass.EXISTS:
+    if failure.error_class is ErrorClass.EXISTS and failure.advice is None:
         return (
             f". An earlier attempt may have copied to {file} as well: what is there may be (a part "
             "of) its copy, or a file of yours: look at it before you move or remove it."

@@ -107,22 +107,23 @@ def _failure(known: Outcome, job: Job, file: File) -> Outcome:
     text = file.reason or job.reason or f"FTS gave no reason for {known.state}"
     reason = parse(text)
     error_class, came = classify(reason), phase(reason)
-    begun = came is Phase.COPY or (came is Phase.UNCLEAR and _had_begun(file))
+    begun = came is Phase.COPY or (came is Phase.UNCLEAR and bool(file.throughput))
     return replace(
         known,
         error_class=error_class,
         reason=" ".join(text.split()),
-        partial=begun,
+        partial=begun or (came is Phase.UNCLEAR and _may_have_begun(file)),
         written_to=file.dest_surl if begun else None,
         corrupt_source=error_class is ErrorClass.CHECKSUM and came is Phase.PREPARATION,
     )
 
 
-def _had_begun(file: File) -> bool:
-    """Whether FTS had looked at the destination, found nothing there and gone on.
+def _may_have_begun(file: File) -> bool:
+    """Whether FTS had set the copy's time-out, which is soon before the copy begins.
 
-    What is there from then on is the copy's own. FTS 3.13 tells it by setting the copy's time-out,
-    and by the throughput of a copy that moves bytes. (UrlCopyProcess.cpp: sendProtocol)
+    It reads the source's checksum in between (UrlCopyProcess.cpp: sendProtocol), for minutes when the
+    file is large, so that a file that appears meanwhile may be somebody else's. FTS later than 3.13
+    has not even looked at the destination by then. That bytes moved is shown by the throughput.
     """
     timeout = _TIMEOUT.search(file.internal_file_params or "")
-    return bool(file.throughput) or (timeout is not None and int(timeout[1]) > 0)
+    return timeout is not None and int(timeout[1]) > 0

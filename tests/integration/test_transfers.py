@@ -235,7 +235,7 @@ async def test_nothing_is_overwritten_where_fts_has_no_record_of_a_copy(
     [
         {"reason": CUT_OFF},
         {"reason": "GENERAL_FAILURE [5] killed", "throughput": 1.5},
-        {"reason": STALLED, "internal_file_params": SET},
+        {"reason": STALLED, "throughput": 1.5},
         {"reason": "DESTINATION [22] Source and destination file size mismatch"},
     ],
     ids=["while writing", "after some bytes", "with its process", "after all"],

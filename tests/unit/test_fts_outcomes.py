@@ -85,10 +85,8 @@ SIZE = "DESTINATION [22] Source and destination file size mismatch"
         (failed("TRANSFER [17] TRANSFER File exists", internal_file_params=BEGUN), False),
         (failed("GENERAL_FAILURE [5] killed", internal_file_params=NOT_BEGUN), False),
         (failed("FAILED without form"), False),
-        # it can't be said by the reason: FTS had set the copy's time-out, or not yet
+        # it can't be said by the reason: no byte had moved, as far as FTS knows
         (failed("GENERAL_FAILURE [5] killed", internal_file_params=NOT_BEGUN), False),
-        (failed("GENERAL_FAILURE [5] killed", internal_file_params=BEGUN), True),
-        (failed("DESTINATION [70] Connection refused", internal_file_params=BEGUN), True),
         (failed("TRANSFER [110] TRANSFER  Operation timed out"), False),
         (failed("TRANSFER [125] Transfer canceled", internal_file_params=NOT_BEGUN), False),
         # the copy had begun
@@ -106,29 +104,42 @@ def test_what_may_be_left_and_what_is_the_copys_own(file: File, begun: bool) -> 
     assert (known.partial, known.written_to) == (begun, URL if begun else None)
 
 
+@pytest.mark.parametrize(
+    "file",
+    [
+        failed("GENERAL_FAILURE [5] killed", internal_file_params=BEGUN, dest_surl=URL),
+        failed("DESTINATION [70] Connection refused", internal_file_params=BEGUN, dest_surl=URL),
+    ],
+)
+def test_a_copy_about_to_begin_may_have_left_something_and_proves_nothing(file: File) -> None:
+    """A user's file may have appeared while FTS read the source's checksum."""
+    known = outcome(job("FAILED", file, reason=GENERIC))
+    assert (known.partial, known.written_to) == (True, None)
+
+
 def test_where_fts_names_no_url_nothing_is_proven() -> None:
     file = failed("TRANSFER [70] TRANSFER  an end-of-file was reached")
     assert outcome(job("FAILED", file, reason=GENERIC)).written_to is None
 
 
 @pytest.mark.parametrize(
-    ("fields", "begun"),
+    ("fields", "partial", "proven"),
     [
-        ({}, False),
-        ({"internal_file_params": NOT_BEGUN}, False),
-        ({"internal_file_params": BEGUN}, True),
-        ({"internal_file_params": NOT_BEGUN, "throughput": 1.5}, True),
+        ({}, False, False),
+        ({"internal_file_params": NOT_BEGUN}, False, False),
+        ({"internal_file_params": BEGUN}, True, False),
+        ({"internal_file_params": BEGUN, "throughput": 1.5}, True, True),
     ],
 )
 def test_a_cancel_leaves_a_part_once_the_copy_had_begun(
-    fields: dict[str, object], begun: bool
+    fields: dict[str, object], partial: bool, proven: bool
 ) -> None:
     reason = "Job canceled by the user"
     file = File(file_state="CANCELED", reason=reason, dest_surl=URL, **fields)
     known = outcome(job("CANCELED", file, reason=reason))
     assert known.verdict is Verdict.CANCELLED
     assert known.error_class is ErrorClass.CANCELLED
-    assert (known.partial, known.written_to) == (begun, URL if begun else None)
+    assert (known.partial, known.written_to) == (partial, URL if proven else None)
 
 
 @pytest.mark.parametrize(
