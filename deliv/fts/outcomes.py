@@ -121,9 +121,9 @@ def _failure(known: Outcome, job: Job, file: File) -> Outcome:
 def _may_have_begun(file: File) -> bool:
     """Whether FTS had set the copy's time-out, which is soon before the copy begins.
 
-    It reads the source's checksum in between (UrlCopyProcess.cpp: sendProtocol), for minutes when the
-    file is large, so that a file that appears meanwhile may be somebody else's. FTS later than 3.13
-    has not even looked at the destination by then. That bytes moved is shown by the throughput.
+    In between it reads the source's checksum (UrlCopyProcess.cpp: sendProtocol), for minutes when
+    the file is large: a file that appears meanwhile may be somebody else's. FTS later than 3.13 has
+    not even looked at the destination by then. That bytes moved is shown by the throughput.
     """
     timeout = _TIMEOUT.search(file.internal_file_params or "")
     return timeout is not None and int(timeout[1]) > 0
