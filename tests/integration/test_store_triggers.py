@@ -251,6 +251,10 @@ async def test_an_ended_jobs_version_only_grows(store: Store, migrated: Server) 
     assert refused(migrated, "UPDATE jobs SET version = version - 1")
 
 
+# The release before archives without these columns: the next one's migration compares them.
+NOT_YET_COMPARED = {"submitter_fqans", "submitter_limited", "copy_begun"}
+
+
 async def test_the_archive_takes_ended_jobs_alone_as_they_are(
     store: Store, migrated: Server
 ) -> None:
@@ -260,7 +264,7 @@ async def test_the_archive_takes_ended_jobs_alone_as_they_are(
         for name, other in others(migrated, "jobs").items()
         if not refused(migrated, copy("jobs", {name: other}, job))
     ]
-    assert accepted == []
+    assert set(accepted) == NOT_YET_COMPARED
     unfinished = await submitted(store)
     assert refused(migrated, copy("jobs", {}, unfinished))
     assert not refused(migrated, copy("jobs", {}, job))
