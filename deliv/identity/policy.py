@@ -21,8 +21,8 @@ from typing import Annotated, Any
 
 import msgspec
 import structlog
-import yaml
 
+from deliv import documents
 from deliv.errors import ConfigError
 from deliv.identity import fqan, hosts, patterns
 from deliv.identity.chain import Identity
@@ -32,8 +32,6 @@ log = structlog.get_logger()
 
 CHARACTER = r"(?:\\.|[^/+\\])"  # one of an attribute's value
 BELOW = "/**"
-# PyYAML lets through what goes wrong inside an explicit tag such as `!!int`, or too deep.
-NOT_YAML = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 REMEMBERED = 4096  # callers whose rules are not looked for again
 
 
@@ -197,11 +195,7 @@ class Policy:
     @classmethod
     def parse(cls, text: str) -> Policy:
         """ValueError, with the place in the text, when it is not a policy."""
-        try:
-            document = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-        except NOT_YAML as error:
-            raise ValueError(f"not YAML: {error}") from error
-        return cls(msgspec.convert(document, Rules).rules)
+        return cls(documents.parse(text, Rules).rules)
 
     def roles(self, identity: Identity) -> frozenset[Role]:
         rules = self._rules_of(identity.dn, identity.attributes.fqans)
@@ -384,19 +378,6 @@ def compiled(pattern: str) -> Callable[[str], bool]:
     rest = f"(?:[/+]{CHARACTER}+)+" if body != pattern else ""
     expression = patterns.compiled(body, one=CHARACTER, many=f"{CHARACTER}*", rest=rest)
     return lambda dn: dn == pattern or expression.fullmatch(dn) is not None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error, not the last one's."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"a key that is given twice: {twice[0]}", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
 
 
 def _phrase(request: Request) -> str:
