@@ -11,9 +11,9 @@ escaped `\\/` or `\\+` is part of a value. For patterns of FQANs see deliv/ident
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -303,7 +303,8 @@ class LivePolicy:
     """A policy file, looked at with each decision. A broken one is reported, and the old one stays.
 
     `on_reload` is called with None after a good change and with what is wrong after a bad one;
-    both are logged besides. `broken` says what is wrong with the file now.
+    both are logged besides. `broken` says what is wrong with the file now, `changed` since when the
+    rules in force are there.
     """
 
     def __init__(self, path: Path, *, on_reload: OnReload | None = None) -> None:
@@ -311,13 +312,7 @@ class LivePolicy:
         self._on_reload = on_reload
         self._stamp = stamp(path)
         self.broken: str | None = None
-        self._current = Policy.load(path)
-        self._since = time.monotonic()
-
-    @property
-    def age(self) -> float:
-        """Seconds that the rules have been in force here."""
-        return time.monotonic() - self._since
+        self.changed, self._current = self._load()
 
     def refresh(self) -> bool:
         """Look at the file; True when another policy is in force than before."""
@@ -330,12 +325,20 @@ class LivePolicy:
             return False
         self._stamp = now
         try:
-            self._current = Policy.load(self._path)
+            self.changed, self._current = self._load()
         except ConfigError as error:
             return self._refuse(str(error))
-        self.broken, self._since = None, time.monotonic()
+        self.broken = None
         self._tell(None)
         return True
+
+    def _load(self) -> tuple[datetime, Policy]:
+        """The rules, and when their file was put in place: a copy may keep its time of writing."""
+        try:
+            changed = self._path.stat().st_ctime
+        except OSError as error:
+            raise ConfigError(f"{self._path}: {error.strerror}") from error
+        return datetime.fromtimestamp(changed, UTC), Policy.load(self._path)
 
     def _refuse(self, reason: str) -> bool:
         if reason != self.broken:
