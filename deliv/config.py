@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 
+from deliv import documents
 from deliv.errors import ConfigError
 from deliv.failures import ErrorClass
 
@@ -108,6 +109,9 @@ class Database(Account, frozen=True, kw_only=True):
     statement_timeout: Seconds = Seconds(30)
     migrations: Account | None = None
 
+    def __post_init__(self) -> None:
+        _check_encrypted("database", self.host, self.ca_file)
+
     @property
     def share(self) -> int:
         """Connections that one caller has at most; as many are kept for deliv's own work."""
@@ -122,6 +126,9 @@ class Broker(Account, frozen=True, kw_only=True):
     prefetch: int = 16
     heartbeat: Seconds = Seconds(30)
     delivery_limit: int = 10
+
+    def __post_init__(self) -> None:
+        _check_encrypted("broker", self.host, self.ca_file)
 
 
 class CallbackToken(Section, frozen=True, kw_only=True):
@@ -295,14 +302,12 @@ def find(option: str | None, environ: Mapping[str, str] = os.environ) -> Path:
 def load(path: Path) -> Config:
     """Read and check one file; ConfigError names the file and the key that is wrong."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return documents.parse(path.read_text(encoding="utf-8"), Config, _decode)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not YAML: {error}") from error
-    try:
-        return msgspec.convert(document, Config, dec_hook=_decode)
-    except (msgspec.ValidationError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
@@ -312,6 +317,22 @@ def secret(path: Path) -> str:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the secret file {path} can't be read: {error}") from error
+
+
+def _check_encrypted(section: str, host: str, ca_file: Path | None) -> None:
+    """ValueError for a connection that would carry a password over a network in the clear."""
+    if ca_file is None and not _is_loopback(host):
+        raise ValueError(
+            f"{section}.ca_file: {host} is not this machine, so the connection must be encrypted: "
+            "name the CA certificate of its server (null only for localhost, 127.0.0.0/8, ::1)"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _decode(kind: type, value: Any) -> Any:

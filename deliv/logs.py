@@ -14,6 +14,29 @@ LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("json", "text")
 
 
+def escaped(text: str, keep: str = "") -> str:
+    """The text with all that a terminal may obey, or hide, written as Python escapes it.
+
+    Control characters, U+0080 to U+009F among them; line ends, also U+2028; marks that turn the
+    direction of writing. Those in `keep` stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def _escape(
+    _logger: object, _method: str, entry: structlog.types.EventDict
+) -> structlog.types.EventDict:
+    """Tracebacks keep their lines."""
+    return {
+        escaped(name): escaped(value, "\n\t" if name in {"exception", "stack"} else "")
+        if isinstance(value, str)
+        else value
+        for name, value in entry.items()
+    }
+
+
 def configure(config: Log) -> None:
     """Send structlog's and the standard library's records through one pipe to stderr."""
     if config.level not in LEVELS:
@@ -43,16 +66,16 @@ def configure(config: Log) -> None:
 def _formatter(
     config: Log, shared: list[structlog.types.Processor]
 ) -> structlog.stdlib.ProcessorFormatter:
-    renderer: structlog.types.Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=True)
+    renderers: list[structlog.types.Processor] = (
+        [structlog.processors.JSONRenderer(ensure_ascii=True)]
         if config.format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else [_escape, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
-            renderer,
+            *renderers,
         ],
     )

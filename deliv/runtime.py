@@ -360,7 +360,7 @@ def command(args: argparse.Namespace) -> int:
             return asyncio.run(check(settings))
         asyncio.run(serve(settings))
     except DelivError as error:
-        print(f"deliv: {error}", file=sys.stderr)
+        print(logs.escaped(f"deliv: {error}", "\n"), file=sys.stderr)
         return 1
     return 0
 
@@ -373,6 +373,7 @@ async def check(settings: Config) -> int:
     await runtime.health.check_once()
     report = runtime.health.report()
     for name, state in report["dependencies"].items():
-        print(f"{'ok  ' if state['up'] else 'FAIL'} {name}: {state['detail']}")
+        line = f"{'ok  ' if state['up'] else 'FAIL'} {name}: {state['detail']}"
+        print(logs.escaped(line))
     await runtime.broker.stop(1)
     return 1 if report["waiting_for"] else 0

@@ -46,7 +46,7 @@ def command(options: argparse.Namespace) -> int:
         logs.configure(config.Log(level="error", format="text"))
         return asyncio.run(_check(settings, options))
     except DelivError as error:
-        print(f"deliv check: {error}", file=sys.stderr)
+        print(logs.escaped(f"deliv check: {error}", "\n"), file=sys.stderr)
         return UNCHECKED
 
 
@@ -91,13 +91,13 @@ async def _report(run: Run, mending: Mending | None, printer: _Text | _Json) -> 
 class _Text:
     def finding(self, finding: Finding, _done: bool, said: str | None) -> None:
         subject = f"job {finding.job_id} " if finding.job_id else ""
-        print(f"{subject}{finding.text}")
+        print(logs.escaped(f"{subject}{finding.text}"))
         if said:
             print(f"    {said}")
 
     def summary(self, run: Run, found: int, mended: int) -> None:
         for text in run.unchecked:
-            print(f"could not check {text}")
+            print(logs.escaped(f"could not check {text}"))
         counts = run.counts
         print(
             f"{counts.jobs} jobs, {counts.archived} archived ones, {counts.events} events: "

@@ -67,9 +67,9 @@ class Engine:
         await reach(Point.STEP_TAKEN)
         try:
             action = self._action(job)
-            if action in self._onward and await self._permission.lacking(job):
-                return
-            await action(job)
+            allowed = await self._permission.granted(job) if action in self._onward else job
+            if allowed is not None:
+                await action(allowed)
         except LostRace as error:
             log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
 

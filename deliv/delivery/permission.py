@@ -1,22 +1,33 @@
 """Whether an accepted job may go on: the policy as it is now, asked about the submission as it was.
 
 VOMS attributes and the kind of proxy are those with which the job was accepted. That they have
-ended meanwhile does not end the job; a rule that is gone does. The quota bounds submissions alone.
+ended meanwhile does not end the job; a rule that is gone does, once it is gone for a moment. Rules
+older than the submission only hold it: a new policy comes to one host after another. The quota
+bounds submissions alone.
 A job of a release that did not record them goes on.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import structlog
 
 from deliv.audit import AuditLog, Entry, Event, Outcome
 from deliv.delivery.cancelling import Cancelling
+from deliv.delivery.transfers import WAITING
 from deliv.identity.policy import Action, CopyAs, Decision, LivePolicy
 from deliv.model import CopiedAs, Job
 from deliv.store import Store
 
-# Seconds that rules must have been in force to end a job: a file may be seen while it is written.
-SETTLED = 5.0
+log = structlog.get_logger()
+
+# How old rules must be to end a job: a file may be seen while it is written.
+SETTLED = timedelta(seconds=5)
+CLOCKS = timedelta(seconds=2)  # by which this host's and the database's may differ
+WITHHELD = f"{WAITING}the policy does not allow it here just now: "
+LATER = 5.0  # seconds until a job that has to wait is looked at again
 MISFITS = {(CopyAs.USER, CopiedAs.SERVICE), (CopyAs.SERVICE, CopiedAs.USER)}
 
 
@@ -29,18 +40,28 @@ class Permission:
         self._cancelling = cancelling
         self._audit = audit
 
-    async def lacking(self, job: Job) -> bool:
-        """Whether the job may not go on: it waits then, or has been ended."""
+    async def granted(self, job: Job) -> Job | None:
+        """The job, which may go on; None when it may not: it waits then, or has been ended."""
         decision = self._decide(job)
         if decision is None or decision.allowed:
-            return False
-        unsettled = SETTLED - self._policy.age
-        if unsettled > 0:
-            await self._store.update(job, delay=unsettled)
-        else:
+            waited = (job.detailed_status or "").startswith(WITHHELD)
+            return await self._store.update(job, detailed_status=None) if waited else job
+        if self._is_final(job):
             await self._cancelling.forbid(job, decision.reason)
             self._record(job, decision)
-        return True
+        else:
+            await self._wait(job, decision.reason)
+        return None
+
+    def _is_final(self, job: Job) -> bool:
+        """Rules older than the submission are not: another instance, with others, accepted it."""
+        changed = self._policy.changed
+        return job.time_submitted < changed + CLOCKS and changed + SETTLED <= datetime.now(UTC)
+
+    async def _wait(self, job: Job, why: str) -> None:
+        log.warning("a job waits for the policy", job_id=job.job_id, reason=why)
+        status = f"{WITHHELD}{why}"
+        await self._store.update(job, delay=LATER, detailed_status=status)
 
     def _decide(self, job: Job) -> Decision | None:
         if job.submitter_fqans is None:

@@ -94,7 +94,7 @@ def _json(text: str, plain: tuple[str, ...]) -> list[tuple[str, str]]:
     try:
         pairs = json.loads(text, object_pairs_hook=_Pairs, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error}") from error
+        raise InvalidRequest(f"the body is not valid JSON: {_problem(text, error)}") from error
     if not isinstance(pairs, _Pairs):
         raise InvalidRequest("the body must be a JSON object of parameters")
     given = [(name, value) for name, value in pairs if value is not None]
@@ -103,6 +103,17 @@ def _json(text: str, plain: tuple[str, ...]) -> list[tuple[str, str]]:
 
 class _Pairs(list[tuple[str, object]]):
     """A JSON object as its pairs, so that a name given twice is seen."""
+
+
+def _problem(text: str, error: Exception) -> str:
+    """In our own words: the library's are about itself."""
+    if text.startswith("\ufeff"):
+        return "it begins with a byte order mark"
+    if isinstance(error, json.JSONDecodeError):
+        return f"see line {error.lineno}, column {error.colno}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return "a number in it is none of JSON's, or too long"
 
 
 def _no_constant(name: str) -> object:

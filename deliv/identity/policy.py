@@ -11,9 +11,9 @@ escaped `\\/` or `\\+` is part of a value. For patterns of FQANs see deliv/ident
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +21,8 @@ from typing import Annotated, Any
 
 import msgspec
 import structlog
-import yaml
 
+from deliv import documents
 from deliv.errors import ConfigError
 from deliv.identity import fqan, hosts, patterns
 from deliv.identity.chain import Identity
@@ -32,8 +32,6 @@ log = structlog.get_logger()
 
 CHARACTER = r"(?:\\.|[^/+\\])"  # one of an attribute's value
 BELOW = "/**"
-# PyYAML lets through what goes wrong inside an explicit tag such as `!!int`, or too deep.
-NOT_YAML = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 REMEMBERED = 4096  # callers whose rules are not looked for again
 
 
@@ -197,11 +195,7 @@ class Policy:
     @classmethod
     def parse(cls, text: str) -> Policy:
         """ValueError, with the place in the text, when it is not a policy."""
-        try:
-            document = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-        except NOT_YAML as error:
-            raise ValueError(f"not YAML: {error}") from error
-        return cls(msgspec.convert(document, Rules).rules)
+        return cls(documents.parse(text, Rules).rules)
 
     def roles(self, identity: Identity) -> frozenset[Role]:
         rules = self._rules_of(identity.dn, identity.attributes.fqans)
@@ -309,7 +303,8 @@ class LivePolicy:
     """A policy file, looked at with each decision. A broken one is reported, and the old one stays.
 
     `on_reload` is called with None after a good change and with what is wrong after a bad one;
-    both are logged besides. `broken` says what is wrong with the file now.
+    both are logged besides. `broken` says what is wrong with the file now, `changed` since when the
+    rules in force are there.
     """
 
     def __init__(self, path: Path, *, on_reload: OnReload | None = None) -> None:
@@ -317,13 +312,7 @@ class LivePolicy:
         self._on_reload = on_reload
         self._stamp = stamp(path)
         self.broken: str | None = None
-        self._current = Policy.load(path)
-        self._since = time.monotonic()
-
-    @property
-    def age(self) -> float:
-        """Seconds that the rules have been in force here."""
-        return time.monotonic() - self._since
+        self.changed, self._current = self._load()
 
     def refresh(self) -> bool:
         """Look at the file; True when another policy is in force than before."""
@@ -336,12 +325,20 @@ class LivePolicy:
             return False
         self._stamp = now
         try:
-            self._current = Policy.load(self._path)
+            self.changed, self._current = self._load()
         except ConfigError as error:
             return self._refuse(str(error))
-        self.broken, self._since = None, time.monotonic()
+        self.broken = None
         self._tell(None)
         return True
+
+    def _load(self) -> tuple[datetime, Policy]:
+        """The rules, and when their file was put in place: a copy may keep its time of writing."""
+        try:
+            changed = self._path.stat().st_ctime
+        except OSError as error:
+            raise ConfigError(f"{self._path}: {error.strerror}") from error
+        return datetime.fromtimestamp(changed, UTC), Policy.load(self._path)
 
     def _refuse(self, reason: str) -> bool:
         if reason != self.broken:
@@ -384,19 +381,6 @@ def compiled(pattern: str) -> Callable[[str], bool]:
     rest = f"(?:[/+]{CHARACTER}+)+" if body != pattern else ""
     expression = patterns.compiled(body, one=CHARACTER, many=f"{CHARACTER}*", rest=rest)
     return lambda dn: dn == pattern or expression.fullmatch(dn) is not None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error, not the last one's."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"a key that is given twice: {twice[0]}", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
 
 
 def _phrase(request: Request) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -55,6 +56,10 @@ def test_a_user_who_is_taken_out_of_the_policy(stack: Stack, target: Target) -> 
             until(lambda: not stack.staged_copy(job_id).exists(), "its copy is released")
         assert stack.curl("/submitTransfer", "-d", form, user=BOB).status == 202
     assert target.names() == {"synthetic-4322"}
-    (entry,) = [one for one in entries(audit_file(stack)) if one["event"] == "decision"]
-    assert (entry["job_id"], entry["dn"]) == (job_id, stack.user(BOB).dn)
-    assert entry["outcome"] == "refused"
+    (entry,) = until(lambda: decisions(stack, job_id), "its audit line")
+    assert (entry["outcome"], entry["dn"]) == ("refused", stack.user(BOB).dn)
+
+
+def decisions(stack: Stack, job_id: str) -> list[dict[str, Any]]:
+    known = entries(audit_file(stack))
+    return [one for one in known if (one["event"], one.get("job_id")) == ("decision", job_id)]

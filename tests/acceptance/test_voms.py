@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -91,8 +92,27 @@ def gate(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gat
         "policy": str(policy),
         "vomsdir": str(server.vomsdir),
     }
-    with another_instance(stack, directory, **settings) as instance:
+    with with_rules(stack), another_instance(stack, directory, **settings) as instance:
         yield Gate(instance=instance, server=server, directory=directory)
+
+
+@contextmanager
+def with_rules(stack: Stack) -> Iterator[None]:
+    """Instances share their jobs, so they need to agree on them."""
+    path = stack.directory / "policy.yaml"
+    before = path.read_text(encoding="utf-8")
+    rules = yaml.safe_load(before)["rules"] + POLICY["rules"]
+    try:
+        replace(path, yaml.safe_dump({"rules": rules}))
+        yield
+    finally:
+        replace(path, before)
+
+
+def replace(path: Path, text: str) -> None:
+    written = path.with_suffix(".new")
+    written.write_text(text, encoding="utf-8")
+    written.replace(path)
 
 
 @pytest.fixture

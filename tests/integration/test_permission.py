@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rules end a job as soon as they are in force."""
-    monkeypatch.setattr(permission, "SETTLED", 0.0)
+    monkeypatch.setattr(permission, "SETTLED", timedelta(0))
 
 
 Opened = AbstractAsyncContextManager[Service]
@@ -260,14 +261,36 @@ async def test_a_policy_that_is_a_moment_old_holds_a_job_and_does_not_end_it(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be half written: what comes after its end is no reason to end jobs for good."""
-    monkeypatch.setattr(permission, "SETTLED", 1000.0)
+    monkeypatch.setattr(permission, "SETTLED", timedelta(seconds=1000))
     async with opened as here:
         job = await admitted(here.store)
         here.rules()
         held = await here.attended(job)
         assert (held.status, held.stager_accepted) == (Status.STAGING, None)
+        assert str(held.detailed_status).startswith("waiting: the policy does not allow it")
         assert here.asked() == []
         here.rules(RULE)
         held = await here.store.update(held, delay=0)
         assert (await here.attended(held)).stager_status == "accepted"
+        assert here.audited() == []
+
+
+@pytest.mark.usefixtures("settled")
+async def test_rules_of_before_the_submission_only_hold_a_job(
+    opened: Opened, migrated: Server
+) -> None:
+    """A new policy comes to one host after another: what one has accepted no other may end."""
+    async with opened as here:
+        here.rules()
+        job = await admitted(here.store)
+        # The trigger keeps the time of submission, so that the file's is moved in effect.
+        migrated.run("DROP TRIGGER jobs_change")
+        migrated.run("UPDATE jobs SET time_submitted = time_submitted + INTERVAL 1 HOUR")
+        held = await here.attended(job)
+        assert (held.status, held.stager_accepted) == (Status.STAGING, None)
+        assert here.asked() == []
+        here.rules(RULE)
+        held = await here.store.update(held, delay=0)
+        job = await here.attended(held)
+        assert (job.stager_status, job.detailed_status) == ("accepted", None)
         assert here.audited() == []

@@ -462,19 +462,16 @@ def test_a_changed_file_counts_with_the_next_decision(replace: Callable[[str], P
     assert live.roles(caller(ALICE)) == {Role.OPERATOR}
 
 
-def test_the_age_of_rules_is_that_of_those_in_force(
-    replace: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = 1000.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    live = LivePolicy(replace(GOOD))
-    now += 60
-    replace("rules: [")
+def test_rules_are_as_old_as_the_file_that_they_are_of(replace: Callable[[str], Path]) -> None:
+    file = replace(GOOD)
+    live, first = LivePolicy(file), file.stat().st_ctime
+    assert live.changed.timestamp() == pytest.approx(first, abs=1e-3)
+    file = replace("rules: [")
     live.refresh()
-    assert live.age == 60
-    replace(BETTER)
+    assert live.changed.timestamp() == pytest.approx(first, abs=1e-3)
+    file = replace(BETTER)
     live.refresh()
-    assert live.age == 0
+    assert live.changed.timestamp() == pytest.approx(file.stat().st_ctime, abs=1e-3)
 
 
 def test_a_broken_file_at_the_start_is_an_error(replace: Callable[[str], Path]) -> None:

@@ -1,0 +1,56 @@
+"""Text logs go to terminals: nothing in them steers one, or begins a line of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import logging
+import structlog
+from deliv import config, logs
+logs.configure(config.Log(format="text"))
+nasty = {nasty!r}
+log = structlog.get_logger()
+log.info("told " + nasty, path="/x" + nasty, words=[nasty])
+logging.getLogger("other").warning("%s", nasty)
+try:
+    raise ValueError(nasty)
+except ValueError:
+    log.exception("failed")
+"""
+STEERING = [
+    "\x9b31m",
+    "\x1b[2J",
+    "\r",
+    "\x85",
+    "\u2028",
+    "\u2029",
+    "\u202e",
+    "\u2066",
+    "\x00",
+    "\x7f",
+]
+
+
+@pytest.mark.parametrize("nasty", STEERING)
+def test_what_steers_a_terminal_is_escaped(nasty: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(nasty=nasty)],
+        capture_output=True,
+        check=True,
+        timeout=60,
+        env={"PYTHONIOENCODING": "utf-8"},
+    )
+    text = done.stderr.decode("utf-8")
+    assert all(character.isprintable() or character == "\n" for character in text)
+    assert text.count(ascii(nasty)[1:-1]) >= 5
+
+
+def test_a_line_end_begins_no_line() -> None:
+    script = SCRIPT.format(nasty="\nforged").split("try:")[0]
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=60)
+    assert not [line for line in done.stderr.decode().splitlines() if line.startswith("forged")]
