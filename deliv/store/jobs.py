@@ -27,7 +27,7 @@ UPDATE jobs SET due_at = {LATER}, version = version + 1
 WHERE job_id = %s AND due_at <= NOW(6) AND status <> 'SUBMITTED'
 """  # noqa: S608 - LATER is a constant
 DUE = """
-SELECT job_id FROM jobs
+SELECT job_id FROM jobs FORCE INDEX (due)
 WHERE status IN ('STAGING', 'TRANSFERRING', 'SUCCESS', 'ERROR', 'CANCELLED') AND due_at <= NOW(6)
 ORDER BY due_at LIMIT %s
 """

@@ -29,7 +29,7 @@ WARM, ROUNDS = 20, 200
 MOST = 1.2
 # The large tables fit into memory, and no call waits for a disk.
 OPTIONS = (
-    "--innodb-buffer-pool-size=4G", "--innodb-log-file-size=1G", "--innodb-doublewrite=0",
+    "--innodb-buffer-pool-size=6G", "--innodb-log-file-size=1G", "--innodb-doublewrite=0",
     "--innodb-flush-log-at-trx-commit=0",
 )  # fmt: skip
 PRODUCT = submission().product_id
