@@ -27,6 +27,7 @@ LIST = b"GET /transfers?product_id=nomatch HTTP/1.1\r\nHost: x\r\n\r\n"
 
 def figures() -> Iterator[Figure]:
     with brought_up() as stack:
+        stack.open_archive()
         stack.query(ARCHIVED, stack.user("alice").dn)
         stack.query("ANALYZE TABLE jobs_archive")
         alone, beside = measure(stack)
