@@ -1,7 +1,9 @@
 """What a caller may name: product ids, destinations, staged paths."""
 
+import socket
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from deliv.delivery.destination import (
     staged_url,
 )
 from deliv.errors import InvalidRequest
+from deliv.identity import hosts
 from deliv.model import Job
 from deliv.states import Status
 
@@ -116,6 +119,21 @@ def test_bad_directories_are_named(given: str, complaint: str) -> None:
     with pytest.raises(InvalidRequest, match="destination_path") as caught:
         parse_directory(given)
     assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["localhost", "dtn.example.org", "192.0.2.7", "[2001:db8::7]"])
+def test_no_destination_is_looked_up_or_connected_to(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError(f"asked the network for {arguments}")
+
+    for name in ("socket", "getaddrinfo", "gethostbyname", "gethostbyname_ex", "create_connection"):
+        monkeypatch.setattr(socket, name, refuse)
+    directory = parse_directory(f"gsiftp://{host}/data")
+    assert directory.file("a").startswith(f"gsiftp://{host}/")
+    assert not hosts.compiled("*.example.com")(directory.host)
+    assert staged_url(host, "/data/a") == f"gsiftp://{host}/data/a"
 
 
 @pytest.mark.parametrize("given", ["", " ", "a\tb", "x" * 1025, "é" * 1025])
