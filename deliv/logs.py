@@ -28,13 +28,14 @@ def escaped(text: str, keep: str = "") -> str:
 def _escape(
     _logger: object, _method: str, entry: structlog.types.EventDict
 ) -> structlog.types.EventDict:
-    """Tracebacks keep their lines."""
-    return {
-        escaped(name): escaped(value, "\n\t" if name in {"exception", "stack"} else "")
-        if isinstance(value, str)
-        else value
-        for name, value in entry.items()
-    }
+    """Tracebacks keep their lines, each indented: no message in one looks like an event."""
+    fitted: structlog.types.EventDict = {}
+    for name, value in entry.items():
+        if isinstance(value, str):
+            multiline = name in {"exception", "stack"}
+            value = escaped(value, "\n\t" if multiline else "").replace("\n", "\n    ")
+        fitted[escaped(name)] = value
+    return fitted
 
 
 def configure(config: Log) -> None:

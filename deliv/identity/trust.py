@@ -55,8 +55,11 @@ class TrustFiles:
         if self._vomsdir is not None:
             directories.append((self._vomsdir, ()))
             organisations = _inside(self._vomsdir)
-            if not isinstance(organisations, str):
-                directories += [(path, VOMS_SERVERS) for path in organisations if path.is_dir()]
+            for path in () if isinstance(organisations, str) else organisations:
+                try:
+                    directories += [(path, VOMS_SERVERS)] if path.is_dir() else []
+                except OSError as error:  # a link that can't be followed
+                    yield path, (None, str(error.strerror))
         for directory, kinds in directories:
             files = _inside(directory)
             if isinstance(files, str):

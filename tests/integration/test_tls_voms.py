@@ -66,6 +66,19 @@ def test_a_vomsdir_that_cannot_be_read_gives_nothing_and_hides_nothing(server: S
             assert fqans(client) == list(BOTH)
 
 
+def test_a_link_in_the_vomsdir_that_cannot_be_followed_hides_nothing(server: Server) -> None:
+    other = user(server.grid.root, "bob")
+    with serving(server.grid, vomsdir=server.vomsdir, host=THIS_HOST) as served:
+        with served.client(other) as revoked:
+            assert revoked.whoami()[0] == 200
+            link = server.vomsdir / "odd"
+            link.symlink_to("a" * 300)
+            server.grid.revoke(other.certificate)
+            assert served.tls.reload()
+            assert revoked.whoami()[0] == 403
+            assert f"{link}: File name too long" in served.tls.unusable()
+
+
 def test_attributes_end_with_the_list_of_their_servers_ca(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
