@@ -99,11 +99,17 @@ class Unavailable(DelivError):
 
 
 class Unreachable(Unavailable):
-    """`sent`: the request may have arrived all the same, so that its outcome is open."""
+    """`sent`: the request may have arrived all the same, so that its outcome is open.
 
-    def __init__(self, message: str, *, retry_after: int = 5, sent: bool = True) -> None:
+    `kind`: the message without what the server quoted, which is for those alone who asked.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after: int = 5, sent: bool = True, kind: str | None = None
+    ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.sent = sent
+        self.kind = kind or message
 
 
 class DatabaseUnavailable(Unavailable):

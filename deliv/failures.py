@@ -44,7 +44,8 @@ ADVICE = MappingProxyType(
         "submit again.",
         ErrorClass.CHECKSUM: "The copy differs from the archived product and was not accepted: "
         "submit again; if it persists, report the product id to the archive's operators.",
-        ErrorClass.TIMEOUT: "The work did not finish in time: submit again later.",
+        ErrorClass.TIMEOUT: "The work did not finish in time: check the host name and port of the "
+        "destination and that its GridFTP server answers; if they are right, submit again later.",
         ErrorClass.UNREACHABLE: "A GridFTP server could not be reached: check the host name and "
         "port of the destination and that a GridFTP server is up there, then submit again.",
         ErrorClass.CANCELLED: "The transfer was cancelled on the FTS server: ask its operators "

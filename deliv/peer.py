@@ -45,7 +45,7 @@ class Peer:
         try:
             answer = await self._answer(method, path, body, content_type, secrets)
         except Unreachable as error:
-            self.breaker.failed(str(error))
+            self.breaker.failed(error.kind)
             raise
         except asyncio.CancelledError:
             self.breaker.failed(f"{self.title} had not answered when it was given up")
@@ -74,7 +74,8 @@ class Peer:
             timeout=self._timeout,
         )
         if _is_out_of_order(answer) or _is_of_another(answer):
-            raise Unreachable(f"{self.title} answered {answer.status}: {said(answer)}")
+            kind = f"{self.title} answered {answer.status}"
+            raise Unreachable(f"{kind}: {said(answer)}", kind=kind)
         return answer
 
 

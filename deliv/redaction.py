@@ -3,8 +3,9 @@
     redaction = Redaction(code)
     redaction.text(f"bad request: authcode={code}")     "bad request: authcode=[redacted]"
 
-Found are a secret as it is, in other case, or with characters written as URLs, JSON, C or HTML
-escape them, and one that is cut off after at least KNOWN characters.
+Found are a secret as it is, in other case, with characters written as URLs, JSON, C or HTML escape
+them, one that is cut off after at least KNOWN characters, and one with white space, signs or tags
+between its characters. An encoding of the whole, such as base64, is not.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 
 KNOWN = 8  # first characters by which a cut-off secret is known: random, so met by no chance
 INSTEAD = "[redacted]"
+BETWEEN = "(?:<[^<>]{0,64}>|[^0-9A-Za-z<>]){0,8}?"  # as few as can be: % may begin an escape
 
 
 class Redaction:
@@ -37,7 +39,8 @@ class Redaction:
 
 def _expression(secret: str) -> str:
     written = [_character(one) for one in secret]
-    return "".join([*written[:KNOWN], *(f"(?:{one})?" for one in written[KNOWN:])])
+    known = BETWEEN.join(written[:KNOWN])
+    return known + "".join(f"(?:{BETWEEN}{one})?" for one in written[KNOWN:])
 
 
 def _character(one: str) -> str:

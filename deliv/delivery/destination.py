@@ -31,14 +31,17 @@ AUTHORITY = re.compile(r"(\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]|[^][:/@\s]*)(?::([0-9
 
 @dataclass(frozen=True, kw_only=True)
 class Directory:
-    """A GridFTP directory: `url` in its normal form, without a trailing slash, and its `host`."""
+    """A GridFTP directory: `url` in its normal form, and its `host`.
+
+    The root alone has a slash at its end.
+    """
 
     url: str
     host: str
 
     def file(self, name: str) -> str:
         """The URL of the file `name` (not encoded) in this directory."""
-        return f"{self.url}/{quote(name, safe=SAFE_IN_PATH.replace('/', ''))}"
+        return f"{self.url.rstrip('/')}/{quote(name, safe=SAFE_IN_PATH.replace('/', ''))}"
 
 
 def check_product_id(value: str) -> str:
@@ -60,7 +63,10 @@ def parse_directory(value: str) -> Directory:
         parts = urlsplit(value)
         port = parts.port
     except ValueError as error:
-        raise InvalidRequest(f"destination_path is not a well-formed URL: {error}") from error
+        raise InvalidRequest(
+            "destination_path is not a well-formed URL: write gsiftp://HOST[:PORT]/DIRECTORY, with "
+            "a port from 1 to 65535"
+        ) from error
     if parts.scheme != "gsiftp":
         given = parts.scheme or "a bare path"
         raise InvalidRequest(f"destination_path must be a gsiftp:// URL (GridFTP), not {given}")
@@ -79,7 +85,7 @@ def parse_directory(value: str) -> Directory:
     name = check_host("destination_path", authority[1].strip("[]"))
     host = f"[{name}]" if ":" in name else name
     suffix = "" if port in {None, DEFAULT_PORT} else f":{port}"
-    url = f"gsiftp://{host}{suffix}{path.rstrip('/')}"
+    url = f"gsiftp://{host}{suffix}{path.rstrip('/') or '/'}"
     _no_longer_than(MAX_URL, "destination_path", url)
     return Directory(url=url, host=name)
 

@@ -37,6 +37,9 @@ class Staging:
         if left <= 0:
             await self.time_out(job)
             return
+        hold.check()
+        if not await self._given_back(job):
+            return
         code = authcode.new()
         job = await self._store.update(job, stager_callback=authcode.digest(code))
         await reach(Point.CODE_STORED)
@@ -46,6 +49,24 @@ class Staging:
         except LostRace:
             await self._make_up(job)
             raise
+
+    async def _given_back(self, job: Job) -> bool:
+        """Whether the stager has dropped an earlier attempt's copy, which it would report again.
+
+        False: it is not reached, and the job waits.
+        """
+        if job.attempt == 1 or job.stager_callback is not None:
+            return True
+        try:
+            await self._stager.release(job.job_id)
+        except Unavailable as error:
+            log.warning("stager unreachable", job_id=job.job_id, reason=str(error))
+            status = f"not reached yet: {error}"
+            await self._store.update(job, delay=self._ask_again, stager_status=status)
+            return False
+        except Refused as error:  # it may stage the product all the same
+            log.error("copy not given back", job_id=job.job_id, reason=str(error))
+        return True
 
     async def _ask(self, job: Job, code: str, left: float) -> None:
         try:

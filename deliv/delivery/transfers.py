@@ -70,6 +70,9 @@ class Transfers:
         """Turn what FTS says about a transfer into the job's next state."""
         await reach(Point.OUTCOME_SEEN)
         if outcome.verdict is Verdict.FINISHED:
+            if outcome.written_to not in {None, destination_file(job)}:
+                reason = f"it says that it has copied to {outcome.written_to}"
+                return await self._puzzled(job, replace(outcome, reason=reason))
             return await self._finished(job, outcome)
         if outcome.verdict in {Verdict.FAILED, Verdict.CANCELLED}:
             failure = Failure(

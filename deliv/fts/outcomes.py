@@ -93,12 +93,15 @@ def unclear(reason: str) -> Outcome:
 def _verdict(job: Job, file: File) -> Verdict:
     """The job says whether it is over, its file how: a cancel can come after the last byte.
 
-    FINISHEDDIRTY means that a file failed, whichever are shown.
+    FINISHEDDIRTY means that a file failed, whichever are shown. A FINISHED job whose file was not
+    used, say, is no clear answer.
     """
     if job.job_state not in TERMINAL:
         return Verdict.RUNNING if job.job_state in ACTIVE else Verdict.UNKNOWN
     if job.job_state == "FINISHEDDIRTY":
         return Verdict.FAILED
+    if job.job_state == "FINISHED" and job.files and file.file_state not in ENDS:
+        return Verdict.UNKNOWN
     how = file.file_state if file.file_state in ENDS else job.job_state
     return ENDS.get(how or "", Verdict.FAILED)
 

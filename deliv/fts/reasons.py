@@ -161,9 +161,11 @@ _BEFORE_WRITING = re.compile(
     r"|^TRANSFER (globus_xio: unable to connect|.*\blogin incorrect)",
     re.IGNORECASE,
 )
-# gfal2 puts TRANSFER before what went wrong while copying; a time-out may be of a step before that.
-_WHILE_WRITING = re.compile(r"TRANSFER (?!Operation timed out)")
-_AFTER_WRITING = re.compile(r"\b(source|user-defined) and destination\b", re.IGNORECASE)
+# A connection that ends or times out is no proof: gfal2 says the same of the steps before.
+_WHILE_WRITING = re.compile(r"\bsystem error in write\b", re.IGNORECASE)
+_AFTER_WRITING = re.compile(
+    r"\b(source|user-defined) and destination\b|\b(SRC|USER_DEFINE) and DST\b", re.IGNORECASE
+)
 # At the source these mean that the staged copy can't be read, which is for the archive to mend.
 UNREADABLE = frozenset(
     {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS}
@@ -198,9 +200,8 @@ def phase(reason: Reason) -> Phase:
         return Phase.PREPARATION
     if _BEFORE_WRITING.search(reason.text):
         return Phase.PREPARATION
-    if reason.scope == TRANSFER and _WHILE_WRITING.match(reason.text):
-        return Phase.COPY
-    return Phase.COPY if _AFTER_WRITING.search(reason.text) else Phase.UNCLEAR
+    written = _WHILE_WRITING.search(reason.text) or _AFTER_WRITING.search(reason.text)
+    return Phase.COPY if written else Phase.UNCLEAR
 
 
 def _numbers(reason: Reason) -> tuple[int, ...]:

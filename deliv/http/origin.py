@@ -40,7 +40,7 @@ def _origin(url: str) -> tuple[str, str, int] | None:
         port = parts.port or DEFAULT_PORTS.get(parts.scheme)
     except ValueError:
         return None
-    if not parts.hostname or port is None or "@" in parts.netloc:
+    if not parts.hostname or port is None or "@" in parts.netloc or parts.path.strip("/"):
         return None
     return parts.scheme, parts.hostname, port
 

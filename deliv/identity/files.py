@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from stat import S_ISREG
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -19,6 +21,14 @@ def stamp(path: Path) -> Stamp | None:
         return None
     # The last one changes with the owner and the mode too: they decide whether it can be read
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def content(path: Path) -> bytes:
+    """What a regular file holds. OSError, for a pipe or a device too: they may block for ever."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return file.read()
 
 
 def numbered(directory: Path, stem: str) -> list[Path]:
@@ -65,7 +75,7 @@ class Parsed(Generic[T]):
 
     def _read(self, path: Path) -> T | ValueError:
         try:
-            return self._parse(path.read_bytes())
+            return self._parse(content(path))
         except OSError as error:
             return ValueError(error.strerror)
         except ValueError as error:

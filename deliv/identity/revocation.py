@@ -113,7 +113,9 @@ class Revocations:
 def parse(content: bytes) -> RevocationList:
     """A revocation list from PEM; ValueError when it is malformed or of an unknown kind."""
     try:
-        crl = x509.load_pem_x509_crl(content)
+        if content.count(b"-----BEGIN ") > 1:  # of which OpenSSL would count every one
+            raise ValueError("it holds more than one PEM block: a file is one list")
+        crl = _from_pem(content)
         if any(extension.critical for extension in crl.extensions):
             raise ValueError("it has a critical extension: a partial or indirect list")
         return RevocationList(
@@ -124,6 +126,13 @@ def parse(content: bytes) -> RevocationList:
         )
     except MALFORMED as error:
         raise ValueError(str(error)) from error
+
+
+def _from_pem(content: bytes) -> x509.CertificateRevocationList:
+    try:
+        return x509.load_pem_x509_crl(content)
+    except MALFORMED:
+        raise ValueError("it is not a revocation list in PEM") from None
 
 
 def _issuer(crl: x509.CertificateRevocationList) -> dn.Name:

@@ -71,6 +71,8 @@ def parse(content: bytes) -> dict[str, Subjects]:
     """Each CA's subject patterns; ValueError where a file says what deliv can't hold to."""
     if len(content) > LARGEST:
         raise ValueError(f"larger than {LARGEST} bytes")
+    if not content.isascii():
+        raise ValueError("it has other characters than ASCII")
     tokens = _tokens(content.decode("ascii"))
     entries: dict[str, Subjects] = {}
     for authorities, subjects in _entries(tokens):

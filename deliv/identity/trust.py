@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deliv.errors import ConfigError
 from deliv.identity import anchors, revocation, signing_policy, vomsdir
-from deliv.identity.files import Stamp, stamp
+from deliv.identity.files import Stamp, content, stamp
 
 Parse = Callable[[bytes], object]
 Kinds = tuple[tuple[re.Pattern[str], Parse], ...]
@@ -78,7 +78,7 @@ class TrustFiles:
         if file == self._found.get(path):
             return self.unusable.get(path)
         try:
-            parse(path.read_bytes())
+            parse(content(path))
         except OSError as error:
             return error.strerror
         except ValueError as error:

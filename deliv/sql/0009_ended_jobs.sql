@@ -10,6 +10,12 @@
 
 CREATE OR REPLACE TRIGGER jobs_ended BEFORE UPDATE ON jobs FOR EACH ROW FOLLOWS jobs_change
 BEGIN
+  -- What is NULL here becomes a column's first value when the session is not strict, or by IGNORE.
+  IF NEW.job_id IS NULL OR NEW.submitter IS NULL OR NEW.product_id IS NULL
+      OR NEW.destination_path IS NULL OR NEW.status IS NULL OR NEW.attempt IS NULL
+      OR NEW.version IS NULL THEN
+    SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'what a job has, it keeps';
+  END IF;
   -- Free are due_at and time_released: the cleanup is repeated until the stager and FTS confirm it.
   IF OLD.status IN ('SUCCESS', 'ERROR', 'CANCELLED') AND NOT (
       NEW.version >= OLD.version

@@ -119,7 +119,8 @@ async def test_a_report_that_quotes_its_code(
     code = await expecting(store, job)
     with capture_logs() as logged:
         async with stagers(grid) as (stager, _):
-            text = f"done with {code}, {percent(code)}"
+            broken_up = f"{code[:9]}\0{code[9:]}", f"{code[:20]}<b></b>\u200b {code[20:]}"
+            text = f"done with {code}, {percent(code)}; {'; '.join(broken_up)}"
             await staging(store, stager).report(report(job, code, success=success, msg=text))
     job = await now(store, job)
     assert "done with [redacted], [redacted]" in str(job.stager_status)

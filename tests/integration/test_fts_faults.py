@@ -598,7 +598,7 @@ async def test_a_server_behind_web_pages_is_out(grid: Grid, status: int) -> None
             clock.now += MOMENT
             assert await fts.choose() is spare
         assert preferred.breaker.state is State.OPEN
-        assert f"answered {status}: text/html" in preferred.breaker.reason
+        assert f"answered {status}" in preferred.breaker.reason
 
 
 async def test_a_server_that_does_not_know_deliv_gets_no_jobs(grid: Grid) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 
 import pytest
@@ -295,6 +296,25 @@ def copy(table: str, changes: dict[str, str], job: Job) -> str:
         f"INSERT INTO {table}_archive ({', '.join(names)})"  # noqa: S608 - a test's own
         f" SELECT {', '.join(values)} FROM {table} WHERE job_id = '{job.job_id}'"
     )
+
+
+@pytest.mark.parametrize("mode", ["IGNORE", ""])
+@pytest.mark.parametrize(
+    "name", ["status", "attempt", "version", "submitter", "product_id", "destination_path"]
+)
+async def test_null_does_not_get_past_a_comparison(
+    store: Store, migrated: Server, name: str, mode: str
+) -> None:
+    """It would become the column's first value, which of a status is SUBMITTED."""
+    job = await ended(store, Status.SUCCESS)
+    change = f"UPDATE {mode} jobs SET {name} = NULL WHERE job_id = '{job.job_id}'"  # noqa: S608
+    with migrated.admin() as connection, connection.cursor() as cursor:
+        cursor.execute(f"USE {migrated.database.name}")
+        cursor.execute("SET sql_mode = ''")
+        with contextlib.suppress(OperationalError):
+            cursor.execute(change)
+        connection.commit()
+    assert await store.job(job.job_id) == job
 
 
 async def test_jobs_and_events_leave_for_the_archive_only(store: Store, migrated: Server) -> None:

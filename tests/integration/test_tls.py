@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import ssl
@@ -351,6 +352,30 @@ def test_a_file_that_cannot_be_read_among_good_ones(own: Served) -> None:
     said = "\n".join(own.tls.unusable())
     assert f"{looped}: Too many levels of symbolic links" in said
     assert f"{gone}: No such file or directory" in said
+
+
+def test_two_lists_in_one_file_are_broken(own: Served) -> None:
+    """OpenSSL counts each of them, so an older one in front must not hide the newer one."""
+    mine, other = alice(own.grid), user(own.grid.intermediate, "bob")
+    file = own.grid.file(own.grid.root, "r0")
+    with own.client(mine) as client, own.client(other) as bystander:
+        assert client.whoami()[0] == bystander.whoami()[0] == 200
+        old = file.read_bytes()
+        own.grid.revoke(mine.certificate)
+        file.write_bytes(old + file.read_bytes())
+        assert own.tls.reload()
+        assert client.whoami()[0] == 403
+    assert f"{file}: it holds more than one PEM block: a file is one list" in own.tls.unusable()
+
+
+def test_a_pipe_in_the_ca_directory_blocks_nothing(own: Served) -> None:
+    pipe = own.grid.file(own.grid.no_crl, "r0")
+    with own.client(alice(own.grid)) as client:
+        assert client.whoami()[0] == 200
+        os.mkfifo(pipe)
+        assert own.tls.reload()
+        assert client.whoami()[0] == 200
+    assert f"{pipe}: not a regular file" in own.tls.unusable()
 
 
 def test_soft_crls(tmp_path: Path) -> None:

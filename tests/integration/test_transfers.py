@@ -140,6 +140,7 @@ SET = "nostreams:0,timeout:16984,buffersize:0"  # by FTS, just before a copy
 NOT_SET = "nostreams:0,timeout:0,buffersize:0"
 STALLED = "No FTS server has updated the transfer status the last 900 seconds. Probably stalled"
 CUT_OFF = "TRANSFER [70] TRANSFER  an end-of-file was reached"
+CUT_OFF_WHILE_WRITING: dict[str, Any] = {"reason": CUT_OFF, "throughput": 1.5}
 
 
 def shows(here: Bench, job: Job, state: str = "FAILED", **file: object) -> None:
@@ -211,7 +212,7 @@ async def test_nothing_is_overwritten_where_fts_has_no_record_of_a_copy(
     async with bench(grid, database, tmp_path, **ALL_RETRIED) as here:
         job, _ = await started(here, await waiting(here))
         if proven_before:
-            job, asked = await started(here, await failed(here, job, reason=CUT_OFF))
+            job, asked = await started(here, await failed(here, job, **CUT_OFF_WHILE_WRITING))
             assert asked["params"]["overwrite"] is True
         attempt = job.attempt
         await end(here, job)
@@ -233,7 +234,7 @@ async def test_nothing_is_overwritten_where_fts_has_no_record_of_a_copy(
 @pytest.mark.parametrize(
     "file",
     [
-        {"reason": CUT_OFF},
+        CUT_OFF_WHILE_WRITING,
         {"reason": "GENERAL_FAILURE [5] killed", "throughput": 1.5},
         {"reason": STALLED, "throughput": 1.5},
         {"reason": "DESTINATION [22] Source and destination file size mismatch"},
@@ -261,8 +262,9 @@ async def test_what_fts_recorded_as_begun_is_overwritten(
         {"reason": STALLED},
         {"reason": "Storage banned", "state": "CANCELED"},
         {"reason": "DESTINATION [70] Connection refused"},
+        {"reason": CUT_OFF, "throughput": 0.0},
     ],
-    ids=["killed", "stalled", "banned", "out of reach"],
+    ids=["killed", "stalled", "banned", "out of reach", "cut off before a byte"],
 )
 async def test_an_attempt_that_ended_before_its_copy_lets_none_overwrite(
     grid: Grid, database: Database, tmp_path: Path, file: dict[str, Any]
@@ -279,7 +281,7 @@ async def test_a_copy_that_failed_before_its_first_byte_leaves_nothing(opened: O
     """What was proven of an earlier attempt is still so."""
     async with opened as here:
         job, _ = await started(here, await waiting(here))
-        job, _ = await started(here, await failed(here, job, reason=CUT_OFF))
+        job, _ = await started(here, await failed(here, job, **CUT_OFF_WHILE_WRITING))
         job = await failed(here, job, reason="DESTINATION [70] Connection refused")
         assert job.copy_begun
         _, asked = await started(here, job)
@@ -320,6 +322,16 @@ async def test_a_corrupt_staged_copy_is_staged_again_once(opened: Opened, reason
         job = await failed(here, job, reason=reason, internal_file_params=SET)
         assert (job.status, job.error_class) == (Status.ERROR, "checksum")
         assert "archive's operators" in (job.detailed_status or "")
+
+
+async def test_a_copy_to_another_place_is_not_the_delivery(opened: Opened) -> None:
+    async with opened as here:
+        job, _ = await started(here, await waiting(here))
+        shows(here, job, state="FINISHED", file_state="FINISHED", dest_surl=f"{FILE}.old")
+        await here.reconcile()
+        job = await here.now(job)
+        assert job.status is Status.TRANSFERRING
+        assert "no clear answer" in (job.detailed_status or "")
 
 
 async def test_a_copy_of_another_size_than_announced_is_staged_again(opened: Opened) -> None:

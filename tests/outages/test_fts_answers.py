@@ -204,6 +204,18 @@ def test_a_users_own_file_is_kept_when_fts_loses_the_job(
     assert "or a file of yours" in answer["detailed_status"]
 
 
+def test_a_corrupt_staged_copy_is_given_back_and_staged_anew(
+    pair: Pair, target: Target, front: Front
+) -> None:
+    """The stager would report the copy that it still has."""
+    with without_slots(pair):
+        job_id, size = submit(pair, target)
+        until(lambda: handed_over(pair, job_id), "FTS has the job")
+        (staged,) = (path for path in pair.staged_copy(job_id).rglob("*") if path.is_file())
+        staged.write_bytes(b"x" * size)
+    assert_delivered_once(pair, target, job_id, size, attempt=2)
+
+
 def handed_over(pair: Pair, job_id: str) -> bool:
     ((posted,),) = pair.query("SELECT fts_posted FROM jobs WHERE job_id = %s", job_id)
     return posted is not None

@@ -34,7 +34,7 @@ from deliv.states import Status
         ("GSIFTP://h//data///x//", "gsiftp://h/data/x", "h"),
         ("gsiftp://h/%2Fdata%2fx", "gsiftp://h/data/x", "h"),
         ("gsiftp://h/%64ata", "gsiftp://h/data", "h"),
-        ("gsiftp://h//", "gsiftp://h", "h"),
+        ("gsiftp://h//", "gsiftp://h/", "h"),
         (
             "gsiftp://XN--Bcher-KVA.example/a",
             "gsiftp://xn--bcher-kva.example/a",
@@ -42,7 +42,7 @@ from deliv.states import Status
         ),
         ("gsiftp://[2001:DB8:0::0:1]/a", "gsiftp://[2001:db8::1]/a", "2001:db8::1"),
         ("gsiftp://[::ffff:192.0.2.7]/a", "gsiftp://192.0.2.7/a", "192.0.2.7"),
-        ("gsiftp://H.Example.ORG/", "gsiftp://h.example.org", "h.example.org"),
+        ("gsiftp://H.Example.ORG/", "gsiftp://h.example.org/", "h.example.org"),
         ("gsiftp://127.0.0.1:50000/a/b", "gsiftp://127.0.0.1:50000/a/b", "127.0.0.1"),
         ("gsiftp://[::1]:2811/a", "gsiftp://[::1]/a", "::1"),
         ("gsiftp://h/with space", "gsiftp://h/with%20space", "h"),

@@ -95,7 +95,7 @@ SIZE = "DESTINATION [22] Source and destination file size mismatch"
         (failed("DESTINATION [5] User-defined and destination ADLER32 checksum do not match"),
          True),
         (failed(f"TRANSFER [70] {WRITE}"), True),
-        (failed("TRANSFER [70] TRANSFER  an end-of-file was reached"), True),
+        (failed("TRANSFER [70] TRANSFER  an end-of-file was reached", throughput=1.5), True),
         (failed("GENERAL_FAILURE [5] killed", throughput=12.5), True),
     ],
 )  # fmt: skip
@@ -109,6 +109,16 @@ def test_what_may_be_left_and_what_is_the_copys_own(file: File, begun: bool) -> 
     [
         failed("GENERAL_FAILURE [5] killed", internal_file_params=BEGUN, dest_surl=URL),
         failed("DESTINATION [70] Connection refused", internal_file_params=BEGUN, dest_surl=URL),
+        # what gfal2 says of the steps before, too
+        failed(
+            "TRANSFER [70] TRANSFER  an end-of-file was reached globus_xio: End of file",
+            internal_file_params=BEGUN,
+            throughput=0.0,
+            dest_surl=URL,
+        ),
+        failed(
+            "TRANSFER [256] TRANSFER  what is not known", internal_file_params=BEGUN, dest_surl=URL
+        ),
     ],
 )
 def test_a_copy_about_to_begin_may_have_left_something_and_proves_nothing(file: File) -> None:
@@ -118,7 +128,7 @@ def test_a_copy_about_to_begin_may_have_left_something_and_proves_nothing(file: 
 
 
 def test_where_fts_names_no_url_nothing_is_proven() -> None:
-    file = failed("TRANSFER [70] TRANSFER  an end-of-file was reached")
+    file = failed("TRANSFER [70] TRANSFER  an end-of-file was reached", throughput=1.5)
     assert outcome(job("FAILED", file, reason=GENERIC)).written_to is None
 
 
@@ -191,6 +201,10 @@ def test_of_several_files_the_one_that_did_not_finish_decides(state: str) -> Non
 
 
 ENDS = [Verdict.FINISHED, Verdict.FAILED, Verdict.FAILED, Verdict.CANCELLED]
+
+
+def test_a_finished_job_whose_file_was_not_copied_is_no_clear_answer() -> None:
+    assert outcome(job("FINISHED", File(file_state="NOT_USED"))).verdict is Verdict.UNKNOWN
 
 
 @pytest.mark.parametrize(("state", "verdict"), list(zip(TERMINAL, ENDS, strict=True)))
