@@ -50,8 +50,8 @@ ADVICE = MappingProxyType(
         "port of the destination and that a GridFTP server is up there, then submit again.",
         ErrorClass.CANCELLED: "The transfer was cancelled on the FTS server: ask its operators "
         "why, then submit again.",
-        ErrorClass.BANNED: "FTS's operators have banned this storage or identity: ask them why, "
-        "or choose a destination on another server, then submit again.",
+        ErrorClass.BANNED: "FTS's operators have banned this storage or identity: ask them why. "
+        "If it is your destination's storage, choose one on another server; then submit again.",
         ErrorClass.STAGER: "The archive could not stage the product: check the product id; if it "
         "is right, report it to the archive's operators.",
         ErrorClass.DEADLINE: "The work was stopped: submit again with a later deadline, or "

@@ -140,6 +140,7 @@ class Runtime:
             issuer=self.issuer,
             rest=rest,
             rate=TokenBuckets(rest.requests_per_second, rest.requests_burst),
+            trouble=self.health.trouble,
         )
         self._door = server.https_server(self.services, self.tls.context)
         self._door.add_sockets(sockets)

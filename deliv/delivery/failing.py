@@ -95,7 +95,9 @@ class Failing:
         _log(job, failure).error("job failed")
         partial = job.partial or failure.partial
         advice = failure.advice or ADVICE[failure.error_class]
-        reason = f"{failure.reason.rstrip('. ')}. {advice}"
+        in_the_way = failure.error_class is ErrorClass.EXISTS
+        file = f" ({destination_file(job)})" if in_the_way else ""
+        reason = f"{failure.reason.rstrip('. ')}{file}. {advice}"
         job = await self._store.apply(
             job,
             Event.FAIL,

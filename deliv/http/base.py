@@ -7,7 +7,7 @@ import re
 import time
 import uuid
 from asyncio import Future
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, ClassVar
@@ -60,6 +60,7 @@ class Services:
     issuer: Issuer | None  # ... by a token of this issuer's
     rest: Rest
     rate: TokenBuckets  # of each caller's requests
+    trouble: Callable[[str], str | None]  # why a dependency is out; None: it is not
     in_hand: InHand = field(default_factory=InHand)
 
 

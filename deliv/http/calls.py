@@ -51,7 +51,17 @@ class TransferStatus(Call):
     async def get(self) -> None:
         job = await self.services.submissions.job(self.query_parameters()["job_id"])
         self.authorise("status", owner=job.submitter)
-        self.write(public(job) | await self._warning(job))
+        self.write(self._waiting(job) | public(job) | await self._warning(job))
+
+    def _waiting(self, job: Job) -> dict[str, Any]:
+        """That whoever has the job in hand is out, which the job itself does not show yet."""
+        trouble = None
+        if job.status is Status.TRANSFERRING:
+            who = f"FTS ({job.fts_endpoint})"
+            trouble = self.services.trouble(f"fts:{job.fts_endpoint}")
+        elif job.status is Status.STAGING and job.time_staged is None:
+            who, trouble = "the stager", self.services.trouble("stager")
+        return {"detailed_status": f"waiting: {who} can't be asked: {trouble}"} if trouble else {}
 
     async def _warning(self, job: Job) -> dict[str, Any]:
         """That the credential which the job is copied with ends soon."""

@@ -19,6 +19,9 @@ Probe = Callable[[], Awaitable[str]]
 ESSENTIAL = "mariadb"  # without it no request can be served
 
 
+NOT_ASKED = "not asked yet"
+
+
 class Health:
     """`probes`: by dependency, an awaitable that returns a detail or raises a DelivError.
 
@@ -34,7 +37,7 @@ class Health:
         self._probes = probes
         self._breakers = breakers
         self._timeout = timeout
-        self._states = {name: (False, "not asked yet") for name in probes}
+        self._states = {name: (False, NOT_ASKED) for name in probes}
         self.draining = False
 
     async def check_once(self) -> None:
@@ -48,6 +51,11 @@ class Health:
             "waiting_for": waiting,
             "dependencies": {name: self._dependency(name) for name in self._states},
         }
+
+    def trouble(self, name: str) -> str | None:
+        """Why a dependency is out, as far as is known; None while it is not known to be."""
+        up, detail = self._states.get(name, (True, ""))
+        return None if up or detail == NOT_ASKED else detail
 
     def _dependency(self, name: str) -> dict[str, Any]:
         up, detail = self._states[name]

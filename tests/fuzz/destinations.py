@@ -41,7 +41,7 @@ SAMPLES = (
 )  # fmt: skip
 AUTHORITY = r"gsiftp://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
 CHARACTER = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-F]{2})"
-CANONICAL = re.compile(f"{AUTHORITY}((?:/{CHARACTER}+)*)")
+CANONICAL = re.compile(f"{AUTHORITY}(/|(?:/{CHARACTER}+)+)")
 SOURCE = re.compile(f"{AUTHORITY}((?:/{CHARACTER}*)*)")  # as the stager wrote it
 
 mutated = Mutator(SAMPLES, (*CHARACTERS, *HOSTS, *PORTS[3:], *SEGMENTS))

@@ -216,6 +216,20 @@ def test_a_corrupt_staged_copy_is_given_back_and_staged_anew(
     assert_delivered_once(pair, target, job_id, size, attempt=2)
 
 
+def test_a_copy_says_that_fts_is_out(pair: Pair, target: Target, front: Front) -> None:
+    def said() -> str:
+        answer = pair.instance(1).curl(f"/transferStatus?job_id={job_id}")
+        return str(answer.document.get("detailed_status"))
+
+    with without_slots(pair):
+        job_id, size = submit(pair, target)
+        until(lambda: handed_over(pair, job_id), "FTS has the job")
+        pair.command("kill", "fts")
+        until(lambda: said().startswith("waiting: FTS"), "the status says so")
+        assert "can't be asked" in said()
+    assert_delivered_once(pair, target, job_id, size)
+
+
 def handed_over(pair: Pair, job_id: str) -> bool:
     ((posted,),) = pair.query("SELECT fts_posted FROM jobs WHERE job_id = %s", job_id)
     return posted is not None
