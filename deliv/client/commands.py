@@ -250,7 +250,8 @@ class Session:
 
 def _submit(session: Session) -> int:
     options = session.options
-    session.key = options.idempotency_key or uuid.uuid4().hex
+    given = options.idempotency_key
+    session.key = uuid.uuid4().hex if given is None else given
     with session.client() as client:
         session.job_id = client.submit(
             options.product,

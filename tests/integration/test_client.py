@@ -393,6 +393,13 @@ def test_errors_for_scripts(
     assert kind not in news  # it may tell how the wait fared
 
 
+def test_an_empty_key_is_refused(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a script's unset variable gives would make two jobs of a repeated submission."""
+    assert world.command("submit", "005", "gsiftp://h/d", "--idempotency-key", "") == 2
+    assert "the idempotency key is empty" in capsys.readouterr().err
+    assert world.deliv.calls == []
+
+
 def test_an_unsure_submission_tells_how_to_repeat_it(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
