@@ -287,14 +287,14 @@ def _list(session: Session) -> int:
     for name in ("since", "until"):
         moment = getattr(options, name)
         filters[name] = moment.isoformat() if moment else None
-    part = options.submitter if not (options.submitter or "/").startswith("/") else None
-    if part is not None:
-        filters["submitter"] = None
-    page = LARGEST_PAGE if part is not None else min(options.limit, LARGEST_PAGE)
+    submitter, found = options.submitter, []
     with session.client() as client:
-        jobs = client.transfers(**filters, limit=str(page))
-        jobs = jobs if part is None else _of_submitter(session, jobs, part)
-        found = list(islice(jobs, options.limit))
+        if not submitter or submitter.startswith("/"):
+            jobs = client.transfers(**filters, limit=str(min(options.limit, LARGEST_PAGE)))
+            found = list(islice(jobs, options.limit))
+        if submitter and not found:  # no whole DN, or one without such jobs
+            jobs = client.transfers(**{**filters, "submitter": None}, limit=str(LARGEST_PAGE))
+            found = list(islice(_of_submitter(session, jobs, submitter), options.limit))
         own = "" if options.json else client.whoami()["user_dn"]
     if options.json:
         session.print_json({"transfers": found})

@@ -400,6 +400,17 @@ def test_an_empty_key_is_refused(world: World, capsys: pytest.CaptureFixture[str
     assert world.deliv.calls == []
 
 
+@pytest.mark.parametrize("part", ["/CN=alice", "alice"])
+def test_a_part_of_a_submitters_dn_may_begin_with_a_slash(
+    world: World, capsys: pytest.CaptureFixture[str], part: str
+) -> None:
+    jobs = [{"job_id": name, "submitter": f"/O=Grid/CN={name}"} for name in ("Alice", "Bob")]
+    exact = [reply(200, {"transfers": [], "next": None})] if part.startswith("/") else []
+    world.deliv.script += [*exact, reply(200, {"transfers": jobs, "next": None})]
+    assert world.command("list", "--submitter", part, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"transfers": jobs[:1]}
+
+
 def test_an_unsure_submission_tells_how_to_repeat_it(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
