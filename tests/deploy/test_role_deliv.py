@@ -229,7 +229,7 @@ def lsc_files(service: Service) -> dict[str, list[str]]:
 def test_what_the_release_does_not_understand_is_refused(service: Service) -> None:
     before = service.processes()
     service.play.vary(deliv_settings={"colour": "green"})
-    with pytest.raises(AssertionError, match="unknown key .colour"):
+    with pytest.raises(AssertionError, match=r"unknown key .colour"):
         service.play.converge()
     assert service.processes() == before
     service.play.vary(deliv_settings={})
