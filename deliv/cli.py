@@ -152,7 +152,8 @@ def _load(module: str, extra: str) -> ModuleType:
         if error.name is None or error.name.startswith("deliv"):
             raise
         raise ExtraMissing(
-            f"this command needs {error.name}, which is not installed: pip install 'deliv[{extra}]'"
+            f"this command needs {error.name}, which is not installed: "
+            f"pip install '.[{extra}]' from the top of a checkout of deliv"
         ) from error
 
 

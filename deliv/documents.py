@@ -1,11 +1,15 @@
-"""YAML files as typed documents: no key is given twice, and an unknown one names the likely one."""
+"""YAML files as typed documents: no key is given twice, and an unknown one, or an unknown one of
+several values, names the likely one.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Any, TypeVar, get_args, get_origin
+from enum import Enum
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 import yaml
@@ -14,19 +18,28 @@ T = TypeVar("T")
 
 # PyYAML lets through what goes wrong inside an explicit tag such as `!!int`, or too deep.
 NOT_YAML = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
-UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `(\$.*)`)?", re.DOTALL)
+UNKNOWN = re.compile(
+    r"(?:Object contains unknown (?P<what>field) `|Invalid enum value ['\"])(?P<given>.*?)[`'\"]"
+    r"(?: - at (?P<of_key>`key` in )?`(?P<path>\$.*)`)?",
+    re.DOTALL,
+)
+
+
+class _Repeated(Exception):
+    """A key that is given twice; the message names its line."""
 
 
 class _Loader(yaml.SafeLoader):
     """YAML in which a key given twice is an error, not the last one's."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"a key that is given twice: {twice[0]}", node.start_mark
-            )
+        keys: list[Any] = []
+        for written, _ in node.value:
+            key = self.construct_object(written, deep=True)
+            if key in keys:
+                line = written.start_mark.line + 1
+                raise _Repeated(f"line {line}: a key that is given twice: {key}")
+            keys.append(key)
         return super().construct_mapping(node, deep)
 
 
@@ -34,6 +47,8 @@ def parse(text: str, kind: type[T], dec_hook: Callable[[type, Any], Any] | None 
     """The document as `kind`, a msgspec.Struct; ValueError names the place that is wrong."""
     try:
         document = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except _Repeated as error:
+        raise ValueError(str(error)) from error
     except NOT_YAML as error:
         raise ValueError(f"not YAML: {error}") from error
     try:
@@ -46,26 +61,38 @@ def _explained(message: str, kind: Any) -> str:
     found = UNKNOWN.fullmatch(message)
     if found is None:
         return message
-    key, path = found[1], found[2] or "$"
-    known = _keys(kind, path)
-    close = get_close_matches(key, known, n=1)
+    given, path = found["given"], found["path"] or "$"
+    place = _kind(kind, path)
+    known = _known((*get_args(place), None)[0] if found["of_key"] else place)
+    close = get_close_matches(given, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-    return f"unknown key {key!r} at {path}: {hint}"
+    what = "key" if found["what"] or found["of_key"] else "value"
+    return f"unknown {what} {given!r} at {path}: {hint}"
 
 
-def _keys(kind: Any, path: str) -> list[str]:
-    """The keys of the struct at a path like `$.rules[0]`; none when there is no such path."""
+def _kind(kind: Any, path: str) -> Any:
+    """The type at a path like `$.rules[0]`; None when there is no such path."""
     for name, index in re.findall(r"\.(\w+)|(\[[^]]*\])", path):
         if index:  # of a list, or a mapping's value
             inner = get_args(kind) or (None,)
             kind = inner[-1 if get_origin(kind) is Mapping else 0]
         else:
             kind = _fields(kind).get(name)
+        while get_origin(kind) in {Annotated, Union, UnionType}:  # STRUCT | None
+            kind = get_args(kind)[0]
+    return kind
+
+
+def _known(kind: Any) -> list[str]:
+    """The keys of a struct, or the values of an enum or a Literal; none of anything else."""
+    if get_origin(kind) is Literal:
+        return [str(value) for value in get_args(kind)]
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return [str(one.value) for one in kind]
     return list(_fields(kind))
 
 
 def _fields(kind: Any) -> dict[str, Any]:
-    """The fields of a struct, also of `STRUCT | None`, with their types."""
-    structs = [one for one in (kind, *get_args(kind)) if isinstance(one, type(msgspec.Struct))]
-    fields = msgspec.structs.fields(structs[0]) if structs else ()
+    """The fields of a struct with their types; none of anything else."""
+    fields = msgspec.structs.fields(kind) if isinstance(kind, type(msgspec.Struct)) else ()
     return {field.encode_name: field.type for field in fields}

@@ -71,6 +71,8 @@ class Client:
         Repeated calls with one key are one job. Without a key a new one is made, so that a lost
         answer never makes two jobs. After `deadline` (with its time zone) the job is stopped.
         """
+        if idempotency_key == "":
+            raise Rejected("the idempotency key is empty: give one, or none at all", status=400)
         fields = {"product_id": product_id, "destination_path": destination_path}
         if deadline is not None:
             fields["deadline"] = deadline.isoformat()

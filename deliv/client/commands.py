@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import re
+import signal
+import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from types import FrameType
 from typing import Any, TypeAlias
 
 from rich.console import Console
@@ -30,7 +35,7 @@ from deliv.client.errors import (
 Options = argparse.Namespace
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-INTERRUPTED = 130
+UNWRITTEN, INTERRUPTED, CLOSED_PIPE, TERMINATED = 8, 130, 141, 143
 LOOKED_THROUGH = 10_000  # jobs, for those of a submitter of whom only a part of the DN is known
 LARGEST_PAGE = 100
 RELATIVE = re.compile(r"([0-9]+)([mhdw])")
@@ -46,7 +51,10 @@ exit codes:
   5    no such job
   6    --timeout is over, the job goes on
   7    too late to cancel, the job has ended
+  8    the result could not be written; if a job was submitted, its id is on the error output
   130  interrupted; the job goes on
+  141  the reader of the output has left (a closed pipe)
+  143  terminated; the job goes on
 
 environment:
   DELIV_URL                        deliv's address, as --url
@@ -139,27 +147,66 @@ def _add(
     return parser
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command like SIGINT."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+class _Output(Console):
+    """Leaves a closed pipe to Session.run; rich would end the process with exit code 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 class Session:
     """One run of a command: its options, its two outputs, what is known of the job so far."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.out = Console(highlight=False, soft_wrap=True)
-        self.news = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.out = _Output(highlight=False, soft_wrap=True)
+        self.news = _Output(stderr=True, highlight=False, soft_wrap=True)
         self.job_id: str | None = getattr(options, "job", None)
         self.key: str | None = None
 
     def run(self, action: Callable[[Session], int]) -> int:
         """The exit code; every error is told in one sentence, or as JSON."""
+        before = signal.signal(signal.SIGTERM, _terminate)
+        try:
+            return self._run(action)
+        except OSError as error:  # of the outputs: of the network it would be a ClientError
+            return self._unwritten(error)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _run(self, action: Callable[[Session], int]) -> int:
         try:
             return action(self)
         except ClientError as error:
             repeatable = isinstance(error, Unreachable | Unavailable | StillRunning)
             self._fail(error.kind, str(error), repeatable=repeatable)
             return error.exit_code
+        except Terminated:
+            self._fail("interrupted", "terminated", repeatable=True)
+            return TERMINATED
         except KeyboardInterrupt:
             self._fail("interrupted", "interrupted", repeatable=True)
             return INTERRUPTED
+
+    def _unwritten(self, error: OSError) -> int:
+        """Say so, unless a reader has left who misses nothing but what it did not want."""
+        closed = isinstance(error, BrokenPipeError)
+        with open(os.devnull, "w") as nowhere:  # for what is still buffered
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        if not closed or self.key is not None:
+            job = f"; job {self.job_id}" if self.job_id else ""
+            key = f"; idempotency key {self.key}" if self.key is not None else ""
+            with suppress(OSError):
+                self.tell(f"the output can't be written: {error.strerror or error}{job}{key}")
+        return CLOSED_PIPE if closed else UNWRITTEN
 
     def client(self) -> Client:
         options = self.options
@@ -203,7 +250,8 @@ class Session:
 
 def _submit(session: Session) -> int:
     options = session.options
-    session.key = options.idempotency_key or uuid.uuid4().hex
+    given = options.idempotency_key
+    session.key = uuid.uuid4().hex if given is None else given
     with session.client() as client:
         session.job_id = client.submit(
             options.product,
@@ -239,14 +287,14 @@ def _list(session: Session) -> int:
     for name in ("since", "until"):
         moment = getattr(options, name)
         filters[name] = moment.isoformat() if moment else None
-    part = options.submitter if not (options.submitter or "/").startswith("/") else None
-    if part is not None:
-        filters["submitter"] = None
-    page = LARGEST_PAGE if part is not None else min(options.limit, LARGEST_PAGE)
+    submitter, found = options.submitter, []
     with session.client() as client:
-        jobs = client.transfers(**filters, limit=str(page))
-        jobs = jobs if part is None else _of_submitter(session, jobs, part)
-        found = list(islice(jobs, options.limit))
+        if not submitter or submitter.startswith("/"):
+            jobs = client.transfers(**filters, limit=str(min(options.limit, LARGEST_PAGE)))
+            found = list(islice(jobs, options.limit))
+        if submitter and not found:  # no whole DN, or one without such jobs
+            jobs = client.transfers(**{**filters, "submitter": None}, limit=str(LARGEST_PAGE))
+            found = list(islice(_of_submitter(session, jobs, submitter), options.limit))
         own = "" if options.json else client.whoami()["user_dn"]
     if options.json:
         session.print_json({"transfers": found})

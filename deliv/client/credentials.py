@@ -97,10 +97,17 @@ def tls_context(credential: Credential, ca: Path) -> ssl.SSLContext:
     try:
         context.load_cert_chain(credential.cert, credential.key)
     except OSError as error:
+        if isinstance(error, ssl.SSLError) and not _has_key(credential.key):
+            message = f"{credential.key} has no private key: name the file that has it with --key"
+            raise CredentialUnusable(message) from error
         raise CredentialUnusable(
             f"{credential.cert} with the key {credential.key} can't be used: {error}"
         ) from error
     return context
+
+
+def _has_key(file: Path) -> bool:
+    return "PRIVATE KEY-----" in file.read_text("ascii", "replace")
 
 
 def _trust(context: ssl.SSLContext, ca: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -18,7 +19,9 @@ ABOUT_JOBS = frozenset({Action.STATUS, Action.EVENTS, Action.LIST, Action.CANCEL
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dn", metavar="DN", help="a user's DN, as in the audit log: /O=Grid/CN=me")
-    parser.add_argument("action", metavar="ACTION", choices=list(Action), help=", ".join(Action))
+    parser.add_argument(
+        "action", metavar="ACTION", choices=[str(one) for one in Action], help=", ".join(Action)
+    )
     parser.add_argument(
         "--destination",
         metavar="HOST",
@@ -38,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--owner", metavar="DN", help=f"whose jobs it is about, or {EVERYBODY}; default: the DN's"
     )
     parser.add_argument(
-        "--unfinished", metavar="N", type=int, help="how many unfinished jobs the user has (submit)"
+        "--unfinished",
+        metavar="N",
+        type=_count,
+        help="how many unfinished jobs the user has (submit)",
     )
     parser.add_argument("--policy", metavar="FILE", help="a policy file; default: the one in use")
 
@@ -90,7 +96,15 @@ def _fqan(text: str) -> str:
         raise argparse.ArgumentTypeError(f"not an FQAN: {text!r}") from error
 
 
+def _count(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"must be a number, 0 or more: not {text!r}")
+    return int(text)
+
+
 def _host(text: str) -> str:
+    if "/" in text or re.fullmatch(r"([^:]*|\[.*\]):[0-9]*", text):
+        raise argparse.ArgumentTypeError(f"the host alone, without scheme and port: not {text!r}")
     try:
         return hosts.normal(text.strip("[]"))
     except ValueError as error:

@@ -393,6 +393,24 @@ def test_errors_for_scripts(
     assert kind not in news  # it may tell how the wait fared
 
 
+def test_an_empty_key_is_refused(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a script's unset variable gives would make two jobs of a repeated submission."""
+    assert world.command("submit", "005", "gsiftp://h/d", "--idempotency-key", "") == 2
+    assert "the idempotency key is empty" in capsys.readouterr().err
+    assert world.deliv.calls == []
+
+
+@pytest.mark.parametrize("part", ["/CN=alice", "alice"])
+def test_a_part_of_a_submitters_dn_may_begin_with_a_slash(
+    world: World, capsys: pytest.CaptureFixture[str], part: str
+) -> None:
+    jobs = [{"job_id": name, "submitter": f"/O=Grid/CN={name}"} for name in ("Alice", "Bob")]
+    exact = [reply(200, {"transfers": [], "next": None})] if part.startswith("/") else []
+    world.deliv.script += [*exact, reply(200, {"transfers": jobs, "next": None})]
+    assert world.command("list", "--submitter", part, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"transfers": jobs[:1]}
+
+
 def test_an_unsure_submission_tells_how_to_repeat_it(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:

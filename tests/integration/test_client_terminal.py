@@ -172,17 +172,62 @@ def test_a_reader_that_leaves_early_is_no_error(world: World) -> None:
     os.read(reading, 100)
     os.close(reading)
     _, errors = process.communicate(timeout=60)
-    assert errors == ""
+    assert (process.returncode, errors) == (141, "")
 
 
-def interrupted(world: World, *arguments: str, calls: int) -> subprocess.CompletedProcess[str]:
-    """The command, sent SIGINT when deliv has had so many calls."""
+JSON = pytest.mark.parametrize("json_or_not", [(), ("--json",)])
+
+
+def into(output: int, world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command with its output there, which is closed afterwards."""
+    with os.fdopen(output, "wb") as stdout:
+        return subprocess.run(
+            command(world, *arguments), env=environment(), stdout=stdout, stderr=subprocess.PIPE,
+            text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+
+def closed_pipe() -> int:
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
+
+
+@JSON
+def test_a_list_into_a_closed_pipe_ends_quietly(world: World, json_or_not: tuple[str]) -> None:
+    page = {"transfers": [FAILED], "next": None}
+    world.deliv.script += [reply(200, page), reply(200, {"user_dn": "/CN=operator"})]
+    done = into(closed_pipe(), world, "list", *json_or_not)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@JSON
+@pytest.mark.parametrize(
+    ("output", "reason", "code"),
+    [
+        (lambda: os.open("/dev/full", os.O_WRONLY), "No space left on device", 8),
+        (closed_pipe, "Broken pipe", 141),
+    ],
+)
+def test_a_job_whose_id_could_not_be_printed_is_on_the_error_output(
+    world: World, output: Any, reason: str, code: int, json_or_not: tuple[str]
+) -> None:
+    world.deliv.script += [ACCEPTED]
+    done = into(output(), world, "submit", "005", PLACE, "--idempotency-key", "K", *json_or_not)
+    said = f"deliv: the output can't be written: {reason}; job {JOB}; idempotency key K\n"
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+def interrupted(
+    world: World, *arguments: str, calls: int, by: signal.Signals = signal.SIGINT
+) -> subprocess.CompletedProcess[str]:
+    """The command, sent a signal when deliv has had so many calls."""
     process = subprocess.Popen(
         command(world, *arguments),
         env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     until(lambda: len(world.deliv.calls) >= calls, "the calls before the signal")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(by)
     out, errors = process.communicate(timeout=60)
     return subprocess.CompletedProcess(arguments, process.returncode, out, errors)
 
@@ -191,10 +236,13 @@ ACCEPTED = reply(202, {"job_id": JOB, "error": False, "msg": "accepted"})
 SLOW = reply(200, STAGING, Retry_After="60")
 
 
-def test_an_interrupted_wait_leaves_the_job_to_scripts(world: World) -> None:
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_wait_leaves_the_job_to_scripts(
+    world: World, by: signal.Signals, code: int
+) -> None:
     world.deliv.script += [ACCEPTED, SLOW]
-    done = interrupted(world, "submit", "005", PLACE, "--wait", "--json", calls=2)
-    assert done.returncode == 130
+    done = interrupted(world, "submit", "005", PLACE, "--wait", "--json", calls=2, by=by)
+    assert done.returncode == code
     document = json.loads(done.stdout)
     assert (document["job_id"], document["kind"]) == (JOB, "interrupted")
 

@@ -36,7 +36,7 @@ def test_callers_commands_need_no_server(command: str) -> None:
 def test_the_missing_extra_is_named(arguments: list[str], extra: str) -> None:
     done = run_without_server(*arguments)
     assert done.returncode == 2
-    assert f"pip install 'deliv[{extra}]'" in done.stderr
+    assert f"pip install '.[{extra}]' from the top of a checkout" in done.stderr
     assert "Traceback" not in done.stderr
 
 

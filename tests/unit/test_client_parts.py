@@ -139,10 +139,14 @@ def test_unusable_files_are_named(
     good = write_proxy(tmp_path, alice.proxy())
     other = tmp_path / "other.key"
     other.write_bytes(authority.issue(pki.user_name("bob")).key_pem())
+    keyless = tmp_path / "keyless.pem"
+    keyless.write_bytes(alice.certificate_pem())
     for credential, ca, wanted in (
         (Credential(cert=tmp_path / "none", key=good.key), "ca", "none: No such file"),
         (Credential(cert=other, key=other), "ca", "no certificate in PEM"),
         (Credential(cert=good.cert, key=other), "ca", r"other\.key"),
+        (Credential(cert=keyless, key=keyless), "ca", r"keyless\.pem has no private key: .*--key"),
+        (Credential(cert=good.cert, key=tmp_path / "none"), "ca", "none.*No such file"),
         (good, "nowhere", "--ca or X509_CERT_DIR"),
         (good, "other.key", "no CA certificates"),
     ):

@@ -35,9 +35,10 @@ def changed(old: str, new: str) -> str:
     ],
 )
 def test_a_repeated_key_is_an_error(old: str, new: str, key: str, tmp_path: Path) -> None:
-    said = problem(changed(old, new), tmp_path)
-    assert f"a key that is given twice: {key}" in said
-    assert "line " in said
+    text = changed(old, new)
+    line = text[: text.index(new) + new.rindex(key)].count("\n") + 1
+    said = problem(text, tmp_path)
+    assert said == f"{tmp_path / 'deliv.yaml'}: line {line}: a key that is given twice: {key}"
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,11 @@ def test_a_repeated_key_is_an_error(old: str, new: str, key: str, tmp_path: Path
         ("  stager: {attempts: 1,", "  stager: {atempts: 1,",
          "'atempts' at $.retries[...]: did you mean attempts?"),
         ("  pool: ", "  zzz: ", "unknown key 'zzz' at $.database: known are "),
+        ("  unreachable: {", "  unreachble: {",
+         "unknown key 'unreachble' at $.retries: did you mean unreachable?"),
+        ("\ncrl: ", "\ncrl: zzz #", "unknown value 'zzz' at $.crl: known are hard, soft"),
+        ("algorithms: [RS256", "algorithms: [RS265",
+         "'RS265' at $.stager.callback.token.algorithms[0]: did you mean RS"),
     ],
 )  # fmt: skip
 def test_an_unknown_key_names_the_likely_one(old: str, new: str, said: str, tmp_path: Path) -> None:
@@ -65,11 +71,20 @@ def test_an_unknown_key_names_the_likely_one(old: str, new: str, said: str, tmp_
         ),
         ("'x` - at `$.no': 1", "unknown key 'x' at $.no"),
         ("'x` - at `$.no[0].y': 1", "unknown key 'x' at $.no[0].y"),
-        ("rules: []\nrules: []", "a key that is given twice: rules"),
+        (
+            "rules: [{dn: /CN=a, roles: [sumbitter]}]",
+            "unknown value 'sumbitter' at $.rules[0].roles[0]: did you mean submitter?",
+        ),
+        (
+            "rules: [{dn: /CN=a, roles: [operator], copy_as: zzz}]",
+            "unknown value 'zzz' at $.rules[0].copy_as: known are either, user, service",
+        ),
+        ("rules: [{dn: /CN=a, roles: ['x'' - at `key` in `$.no']}]", "unknown key 'x' at $.no"),
+        ("rules: []\nrules: []", "line 2: a key that is given twice: rules"),
     ],
 )
 def test_so_it_is_in_the_policy(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match="key") as caught:
+    with pytest.raises(ValueError, match=r"key|value") as caught:
         Policy.parse(text)
     assert said in str(caught.value)
 

@@ -113,8 +113,24 @@ def test_the_policy_of_the_configuration(tmp_path: Path) -> None:
     assert cli.main(["policy", "explain", "--config", str(own), OPERATOR, "status"]) == 0
 
 
+@pytest.mark.parametrize("host", ["localhost:2811", "[::1]:2811", "gsiftp://localhost/data"])
+def test_a_destination_is_a_host_alone(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        explain(ALICE, "submit", "--destination", host)
+    assert f"the host alone, without scheme and port: not '{host}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", ["-1", "many"])
+def test_a_count_is_0_or_more(count: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        explain(ALICE, "submit", *HOST, f"--unfinished={count}")
+    assert f"must be a number, 0 or more: not '{count}'" in capsys.readouterr().err
+
+
 def test_an_unknown_action(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         explain(ALICE, "delete")
     assert stopped.value.code == 2
-    assert "stage_report" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "stage_report" in said
+    assert "Action." not in said
