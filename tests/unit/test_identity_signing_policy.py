@@ -107,7 +107,7 @@ def test_one_file_for_several_cas_and_several_conditions() -> None:
         (policy("'\"\"'"), "double quotes"),
         (policy('\'"/O=Grid/*"'), "line 3: a quote is not closed"),
         (policy("'\"/O=Grid/*\"'x"), "a quote is not closed"),
-        (policy("'\"/O=Grïd/*\"'"), "ascii"),
+        (policy("'\"/O=Grïd/*\"'"), "other characters than ASCII"),
     ],
 )
 def test_broken(text: str, problem: str) -> None:
