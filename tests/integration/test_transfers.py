@@ -502,9 +502,9 @@ async def test_a_destination_in_use_is_not_reported_as_a_file_that_is_there(open
         ended = await here.now(second)
         assert (ended.status, ended.error_class) == (Status.ERROR, ErrorClass.EXISTS)
         assert ended.detailed_status == (
-            "another delivery to the same destination file is under way. A file has one writer at "
-            "a time: wait until the other has ended, or choose another directory, then submit "
-            "again."
+            f"another delivery to the same destination file is under way ({FILE}). A file has one "
+            "writer at a time: wait until the other has ended, or choose another directory, then "
+            "submit again."
         )
 
 
@@ -519,5 +519,5 @@ async def test_a_destination_in_use_at_fts_is_reported_likewise(opened: Opened) 
         ended = await here.now(job)
         assert (ended.status, ended.error_class) == (Status.ERROR, ErrorClass.EXISTS)
         told = str(ended.detailed_status)
-        assert "The submission is duplicated. A file has one writer at a time" in told
+        assert f"The submission is duplicated ({FILE}). A file has one writer at a time" in told
         assert "already has a file" not in told
