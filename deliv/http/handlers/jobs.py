@@ -12,6 +12,7 @@ from deliv.http.call.base import Call
 from deliv.http.call.bearer import bearer
 from deliv.http.call.parameters import Accepts, boolean, checksum, size
 from deliv.model.job import PUBLIC, Job, StageReport, TransferIdentity
+from deliv.model.phase import AT_FTS, AT_STAGER, phase
 from deliv.model.states import FINAL, Status
 
 
@@ -56,10 +57,10 @@ class TransferStatus(Call):
     def _waiting(self, job: Job) -> dict[str, Any]:
         """That whoever has the job in hand is out, which the job itself does not show yet."""
         trouble = None
-        if job.status is Status.TRANSFERRING:
+        if phase(job) in AT_FTS:
             who = f"FTS ({job.fts_endpoint})"
             trouble = self.services.trouble(f"fts:{job.fts_endpoint}")
-        elif job.status is Status.STAGING and job.time_staged is None:
+        elif phase(job) in AT_STAGER:
             who, trouble = "the stager", self.services.trouble("stager")
         return {"detailed_status": f"waiting: {who} can't be asked: {trouble}"} if trouble else {}
 
