@@ -19,15 +19,14 @@ import structlog
 
 from deliv import __version__, config, failpoints
 from deliv.config import Config
-from deliv.db.database import Database
 from deliv.delivery.delegation import CredentialDelegation
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.cleanup import Cleanup
-from deliv.delivery.ending.failure import FailureHandler
 from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.engine import Engine
 from deliv.delivery.permission import Permission
 from deliv.delivery.poll import Polling
+from deliv.delivery.settle import Settlement
 from deliv.delivery.stage import Staging
 from deliv.delivery.submit import Submissions
 from deliv.delivery.transfer import Transfers
@@ -37,7 +36,6 @@ from deliv.gateways.fts import Fts
 from deliv.gateways.fts.users import UserEndpoints
 from deliv.gateways.https import HttpsClient
 from deliv.gateways.issuer import Issuer
-from deliv.gateways.stager import Stager
 from deliv.http import monitoring, server
 from deliv.http.call.base import Services
 from deliv.identity.policy import LivePolicy
@@ -46,10 +44,11 @@ from deliv.identity.tls import ConnectionIdentities, ServerTls
 from deliv.ops import logs, systemd
 from deliv.ops.audit import AuditLog, Entry, Event, Outcome
 from deliv.ops.token_buckets import TokenBuckets
-from deliv.store import Delegations, Store, migrations
+from deliv.store import Delegations, migrations
+from deliv.tasks import leases
 from deliv.tasks.delegations import DelegationJanitor
 from deliv.tasks.health import Health, Probe
-from deliv.tasks.leases import Lease, lives
+from deliv.tasks.leases import Lease, lease_ttls
 from deliv.tasks.periodic import Periodic
 from deliv.tasks.retention import Retention
 from deliv.tasks.sweeps import Relay, Sweep
@@ -67,13 +66,15 @@ class Runtime:
 
     def __init__(self, settings: Config) -> None:
         self.config = settings
-        failpoints.install(settings.faults)
+        kinds = failpoints.kinds(settings.faults)
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self.database = Database(settings.database)
-        self.store = Store(self.database)
+        self.database = kinds.database(settings.database)
+        self.store = kinds.store(self.database)
         self.https = HttpsClient(settings.credential, settings.ca_directory)
-        self.stager = Stager(settings.stager, self.https, f"{settings.rest.public_url}/doneStaging")
-        self.fts = Fts(settings.fts, self.https)
+        self.stager = kinds.stager(
+            settings.stager, self.https, f"{settings.rest.public_url}/doneStaging"
+        )
+        self.fts = Fts(settings.fts, self.https, make=kinds.endpoint)
         token = settings.stager.callback.token
         self.issuer = Issuer(token, settings.ca_directory) if token else None
         self.audit = AuditLog(settings.audit.file)
@@ -89,12 +90,15 @@ class Runtime:
         )
         self.delegations = Delegations(self.database)
         self.delegating = _delegating(self.delegations, settings.delegation)
-        self.users = UserEndpoints(settings.fts, settings.ca_directory)
+        self.users = UserEndpoints(settings.fts, settings.ca_directory, make=kinds.endpoint)
         self.copiers = EndpointResolver(self.fts, self.users, self.delegating)
-        failing = FailureHandler(self.store, settings)
-        self.staging = Staging(self.store, self.stager, failing, settings)
-        self.transfers = Transfers(self.store, self.fts, self.copiers, failing, settings.sweeps)
-        self.cancelling = Cancellation(self.store, self.transfers, failing, settings)
+        failures = kinds.failures(self.store, settings)
+        self.staging = Staging(self.store, self.stager, failures, settings)
+        self.transfers = Transfers(self.store, self.fts, self.copiers, failures, settings.sweeps)
+        self.settlement = Settlement(self.store, failures)
+        self.cancelling = Cancellation(
+            self.store, self.transfers, self.settlement, failures, settings
+        )
         closing = Cleanup(self.store, self.stager, self.transfers, settings.sweeps)
         permission = Permission(self.store, self.policy, self.cancelling, self.audit)
         self.engine = Engine(
@@ -108,7 +112,10 @@ class Runtime:
         )
         self.broker = Broker(
             settings.broker,
-            {"deliv.stage": self._on_stage, "deliv.transfer": self._on_transfer},
+            {
+                "deliv.stage": kinds.handler(self._on_stage),
+                "deliv.transfer": kinds.handler(self._on_transfer),
+            },
             on_up=self._run_relay,
         )
         self._background: set[asyncio.Task[None]] = set()
@@ -119,7 +126,7 @@ class Runtime:
             Relay(self.store, self.broker, settings.sweeps).relay_once,
         )
         self.store.on_outbox = self._run_relay
-        self._lives = lives(settings)
+        self._lease_ttls = lease_ttls(settings)
         self.periodics = self._periodics()
 
     async def start(self) -> None:
@@ -265,15 +272,16 @@ class Runtime:
             Periodic("health", HEALTH_EVERY, self.health.check_once),
             Periodic("reload", RELOAD_EVERY, self.reload),
             self.relay,
-            Periodic("sweep", sweeps.every, sweep.sweep_once, self._lease("sweep").held),
+            Periodic(leases.SWEEP, sweeps.every, sweep.sweep_once, self._lease(leases.SWEEP).held),
             self._retention(),
             *self._delegation(),
         ]
         for endpoint in self.fts.endpoints:
             polling = Polling(
-                self.store, self.transfers, self.copiers, self.delegations, endpoint, fts.misses
+                self.store, self.settlement, self.copiers, self.delegations, endpoint, fts.misses
             )
-            poll, reconcile = f"poll:{endpoint.name}", f"reconcile:{endpoint.name}"
+            poll = leases.polling(endpoint.name)
+            reconcile = leases.reconciliation(endpoint.name)
             periodics += [
                 Periodic(poll, fts.poll_every, polling.poll_once, self._lease(poll).held),
                 self._reconciliation(reconcile, polling),
@@ -286,18 +294,18 @@ class Runtime:
         return Periodic(name, fts.reconcile_every, body, lease.held)
 
     def _retention(self) -> Periodic:
-        lease, settings = self._lease("retention"), self.config.retention
+        lease, settings = self._lease(leases.RETENTION), self.config.retention
         body = Retention(self.store, lease, settings).retain_once
-        return Periodic("retention", settings.every, body, lease.held)
+        return Periodic(leases.RETENTION, settings.every, body, lease.held)
 
     def _delegation(self) -> list[Periodic]:
         """What has to be done about credentials that users have delegated."""
         settings = self.config.delegation
         if self.delegating is None or settings is None:
             return []
-        lease = self._lease("delegations")
+        lease = self._lease(leases.DELEGATIONS)
         body = DelegationJanitor(self.delegating, lease).care_once
-        return [Periodic("delegations", settings.every, body, lease.held)]
+        return [Periodic(leases.DELEGATIONS, settings.every, body, lease.held)]
 
     def _run_relay(self) -> None:
         self._spawn(self.relay.run())
@@ -310,7 +318,7 @@ class Runtime:
         task.add_done_callback(self._background.discard)
 
     def _lease(self, name: str) -> Lease:
-        return Lease(self.store, name, self.owner, self._lives[name])
+        return Lease(self.store, name, self.owner, self._lease_ttls[name])
 
     async def _feed_watchdog(self) -> None:
         """systemd ends a process that is not heard of: one whose loop or whose sweeps are stuck."""

@@ -1,9 +1,10 @@
-"""The outbox: what the broker must be told stands beside the change it tells of."""
+"""The outbox: messages for the broker, stored in the transaction of the change they announce."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any
 
 from deliv.db.database import Connection, Row
@@ -27,16 +28,26 @@ ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
 """
 
 
-def add(tx: Connection, job: Job, routings: Sequence[str], **more: str | None) -> None:
-    """Rows about `job` as it stands in this transaction; an event tells `more` beside it."""
+class Routing(StrEnum):
+    """What a message is for. The values are those of the column and of the queues' names."""
+
+    ADMIT = "stage"  # a job may be admitted
+    ATTEND = "transfer"  # this job needs attention
+    EVENT = "event"  # this job changed
+
+
+def add(tx: Connection, job: Job, routings: Sequence[Routing], **more: str | None) -> None:
+    """Rows about `job` as it is in this transaction; an event has `more` beside it."""
     event = json.dumps({**_event(job), **more})
-    values = [(routing, job.job_id, event if routing == "event" else None) for routing in routings]
+    values = [
+        (routing, job.job_id, event if routing is Routing.EVENT else None) for routing in routings
+    ]
     rows = ", ".join(["(%s, %s, %s)"] * len(values))
     tx.execute(INSERT + rows, *(value for row in values for value in row))
 
 
 def take(tx: Connection, limit: int, hold: float) -> list[OutboxRow]:
-    """The oldest rows that no relay has in hand, kept from others for `hold` seconds."""
+    """The oldest rows that no relay has, kept from others for `hold` seconds."""
     rows = tx.query(WAITING, limit)
     if rows:
         ids = [row["id"] for row in rows]

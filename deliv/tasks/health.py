@@ -1,4 +1,4 @@
-"""Readiness: which dependency answers, asked now and then, told when it changes."""
+"""Readiness: which dependency answers, asked now and then, logged when it changes."""
 
 from __future__ import annotations
 
@@ -46,8 +46,11 @@ class Health:
     def report(self) -> dict[str, Any]:
         """status: ready | degraded | draining | unavailable, and each dependency's state."""
         waiting = [name for name, (up, _) in self._states.items() if not up]
+        status = "degraded" if waiting else "ready"
+        if ESSENTIAL in waiting or self.draining:
+            status = "unavailable"
         return {
-            "status": self._status(waiting),
+            "status": status,
             "waiting_for": waiting,
             "dependencies": {name: self._dependency(name) for name in self._states},
         }
@@ -62,11 +65,6 @@ class Health:
         shown = {"up": up, "detail": detail}
         return shown | ({"breaker": self._breakers[name]()} if name in self._breakers else {})
 
-    def _status(self, waiting: list[str]) -> str:
-        if ESSENTIAL in waiting or self.draining:
-            return "unavailable"
-        return "degraded" if waiting else "ready"
-
     async def _check(self, name: str, probe: Probe) -> None:
         try:
             async with asyncio.timeout(self._timeout):
@@ -75,14 +73,10 @@ class Health:
             state = (False, f"no answer within {self._timeout:.0f} s")
         except DelivError as error:
             state = (False, str(error))
-        self._tell(name, state)
+        if state != self._states[name]:
+            if state[0]:
+                log.info("dependency is up", dependency=name, detail=state[1])
+            else:
+                log.warning("waiting for a dependency", dependency=name, detail=state[1])
         self._states[name] = state
         metrics.DEPENDENCY_UP.labels(dependency=name).set(state[0])
-
-    def _tell(self, name: str, state: tuple[bool, str]) -> None:
-        if state == self._states[name]:
-            return
-        if state[0]:
-            log.info("dependency is up", dependency=name, detail=state[1])
-        else:
-            log.warning("waiting for a dependency", dependency=name, detail=state[1])

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from deliv.config import Config
-from deliv.failpoints import Point, reach
 from deliv.store import Fence, Store
 
+SWEEP = "sweep"
+RETENTION = "retention"
+DELEGATIONS = "delegations"
 
-def lives(settings: Config) -> dict[str, float]:
-    """Every piece of work that instances share, with the life of its lease in seconds.
+
+def polling(endpoint: str) -> str:
+    return f"poll:{endpoint}"
+
+
+def reconciliation(endpoint: str) -> str:
+    return f"reconcile:{endpoint}"
+
+
+def lease_ttls(settings: Config) -> dict[str, float]:
+    """Every piece of work that instances share, with the seconds for which its lease is taken.
 
     A lease outlives the pause between two runs, so that no other instance runs in between.
     """
-    every = {"sweep": settings.sweeps.every, "retention": settings.retention.every}
+    every = {SWEEP: settings.sweeps.every, RETENTION: settings.retention.every}
     if settings.delegation:
-        every["delegations"] = settings.delegation.every
+        every[DELEGATIONS] = settings.delegation.every
     for name in settings.fts.endpoints:
-        every[f"poll:{name}"] = settings.fts.poll_every
-        every[f"reconcile:{name}"] = settings.fts.reconcile_every
+        every[polling(name)] = settings.fts.poll_every
+        every[reconciliation(name)] = settings.fts.reconcile_every
     return {name: max(settings.sweeps.lease, 1.5 * pause) for name, pause in every.items()}
 
 
@@ -38,7 +49,6 @@ class Lease:
             self._fence = None
             return False
         self._fence = Fence(name=self._name, owner=self._owner, number=number)
-        await reach(Point.LEASE_TAKEN)
         return True
 
     def fence(self) -> Fence | None:

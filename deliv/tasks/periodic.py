@@ -18,9 +18,9 @@ Body = Callable[[], Awaitable[object]]
 
 
 class Periodic:
-    """Runs `body` every `every` seconds, and at once when poked; runs never overlap.
+    """Runs `body` every `every` seconds, and at once by `run`; runs never overlap.
 
-    `holds` tells whether this instance has the lease for it; None: every instance runs it.
+    `holds`: whether this instance has the lease for it; None: every instance runs it.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Periodic:
         except Unavailable as error:
             metrics.PERIODIC_FAILURES.labels(name=self.name).inc()
             log.warning("periodic work waits", name=self.name, reason=str(error))
-        except Exception:  # the timer would swallow it; it is counted and told here
+        except Exception:  # the timer would swallow it; it is counted and logged here
             metrics.PERIODIC_FAILURES.labels(name=self.name).inc()
             log.exception("periodic work failed", name=self.name)
         else:

@@ -19,6 +19,7 @@ from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.failure import FailureHandler
 from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.poll import Polling
+from deliv.delivery.settle import Settlement
 from deliv.delivery.transfer import Transfers
 from deliv.errors import NoCredential
 from deliv.gateways.fts import Endpoint, Fts
@@ -48,7 +49,7 @@ class Delegated:
 
 
 class Jobs:
-    """What FTS has in hand, by owner; it shows each of them their own."""
+    """What FTS has, by owner; it shows each of them their own."""
 
     def __init__(self) -> None:
         self.states: dict[tuple[str, str], str] = {}
@@ -79,14 +80,15 @@ class Bench:
     jobs: Jobs
     polling: Polling
     transfers: Transfers
-    failing: FailureHandler
-    cancelling: Cancellation
+    settlement: Settlement
+    failures: FailureHandler
+    cancellation: Cancellation
     store: Store
     delegated: Delegated
     endpoint: Endpoint
 
     async def posted(self, owner: str, **changes: Any) -> Job:
-        """A job that FTS has in hand, running."""
+        """A job that FTS is copying."""
         job = await transferring(self.store, **changes)
         self.jobs.states[owner, job.job_id] = "ACTIVE"
         self.server.on("GET", f"/jobs/{job.job_id}", self.jobs.shown)
@@ -119,18 +121,28 @@ async def bench(
         https = HttpsClient(grid.credential, grid.ca_directory)
         fts, users = Fts(settings.fts, https), UserEndpoints(settings.fts, grid.ca_directory)
         delegated, store, jobs = Delegated(), Store(database), Jobs()
-        copiers = EndpointResolver(fts, users, delegated)  # type: ignore[arg-type]
-        failing = FailureHandler(store, settings)
-        transfers = Transfers(store, fts, copiers, failing, settings.sweeps)
+        endpoints = EndpointResolver(fts, users, delegated)  # type: ignore[arg-type]
+        failures = FailureHandler(store, settings)
+        transfers = Transfers(store, fts, endpoints, failures, settings.sweeps)
+        settlement = Settlement(store, failures)
         endpoint: Endpoint = fts.endpoint("fts1")
-        polling = Polling(store, transfers, copiers, Delegations(database), endpoint, MISSES)
-        cancelling = Cancellation(store, transfers, failing, settings)
+        polling = Polling(store, settlement, endpoints, Delegations(database), endpoint, MISSES)
+        cancellation = Cancellation(store, transfers, settlement, failures, settings)
         server.on("GET", "/jobs", jobs.listed)
         server.on("GET", "/whoami", reply(WHOAMI))
         CredentialDelegation().install(server)
         try:
             yield Bench(
-                server, jobs, polling, transfers, failing, cancelling, store, delegated, endpoint
+                server,
+                jobs,
+                polling,
+                transfers,
+                settlement,
+                failures,
+                cancellation,
+                store,
+                delegated,
+                endpoint,
             )
         finally:
             https.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 from itertools import pairwise
 
 from deliv.commands.check import history
@@ -22,7 +21,7 @@ from deliv.delivery.destination import (
 )
 from deliv.errors import InvalidRequest
 from deliv.model.error_classes import ErrorClass
-from deliv.model.job import Job
+from deliv.model.job import Job, idempotency_digest
 from deliv.model.phase import AT_FTS, AT_STAGER, Phase, needs_attention, phase
 from deliv.model.states import END_TIMES, FINAL, Status
 from deliv.store.inspection import Record
@@ -160,8 +159,7 @@ def report(job: Job, _: Moment) -> Iterator[str]:
 def key(job: Job, _: Moment) -> Iterator[str]:
     if job.idempotency_digest is None:
         return
-    text = f"{job.submitter}\0{job.idempotency_key}"
-    if job.idempotency_digest != sha256(text.encode()).digest():
+    if job.idempotency_digest != idempotency_digest(job.submitter, job.idempotency_key or ""):
         yield "has an idempotency digest that is not its key's"
 
 

@@ -19,7 +19,7 @@ from deliv.gateways.fts import Fts
 from deliv.gateways.stager import Stager
 from deliv.store import Store
 from deliv.store.inspection import Inspection
-from deliv.tasks.leases import lives
+from deliv.tasks.leases import lease_ttls
 
 HOLDS = 10  # holds of a job in a row without any progress: somebody should know
 
@@ -55,7 +55,7 @@ class Run:
 
     async def findings(self) -> AsyncIterator[Finding]:
         """DatabaseUnavailable ends it; what else does not answer is noted in `unchecked`."""
-        async for finding in tables(self._inspection, lives(self._settings), self._patience):
+        async for finding in tables(self._inspection, lease_ttls(self._settings), self._patience):
             yield finding
         for archived in (False, True):
             async for finding in self._jobs(archived=archived):

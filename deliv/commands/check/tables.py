@@ -12,10 +12,10 @@ ENOUGH = 100  # examples of one kind
 
 
 async def tables(
-    inspection: Inspection, lives: Mapping[str, float], patience: float
+    inspection: Inspection, ttls: Mapping[str, float], patience: float
 ) -> AsyncIterator[Finding]:
-    """`lives`: the leases there are, with their life; `patience` as elsewhere, in seconds."""
-    for finding in leases(await inspection.leases(), lives, patience):
+    """`ttls`: the leases there are, with their duration; `patience` as elsewhere, in seconds."""
+    for finding in leases(await inspection.leases(), ttls, patience):
         yield finding
     waiting = await inspection.waiting(patience)
     if waiting.number:
@@ -36,7 +36,7 @@ async def tables(
 
 
 def leases(
-    rows: Sequence[LeaseRow], lives: Mapping[str, float], patience: float
+    rows: Sequence[LeaseRow], ttls: Mapping[str, float], patience: float
 ) -> Iterator[Finding]:
     names = {row.name for row in rows}
     if LEASE not in names:
@@ -46,7 +46,7 @@ def leases(
         if row.name == LEASE or row.expired <= patience:
             continue
         minutes = f"{row.expired / 60:.0f} minutes ago"
-        if row.name not in lives:
+        if row.name not in ttls:
             text = f"the lease {row.name!r}, run out {minutes}, is of no work that is configured"
             yield Finding(rule="lease", text=text, subject=row.name, mend=Mend.LEASE)
         elif row.owner:
