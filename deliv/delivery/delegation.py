@@ -66,7 +66,8 @@ class CredentialDelegation:
         proxy = delegated.read(body)
         expires = delegated.check(proxy, presented, dn, identify)
         known = await self._delegations.find(delegation_id(dn))
-        key = self._key_of(known, proxy) if known else None
+        sealed = (known.request_key, known.proxy_key) if known else ()
+        key = next((one for one in sealed if one and self._fits(one, dn, proxy)), None)
         if known is None or key is None:
             raise InvalidRequest("the proxy can't be taken: its key was not asked for here")
         try:
@@ -138,13 +139,6 @@ class CredentialDelegation:
     async def wipe_expired(self, fence: Fence) -> int:
         """Remove the keys of what has expired."""
         return await self._delegations.wipe(fence, PATIENCE)
-
-    def _key_of(self, known: Delegation, proxy: delegated.Proxy) -> bytes | None:
-        """The sealed key that the proxy is for: that of the request, or of the last proxy."""
-        for sealed in (known.request_key, known.proxy_key):
-            if sealed is not None and self._fits(sealed, known.dn, proxy):
-                return sealed
-        return None
 
     def _fits(self, sealed: bytes, dn: str, proxy: delegated.Proxy) -> bool:
         try:

@@ -19,7 +19,7 @@ from deliv.delivery.stage import Staging
 from deliv.delivery.transfer import Transfers
 from deliv.errors import LostRace
 from deliv.model.job import Job
-from deliv.model.phase import ACTIONS, Action, phase
+from deliv.model.phase import ACTIONS, JobAction, phase
 from deliv.store import Store
 
 log = structlog.get_logger()
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 Step = Callable[[Job], Awaitable[object]]
 
 # By these a job goes on to the stager and to FTS, if the policy still allows it.
-ONWARD = frozenset({Action.REQUEST_STAGING, Action.START_TRANSFER, Action.POST_TRANSFER})
+ONWARD = frozenset({JobAction.REQUEST_STAGING, JobAction.START_TRANSFER, JobAction.POST_TRANSFER})
 
 
 class Engine:
@@ -45,14 +45,14 @@ class Engine:
         self._cancellation = cancellation
         self._permission = permission
         self._config = config
-        self._steps: dict[Action, Step] = {
-            Action.REQUEST_STAGING: staging.request,
-            Action.CHECK_STAGING_DEADLINE: staging.time_out,
-            Action.START_TRANSFER: transfers.start,
-            Action.POST_TRANSFER: transfers.post,
-            Action.STOP_TRANSFER: cancellation.proceed,
-            Action.CLEAN_UP: cleanup.clean_up,
-            Action.REST: self._rest,
+        self._steps: dict[JobAction, Step] = {
+            JobAction.REQUEST_STAGING: staging.request,
+            JobAction.CHECK_STAGING_DEADLINE: staging.time_out,
+            JobAction.START_TRANSFER: transfers.start,
+            JobAction.POST_TRANSFER: transfers.post,
+            JobAction.STOP_TRANSFER: cancellation.proceed,
+            JobAction.CLEAN_UP: cleanup.clean_up,
+            JobAction.REST: self._rest,
         }
 
     async def admit_next(self) -> bool:

@@ -73,7 +73,10 @@ class Polling:
             self._endpoint.name, older_than=older_than, after=cursor, limit=PAGE
         ):
             cursor = page[-1].job_id
-            for who, jobs in _by_identity(page).items():
+            by_identity = defaultdict(list)
+            for job in page:
+                by_identity[_identity(job)].append(job)
+            for who, jobs in by_identity.items():
                 looked_at += await self._reconcile(who, jobs, running, fence)
         return looked_at
 
@@ -172,10 +175,3 @@ class Polling:
 
 def _identity(job: Job) -> str:
     return job.submitter if job.copied_as is TransferIdentity.USER else SERVICE
-
-
-def _by_identity(jobs: Iterable[Job]) -> dict[str, list[Job]]:
-    found: dict[str, list[Job]] = defaultdict(list)
-    for job in jobs:
-        found[_identity(job)].append(job)
-    return found

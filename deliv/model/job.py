@@ -115,7 +115,7 @@ PUBLIC = tuple(
 class Listing:
     """Which jobs to list, those submitted last first: at most `limit`; None is any.
 
-    Submitted from `since` on and before `until`; of those only what stands behind the job `before`.
+    Submitted from `since` on and before `until`; of those only what comes after the job `before`.
     """
 
     submitter: str | None = None

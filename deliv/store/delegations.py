@@ -87,9 +87,17 @@ class Delegations:
         self, delegation_id: str, dn: str, request: str, key: bytes
     ) -> Delegation:
         """Note a request for a proxy; the one that is there already stays, and is returned."""
-        return await self._database.transaction(
-            lambda tx: _keep_request(tx, delegation_id, dn, request, key)
-        )
+
+        def run(tx: Connection) -> Delegation:
+            known = tx.get(f"{FIND} FOR UPDATE", delegation_id)
+            if known is None:
+                with suppress(Duplicate):  # another request was first, and stays
+                    tx.execute(BEGIN, delegation_id, dn, request, key)
+            elif known["request"] is None:
+                tx.execute(BEGIN_AGAIN, request, key, delegation_id)
+            return Delegation(**(tx.get(FIND, delegation_id) or {}))
+
+        return await self._database.transaction(run)
 
     async def accept(self, known: Delegation, *, proxy: str, key: bytes, expires: datetime) -> None:
         """Take a proxy in, for the sealed `key` of `known`'s request or of its last proxy.
@@ -106,11 +114,24 @@ class Delegations:
 
     async def drop(self, delegation_id: str) -> bool:
         """Remove a proxy and its key; whether there was one. A request that waits may stay."""
-        return await self._database.transaction(lambda tx: _drop(tx, delegation_id))
+
+        def run(tx: Connection) -> bool:
+            dropped = tx.execute(DROP, delegation_id)
+            tx.execute(CLEAR)
+            return bool(dropped)
+
+        return await self._database.transaction(run)
 
     async def wipe(self, fence: Fence, patience: float) -> int:
         """Remove the keys of what has expired, and of requests of `patience` ago; how many."""
-        return await self._database.transaction(lambda tx: _wipe(tx, fence, patience))
+
+        def run(tx: Connection) -> int:
+            leases.guard(tx, fence)
+            changed = tx.execute(FORGET_REQUESTS, microseconds(patience)) + tx.execute(WIPE)
+            tx.execute(CLEAR)
+            return changed
+
+        return await self._database.transaction(run)
 
     async def expiring(self, within: float, limit: int) -> list[Delegation]:
         """What expires soon, and its user was not notified."""
@@ -119,44 +140,19 @@ class Delegations:
 
     async def notify(self, one: Delegation) -> int | None:
         """An event for each unfinished job that needs it; how many. None: notified before."""
-        return await self._database.transaction(lambda tx: _notify(tx, one))
+
+        def run(tx: Connection) -> int | None:
+            if not tx.execute(NOTIFY, one.delegation_id, one.version):
+                return None
+            jobs = [to_job(row) for row in tx.query(CONCERNED, one.dn, MOST)]
+            expires = one.expires.isoformat() if one.expires else None
+            for job in jobs:
+                outbox.add(tx, job, (Routing.EVENT,), credential_expires=expires)
+            return len(jobs)
+
+        return await self._database.transaction(run)
 
     async def copying(self, endpoint: str) -> list[str]:
         """The users under whose identity that FTS copies."""
         rows = await self._database.query(COPYING, endpoint)
         return [row["submitter"] for row in rows]
-
-
-def _keep_request(
-    tx: Connection, delegation_id: str, dn: str, request: str, key: bytes
-) -> Delegation:
-    known = tx.get(f"{FIND} FOR UPDATE", delegation_id)
-    if known is None:
-        with suppress(Duplicate):  # another request was first, and stays
-            tx.execute(BEGIN, delegation_id, dn, request, key)
-    elif known["request"] is None:
-        tx.execute(BEGIN_AGAIN, request, key, delegation_id)
-    return Delegation(**(tx.get(FIND, delegation_id) or {}))
-
-
-def _drop(tx: Connection, delegation_id: str) -> bool:
-    dropped = tx.execute(DROP, delegation_id)
-    tx.execute(CLEAR)
-    return bool(dropped)
-
-
-def _wipe(tx: Connection, fence: Fence, patience: float) -> int:
-    leases.guard(tx, fence)
-    changed = tx.execute(FORGET_REQUESTS, microseconds(patience)) + tx.execute(WIPE)
-    tx.execute(CLEAR)
-    return changed
-
-
-def _notify(tx: Connection, one: Delegation) -> int | None:
-    if not tx.execute(NOTIFY, one.delegation_id, one.version):
-        return None
-    jobs = [to_job(row) for row in tx.query(CONCERNED, one.dn, MOST)]
-    expires = one.expires.isoformat() if one.expires else None
-    for job in jobs:
-        outbox.add(tx, job, (Routing.EVENT,), credential_expires=expires)
-    return len(jobs)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
 
-from deliv.db.database import Connection, Row
+from deliv.db.database import Connection
 from deliv.model.job import Job
 from deliv.store import leases
 from deliv.store.columns import LATER, microseconds, placeholders
@@ -38,7 +37,18 @@ class Routing(StrEnum):
 
 def add(tx: Connection, job: Job, routings: Sequence[Routing], **more: str | None) -> None:
     """Rows about `job` as it is in this transaction; an event has `more` beside it."""
-    event = json.dumps({**_event(job), **more})
+    event = json.dumps(
+        {
+            "job_id": job.job_id,
+            "submitter": job.submitter,
+            "status": job.status,
+            "attempt": job.attempt,
+            "staged": job.time_staged is not None,
+            "error_class": job.error_class,
+            "version": job.version,
+            **more,
+        }
+    )
     values = [
         (routing, job.job_id, event if routing is Routing.EVENT else None) for routing in routings
     ]
@@ -52,7 +62,7 @@ def take(tx: Connection, limit: int, hold: float) -> list[OutboxRow]:
     if rows:
         ids = [row["id"] for row in rows]
         tx.execute(f"{HOLD}({placeholders(len(ids))})", microseconds(hold), *ids)
-    return [_row(row) for row in rows]
+    return [OutboxRow(**{**row, "payload": json.loads(row["payload"] or "{}")}) for row in rows]
 
 
 def done(tx: Connection, ids: Sequence[int]) -> None:
@@ -66,20 +76,3 @@ def trim(tx: Connection, fence: Fence, age: float, limit: int) -> int:
     ids = [row["id"] for row in tx.query(OLDEST, microseconds(age), limit) if row["old"]]
     done(tx, ids)
     return len(ids)
-
-
-def _event(job: Job) -> dict[str, Any]:
-    return {
-        "job_id": job.job_id,
-        "submitter": job.submitter,
-        "status": job.status,
-        "attempt": job.attempt,
-        "staged": job.time_staged is not None,
-        "error_class": job.error_class,
-        "version": job.version,
-    }
-
-
-def _row(row: Row) -> OutboxRow:
-    payload = json.loads(row["payload"]) if row["payload"] else {}
-    return OutboxRow(**{**row, "payload": payload})

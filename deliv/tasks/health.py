@@ -52,18 +52,17 @@ class Health:
         return {
             "status": status,
             "waiting_for": waiting,
-            "dependencies": {name: self._dependency(name) for name in self._states},
+            "dependencies": {
+                name: {"up": up, "detail": detail}
+                | ({"breaker": self._breakers[name]()} if name in self._breakers else {})
+                for name, (up, detail) in self._states.items()
+            },
         }
 
     def trouble(self, name: str) -> str | None:
         """Why a dependency is out, as far as is known; None while it is not known to be."""
         up, detail = self._states.get(name, (True, ""))
         return None if up or detail == NOT_ASKED else detail
-
-    def _dependency(self, name: str) -> dict[str, Any]:
-        up, detail = self._states[name]
-        shown = {"up": up, "detail": detail}
-        return shown | ({"breaker": self._breakers[name]()} if name in self._breakers else {})
 
     async def _check(self, name: str, probe: Probe) -> None:
         try:

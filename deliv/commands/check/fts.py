@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 
-from deliv.commands.check.findings import Finding, Mend
+from deliv.commands.check.findings import Finding, Fix
 from deliv.commands.check.pages import PAGE, chunks
 from deliv.delivery.transfer import sid
 from deliv.gateways.fts import Endpoint, Origin
@@ -47,9 +47,9 @@ class FtsCheck:
             suspects = [fts_id for fts_id in chunk if fts_id not in owned]
             origins = await self._endpoint.origins(suspects)
             ours = {origin.deliv_job_id for origin in origins.values()} - {None}
-            standing = await self._inspection.standing([job_id for job_id in ours if job_id])
+            known = await self._inspection.known([job_id for job_id in ours if job_id])
             for origin in origins.values():
-                if finding := orphan(name, origin, standing.get(origin.deliv_job_id or "")):
+                if finding := orphan(name, origin, known.get(origin.deliv_job_id or "")):
                     yield replace(finding, user=self._user)
 
     async def _lost(self, running: Collection[str]) -> AsyncIterator[Finding]:
@@ -84,7 +84,7 @@ def orphan(endpoint: str, origin: Origin, job: Job | None) -> Finding | None:
     its_own = job.fts_jobid == origin.job_id
     if its_own and phase(job) in AT_FTS | {Phase.CLEANING_UP}:
         return None
-    mend = None if its_own and job.status is Status.SUCCESS else Mend.WITHDRAW
+    fix = None if its_own and job.status is Status.SUCCESS else Fix.WITHDRAW
     ended = "has ended" if job.status in FINAL else "has gone on"
     return Finding(
         rule="fts",
@@ -92,7 +92,7 @@ def orphan(endpoint: str, origin: Origin, job: Job | None) -> Finding | None:
         job_id=job.job_id,
         endpoint=endpoint,
         subject=origin.job_id,
-        mend=mend,
+        fix=fix,
     )
 
 

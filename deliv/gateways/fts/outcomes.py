@@ -10,7 +10,7 @@ from types import MappingProxyType
 import msgspec
 
 from deliv.gateways.fts.answers import File, Job
-from deliv.gateways.fts.reasons import Phase, classify, parse, phase
+from deliv.gateways.fts.reasons import CopyPhase, classify, copy_phase, parse
 from deliv.model.error_classes import ErrorClass
 
 ACTIVE = frozenset(
@@ -109,15 +109,15 @@ def _verdict(job: Job, file: File) -> Verdict:
 def _failure(known: Outcome, job: Job, file: File) -> Outcome:
     text = file.reason or job.reason or f"FTS gave no reason for {known.state}"
     reason = parse(text)
-    error_class, came = classify(reason), phase(reason)
-    begun = came is Phase.COPY or (came is Phase.UNCLEAR and bool(file.throughput))
+    error_class, came = classify(reason), copy_phase(reason)
+    begun = came is CopyPhase.COPY or (came is CopyPhase.UNCLEAR and bool(file.throughput))
     return replace(
         known,
         error_class=error_class,
         reason=" ".join(text.split()),
-        partial=begun or (came is Phase.UNCLEAR and _may_have_begun(file)),
+        partial=begun or (came is CopyPhase.UNCLEAR and _may_have_begun(file)),
         written_to=file.dest_surl if begun else None,
-        corrupt_source=error_class is ErrorClass.CHECKSUM and came is Phase.PREPARATION,
+        corrupt_source=error_class is ErrorClass.CHECKSUM and came is CopyPhase.PREPARATION,
     )
 
 

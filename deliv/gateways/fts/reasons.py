@@ -52,7 +52,7 @@ class Reason:
         return {TRANSFER: "", DESTINATION: DESTINATION}.get(first, SOURCE)
 
 
-class Phase(StrEnum):
+class CopyPhase(StrEnum):
     """How far a transfer had come when it failed, as far as its reason shows that."""
 
     PREPARATION = "preparation"  # nothing had been written
@@ -194,14 +194,14 @@ def classify(reason: Reason) -> ErrorClass:
     return OTHER
 
 
-def phase(reason: Reason) -> Phase:
+def copy_phase(reason: Reason) -> CopyPhase:
     """How far the transfer had come; gfal2 itself prepares the copy within the scope TRANSFER."""
     if reason.scope == SOURCE or classify(reason) is EXISTS:
-        return Phase.PREPARATION
+        return CopyPhase.PREPARATION
     if _BEFORE_WRITING.search(reason.text):
-        return Phase.PREPARATION
+        return CopyPhase.PREPARATION
     written = _WHILE_WRITING.search(reason.text) or _AFTER_WRITING.search(reason.text)
-    return Phase.COPY if written else Phase.UNCLEAR
+    return CopyPhase.COPY if written else CopyPhase.UNCLEAR
 
 
 def _numbers(reason: Reason) -> tuple[int, ...]:
