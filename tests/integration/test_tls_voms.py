@@ -79,6 +79,25 @@ def test_a_link_in_the_vomsdir_that_cannot_be_followed_hides_nothing(server: Ser
             assert f"{link}: File name too long" in served.tls.unusable()
 
 
+def test_an_lsc_file_that_cannot_be_read_gives_nothing_and_hides_nothing(server: Server) -> None:
+    holder, other = alice(server.grid), user(server.grid.root, "bob")
+    lsc = server.vomsdir / "skao" / f"{HOST}.lsc"
+    with serving(server.grid, vomsdir=server.vomsdir, host=THIS_HOST) as served:
+        with (
+            served.client(carrying(holder, server.ac(holder))) as client,
+            served.client(other) as revoked,
+        ):
+            assert fqans(client) == list(BOTH)
+            assert revoked.whoami()[0] == 200
+            lsc.unlink()
+            lsc.symlink_to(lsc)
+            server.grid.revoke(other.certificate)
+            assert served.tls.reload()
+            assert fqans(client) == []
+            assert revoked.whoami()[0] == 403
+            assert f"{lsc}: Too many levels of symbolic links" in served.tls.unusable()
+
+
 def test_attributes_end_with_the_list_of_their_servers_ca(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
@@ -82,6 +83,29 @@ async def test_who_has_taken_least_comes_first() -> None:
         first[1].go.set()
         await ended(*first)
     assert log == ["x", "x", "none", "little", "some", "much"]
+
+
+@looped
+async def test_the_cpu_time_of_a_step_is_charged_to_its_host() -> None:
+    class Costly(Handshake):
+        def step(self) -> None:
+            began = time.thread_time()
+            while time.thread_time() == began:
+                continue
+
+    log: list[str] = []
+    async with turns() as queue:
+        taken = Costly(log, "costly")
+        queue.append(taken)
+        await ended(taken)
+        first = [Handshake(log, "x", stuck=True) for _ in range(THREADS)]
+        other, costly = Handshake(log, "other"), Handshake(log, "costly")
+        for one in (*first, other, costly):  # had both taken the same, the later would come first
+            queue.append(one)
+        for one in first:
+            one.go.set()
+        await ended(*first, other, costly)
+    assert log == ["costly", "x", "x", "other", "costly"]
 
 
 @looped
