@@ -23,14 +23,14 @@ test: dev ## Install, then run every check and every test
 	@$(BIN)/python tools/run_tests.py
 
 bench: dev ## Speed and memory, as ratios of what was measured in one run
-	@PYTHONPATH=tests $(BIN)/python tests/bench/run.py
+	@PYTHONPATH=tests $(BIN)/python -m bench.run
 
 soak: dev ## Load and trouble for MINUTES (15): is anything lost? Then the fuzzing
-	@PYTHONPATH=tests $(BIN)/python tests/soak/run.py --minutes $(or $(MINUTES),15)
+	@PYTHONPATH=tests $(BIN)/python -m soak.run --minutes $(or $(MINUTES),15)
 	@$(MAKE) --no-print-directory fuzz
 
 fuzz: dev ## INPUTS (1,000,000) of SEED (1) for all that reads what strangers send
-	@PYTHONPATH=tests $(BIN)/python tests/fuzz/run.py --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1)
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.run --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1)
 
 check: dev ## Formatting, lint, types, layers, insecure code, shell scripts
 	$(BIN)/ruff format --check .
@@ -53,7 +53,7 @@ fix: dev ## Mend formatting and lint where a tool can
 
 stack:
 	@tools/install-packages python stack
-	@tools/install-python testbed
+	@tools/install-python server
 
 dev:
 	@tools/install-packages python stack test

@@ -9,6 +9,7 @@ import asyncio
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TypeAlias
@@ -54,7 +55,7 @@ def _parser(asked_for: str) -> argparse.ArgumentParser:
     _add_queue(commands, asked_for)
     _add_validate(commands)
     _add_policy(commands, asked_for)
-    _add_testbed(commands, asked_for)
+    _add_plugins(commands, asked_for)
     return parser
 
 
@@ -72,7 +73,7 @@ def _add(
 def _add_check(commands: Subparsers, asked_for: str) -> None:
     text = "check that all the data fits together, at the stager and at FTS too"
     if asked_for == "check":
-        check = _load("deliv.check.command", "server")
+        check = _load("deliv.commands.check.command", "server")
         check.add_arguments(_add(commands, "check", check.command, text))
     else:
         commands.add_parser("check", help=text)
@@ -81,7 +82,7 @@ def _add_check(commands: Subparsers, asked_for: str) -> None:
 def _add_queue(commands: Subparsers, asked_for: str) -> None:
     text = "what waits in RabbitMQ, and what could not be handled"
     if asked_for == "queue":
-        queues = _load("deliv.queues", "server")
+        queues = _load("deliv.commands.queue", "server")
         queues.add_arguments(_add(commands, "queue", queues.command, text))
     else:
         commands.add_parser("queue", help=text)
@@ -98,17 +99,21 @@ def _add_validate(commands: Subparsers) -> None:
 def _add_policy(commands: Subparsers, asked_for: str) -> None:
     policy = commands.add_parser("policy", help="what the policy says, and why")
     if asked_for == "policy":
-        explaining = _load("deliv.identity.explaining", "server")
+        explaining = _load("deliv.commands.policy", "server")
         below = policy.add_subparsers(metavar="COMMAND", required=True)
         text = "whether a DN may do something, and which rule decides"
         explaining.add_arguments(_add(below, "explain", explaining.command, text))
 
 
-def _add_testbed(commands: Subparsers, asked_for: str) -> None:
-    if asked_for == "testbed":
-        _load("deliv.testbed.command", "testbed").add_parser(commands)
-    else:
-        commands.add_parser("testbed", help="the local stack for trying and testing")
+def _add_plugins(commands: Subparsers, asked_for: str) -> None:
+    """Commands of other distributions: entry points that add their own parser."""
+    for command in entry_points(group="deliv.commands"):
+        if asked_for == command.name:
+            _load(command.module, "server")
+            command.load()(commands)
+        else:
+            summary = command.dist.metadata["Summary"] if command.dist else None
+            commands.add_parser(command.name, help=summary)
 
 
 def _serve(options: Options) -> int:
@@ -117,7 +122,7 @@ def _serve(options: Options) -> int:
 
 def _migrate(options: Options) -> int:
     config, errors = _load("deliv.config", "server"), _load("deliv.errors", "server")
-    migrations = _load("deliv.migrations", "server")
+    migrations = _load("deliv.store.migrations", "server")
     try:
         settings = config.load(config.find(options.config))
         applied = asyncio.run(migrations.migrate(settings.database))
@@ -135,7 +140,7 @@ def _validate(options: Options) -> int:
         if options.kind == "config":
             _load("deliv.config", "server").load(options.file)
         elif options.kind == "lsc":
-            _load("deliv.identity.vomsdir", "server").load(options.file)
+            _load("deliv.identity.voms.vomsdir", "server").load(options.file)
         else:
             _load("deliv.identity.policy", "server").Policy.load(options.file)
     except errors.DelivError as error:

@@ -17,7 +17,7 @@ import msgspec
 
 from deliv import documents
 from deliv.errors import ConfigError
-from deliv.failures import ErrorClass
+from deliv.model.error_classes import ErrorClass
 
 DEFAULT_PATH = Path("/etc/deliv/deliv.yaml")
 CREDENTIALS = "$CREDENTIALS_DIRECTORY"  # where systemd's LoadCredential puts them
@@ -182,7 +182,7 @@ class Fts(Section, frozen=True, kw_only=True):
 class Delegation(Section, frozen=True, kw_only=True):
     """Users may delegate a credential to deliv, which copies their products under their identity.
 
-    `key_file`: see deliv/identity/vault.py.
+    `key_file`: see deliv/identity/sealing.py.
     """
 
     key_file: Path

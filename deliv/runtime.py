@@ -17,36 +17,37 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from deliv import __version__, config, faults, logs, migrations, systemd
-from deliv.audit import AuditLog, Entry, Event, Outcome
-from deliv.broker import Broker, Message
-from deliv.buckets import TokenBuckets
+from deliv import __version__, config, failpoints
 from deliv.config import Config
-from deliv.db import Database
-from deliv.delivery.cancelling import Cancelling
-from deliv.delivery.closing import Closing
-from deliv.delivery.copiers import Copiers
-from deliv.delivery.delegating import Delegating
+from deliv.db.database import Database
+from deliv.delivery.delegation import CredentialDelegation
+from deliv.delivery.ending.cancellation import Cancellation
+from deliv.delivery.ending.cleanup import Cleanup
+from deliv.delivery.ending.failure import FailureHandler
+from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.engine import Engine
-from deliv.delivery.failing import Failing
 from deliv.delivery.permission import Permission
-from deliv.delivery.polling import Polling
-from deliv.delivery.staging import Staging
-from deliv.delivery.submissions import Submissions
-from deliv.delivery.transfers import Transfers
+from deliv.delivery.poll import Polling
+from deliv.delivery.stage import Staging
+from deliv.delivery.submit import Submissions
+from deliv.delivery.transfer import Transfers
 from deliv.errors import DatabaseUnavailable, DelivError
-from deliv.fts import Fts
-from deliv.fts.users import UserEndpoints
+from deliv.gateways.broker import Broker, Message
+from deliv.gateways.fts import Fts
+from deliv.gateways.fts.users import UserEndpoints
+from deliv.gateways.https import HttpsClient
+from deliv.gateways.issuer import Issuer
+from deliv.gateways.stager import Stager
 from deliv.http import monitoring, server
-from deliv.http.base import Services
-from deliv.https import HttpsClient
+from deliv.http.call.base import Services
 from deliv.identity.policy import LivePolicy
+from deliv.identity.sealing import KeySealer
 from deliv.identity.tls import ConnectionIdentities, ServerTls
-from deliv.identity.vault import Vault
-from deliv.issuer import Issuer
-from deliv.stager import Stager
-from deliv.store import Delegations, Store
-from deliv.tasks.delegations import Caretaker
+from deliv.ops import logs, systemd
+from deliv.ops.audit import AuditLog, Entry, Event, Outcome
+from deliv.ops.token_buckets import TokenBuckets
+from deliv.store import Delegations, Store, migrations
+from deliv.tasks.delegations import DelegationJanitor
 from deliv.tasks.health import Health, Probe
 from deliv.tasks.leases import Lease, lives
 from deliv.tasks.periodic import Periodic
@@ -66,7 +67,7 @@ class Runtime:
 
     def __init__(self, settings: Config) -> None:
         self.config = settings
-        faults.install(settings.faults)
+        failpoints.install(settings.faults)
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.database = Database(settings.database)
         self.store = Store(self.database)
@@ -89,12 +90,12 @@ class Runtime:
         self.delegations = Delegations(self.database)
         self.delegating = _delegating(self.delegations, settings.delegation)
         self.users = UserEndpoints(settings.fts, settings.ca_directory)
-        self.copiers = Copiers(self.fts, self.users, self.delegating)
-        failing = Failing(self.store, settings)
+        self.copiers = EndpointResolver(self.fts, self.users, self.delegating)
+        failing = FailureHandler(self.store, settings)
         self.staging = Staging(self.store, self.stager, failing, settings)
         self.transfers = Transfers(self.store, self.fts, self.copiers, failing, settings.sweeps)
-        self.cancelling = Cancelling(self.store, self.transfers, failing, settings)
-        closing = Closing(self.store, self.stager, self.transfers, settings.sweeps)
+        self.cancelling = Cancellation(self.store, self.transfers, failing, settings)
+        closing = Cleanup(self.store, self.stager, self.transfers, settings.sweeps)
         permission = Permission(self.store, self.policy, self.cancelling, self.audit)
         self.engine = Engine(
             self.store,
@@ -295,7 +296,7 @@ class Runtime:
         if self.delegating is None or settings is None:
             return []
         lease = self._lease("delegations")
-        body = Caretaker(self.delegating, lease).care_once
+        body = DelegationJanitor(self.delegating, lease).care_once
         return [Periodic("delegations", settings.every, body, lease.held)]
 
     def _run_relay(self) -> None:
@@ -326,10 +327,12 @@ class Runtime:
             log.warning("leases not handed on; they expire", reason=str(error))
 
 
-def _delegating(delegations: Delegations, settings: config.Delegation | None) -> Delegating | None:
+def _delegating(
+    delegations: Delegations, settings: config.Delegation | None
+) -> CredentialDelegation | None:
     if settings is None:
         return None
-    return Delegating(delegations, Vault.load(settings.key_file), settings)
+    return CredentialDelegation(delegations, KeySealer.load(settings.key_file), settings)
 
 
 async def _within(seconds: float, work: Awaitable[object]) -> None:

@@ -17,9 +17,9 @@ from pathlib import PurePosixPath
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from deliv.errors import InvalidRequest
-from deliv.fts import LONGEST_URL
+from deliv.gateways.fts import LONGEST_URL
 from deliv.identity import hosts
-from deliv.model import Job
+from deliv.model.job import Job
 
 MAX_PRODUCT_ID = 1024
 MAX_URL = LONGEST_URL - 100  # of a directory, so that a file name finds room

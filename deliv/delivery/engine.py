@@ -11,16 +11,16 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from deliv.config import Config
-from deliv.delivery import hold
-from deliv.delivery.cancelling import Cancelling
-from deliv.delivery.closing import Closing
+from deliv.delivery import claim
+from deliv.delivery.ending.cancellation import Cancellation
+from deliv.delivery.ending.cleanup import Cleanup
 from deliv.delivery.permission import Permission
-from deliv.delivery.staging import Staging
-from deliv.delivery.transfers import Transfers
+from deliv.delivery.stage import Staging
+from deliv.delivery.transfer import Transfers
 from deliv.errors import LostRace
-from deliv.faults import Point, reach
-from deliv.model import Job
-from deliv.states import FINAL, Status
+from deliv.failpoints import Point, reach
+from deliv.model.job import Job
+from deliv.model.states import FINAL, Status
 from deliv.store import Store
 
 log = structlog.get_logger()
@@ -34,8 +34,8 @@ class Engine:
         store: Store,
         staging: Staging,
         transfers: Transfers,
-        cancelling: Cancelling,
-        closing: Closing,
+        cancelling: Cancellation,
+        closing: Cleanup,
         permission: Permission,
         config: Config,
     ) -> None:
@@ -60,7 +60,7 @@ class Engine:
 
     async def attend(self, job_id: str) -> None:
         """Do what a job needs now. Nothing when it is not due: somebody else has it in hand."""
-        hold.begin(self._config.sweeps.hold)
+        claim.begin(self._config.sweeps.hold)
         job = await self._store.take(job_id, float(self._config.sweeps.hold))
         if job is None:
             return

@@ -14,11 +14,11 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from deliv.audit import AuditLog, Entry, Event, Outcome
-from deliv.delivery.cancelling import Cancelling
-from deliv.delivery.transfers import WAITING
+from deliv.delivery.ending.cancellation import Cancellation
+from deliv.delivery.transfer import WAITING
 from deliv.identity.policy import Action, CopyAs, Decision, LivePolicy
-from deliv.model import CopiedAs, Job
+from deliv.model.job import Job, TransferIdentity
+from deliv.ops.audit import AuditLog, Entry, Event, Outcome
 from deliv.store import Store
 
 log = structlog.get_logger()
@@ -28,12 +28,12 @@ SETTLED = timedelta(seconds=5)
 CLOCKS = timedelta(seconds=2)  # by which this host's and the database's may differ
 WITHHELD = f"{WAITING}the policy does not allow it here just now: "
 LATER = 5.0  # seconds until a job that has to wait is looked at again
-MISFITS = {(CopyAs.USER, CopiedAs.SERVICE), (CopyAs.SERVICE, CopiedAs.USER)}
+MISFITS = {(CopyAs.USER, TransferIdentity.SERVICE), (CopyAs.SERVICE, TransferIdentity.USER)}
 
 
 class Permission:
     def __init__(
-        self, store: Store, policy: LivePolicy, cancelling: Cancelling, audit: AuditLog
+        self, store: Store, policy: LivePolicy, cancelling: Cancellation, audit: AuditLog
     ) -> None:
         self._store = store
         self._policy = policy

@@ -8,11 +8,11 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tornado.web import Application, HTTPError, RequestHandler
 
-from deliv import metrics
 from deliv.config import Rest
-from deliv.http.door import Door
-from deliv.http.in_hand import InHand
-from deliv.http.room import Room
+from deliv.http.connections.in_flight import InFlight
+from deliv.http.connections.limiter import ConnectionLimiter
+from deliv.http.connections.listener import Listener
+from deliv.ops import metrics
 
 CONNECTIONS = 64
 READ_HEADER = 2**14
@@ -61,13 +61,15 @@ class Metrics(Answer):
         self.write(generate_latest())
 
 
-def server(readiness: Readiness, rest: Rest) -> Door:
+def server(readiness: Readiness, rest: Rest) -> Listener:
     """With the time limits of the REST port. A request has no body, and nothing waits for us."""
-    return Door(
+    return Listener(
         application(readiness),
         rest=rest,
-        room=Room(most=CONNECTIONS, per_host=CONNECTIONS, count=metrics.MONITORING_CONNECTIONS),
-        in_hand=InHand(),
+        room=ConnectionLimiter(
+            most=CONNECTIONS, per_host=CONNECTIONS, count=metrics.MONITORING_CONNECTIONS
+        ),
+        in_hand=InFlight(),
         max_header_size=READ_HEADER,
         max_body_size=0,
     )

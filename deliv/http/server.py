@@ -10,17 +10,17 @@ import structlog
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
-from deliv import metrics
 from deliv.config import Address
-from deliv.http.base import Call, Services, UnknownPath
-from deliv.http.calls import CancelTransfer, DoneStaging, SubmitTransfer, TransferStatus
-from deliv.http.delegation import Delegated, Entry, ProxyCredential, ProxyRequest, Whoami
-from deliv.http.description import Description
-from deliv.http.listing import TransferEvents, Transfers
-from deliv.http.malformed import Malformed
-from deliv.http.room import Room
-from deliv.http.tls_door import TlsDoor
-from deliv.identity.certificates import costly
+from deliv.http.call.base import Call, Services, UnknownPath
+from deliv.http.call.malformed import Malformed
+from deliv.http.connections.limiter import ConnectionLimiter
+from deliv.http.connections.tls_listener import TlsListener
+from deliv.http.handlers.delegation import Delegated, Entry, ProxyCredential, ProxyRequest, Whoami
+from deliv.http.handlers.description import Description
+from deliv.http.handlers.jobs import CancelTransfer, DoneStaging, SubmitTransfer, TransferStatus
+from deliv.http.handlers.lists import TransferEvents, Transfers
+from deliv.identity.x509.certificates import costly
+from deliv.ops import metrics
 
 log = structlog.get_logger()
 
@@ -58,15 +58,15 @@ def application(services: Services) -> Application:
     )
 
 
-def https_server(services: Services, tls: ssl.SSLContext) -> TlsDoor:
+def https_server(services: Services, tls: ssl.SSLContext) -> TlsListener:
     rest = services.rest
-    room = Room(
+    room = ConnectionLimiter(
         most=allow_files(rest.connections),
         per_host=rest.connections_per_address,
         handshakes=rest.handshakes,
         count=metrics.CONNECTIONS,
     )
-    return TlsDoor(
+    return TlsListener(
         application(services),
         tls=tls,
         rest=rest,

@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from deliv.errors import InvalidRequest
-from deliv.identity import chain
-from deliv.identity.certificates import MALFORMED
-from deliv.identity.chain import Identity
-from deliv.identity.proxy import MOST
+from deliv.identity.x509 import chain
+from deliv.identity.x509.certificates import MALFORMED
+from deliv.identity.x509.chain import Identity
+from deliv.identity.x509.proxy import MOST
 
 KEY_BITS = 2048
 LONGEST = MOST + 8  # certificates: the proxies, the user's, and CAs that the client adds

@@ -5,7 +5,7 @@ What no rule allows is refused. config/policy.example.yaml explains every key.
 In a pattern of DNs `?` stands for one character and `*` for any number of them, both within the
 value of one attribute: neither matches the `/` or `+` that begins another one, so that nobody gets
 past `/O=Example/CN=*` with a longer name. `/**` at the end stands for one or more further parts. An
-escaped `\\/` or `\\+` is part of a value. For patterns of FQANs see deliv/identity/fqan.py.
+escaped `\\/` or `\\+` is part of a value. For patterns of FQANs see deliv/identity/voms/fqan.py.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ import structlog
 
 from deliv import documents
 from deliv.errors import ConfigError
-from deliv.identity import fqan, hosts, patterns
-from deliv.identity.chain import Identity
+from deliv.identity import hosts, patterns
 from deliv.identity.files import stamp
+from deliv.identity.voms import fqan
+from deliv.identity.x509.chain import Identity
 
 log = structlog.get_logger()
 

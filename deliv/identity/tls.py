@@ -22,15 +22,15 @@ from weakref import WeakKeyDictionary
 
 import structlog
 
-from deliv.audit import address
 from deliv.errors import ConfigError, CredentialRefused
-from deliv.identity.anchors import Anchors
-from deliv.identity.chain import NO_ATTRIBUTES, Attributes, Identity, identify
 from deliv.identity.files import stamp
-from deliv.identity.revocation import Mode, Revocations
-from deliv.identity.signing_policy import SigningPolicies
 from deliv.identity.trust import TrustFiles
-from deliv.identity.voms import Voms
+from deliv.identity.voms.verification import Voms
+from deliv.identity.x509.anchors import Anchors
+from deliv.identity.x509.chain import NO_ATTRIBUTES, Attributes, Identity, identify
+from deliv.identity.x509.revocation import Mode, Revocations
+from deliv.identity.x509.signing_policy import SigningPolicies
+from deliv.ops.audit import address
 
 log = structlog.get_logger()
 

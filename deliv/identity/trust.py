@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from deliv.errors import ConfigError
-from deliv.identity import anchors, revocation, signing_policy, vomsdir
 from deliv.identity.files import Stamp, content, stamp
+from deliv.identity.voms import vomsdir
+from deliv.identity.x509 import anchors, revocation, signing_policy
 
 Parse = Callable[[bytes], object]
 Kinds = tuple[tuple[re.Pattern[str], Parse], ...]

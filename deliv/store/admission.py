@@ -9,9 +9,9 @@ whole head of the index stands in GROUP BY, hence the constant status there).
 from __future__ import annotations
 
 from deliv.config import Limits
-from deliv.db import Connection, Row
-from deliv.model import Job
-from deliv.states import Event
+from deliv.db.database import Connection, Row
+from deliv.model.job import Job
+from deliv.model.states import Event
 from deliv.store import jobs
 from deliv.store.columns import SELECT, to_job
 

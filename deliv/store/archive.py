@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from deliv.db import Connection
-from deliv.model import Job
-from deliv.states import FINAL
+from deliv.db.database import Connection
+from deliv.model.job import Job
+from deliv.model.states import FINAL
 from deliv.store import leases
 from deliv.store.columns import COLUMNS, SELECT, microseconds, placeholders, to_job
 from deliv.store.leases import Fence

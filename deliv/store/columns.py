@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Final
 
-from deliv.db import Row
-from deliv.model import CopiedAs, Job
-from deliv.states import Status
+from deliv.db.database import Row
+from deliv.model.job import Job, TransferIdentity
+from deliv.model.states import Status
 
 
 class Sentinel:
@@ -88,7 +88,7 @@ def to_job(row: Row) -> Job:
     fqans = row["submitter_fqans"]
     kinds = {
         "status": Status(row["status"]),
-        "copied_as": CopiedAs(row["copied_as"]),
+        "copied_as": TransferIdentity(row["copied_as"]),
         "submitter_fqans": None if fqans is None else tuple(fqans.splitlines()),
     }
     flags = {name: bool(row[name]) for name in ("partial", "copy_begun", "submitter_limited")}

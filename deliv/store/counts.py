@@ -1,4 +1,4 @@
-"""How many jobs each submitter has: counts that triggers keep (deliv/sql/0005_counts.sql).
+"""How many jobs each submitter has: counts that triggers keep (deliv/store/sql/0005_counts.sql).
 
 A transaction that changes a job's status holds its submitter's row here until it ends. So whoever
 holds that row sees in `jobs` exactly what has been counted.
@@ -6,8 +6,8 @@ holds that row sees in `jobs` exactly what has been counted.
 
 from __future__ import annotations
 
-from deliv.db import Connection
-from deliv.states import Status
+from deliv.db.database import Connection
+from deliv.model.states import Status
 
 COLUMNS = {status: status.value.lower() for status in Status}
 SUMS = ", ".join(f"COALESCE(SUM({column}), 0) AS {column}" for column in COLUMNS.values())

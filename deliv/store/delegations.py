@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import datetime
 
-from deliv.db import Connection, Database, Duplicate, Row
+from deliv.db.database import Connection, Database, Duplicate, Row
 from deliv.errors import LostRace
-from deliv.model import Delegation, Job
+from deliv.model.job import Delegation, Job
 from deliv.store import leases, outbox
 from deliv.store.columns import SELECT, microseconds, to_job
 from deliv.store.leases import Fence

@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TypeVar
 
-from deliv.db import Connection, Database, Row
-from deliv.model import Job
-from deliv.states import Status
+from deliv.db.database import Connection, Database, Row
+from deliv.model.job import Job
+from deliv.model.states import Status
 from deliv.store import counts, jobs
 from deliv.store.columns import PROSE, placeholders, to_job
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from deliv.db import Connection, Duplicate
+from deliv.db.database import Connection, Duplicate
 from deliv.errors import DestinationBusy, LostRace
-from deliv.faults import Point, reach_in_thread
-from deliv.model import Job
-from deliv.states import Event, Status, after
+from deliv.failpoints import Point, reach_in_thread
+from deliv.model.job import Job
+from deliv.model.states import Event, Status, after
 from deliv.store import outbox
 from deliv.store.columns import (
     LATER,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deliv.db import Connection
+from deliv.db.database import Connection
 from deliv.errors import LostRace
 from deliv.store.columns import LATER, microseconds
 

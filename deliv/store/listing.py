@@ -7,9 +7,9 @@ products compare the first 500 characters of an id. What takes long all the same
 
 from __future__ import annotations
 
-from deliv.db import Connection, StatementTimeout
+from deliv.db.database import Connection, StatementTimeout
 from deliv.errors import ListTimeout
-from deliv.model import Job, Listing
+from deliv.model.job import Job, Listing
 from deliv.store.archive import first_id
 from deliv.store.columns import SELECT, to_job
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from deliv.db import Connection, Row
-from deliv.model import Job
+from deliv.db.database import Connection, Row
+from deliv.model.job import Job
 from deliv.store import leases
 from deliv.store.columns import LATER, microseconds, placeholders
 from deliv.store.leases import Fence

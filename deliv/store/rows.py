@@ -1,4 +1,4 @@
-"""Rows of the tables beside `jobs`. Their columns: deliv/sql/0001_initial.sql."""
+"""Rows of the tables beside `jobs`. Their columns: deliv/store/sql/0001_initial.sql."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from deliv.states import Status
+from deliv.model.states import Status
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from deliv.config import Limits
-from deliv.db import Connection, Database
+from deliv.db.database import Connection, Database
 from deliv.errors import CommitUnknown, Unavailable
-from deliv.faults import Point, reach
-from deliv.model import Job, Listing, Submission
-from deliv.states import Event, Status
+from deliv.failpoints import Point, reach
+from deliv.model.job import Job, Listing, Submission
+from deliv.model.states import Event, Status
 from deliv.store import admission, archive, counts, jobs, leases, outbox, submissions
 from deliv.store import listing as pages
 from deliv.store.columns import KEEP, Change, Sentinel

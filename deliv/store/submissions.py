@@ -7,11 +7,11 @@ import json
 import math
 from datetime import UTC
 
-from deliv.db import Connection, Duplicate
+from deliv.db.database import Connection, Duplicate
 from deliv.errors import DelivError, InvalidRequest, KeyReused, QuotaExceeded
-from deliv.faults import Point, reach_in_thread
-from deliv.model import Job, Submission
-from deliv.states import FINAL, Status
+from deliv.failpoints import Point, reach_in_thread
+from deliv.model.job import Job, Submission
+from deliv.model.states import FINAL, Status
 from deliv.store import archive, counts, jobs, outbox
 from deliv.store.columns import microseconds
 

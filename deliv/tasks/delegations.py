@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from deliv.delivery.delegating import Delegating
+from deliv.delivery.delegation import CredentialDelegation
 from deliv.tasks.leases import Lease
 
 
-class Caretaker:
-    def __init__(self, delegating: Delegating, lease: Lease) -> None:
+class DelegationJanitor:
+    def __init__(self, delegating: CredentialDelegation, lease: Lease) -> None:
         self._delegating = delegating
         self._lease = lease
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import structlog
 
-from deliv import metrics
 from deliv.errors import DelivError
+from deliv.ops import metrics
 
 log = structlog.get_logger()
 

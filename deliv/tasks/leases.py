@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deliv.config import Config
-from deliv.faults import Point, reach
+from deliv.failpoints import Point, reach
 from deliv.store import Fence, Store
 
 

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 from tornado.ioloop import PeriodicCallback
 
-from deliv import metrics
 from deliv.errors import LostRace, Unavailable
+from deliv.ops import metrics
 
 log = structlog.get_logger()
 

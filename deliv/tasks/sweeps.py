@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from deliv import metrics
-from deliv.broker import Broker, Message
 from deliv.config import Sweeps
 from deliv.delivery.engine import Engine
 from deliv.errors import BrokerUnavailable, Unavailable
-from deliv.faults import Point, reach
-from deliv.states import Status
+from deliv.failpoints import Point, reach
+from deliv.gateways.broker import Broker, Message
+from deliv.model.states import Status
+from deliv.ops import metrics
 from deliv.store import OutboxRow, Store
 
 log = structlog.get_logger()

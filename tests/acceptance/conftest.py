@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running_stack import Stack, Target, brought_up
+from support.running_stack import Stack, Target, brought_up
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from running_stack import Stack, Target, brought_up, until
+from support.running_stack import Stack, Target, brought_up, until
 
 PARTS = {"mariadb": "mariadb", "rabbitmq": "rabbitmq", "stager": "stager", "fts": "fts:fts"}
 

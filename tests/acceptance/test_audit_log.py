@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from running_stack import Answer, Stack, Target, until
+from support.running_stack import Answer, Stack, Target, until
 
 CODE = "0123456789abcdef0123456789abcdef"
 

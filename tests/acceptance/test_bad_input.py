@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from live_client import connected, exchange, lax_context
-from running_stack import CALL_TIMEOUT, Stack, Target, until
+from support.live_client import connected, exchange, lax_context
+from support.running_stack import CALL_TIMEOUT, Stack, Target, until
 
 GOOD = "gsiftp://127.0.0.1/home/alice"
 JSON = ("-H", "Content-Type: application/json")

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import yaml
 from joserfc.jwk import ECKey
-from posing import Caller, unsigned
-from running_stack import Answer, Stack, Target, brought_up, until
-from test_audit_log import audited, holds
+from support.posing import Caller, unsigned
+from support.running_stack import Answer, Stack, Target, brought_up, until
+
+from acceptance.test_audit_log import audited, holds
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from running_stack import Answer, Stack, Target, until
+from support.running_stack import Answer, Stack, Target, until
 
 pytestmark = pytest.mark.timeout(240)
 LARGE = 3 * 2**30  # bytes; long enough under way to be caught there

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running_stack import Stack, Target
+from support.running_stack import Stack, Target
 
 from deliv import cli
 from deliv.client import commands
@@ -189,7 +189,7 @@ def test_exit_codes(
 
 def test_a_refused_credential_is_explained(stack: Stack, tmp_path: Path) -> None:
     """A proxy of a CA that deliv does not know: under TLS 1.3 that is told late."""
-    from deliv.testbed import pki
+    from deliv_testbed import pki
 
     stranger = pki.Authority.create().issue(pki.user_name("alice"))
     proxy = tmp_path / "stranger"

@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import live_client
 import pytest
 import yaml
-from another_instance import Instance, another_instance
-from credential_kinds import KINDS, Kind
-from credentials import ALICE, Grid
-from live_client import Reply
-from running_stack import Stack, until
-from stricter_than_globus import STRICTER
-
-from deliv.testbed import pki
+from deliv_testbed import pki
+from support import live_client
+from support.another_instance import Instance, another_instance
+from support.credential_kinds import KINDS, Kind
+from support.credentials import ALICE, Grid
+from support.live_client import Reply
+from support.running_stack import Stack, until
+from support.stricter_than_globus import STRICTER
 
 STATUS = b"GET /transferStatus?job_id=1 HTTP/1.1\r\nHost: x\r\n\r\n"  # 404 for whoever gets so far
 BODY = b"product_id=005&destination_path=gsiftp://127.0.0.1/home/alice"
@@ -66,7 +65,7 @@ class Gate:
 
 @pytest.fixture(scope="module")
 def gate(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    """An instance that trusts the grid of tests/credentials.py beside the stack's own CA."""
+    """An instance that trusts the grid of support/credentials.py beside the stack's own CA."""
     directory = tmp_path_factory.mktemp("gate")
     grid, policy = Grid.create(directory / "certificates"), directory / "policy.yaml"
     for file in Path(stack.ca).iterdir():

@@ -16,16 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import live_client
 import pytest
 import yaml
-from another_instance import Instance, another_instance
-from credentials import Grid, alice, full, user
-from live_client import Reply
-from running_stack import Stack, until
-
-from deliv.testbed import pki
-from deliv.testbed.pki import Credential
+from deliv_testbed import pki
+from deliv_testbed.pki import Credential
+from support import live_client
+from support.another_instance import Instance, another_instance
+from support.credentials import Grid, alice, full, user
+from support.live_client import Reply
+from support.running_stack import Stack, until
 
 NOTHING = "/transferStatus?job_id=1"  # 404 for everybody who gets so far
 

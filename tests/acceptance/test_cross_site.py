@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from running_stack import Answer, Stack, Target
-from test_audit_log import audited, holds
+from support.running_stack import Answer, Stack, Target
+
+from acceptance.test_audit_log import audited, holds
 
 FORM = "product_id=005&destination_path={url}"
 EVIL = "Origin: https://evil.example"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from another_instance import another_instance
-from beside_a_crowd import beside_a_crowd, measure
-from running_stack import Stack
+from support.another_instance import another_instance
+from support.beside_a_crowd import beside_a_crowd, measure
+from support.running_stack import Stack
 
 
 @pytest.mark.timeout(400)

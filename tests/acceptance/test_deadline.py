@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from running_stack import Answer, Stack, Target, until
+from support.running_stack import Answer, Stack, Target, until
 
 pytestmark = pytest.mark.timeout(240)
 LARGE = 3 * 2**30  # bytes; long enough under way to be caught there

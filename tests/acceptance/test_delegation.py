@@ -18,9 +18,10 @@ import fts3.rest.client.easy as fts3
 import pytest
 import yaml
 from fts3.rest.client.exceptions import ClientError
-from posing import Caller
-from running_stack import Answer, Stack, Target, brought_up, until
-from test_audit_log import audited, holds
+from support.posing import Caller
+from support.running_stack import Answer, Stack, Target, brought_up, until
+
+from acceptance.test_audit_log import audited, holds
 
 pytestmark = [
     pytest.mark.timeout(300),

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from running_stack import Stack, Target, until
+from support.running_stack import Stack, Target, until
 
 PRODUCTS = ["005", "1510850130-empty.rdb", "M31 HI cube.fits", "Südhimmel-β.fits"]
 SIZES = range(1_000, 1_199)

@@ -13,8 +13,8 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
-from documents import PAGES, PYTHON, ROOT, Block, blocks
-from running_stack import Stack, Target, brought_up, until
+from support.documents import PAGES, PYTHON, ROOT, Block, blocks
+from support.running_stack import Stack, Target, brought_up, until
 
 pytestmark = pytest.mark.timeout(300)
 CLIENT = ROOT / "docs" / "client.md"

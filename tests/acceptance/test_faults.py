@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from running_stack import Stack, Target, until
+from support.running_stack import Stack, Target, until
 
 pytestmark = pytest.mark.timeout(240)
 

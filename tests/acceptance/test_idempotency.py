@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from running_stack import Stack, Target
+from support.running_stack import Stack, Target
 
 
 def submit(

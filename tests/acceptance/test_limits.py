@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-import live_client
 import pytest
 import yaml
-from another_instance import Instance, another_instance
-from live_client import Reply, connected, exchange
-from running_stack import Stack, until
+from support import live_client
+from support.another_instance import Instance, another_instance
+from support.live_client import Reply, connected, exchange
+from support.running_stack import Stack, until
 
 from deliv.http.monitoring import CONNECTIONS as MONITORING
 

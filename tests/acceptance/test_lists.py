@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 import yaml
-from running_stack import Stack, Target, until
+from support.running_stack import Stack, Target, until
 
 PRODUCT = "fail-listed-"
 FINAL = {"SUCCESS", "ERROR", "CANCELLED"}

@@ -11,7 +11,7 @@ import fts3.rest.client.easy as fts3
 import pytest
 import yaml
 from fts3.rest.client.exceptions import ClientError, NotFound
-from running_stack import Stack, Target, until
+from support.running_stack import Stack, Target, until
 
 pytestmark = [
     pytest.mark.timeout(180),

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from posing import Caller
-from running_stack import Stack, Target, until
-from test_audit_log import audit_file, entries
+from support.posing import Caller
+from support.running_stack import Stack, Target, until
+
+from acceptance.test_audit_log import audit_file, entries
 
 BOB = "bob"
 

@@ -6,7 +6,7 @@ import subprocess
 import uuid
 
 import pytest
-from running_stack import Stack, Target
+from support.running_stack import Stack, Target
 
 PAGE = {
     "job_id", "product_id", "status", "detailed_status", "destination_path", "submitter",

@@ -18,8 +18,8 @@ from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
-from posing import Caller
-from running_stack import Stack, Target, until
+from support.posing import Caller
+from support.running_stack import Stack, Target, until
 
 PEM_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+(.+?)-----END", re.DOTALL)
 MARKS = {

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import live_client
 import pytest
 import yaml
-from another_instance import Instance, another_instance
-from flood import flood
-from live_client import connected, exchange
-from running_stack import Stack, brought_up, until
+from support import live_client
+from support.another_instance import Instance, another_instance
+from support.flood import flood
+from support.live_client import connected, exchange
+from support.running_stack import Stack, brought_up, until
 
 LISTS, SUBMISSIONS, OTHERS = 100, 150, 33
 LIST = b"GET /transfers?product_id=nomatch HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -8,11 +8,11 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
-import live_client
 import pytest
-from another_instance import Instance, another_instance
-from live_client import connected, exchange
-from running_stack import Stack, until
+from support import live_client
+from support.another_instance import Instance, another_instance
+from support.live_client import connected, exchange
+from support.running_stack import Stack, until
 
 REQUEST = b"GET /transferStatus?job_id=1 HTTP/1.1\r\nHost: x\r\n\r\n"  # 404 for everybody
 

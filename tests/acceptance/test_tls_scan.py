@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from running_stack import Stack
+from support.running_stack import Stack
 
 from tools.tls_scan.checks import CHECKS, Target
 

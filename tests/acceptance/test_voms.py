@@ -15,20 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import fts3.rest.client.easy as fts3
-import live_client
 import pytest
-import voms_tools
 import yaml
-from another_instance import Instance, another_instance
-from attribute_certificates import PRODUCTION, Server, carried, carrying, carrying_raw
-from credentials import ALICE, Grid, full
-from live_client import Reply
-from running_stack import Stack, Target, until
-from voms_kinds import BOTH, KINDS, Kind
+from deliv_testbed import pki
+from deliv_testbed.pki import Credential
+from support import live_client, voms_tools
+from support.another_instance import Instance, another_instance
+from support.attribute_certificates import PRODUCTION, Server, carried, carrying, carrying_raw
+from support.credentials import ALICE, Grid, full
+from support.live_client import Reply
+from support.running_stack import Stack, Target, until
+from support.voms_kinds import BOTH, KINDS, Kind
 
 from deliv.client import Client
-from deliv.testbed import pki
-from deliv.testbed.pki import Credential
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -80,7 +79,7 @@ class Gate:
 
 @pytest.fixture(scope="module")
 def gate(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    """An instance that trusts the grid of tests/credentials.py and a VOMS server there."""
+    """An instance that trusts the grid of tests/support/credentials.py and a VOMS server there."""
     directory = tmp_path_factory.mktemp("voms")
     grid, policy = Grid.create(directory / "certificates"), directory / "policy.yaml"
     for file in Path(stack.ca).iterdir():

@@ -10,7 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
-from live_client import get, lax_context
+from support.live_client import get, lax_context
 
 
 def main(port: int, ca_file: Path, credential: Path, addresses: list[str]) -> None:

@@ -6,10 +6,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from another_instance import another_instance
+from support.another_instance import another_instance
+from support.beside_a_crowd import beside_a_crowd, measure
+from support.running_stack import Stack
+
 from bench.figures import Figure
-from beside_a_crowd import beside_a_crowd, measure
-from running_stack import Stack
 
 ROUNDS = 3  # of which the least disturbed counts
 

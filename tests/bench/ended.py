@@ -13,15 +13,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
-from bench.figures import MS, Figure
-from private_mariadb import Server, running
-from samples import ALICE, BOB, LIMITS, history, submission
+from support.private_mariadb import Server, running
+from support.samples import ALICE, BOB, LIMITS, history, submission
 
-from deliv import migrations
-from deliv.db import Database
-from deliv.model import Listing
-from deliv.states import Event, Status
-from deliv.store import NOW, Store
+from bench.figures import MS, Figure
+from deliv.db.database import Database
+from deliv.model.job import Listing
+from deliv.model.states import Event, Status
+from deliv.store import NOW, Store, migrations
 
 FEW, MANY = 10_000, 3_000_000  # ended jobs
 ARCHIVED = 1_000

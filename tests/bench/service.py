@@ -15,13 +15,13 @@ from datetime import datetime
 from pathlib import Path
 
 import yaml
+from deliv_testbed import pki
+from soak.watch import look
+from support.credentials import costly_key
+from support.running_stack import Stack, brought_up, until
+
 from bench import crowd
 from bench.figures import Figure, medians
-from credentials import costly_key
-from running_stack import Stack, brought_up, until
-from soak.watch import look
-
-from deliv.testbed import pki
 
 MIB = 2**20
 INSTANCE = "deliv@1"

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from support.flood import flood
+from support.running_stack import Stack, brought_up, until
+
 from bench.figures import MS, Figure
-from flood import flood
-from running_stack import Stack, brought_up, until
 
 HISTORY = 150_000
 CONNECTIONS = 100

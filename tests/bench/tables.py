@@ -7,14 +7,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from typing import TypeVar
 
-from bench.figures import Figure, median
-from private_mariadb import Server, running
-from samples import ALICE, BOB, LIMITS, fill, submission
+from support.private_mariadb import Server, running
+from support.samples import ALICE, BOB, LIMITS, fill, submission
 
-from deliv import migrations
-from deliv.db import Database
-from deliv.model import Listing
-from deliv.store import Store
+from bench.figures import Figure, median
+from deliv.db.database import Database
+from deliv.model.job import Listing
+from deliv.store import Store, migrations
 
 T = TypeVar("T")
 

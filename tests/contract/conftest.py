@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
-from running_stack import Stack, brought_up, until
+from support.running_stack import Stack, brought_up, until
 
-from deliv.http.description import TEXT
+from deliv.http.handlers.description import TEXT
 
 PRODUCTS = ("synthetic-1000", "fail-synthetic-1000")  # one is delivered, one is not
 

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from posing import STAGER, Caller
-from running_stack import Stack
+from support.posing import STAGER, Caller
+from support.running_stack import Stack
 
 SETTINGS = Path(__file__).with_name("schemathesis.toml")
 # Of each call and of sequences of calls, beside the boundary cases.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from running_stack import Stack, brought_up, until
+from support.running_stack import Stack, brought_up, until
 
 KINDS = {"kill": "kill", "drop": "drop", "hang": "hang 4"}  # longer than `sweeps.hold`
 CELL = re.compile(r"\[([a-z-]+)-(kill|drop|hang)\]")

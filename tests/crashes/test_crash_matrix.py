@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import IMPATIENT, KINDS, PATIENT, be_patient
-from running_stack import Stack, Target, until
+from support.running_stack import Stack, Target, until
 
-from deliv.faults import Point
+from crashes.conftest import IMPATIENT, KINDS, PATIENT, be_patient
+from deliv.failpoints import Point
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -8,8 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from fleet import Fleet
-
+from deploy.fleet import Fleet
 from tools.hosts import lifecycle
 
 PROGRAMS = ("mmdebstrap", "systemd-nspawn", "ip", "ssh", "nsenter")

@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from fleet import CHECKOUT
+from deploy.fleet import CHECKOUT
 
 SOURCES = ("deliv", "requirements", "pyproject.toml", "README.md", "LICENSE")
 SKIPPED = shutil.ignore_patterns("__pycache__")
@@ -37,7 +37,7 @@ def set_version(checkout: Path, new: str) -> None:
 
 def add_migration(checkout: Path, name: str, sql: str) -> str:
     """One more migration; its full name."""
-    directory = checkout / "deliv" / "sql"
+    directory = checkout / "deliv" / "store" / "sql"
     number = len(list(directory.glob("[0-9]*.sql"))) + 1
     (directory / f"{number:04}_{name}.sql").write_text(sql)
     return f"{number:04}_{name}"

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from fleet import Fleet
-
+from deploy.fleet import Fleet
 from tools.hosts.programs import wait
 
 HOME = PurePosixPath("/root/grid")

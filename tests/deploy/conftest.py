@@ -7,8 +7,8 @@ import zlib
 from pathlib import Path
 
 import pytest
-from booting import Boot, booted, why_not
 
+from deploy.booting import Boot, booted, why_not
 from tools.hosts import base
 
 HERE = Path(__file__).parent

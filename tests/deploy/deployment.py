@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from client import Client
-from fleet import ANSIBLE, BIN, Fleet, Play
-
+from deploy.client import Client
+from deploy.fleet import ANSIBLE, BIN, Fleet, Play
 from tools.hosts.programs import wait
 
 SITE = ANSIBLE / "site.yml"

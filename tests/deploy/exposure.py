@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fleet import Fleet
+from deploy.fleet import Fleet
 
 PROC = Path("/proc")
 EVERY = 0.01  # seconds between two looks at the machine's processes

@@ -8,9 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from client import HOME
-from fleet import Fleet
-
+from deploy.client import HOME
+from deploy.fleet import Fleet
 from tools.hosts import guest
 
 CALLERS = Path(__file__).with_name("callers.py")

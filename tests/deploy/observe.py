@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fleet import Fleet
+from deploy.fleet import Fleet
 
 LOOPBACK = re.compile(r"127\.|\[?::1")
 ALL_PORTS = range(1, 65536)

@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cryptography import x509
-from fleet import Fleet, Play
+from deliv_testbed import pki
 
-from deliv.testbed import pki
+from deploy.fleet import Fleet, Play
 
 CHECK = ("--check", "--diff")
 GRID = PurePosixPath("/etc/grid-security")

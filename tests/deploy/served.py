@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-from client import HOME
-from fleet import Fleet
+from deploy.client import HOME
+from deploy.fleet import Fleet
 
 HOST_CERTIFICATE = "/etc/grid-security/hostcert.pem"
 SERIAL = ("openssl", "x509", "-noout", "-serial")

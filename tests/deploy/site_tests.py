@@ -13,15 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import exposure
 import pytest
-from booting import Boot
-from deployment import Deployment, sha256
-from exposure import Found, ProcessWatch
-from fleet import ANSIBLE, Play
-from observe import listeners, open_ports, ports, security_score
-from port_table import Ports, ports_of
 
+from deploy import exposure
+from deploy.booting import Boot
+from deploy.deployment import Deployment, sha256
+from deploy.exposure import Found, ProcessWatch
+from deploy.fleet import ANSIBLE, Play
+from deploy.observe import listeners, open_ports, ports, security_score
+from deploy.port_table import Ports, ports_of
 from tools.hosts.programs import wait
 
 CLIENT = "client"

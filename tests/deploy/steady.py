@@ -7,8 +7,8 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from client import Answer, Client
-from deployment import Deployment
+from deploy.client import Answer, Client
+from deploy.deployment import Deployment
 
 PRODUCT = "1510850130-sdp-l0.rdb"
 PAUSE = 1.0  # second between two submissions

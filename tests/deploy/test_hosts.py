@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from booting import Boot
-from fleet import Fleet
-from observe import connects, listeners, open_ports, ports, security_score
 
+from deploy.booting import Boot
+from deploy.fleet import Fleet
+from deploy.observe import connects, listeners, open_ports, ports, security_score
 from tools.hosts import runs
 from tools.hosts.programs import wait
 

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from booting import Boot
-from client import Client
-from deployment import Deployment, sha256
-from documents import blocks
-from fleet import ANSIBLE, BIN, CHECKOUT, Fleet, mitogen
-from served import gridftp_serial, serial_of_file, tls_serial
-from steady import Steady
+from support.documents import blocks
+
+from deploy.booting import Boot
+from deploy.client import Client
+from deploy.deployment import Deployment, sha256
+from deploy.fleet import ANSIBLE, BIN, CHECKOUT, Fleet, mitogen
+from deploy.served import gridftp_serial, serial_of_file, tls_serial
+from deploy.steady import Steady
 
 SUITE = "trixie"
 CLIENT = "client"

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from booting import Boot
-from deployment import SITE
-from fleet import ANSIBLE, BIN, Fleet
+
+from deploy.booting import Boot
+from deploy.deployment import SITE
+from deploy.fleet import ANSIBLE, BIN, Fleet
 
 EXAMPLE = ANSIBLE / "inventories" / "production.example"
 HOSTS = {f"{name}.example.org": name for name in ("db", "mq", "deliv", "archive")}

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
-from booting import Boot
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
-from fleet import Fleet
-from roles import AUTHORITIES, BUNDLE, GRID, RolePlay
 
-from deliv.identity.dn import oneline, subject
+from deliv.identity.x509.dn import oneline, subject
+from deploy.booting import Boot
+from deploy.fleet import Fleet
+from deploy.roles import AUTHORITIES, BUNDLE, GRID, RolePlay
 
 CA = PurePosixPath("/etc/deliv-ca")
 PEOPLE = CA / "users"

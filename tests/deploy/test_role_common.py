@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
-from booting import Boot
-from fleet import Fleet
-from observe import open_ports, ports
-from roles import RolePlay, certify, trust
 
+from deploy.booting import Boot
+from deploy.fleet import Fleet
+from deploy.observe import open_ports, ports
+from deploy.roles import RolePlay, certify, trust
 from tools.hosts.programs import wait
 
 SSH = 22

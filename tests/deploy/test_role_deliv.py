@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
-import checkout
 import pytest
-from booting import Boot
-from client import Client
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from fleet import ANSIBLE, Fleet, Play
-from observe import connects, security_score
-from roles import AUTHORITIES, RolePlay, certify, secrets_at_rest, served_certificate, trust
+from deliv_testbed import pki
 
-from deliv.testbed import pki
+from deploy import checkout
+from deploy.booting import Boot
+from deploy.client import Client
+from deploy.fleet import ANSIBLE, Fleet, Play
+from deploy.observe import connects, security_score
+from deploy.roles import AUTHORITIES, RolePlay, certify, secrets_at_rest, served_certificate, trust
 from tools.hosts.programs import wait
 
 HOST, CLIENT = "deliv", "client"

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
-from booting import Boot
-from fleet import Fleet
-from observe import connects, ports, security_score
-from roles import AUTHORITIES, RolePlay, certify, trust
+from deliv_testbed import pki
 
-from deliv.testbed import pki
+from deploy.booting import Boot
+from deploy.fleet import Fleet
+from deploy.observe import connects, ports, security_score
+from deploy.roles import AUTHORITIES, RolePlay, certify, trust
 from tools.hosts.programs import wait
 
 PORT, GRIDFTP = 8446, 2811

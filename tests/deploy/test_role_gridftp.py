@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
-from booting import Boot
-from fleet import Fleet
-from observe import ports, security_score
-from roles import AUTHORITIES, RolePlay, certify, trust
+from deliv_testbed import pki
+from deliv_testbed.gridftp import client_environment
 
-from deliv.testbed import pki
-from deliv.testbed.gridftp import client_environment
+from deploy.booting import Boot
+from deploy.fleet import Fleet
+from deploy.observe import ports, security_score
+from deploy.roles import AUTHORITIES, RolePlay, certify, trust
 from tools.hosts.programs import wait
 
 PORT = 2811

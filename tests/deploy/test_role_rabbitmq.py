@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from booting import Boot
-from fleet import Fleet
-from observe import connects, listeners
-from roles import BUNDLE, RolePlay, certify, secrets_at_rest, served_certificate, trust
+from deliv_testbed import pki
 
-from deliv.testbed import pki
+from deploy.booting import Boot
+from deploy.fleet import Fleet
+from deploy.observe import connects, listeners
+from deploy.roles import BUNDLE, RolePlay, certify, secrets_at_rest, served_certificate, trust
 from tools.hosts.programs import wait
 
 PORT = 5671

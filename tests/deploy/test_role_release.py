@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import checkout
 import pytest
-from booting import Boot
-from fleet import Fleet
-from roles import RolePlay
+
+from deploy import checkout
+from deploy.booting import Boot
+from deploy.fleet import Fleet
+from deploy.roles import RolePlay
 
 HOST = "bare"
 OPT = PurePosixPath("/opt/deliv")

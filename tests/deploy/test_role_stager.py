@@ -10,12 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-from booting import Boot
-from fleet import Fleet
-from observe import connects, ports, security_score
-from roles import AUTHORITIES, GRID, RolePlay, certify, trust
+from deliv_testbed import pki
 
-from deliv.testbed import pki
+from deploy.booting import Boot
+from deploy.fleet import Fleet
+from deploy.observe import connects, ports, security_score
+from deploy.roles import AUTHORITIES, GRID, RolePlay, certify, trust
 from tools.hosts.programs import wait
 
 PORT, BACK = 8444, 8443

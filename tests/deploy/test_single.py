@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from booting import Boot
-from site_tests import Built, SiteTests, build
+
+from deploy.booting import Boot
+from deploy.site_tests import Built, SiteTests, build
 
 
 @pytest.fixture(scope="module")

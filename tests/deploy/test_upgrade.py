@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import checkout
 import pytest
-from booting import Boot
-from client import Client
-from deployment import Deployment
-from fleet import ANSIBLE
-from load import Load
 
+from deploy import checkout
+from deploy.booting import Boot
+from deploy.client import Client
+from deploy.deployment import Deployment
+from deploy.fleet import ANSIBLE
+from deploy.load import Load
 from tools.hosts.programs import wait
 
 HOST, CLIENT = "deliv", "client"

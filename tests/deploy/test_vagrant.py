@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 import yaml
-from fleet import ANSIBLE, CHECKOUT
+
+from deploy.fleet import ANSIBLE, CHECKOUT
 
 LINES = 60  # a loop over data needs no more
 LAB = yaml.safe_load((CHECKOUT / "vagrant" / "machines.yml").read_text())

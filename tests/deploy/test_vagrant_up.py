@@ -14,10 +14,10 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from client import FINAL
-from deployment import sha256
-from fleet import CHECKOUT, Fleet, Play
 
+from deploy.client import FINAL
+from deploy.deployment import sha256
+from deploy.fleet import CHECKOUT, Fleet, Play
 from tools.hosts import runs
 from tools.hosts.programs import wait
 from tools.vagrant import lab

@@ -7,11 +7,10 @@ import re
 from random import Random
 from urllib.parse import urlencode
 
+from deliv.errors import DelivError
+from deliv.http.call import parameters
 from fuzz.engine import Disagreement, Target, agree
 from fuzz.mutation import BYTES, Mutator, joined
-
-from deliv.errors import DelivError
-from deliv.http import parameters
 
 NAMES = (
     "job_id",

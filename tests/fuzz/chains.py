@@ -11,20 +11,20 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
-import libcrypto
-from credentials import full, key, limited, user
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from deliv_testbed import pki
+from support import libcrypto
+from support.credentials import full, key, limited, user
+
+from deliv.errors import CredentialRefused
+from deliv.identity.x509 import chain, der
+from deliv.identity.x509.anchors import Anchors
+from deliv.identity.x509.revocation import Revocations
+from deliv.identity.x509.signing_policy import SigningPolicies
 from fuzz import names, proxy_info
 from fuzz.engine import Target, agree
 from fuzz.mutation import BYTES, Mutator
-
-from deliv.errors import CredentialRefused
-from deliv.identity import chain, der
-from deliv.identity.anchors import Anchors
-from deliv.identity.revocation import Revocations
-from deliv.identity.signing_policy import SigningPolicies
-from deliv.testbed import pki
 
 ISSUER, SUBJECT = 3, 5  # among the fields of a certificate of version 3
 EVERYBODY = (

@@ -6,11 +6,10 @@ import re
 from random import Random
 from urllib.parse import urlsplit
 
-from fuzz.engine import Disagreement, Target, agree
-from fuzz.mutation import CHARACTERS, Mutator, joined
-
 from deliv.delivery.destination import check_host, check_product_id, parse_directory, staged_url
 from deliv.errors import InvalidRequest
+from fuzz.engine import Disagreement, Target, agree
+from fuzz.mutation import CHARACTERS, Mutator, joined
 
 HOSTS = (
     "h", "dtn.example.org", "DTN.Example.org.", "127.0.0.1", "[::1]",

@@ -8,13 +8,13 @@ from functools import cache
 from random import Random
 from typing import Any
 
-import minting
-from fuzz.engine import Disagreement, Target
-from fuzz.mutation import BYTES, CHARACTERS, Mutator
 from joserfc.util import urlsafe_b64encode
+from support import minting
 
 from deliv.errors import TokenRefused
 from deliv.identity.tokens import Checker, Keys
+from fuzz.engine import Disagreement, Target
+from fuzz.mutation import BYTES, CHARACTERS, Mutator
 
 KIDS = ("ec", "rsa")
 ODD: tuple[Any, ...] = (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
-import libcrypto
-from credentials import CN, OU, O, raw_name
+from support import libcrypto
+from support.credentials import CN, OU, O, raw_name
+
+from deliv.identity.x509 import der, dn
 from fuzz.engine import Disagreement, Target, agree
 from fuzz.mutation import BYTES, Mutator, joined
-
-from deliv.identity import der, dn
 
 EMAIL, DC, UID, UNKNOWN = (
     bytes.fromhex(contents)

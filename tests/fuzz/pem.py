@@ -7,12 +7,13 @@ from random import Random
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+
+from deliv.errors import InvalidRequest
+from deliv.identity import delegated
+from deliv.identity.x509 import revocation, signing_policy
 from fuzz import chains
 from fuzz.engine import Disagreement, Target, agree
 from fuzz.mutation import BYTES, Mutator
-
-from deliv.errors import InvalidRequest
-from deliv.identity import delegated, revocation, signing_policy
 
 LINES = (
     b"\n",

@@ -8,11 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
-from fuzz.engine import Target, agree
-from fuzz.mutation import CHARACTERS, Mutator, joined
-
 from deliv.identity import hosts, policy
 from deliv.identity.policy import Action, Policy
+from fuzz.engine import Target, agree
+from fuzz.mutation import CHARACTERS, Mutator, joined
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "policy.example.yaml"
 RULE = """rules:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
-from credentials import info
+from deliv_testbed import pki
+from support.credentials import info
+
+from deliv.identity.x509 import der, proxy
 from fuzz.engine import Target, agree
 from fuzz.mutation import BYTES, Mutator
-
-from deliv.identity import der, proxy
-from deliv.testbed import pki
 
 UNKNOWN = bytes.fromhex("06032a0304")
 LANGUAGES = (

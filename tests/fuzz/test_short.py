@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+
 from fuzz.engine import Hang, Target, run
 from fuzz.run import main
 from fuzz.targets import TARGETS

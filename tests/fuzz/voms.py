@@ -8,7 +8,9 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from attribute_certificates import (
+from cryptography.hazmat.primitives.serialization import Encoding
+from deliv_testbed.pki import Credential
+from support.attribute_certificates import (
     HOST,
     MEMBER,
     PRODUCTION,
@@ -20,16 +22,15 @@ from attribute_certificates import (
     host_of,
     minted,
 )
-from credentials import key, user
-from cryptography.hazmat.primitives.serialization import Encoding
+from support.credentials import key, user
+
+from deliv.errors import CredentialRefused
+from deliv.identity.voms import attribute_certificate, fqan, vomsdir
+from deliv.identity.voms import verification as voms_module
+from deliv.identity.x509 import certificates, dn
 from fuzz import chains
 from fuzz.engine import Target, agree
 from fuzz.mutation import BYTES, Mutator, joined
-
-from deliv.errors import CredentialRefused
-from deliv.identity import attribute_certificate, certificates, dn, fqan, vomsdir
-from deliv.identity import voms as voms_module
-from deliv.testbed.pki import Credential
 
 LSC = b"# of a server\n/O=Grid/OU=hosts/CN=voms.example.org\n/O=Grid/CN=fuzz CA\n"
 NEXT = b"------ NEXT CHAIN ------\n"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scripted_deliv import ScriptedDeliv, server_context
+from deliv_testbed import pki
 
 from deliv import cli
 from deliv.client import Client
-from deliv.testbed import pki
+from integration.scripted_deliv import ScriptedDeliv, server_context
 
 
 class World:

@@ -11,12 +11,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from private_mariadb import Server, running
+from deliv_testbed.errors import TestbedError
+from support.private_mariadb import Server, running
 
-from deliv import migrations
-from deliv.db import Database
-from deliv.store import Store
-from deliv.testbed.errors import TestbedError
+from deliv.db.database import Database
+from deliv.store import Store, migrations
 
 TIMEOUT = 100.0
 

@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from samples import transferring
-from scripted_delegation import WHOAMI, Delegating
-from scripted_fts import Asked, Grid, Reply, ScriptedFts, reply
+from deliv_testbed import pki
+from support.samples import transferring
 
 from deliv import config
-from deliv.db import Database
-from deliv.delivery.cancelling import Cancelling
-from deliv.delivery.copiers import Copiers
-from deliv.delivery.failing import Failing
-from deliv.delivery.polling import Polling
-from deliv.delivery.transfers import Transfers
+from deliv.db.database import Database
+from deliv.delivery.ending.cancellation import Cancellation
+from deliv.delivery.ending.failure import FailureHandler
+from deliv.delivery.endpoints import EndpointResolver
+from deliv.delivery.poll import Polling
+from deliv.delivery.transfer import Transfers
 from deliv.errors import NoCredential
-from deliv.fts import Endpoint, Fts
-from deliv.fts.users import UserEndpoints
-from deliv.https import HeldCredential, HttpsClient
-from deliv.model import Job
+from deliv.gateways.fts import Endpoint, Fts
+from deliv.gateways.fts.users import UserEndpoints
+from deliv.gateways.https import HeldCredential, HttpsClient
+from deliv.model.job import Job
 from deliv.store import NOW, Delegations, Fence, Store
-from deliv.testbed import pki
+from integration.scripted_delegation import WHOAMI, CredentialDelegation
+from integration.scripted_fts import Asked, Grid, Reply, ScriptedFts, reply
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "deliv.example.yaml"
 ENDED = "state_in=FINISHED,FAILED,FINISHEDDIRTY,CANCELED"
@@ -79,8 +79,8 @@ class Bench:
     jobs: Jobs
     polling: Polling
     transfers: Transfers
-    failing: Failing
-    cancelling: Cancelling
+    failing: FailureHandler
+    cancelling: Cancellation
     store: Store
     delegated: Delegated
     endpoint: Endpoint
@@ -119,15 +119,15 @@ async def bench(
         https = HttpsClient(grid.credential, grid.ca_directory)
         fts, users = Fts(settings.fts, https), UserEndpoints(settings.fts, grid.ca_directory)
         delegated, store, jobs = Delegated(), Store(database), Jobs()
-        copiers = Copiers(fts, users, delegated)  # type: ignore[arg-type]
-        failing = Failing(store, settings)
+        copiers = EndpointResolver(fts, users, delegated)  # type: ignore[arg-type]
+        failing = FailureHandler(store, settings)
         transfers = Transfers(store, fts, copiers, failing, settings.sweeps)
         endpoint: Endpoint = fts.endpoint("fts1")
         polling = Polling(store, transfers, copiers, Delegations(database), endpoint, MISSES)
-        cancelling = Cancelling(store, transfers, failing, settings)
+        cancelling = Cancellation(store, transfers, failing, settings)
         server.on("GET", "/jobs", jobs.listed)
         server.on("GET", "/whoami", reply(WHOAMI))
-        Delegating().install(server)
+        CredentialDelegation().install(server)
         try:
             yield Bench(
                 server, jobs, polling, transfers, failing, cancelling, store, delegated, endpoint

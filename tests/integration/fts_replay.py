@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from private_fts import JSON, UNKNOWN, Client, Fts
-from recorded import Answer
+from integration.private_fts import JSON, UNKNOWN, Client, Fts
+from integration.recorded import Answer
 
 FORM = "application/x-www-form-urlencoded"
 SIZE = 1_000_000

@@ -19,13 +19,13 @@ import pytest
 import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from recorded import Answer
+from deliv_testbed import accounts, gridftp, interpreter, pki, ports
+from deliv_testbed.accounts import Account
+from deliv_testbed.errors import TestbedError
+from deliv_testbed.pki import Authority, Credential
+from deliv_testbed.processes import Processes, Program
 
-from deliv.testbed import accounts, gridftp, interpreter, pki, ports
-from deliv.testbed.accounts import Account
-from deliv.testbed.errors import TestbedError
-from deliv.testbed.pki import Authority, Credential
-from deliv.testbed.processes import Processes, Program
+from integration.recorded import Answer
 
 NAME = "fts"
 GRID = (("DC", "test"), ("DC", "oracle"))
@@ -171,7 +171,7 @@ class Fts:
         python = interpreter.find(self.account)
         program = Program(
             name=NAME,
-            command=python.module("deliv.testbed.fts", "--config", path),
+            command=python.module("deliv_testbed.fts", "--config", path),
             ready=lambda: ports.accepts(self.port),
             environment=python.environment,
             directory=self.directory,

@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from deliv_testbed import accounts, pki, ports, rabbitmq
+from deliv_testbed.processes import Processes, wait
 
 from deliv import config
-from deliv.testbed import accounts, pki, ports, rabbitmq
-from deliv.testbed.processes import Processes, wait
 
 CTL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import recorded
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from scripted_fts import Asked, Reply, ScriptedFts, reply
+from deliv_testbed import pki
 
-from deliv.testbed import pki
+from integration import recorded
+from integration.scripted_fts import Asked, Reply, ScriptedFts, reply
 
 REST = recorded.sections("rest.txt")
 WHOAMI = REST["GET /whoami (cert)"][0].content
@@ -26,7 +26,7 @@ def as_recorded(answer: recorded.Answer) -> Reply:
 
 
 @dataclass
-class Delegating:
+class CredentialDelegation:
     """FTS's side of a delegation: a request for a key of its own, what was put, until when."""
 
     put: list[bytes] = field(default_factory=list)

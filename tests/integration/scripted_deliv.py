@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from deliv.testbed import pki
+from deliv_testbed import pki
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from deliv_testbed import pki
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
 from tornado.netutil import bind_sockets
 
 from deliv import config
-from deliv.testbed import pki
 
 HTML = "text/html; charset=iso-8859-1"
 

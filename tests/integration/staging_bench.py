@@ -18,10 +18,10 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from cryptography import x509
+from deliv_testbed import pki, ports
+from deliv_testbed.products import install
 
-from deliv.identity.dn import oneline
-from deliv.testbed import pki, ports
-from deliv.testbed.products import install
+from deliv.identity.x509.dn import oneline
 
 PRODUCTS = {"P 1.fits": 3_000_001, "βeta": 10, "big": 64 * 2**20}
 
@@ -102,7 +102,7 @@ class Bench:
         config = self.directory / "stager.json"
         with (self.directory / "stager.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "deliv.testbed.stager", "--config", config], stderr=log
+                [sys.executable, "-m", "deliv_testbed.stager", "--config", config], stderr=log
             )
         until(self._healthy, "the stager is up")
 

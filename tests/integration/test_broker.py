@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rabbit import Rabbit, rabbit_fixture, wire  # noqa: F401 - a fixture is used by its name
+from deliv_testbed import pki
 
 from deliv import config
-from deliv.broker import (
+from deliv.errors import BrokerUnavailable
+from deliv.gateways.broker import (
     DEAD,
     EVENTS,
     STAGE,
@@ -22,13 +23,12 @@ from deliv.broker import (
     Broker,
     Message,
     link,
-    mender,
     publisher,
+    repair,
     session,
 )
-from deliv.broker.session import Session
-from deliv.errors import BrokerUnavailable
-from deliv.testbed import pki
+from deliv.gateways.broker.session import Session
+from integration.rabbit import Rabbit, rabbit_fixture, wire  # noqa: F401 - a fixture is used by its name
 
 JOB = "0190b6c4-0000-7000-8000-00000000000a"
 WORK = Message(routing="stage", job_id=JOB)
@@ -253,8 +253,8 @@ async def test_queues_that_die_with_the_server_are_made_anew(
     rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RabbitMQ 3.10 loses a queue that is deleted, declared and then killed within a second."""
-    monkeypatch.setattr(mender, "PATIENCE", 0)
-    monkeypatch.setattr(mender, "ATTEMPTS", 2)
+    monkeypatch.setattr(repair, "PATIENCE", 0)
+    monkeypatch.setattr(repair, "ATTEMPTS", 2)
     monkeypatch.setattr(session, "ANSWER_TIMEOUT", 6)
     for _ in range(5):
         await _delete_queues(rabbit.settings())

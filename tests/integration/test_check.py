@@ -8,24 +8,24 @@ from pathlib import Path
 
 import pytest
 from msgspec import structs
-from private_mariadb import Server
-from samples import ALICE, admitted, fill, staged, submitted, transferring
+from support.private_mariadb import Server
+from support.samples import ALICE, admitted, fill, staged, submitted, transferring
 
 from deliv import config
-from deliv.check import run as checking
-from deliv.check.findings import Finding, Mend, Unchecked
-from deliv.check.mending import Mending
-from deliv.check.run import Run
-from deliv.check.stager import StagerCheck
+from deliv.commands.check import run as checking
+from deliv.commands.check.findings import Finding, Mend, Unchecked
+from deliv.commands.check.repair import Repair
+from deliv.commands.check.run import Run
+from deliv.commands.check.stager import StagerCheck
 from deliv.config import Config
-from deliv.db import Database
-from deliv.delivery.copiers import Copiers
-from deliv.fts import Fts
-from deliv.fts.users import UserEndpoints
-from deliv.https import HttpsClient
-from deliv.model import Job
-from deliv.stager import Stager
-from deliv.states import Event
+from deliv.db.database import Database
+from deliv.delivery.endpoints import EndpointResolver
+from deliv.gateways.fts import Fts
+from deliv.gateways.fts.users import UserEndpoints
+from deliv.gateways.https import HttpsClient
+from deliv.gateways.stager import Stager
+from deliv.model.job import Job
+from deliv.model.states import Event
 from deliv.store import NOW, Fence, Store
 from deliv.store.inspection import Inspection
 
@@ -54,8 +54,8 @@ class Checking:
         self._store, self._fts = Store(database), Fts(settings.fts, self.https)
         self._stager = Stager(settings.stager, self.https, f"{NOBODY}/doneStaging")
         users = UserEndpoints(settings.fts, settings.ca_directory)
-        self._copiers = Copiers(self._fts, users, None)
-        self.mending = Mending(self._store, self._stager, self._fts, self._copiers)
+        self._copiers = EndpointResolver(self._fts, users, None)
+        self.mending = Repair(self._store, self._stager, self._fts, self._copiers)
 
     def new_run(self) -> Run:
         return Run(

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from client_world import World
-from scripted_deliv import Reply, reply
+from deliv_testbed import pki, ports
 
 from deliv.client import (
     BadAnswer,
@@ -27,7 +26,8 @@ from deliv.client import (
     Unreachable,
     transport,
 )
-from deliv.testbed import pki, ports
+from integration.client_world import World
+from integration.scripted_deliv import Reply, reply
 
 ACCEPTED = reply(202, {"job_id": "J", "error": False, "msg": "accepted"})
 SUCCESS = reply(200, {"job_id": "J", "status": "SUCCESS", "product_id": "005"})

@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from client_world import World
-from running_stack import until
-from scripted_deliv import Reply, reply
+from support.running_stack import until
+
+from integration.client_world import World
+from integration.scripted_deliv import Reply, reply
 
 COLUMNS = 80
 JOB = "01a2286b-d855-7be2-972b-45fb26ca0ad2"

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from private_mariadb import Server
+from support.private_mariadb import Server
 
-from deliv import config, db
-from deliv.db import (
+from deliv import config
+from deliv.db import database as db
+from deliv.db.database import (
     CALLER,
     Connection,
     Contention,

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from private_mariadb import Server, running
+from deliv_testbed import accounts, pki
+from support.private_mariadb import Server, running
 
-from deliv.db import Database
+from deliv.db.database import Database
 from deliv.errors import ConfigError, DatabaseUnavailable
-from deliv.testbed import accounts, pki
 
 pytestmark = pytest.mark.usefixtures("mariadb_server")  # which skips where MariaDB is missing
 

@@ -1,4 +1,4 @@
-"""Delegating to deliv on a real MariaDB: keys sealed, proxies taken, used, told of and wiped."""
+"""Delegation to deliv on a real MariaDB: keys sealed, proxies taken, used, told of and wiped."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from credentials import ALICE, Grid, alice, full, key, user
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from private_mariadb import Server
-from samples import BOB, submitted, transferring
+from deliv_testbed.pki import Credential
+from support.credentials import ALICE, Grid, alice, full, key, user
+from support.private_mariadb import Server
+from support.samples import BOB, submitted, transferring
 
 from deliv import config
-from deliv.db import Database
-from deliv.delivery.copiers import Copiers
-from deliv.delivery.delegating import Delegating, decide, delegation_id
+from deliv.db.database import Database
+from deliv.delivery.delegation import CredentialDelegation, decide, delegation_id
+from deliv.delivery.endpoints import EndpointResolver
 from deliv.errors import Conflict, Forbidden, InvalidRequest, NoCredential, Unavailable
-from deliv.fts import Fts
-from deliv.fts.users import IDLE, MOST, UserEndpoints
-from deliv.https import HeldCredential, HttpsClient
-from deliv.identity.chain import Identity, identify
+from deliv.gateways.fts import Fts
+from deliv.gateways.fts.users import IDLE, MOST, UserEndpoints
+from deliv.gateways.https import HeldCredential, HttpsClient
 from deliv.identity.policy import CopyAs
-from deliv.identity.signing_policy import SigningPolicies
-from deliv.identity.vault import Vault
-from deliv.model import CopiedAs, Job
+from deliv.identity.sealing import KeySealer
+from deliv.identity.x509.chain import Identity, identify
+from deliv.identity.x509.signing_policy import SigningPolicies
+from deliv.model.job import Job, TransferIdentity
 from deliv.store import Delegations, Fence, Store
-from deliv.testbed.pki import Credential
 
-VAULT = Vault([b"k" * 32])
+VAULT = KeySealer([b"k" * 32])
 SETTINGS = config.Delegation(key_file=Path("/none"))
 
 
@@ -46,8 +46,8 @@ def delegations(database: Database) -> Delegations:
 
 
 @pytest.fixture
-def delegating(delegations: Delegations) -> Delegating:
-    return Delegating(delegations, VAULT, SETTINGS)
+def delegating(delegations: Delegations) -> CredentialDelegation:
+    return CredentialDelegation(delegations, VAULT, SETTINGS)
 
 
 def identified(grid: Grid) -> Any:
@@ -74,7 +74,7 @@ class _Public:
 
 
 async def delegate(
-    delegating: Delegating, grid: Grid, hours: float = 8, shown: Credential | None = None
+    delegating: CredentialDelegation, grid: Grid, hours: float = 8, shown: Credential | None = None
 ) -> Credential:
     shown = shown or alice(grid)
     ends = datetime.now(UTC) + timedelta(hours=hours)
@@ -84,12 +84,16 @@ async def delegate(
 
 
 async def bring(
-    delegating: Delegating, grid: Grid, made: Credential, shown: Credential, dn: str = ALICE
+    delegating: CredentialDelegation,
+    grid: Grid,
+    made: Credential,
+    shown: Credential,
+    dn: str = ALICE,
 ) -> None:
     await delegating.accept(dn, made.certificate_pem(), grid.chain(shown), identified(grid))
 
 
-async def test_what_was_delegated_can_be_used(delegating: Delegating, grid: Grid) -> None:
+async def test_what_was_delegated_can_be_used(delegating: CredentialDelegation, grid: Grid) -> None:
     made = await delegate(delegating, grid)
     held = await delegating.credential(ALICE)
     assert held.certificate == made.certificate_pem()
@@ -102,13 +106,13 @@ async def test_what_was_delegated_can_be_used(delegating: Delegating, grid: Grid
 
 
 async def test_the_key_is_sealed_for_its_row(
-    delegating: Delegating, delegations: Delegations, grid: Grid, server: Server
+    delegating: CredentialDelegation, delegations: Delegations, grid: Grid, server: Server
 ) -> None:
     await delegate(delegating, grid)
     (row,) = server.run("SELECT * FROM delegations")
     assert b"PRIVATE" not in b"".join(v for v in row.values() if isinstance(v, bytes))
     with pytest.raises(NoCredential, match="can't be read"):
-        await Delegating(delegations, Vault([b"x" * 32]), SETTINGS).credential(ALICE)
+        await CredentialDelegation(delegations, KeySealer([b"x" * 32]), SETTINGS).credential(ALICE)
     stolen = f"UPDATE delegations SET dn = '{BOB}', delegation_id = '{delegation_id(BOB)}'"  # noqa: S608 - a test's own
     server.run(stolen)
     with pytest.raises(NoCredential, match="can't be read"):
@@ -116,29 +120,31 @@ async def test_the_key_is_sealed_for_its_row(
 
 
 async def test_a_key_of_the_vault_that_changes(
-    delegating: Delegating, delegations: Delegations, grid: Grid
+    delegating: CredentialDelegation, delegations: Delegations, grid: Grid
 ) -> None:
     await delegate(delegating, grid)
-    after = Delegating(delegations, Vault([b"n" * 32, b"k" * 32]), SETTINGS)
+    after = CredentialDelegation(delegations, KeySealer([b"n" * 32, b"k" * 32]), SETTINGS)
     await after.credential(ALICE)
     await delegate(after, grid)
     with pytest.raises(NoCredential):
         await delegating.credential(ALICE)
 
 
-async def test_requests_of_the_same_moment_are_one(delegating: Delegating) -> None:
+async def test_requests_of_the_same_moment_are_one(delegating: CredentialDelegation) -> None:
     made = await asyncio.gather(*(delegating.request(ALICE) for _ in range(3)))
     assert len(set(made)) == 1
     assert await delegating.request(BOB) not in made
 
 
-async def test_each_delegation_has_a_key_of_its_own(delegating: Delegating, grid: Grid) -> None:
+async def test_each_delegation_has_a_key_of_its_own(
+    delegating: CredentialDelegation, grid: Grid
+) -> None:
     first, second = [await delegate(delegating, grid) for _ in range(2)]
     assert first.certificate.public_key() != second.certificate.public_key()
     assert (await delegating.credential(ALICE)).certificate == second.certificate_pem()
 
 
-async def test_two_clients_at_once(delegating: Delegating, grid: Grid) -> None:
+async def test_two_clients_at_once(delegating: CredentialDelegation, grid: Grid) -> None:
     """Both have the same request; the one that comes later is the one that counts."""
     shown = alice(grid)
     request = await delegating.request(ALICE)
@@ -148,7 +154,7 @@ async def test_two_clients_at_once(delegating: Delegating, grid: Grid) -> None:
         assert (await delegating.credential(ALICE)).certificate == made.certificate_pem()
 
 
-async def test_a_proxy_for_another_key(delegating: Delegating, grid: Grid) -> None:
+async def test_a_proxy_for_another_key(delegating: CredentialDelegation, grid: Grid) -> None:
     await delegating.request(ALICE)
     await delegating.request(BOB)
     shown, bob = alice(grid), user(grid.root, "bob", key=key("bob"))
@@ -160,7 +166,7 @@ async def test_a_proxy_for_another_key(delegating: Delegating, grid: Grid) -> No
     assert await delegating.held(ALICE) is None
 
 
-async def test_without_a_request(delegating: Delegating, grid: Grid) -> None:
+async def test_without_a_request(delegating: CredentialDelegation, grid: Grid) -> None:
     shown = alice(grid)
     with pytest.raises(InvalidRequest, match="was not asked for"):
         await bring(delegating, grid, full(shown), shown)
@@ -169,23 +175,23 @@ async def test_without_a_request(delegating: Delegating, grid: Grid) -> None:
 @pytest.mark.parametrize(
     ("hours", "allowed", "expected"),
     [
-        (8, CopyAs.EITHER, CopiedAs.USER),
-        (8, CopyAs.USER, CopiedAs.USER),
-        (8, CopyAs.SERVICE, CopiedAs.SERVICE),
-        (0.5, CopyAs.EITHER, CopiedAs.SERVICE),
+        (8, CopyAs.EITHER, TransferIdentity.USER),
+        (8, CopyAs.USER, TransferIdentity.USER),
+        (8, CopyAs.SERVICE, TransferIdentity.SERVICE),
+        (0.5, CopyAs.EITHER, TransferIdentity.SERVICE),
         (0.5, CopyAs.USER, None),
-        (0.5, CopyAs.SERVICE, CopiedAs.SERVICE),
-        (None, CopyAs.EITHER, CopiedAs.SERVICE),
+        (0.5, CopyAs.SERVICE, TransferIdentity.SERVICE),
+        (None, CopyAs.EITHER, TransferIdentity.SERVICE),
         (None, CopyAs.USER, None),
-        (None, CopyAs.SERVICE, CopiedAs.SERVICE),
+        (None, CopyAs.SERVICE, TransferIdentity.SERVICE),
     ],
 )
 async def test_whose_copy_it_is(
-    delegating: Delegating,
+    delegating: CredentialDelegation,
     grid: Grid,
     hours: float | None,
     allowed: CopyAs,
-    expected: CopiedAs | None,
+    expected: TransferIdentity | None,
 ) -> None:
     if hours:
         await delegate(delegating, grid, hours)
@@ -197,16 +203,16 @@ async def test_whose_copy_it_is(
 
 
 async def test_where_nothing_can_be_delegated() -> None:
-    assert await decide(None, ALICE, CopyAs.EITHER) is CopiedAs.SERVICE
+    assert await decide(None, ALICE, CopyAs.EITHER) is TransferIdentity.SERVICE
     with pytest.raises(Forbidden, match="can't be delegated"):
         await decide(None, ALICE, CopyAs.USER)
 
 
 async def test_users_are_told_and_keys_are_wiped(
-    delegating: Delegating, store: Store, grid: Grid, server: Server
+    delegating: CredentialDelegation, store: Store, grid: Grid, server: Server
 ) -> None:
     await delegate(delegating, grid)
-    await submitted(store, submitter=ALICE, copied_as=CopiedAs.USER)
+    await submitted(store, submitter=ALICE, copied_as=TransferIdentity.USER)
     assert await delegating.tell_once() == 0
     assert await delegating.warning(ALICE) is None
     await delegate(delegating, grid, hours=2)
@@ -225,10 +231,10 @@ async def test_users_are_told_and_keys_are_wiped(
 
 
 async def test_what_fts_copies_with_is_not_withdrawn(
-    delegating: Delegating, store: Store, grid: Grid
+    delegating: CredentialDelegation, store: Store, grid: Grid
 ) -> None:
     await delegate(delegating, grid)
-    job = await transferring(store, submitter=ALICE, copied_as=CopiedAs.USER)
+    job = await transferring(store, submitter=ALICE, copied_as=TransferIdentity.USER)
     assert not await delegating.drop(BOB)
     await store.update(job, fts_endpoint="fts1", fts_jobid="1")
     with pytest.raises(Conflict, match="cancel"):
@@ -257,17 +263,19 @@ def fts_settings() -> config.Fts:
     return config.Fts(endpoints={"fts1": config.HttpsUrl("https://fts.test:8446")})
 
 
-def copiers(users: UserEndpoints, grid: Grid, delegating: Delegating | None) -> Copiers:
+def copiers(
+    users: UserEndpoints, grid: Grid, delegating: CredentialDelegation | None
+) -> EndpointResolver:
     fts = Fts(fts_settings(), HttpsClient(None, grid.directory))
-    return Copiers(fts, users, delegating)
+    return EndpointResolver(fts, users, delegating)
 
 
 async def test_each_job_at_the_endpoint_of_its_identity(
-    delegating: Delegating, store: Store, grid: Grid, users: UserEndpoints
+    delegating: CredentialDelegation, store: Store, grid: Grid, users: UserEndpoints
 ) -> None:
     here = copiers(users, grid, delegating)
     ours = await submitted(store)
-    theirs = await submitted(store, submitter=ALICE, copied_as=CopiedAs.USER)
+    theirs = await submitted(store, submitter=ALICE, copied_as=TransferIdentity.USER)
     with pytest.raises(NoCredential):
         await here.acting(theirs, "fts1")
     await delegate(delegating, grid)

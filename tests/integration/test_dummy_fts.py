@@ -16,8 +16,9 @@ from typing import Any
 
 import fts3.rest.client.easy as fts3
 import pytest
-from private_fts import Client, Fts, running_or_skipped, wait_for
-from recorded import Answer
+
+from integration.private_fts import Client, Fts, running_or_skipped, wait_for
+from integration.recorded import Answer
 
 STALLED = (
     "No FTS server has updated the transfer status the last {seconds:g} seconds. Probably stalled"

@@ -9,17 +9,17 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
-from private_mariadb import Server
-from samples import admitted
-from scripted_fts import Asked, Grid, Reply, reply
 from structlog.testing import capture_logs
-from test_stager_gateway import SETTINGS, now, stagers, staging
+from support.private_mariadb import Server
+from support.samples import admitted
 
 from deliv.delivery import authcode
 from deliv.errors import InvalidRequest
-from deliv.http.calls import public
-from deliv.model import Job, StageReport
+from deliv.http.handlers.jobs import public
+from deliv.model.job import Job, StageReport
 from deliv.store import Store
+from integration.scripted_fts import Asked, Grid, Reply, reply
+from integration.test_stager_gateway import SETTINGS, now, stagers, staging
 
 Answer = Callable[[Asked], Reply]
 HOST = SETTINGS.stager.gridftp_hosts[0]

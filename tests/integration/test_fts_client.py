@@ -14,15 +14,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from private_fts import Fts as Dummy
-from private_fts import User, running_or_skipped, silent_port
 
 from deliv import config
 from deliv.errors import Refused, Unreachable
-from deliv.failures import ErrorClass
-from deliv.fts import Endpoint, Fts, Outcome, Transfer, Verdict
-from deliv.fts.transfer import LARGEST_METADATA
-from deliv.https import HttpsClient
+from deliv.gateways.fts import Endpoint, Fts, Outcome, Transfer, Verdict
+from deliv.gateways.fts.transfer import LARGEST_METADATA
+from deliv.gateways.https import HttpsClient
+from deliv.model.error_classes import ErrorClass
+from integration.private_fts import Fts as Dummy
+from integration.private_fts import User, running_or_skipped, silent_port
 
 SOON = 60.0
 LARGE = 3 * 2**29

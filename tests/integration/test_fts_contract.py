@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import recorded
-from fts_replay import DEAD, SECTIONS, SIZE, Scene
-from private_fts import TERMINAL, UNKNOWN, Fts, running_or_skipped, wait_for
-from recorded import Answer
+
+from integration import recorded
+from integration.fts_replay import DEAD, SECTIONS, SIZE, Scene
+from integration.private_fts import TERMINAL, UNKNOWN, Fts, running_or_skipped, wait_for
+from integration.recorded import Answer
 
 REPLAYED = ("rest.txt", "deleg.txt", "sid.txt", "dbdown.txt")
 RECORDED = {

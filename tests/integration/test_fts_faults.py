@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import recorded
 from cryptography import x509
-from scripted_delegation import DLG, REST, WHOAMI, Delegating, as_recorded
-from scripted_fts import Asked, Grid, Reply, ScriptedFts, html, reply
+from deliv_testbed import pki
 
 from deliv import config
 from deliv.errors import DelegationNeeded, Refused, Unavailable, Unreachable
-from deliv.failures import ErrorClass
-from deliv.fts import Endpoint, Fts, State, Transfer, Verdict
-from deliv.fts.client import BULK, MOMENT
-from deliv.https import HttpsClient
-from deliv.testbed import pki
+from deliv.gateways.fts import Endpoint, Fts, State, Transfer, Verdict
+from deliv.gateways.fts.client import BULK, MOMENT
+from deliv.gateways.https import HttpsClient
+from deliv.model.error_classes import ErrorClass
+from integration import recorded
+from integration.scripted_delegation import DLG, REST, WHOAMI, CredentialDelegation, as_recorded
+from integration.scripted_fts import Asked, Grid, Reply, ScriptedFts, html, reply
 
 DELEGATION = recorded.sections("deleg.txt")
 SID = recorded.sections("sid.txt")
@@ -42,7 +42,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
 class Scene:
     server: ScriptedFts
     endpoint: Endpoint
-    delegating: Delegating
+    delegating: CredentialDelegation
 
 
 @asynccontextmanager
@@ -52,7 +52,7 @@ async def scene(
     """A server that knows deliv and delegates, and deliv's client of it."""
     https = HttpsClient(credential or grid.credential, grid.ca_directory)
     async with ScriptedFts(grid) as server:
-        delegating = Delegating()
+        delegating = CredentialDelegation()
         delegating.install(server)
         server.on("GET", "/whoami", reply(WHOAMI))
         options = {"request_timeout": config.Seconds(30), **settings}

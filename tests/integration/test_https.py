@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from scripted_fts import Grid, Reply, ScriptedFts, reply
+from deliv_testbed import pki
 
 from deliv import config
 from deliv.errors import Unavailable, Unreachable
-from deliv.https import HttpsClient, Response
-from deliv.testbed import pki
+from deliv.gateways.https import HttpsClient, Response
+from integration.scripted_fts import Grid, Reply, ScriptedFts, reply
 
 OTHER_CA = pki.name(("O", "elsewhere"), ("CN", "other CA"))
 

@@ -9,13 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from credentials import days_ago, key
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
-
-from deliv.testbed import pki
-from deliv.testbed.pki import Authority
+from deliv_testbed import pki
+from deliv_testbed.pki import Authority
+from support.credentials import days_ago, key
 
 PROGRAM = Path(__file__).parents[2] / "ansible/roles/deliv/files/deliv-install-crls"
 URL = "http://crl.example.org/ca.crl"

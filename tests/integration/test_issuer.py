@@ -11,13 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from minting import AUDIENCE, ISSUER, THUMBPRINT, claims, expected, minted, published, unsigned
-from scripted_fts import Grid, Reply, ScriptedFts, html
+from deliv_testbed import pki
+from support.minting import (
+    AUDIENCE,
+    ISSUER,
+    THUMBPRINT,
+    claims,
+    expected,
+    minted,
+    published,
+    unsigned,
+)
 
 from deliv import config
 from deliv.errors import TokenRefused, Unavailable
-from deliv.issuer import Issuer
-from deliv.testbed import pki
+from deliv.gateways.issuer import Issuer
+from integration.scripted_fts import Grid, Reply, ScriptedFts, html
 
 JWKS = "/jwks"
 BETWEEN = 1.0

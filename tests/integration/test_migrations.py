@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from private_mariadb import Server
+from support.private_mariadb import Server
 
-from deliv import migrations
-from deliv.db import SQL, Database
+from deliv.db.database import Database
 from deliv.errors import DatabaseUnavailable
-from deliv.migrations import MigrationRefused
-from deliv.model import Job
-from deliv.states import Status
+from deliv.model.job import Job
+from deliv.model.states import Status
+from deliv.store import migrations
+from deliv.store.migrations import SQL, MigrationRefused
 
 SNAPSHOT = Path(__file__).with_name("schema.txt")
 ALL = [str(migration) for migration in migrations.load()]

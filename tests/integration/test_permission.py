@@ -12,25 +12,25 @@ from typing import Any
 
 import pytest
 import yaml
-from fts_bench import EXAMPLE, Bench, bench
-from private_mariadb import Server
-from samples import ALICE, HOST, admitted, staged, transferring
-from scripted_fts import Grid, reply
-from test_stager_gateway import stagers
+from support.private_mariadb import Server
+from support.samples import ALICE, HOST, admitted, staged, transferring
 
 from deliv import config
-from deliv.audit import AuditLog
-from deliv.db import Database
+from deliv.db.database import Database
 from deliv.delivery import permission
-from deliv.delivery.closing import Closing
+from deliv.delivery.ending.cleanup import Cleanup
 from deliv.delivery.engine import Engine
 from deliv.delivery.permission import Permission
-from deliv.delivery.staging import Staging
-from deliv.failures import ErrorClass
+from deliv.delivery.stage import Staging
 from deliv.identity.policy import LivePolicy
-from deliv.model import CopiedAs, Job
-from deliv.states import Status
+from deliv.model.error_classes import ErrorClass
+from deliv.model.job import Job, TransferIdentity
+from deliv.model.states import Status
+from deliv.ops.audit import AuditLog
 from deliv.store import Store
+from integration.fts_bench import EXAMPLE, Bench, bench
+from integration.scripted_fts import Grid, reply
+from integration.test_stager_gateway import stagers
 
 MEMBERS = "/skao/meerkat"
 RULE = {"dn": ALICE, "roles": ["submitter"], "destinations": [HOST]}
@@ -104,7 +104,7 @@ async def service(grid: Grid, database: Database, directory: Path) -> AsyncItera
         server.on("POST", "/stage", reply({}))
         live = LivePolicy(policy)
         staging = Staging(here.store, stager, here.failing, settings)
-        closing = Closing(here.store, stager, here.transfers, settings.sweeps)
+        closing = Cleanup(here.store, stager, here.transfers, settings.sweeps)
         log = AuditLog(audit_file)
         allowed = Permission(here.store, live, here.cancelling, log)
         engine = Engine(
@@ -232,7 +232,7 @@ async def test_a_limited_proxy_needs_a_rule_for_it_still(opened: Opened) -> None
 @pytest.mark.usefixtures("settled")
 async def test_a_users_own_identity_may_be_taken_back(opened: Opened) -> None:
     async with opened as here:
-        job = await admitted(here.store, copied_as=CopiedAs.USER)
+        job = await admitted(here.store, copied_as=TransferIdentity.USER)
         here.rules({**RULE, "copy_as": "service"})
         assert ended(await here.attended(job))
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fts_bench import DELIV, MISSES, bench, held
-from samples import BOB
-from scripted_fts import Grid, html
+from deliv_testbed import pki
+from support.samples import BOB
 
-from deliv.db import Database
+from deliv.db.database import Database
 from deliv.errors import Unavailable
-from deliv.model import CopiedAs
-from deliv.states import Status
-from deliv.testbed import pki
+from deliv.model.job import TransferIdentity
+from deliv.model.states import Status
+from integration.fts_bench import DELIV, MISSES, bench, held
+from integration.scripted_fts import Grid, html
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ async def test_each_identity_is_asked_for_its_own(
     async with bench(grid, database, tmp_path) as here:
         here.delegated.held[alice.dn] = held(alice)
         ours = await here.posted(DELIV)
-        theirs = await here.posted("'alice'", submitter=alice.dn, copied_as=CopiedAs.USER)
+        theirs = await here.posted("'alice'", submitter=alice.dn, copied_as=TransferIdentity.USER)
         assert await here.polling.poll_once() == 0
         here.finish("'alice'", theirs)
         assert await here.polling.poll_once() == 1
@@ -50,9 +50,9 @@ async def test_one_users_trouble_is_not_anothers(
         here.delegated.held[alice.dn] = held(alice)
         stranger = pki.Authority.create(pki.name(("O", "elsewhere"), ("CN", "CA")))
         here.delegated.held["/CN=refused"] = held(stranger.issue(pki.user_name("alice")))
-        fine = await here.posted("'alice'", submitter=alice.dn, copied_as=CopiedAs.USER)
+        fine = await here.posted("'alice'", submitter=alice.dn, copied_as=TransferIdentity.USER)
         for dn in (BOB, "/CN=refused"):
-            await here.posted("'alice'", submitter=dn, copied_as=CopiedAs.USER)
+            await here.posted("'alice'", submitter=dn, copied_as=TransferIdentity.USER)
         here.finish("'alice'", fine)
         assert await here.polling.poll_once() == 1
         assert (await here.now(fine)).status is Status.SUCCESS
@@ -64,7 +64,7 @@ async def test_a_job_that_only_its_user_may_see(
     """It is running under theirs, and unknown under deliv's own: that is no miss."""
     async with bench(grid, database, tmp_path) as here:
         here.delegated.held[alice.dn] = held(alice)
-        job = await here.posted("'alice'", submitter=alice.dn, copied_as=CopiedAs.USER)
+        job = await here.posted("'alice'", submitter=alice.dn, copied_as=TransferIdentity.USER)
         for _ in range(MISSES + 1):
             await here.reconcile()
         now = await here.now(job)
@@ -79,7 +79,7 @@ async def test_a_user_whose_credential_has_gone(
 ) -> None:
     """They have some rounds to delegate anew; then the job is over."""
     async with bench(grid, database, tmp_path) as here:
-        job = await here.posted("'alice'", submitter=alice.dn, copied_as=CopiedAs.USER)
+        job = await here.posted("'alice'", submitter=alice.dn, copied_as=TransferIdentity.USER)
         for round_ in range(1, MISSES):
             await here.reconcile()
             assert (await here.now(job)).fts_misses == round_
@@ -128,7 +128,7 @@ async def test_an_fts_that_is_out_is_no_miss(
 ) -> None:
     async with bench(grid, database, tmp_path) as here:
         here.delegated.held[alice.dn] = held(alice)
-        job = await here.posted("'alice'", submitter=alice.dn, copied_as=CopiedAs.USER)
+        job = await here.posted("'alice'", submitter=alice.dn, copied_as=TransferIdentity.USER)
         here.server.on("GET", "/jobs", html(500))
         with pytest.raises(Unavailable):
             await here.reconcile()

@@ -11,9 +11,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from staging_bench import PRODUCTS, Bench, install_bench, until
+from deliv_testbed import synthetic
 
-from deliv.testbed import synthetic
+from integration.staging_bench import PRODUCTS, Bench, install_bench, until
 
 
 @pytest.fixture(scope="module")

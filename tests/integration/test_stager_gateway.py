@@ -7,21 +7,21 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from private_mariadb import Server
-from samples import admitted, staged
-from scripted_fts import Grid, Reply, ScriptedFts, html, reply
+from support.private_mariadb import Server
+from support.samples import admitted, staged
 
 from deliv import config
-from deliv.breaker import State
 from deliv.config import Config
-from deliv.delivery.failing import Failing
-from deliv.delivery.staging import Staging
+from deliv.delivery.ending.failure import FailureHandler
+from deliv.delivery.stage import Staging
 from deliv.errors import Refused, Unreachable
-from deliv.https import HttpsClient
-from deliv.model import Job
-from deliv.stager import Stager
-from deliv.states import Event, Status
+from deliv.gateways.breaker import State
+from deliv.gateways.https import HttpsClient
+from deliv.gateways.stager import Stager
+from deliv.model.job import Job
+from deliv.model.states import Event, Status
 from deliv.store import NOW, Store
+from integration.scripted_fts import Grid, Reply, ScriptedFts, html, reply
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "deliv.example.yaml"
 SETTINGS: Config = config.load(EXAMPLE)
@@ -56,7 +56,7 @@ async def stagers(grid: Grid) -> AsyncIterator[tuple[Stager, ScriptedFts]]:
 
 
 def staging(store: Store, stager: Stager) -> Staging:
-    return Staging(store, stager, Failing(store, SETTINGS), SETTINGS)
+    return Staging(store, stager, FailureHandler(store, SETTINGS), SETTINGS)
 
 
 async def now(store: Store, job: Job) -> Job:

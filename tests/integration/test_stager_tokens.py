@@ -11,23 +11,23 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
-from minting import expected
-from scripted_fts import Grid, Reply, ScriptedFts, reply
+from deliv_testbed import pki
+from deliv_testbed.issuer import server as issuer_server
+from deliv_testbed.issuer.keys import KeyRing
+from deliv_testbed.issuer.settings import Client, Settings
+from deliv_testbed.stager.callbacks import Callbacks
+from deliv_testbed.stager.register import Staging, State
+from deliv_testbed.stager.settings import TokenSettings
+from deliv_testbed.stager.tokens import NoToken, Tokens
+from support.minting import expected
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from deliv import config
 from deliv.errors import TokenRefused
-from deliv.identity.certificates import thumbprint
-from deliv.issuer import Issuer
-from deliv.testbed import pki
-from deliv.testbed.issuer import server as issuer_server
-from deliv.testbed.issuer.keys import KeyRing
-from deliv.testbed.issuer.settings import Client, Settings
-from deliv.testbed.stager.callbacks import Callbacks
-from deliv.testbed.stager.register import Staging, State
-from deliv.testbed.stager.settings import TokenSettings
-from deliv.testbed.stager.tokens import NoToken, Tokens
+from deliv.gateways.issuer import Issuer
+from deliv.identity.x509.certificates import thumbprint
+from integration.scripted_fts import Grid, Reply, ScriptedFts, reply
 
 STAGING = Staging(
     job_id="01900000-0000-7000-8000-000000000001",

@@ -9,13 +9,23 @@ from functools import partial
 from typing import Any
 
 import pytest
-from private_mariadb import Server
-from samples import ALICE, BOB, LIMITS, admitted, fill, staged, submission, submitted, transferring
+from support.private_mariadb import Server
+from support.samples import (
+    ALICE,
+    BOB,
+    LIMITS,
+    admitted,
+    fill,
+    staged,
+    submission,
+    submitted,
+    transferring,
+)
 
-from deliv.db import Connection, Database, Row
+from deliv.db.database import Connection, Database, Row
 from deliv.errors import DestinationBusy, IllegalTransition, KeyReused, LostRace, QuotaExceeded
-from deliv.model import Job
-from deliv.states import Event, Status
+from deliv.model.job import Job
+from deliv.model.states import Event, Status
 from deliv.store import NOW, Store, jobs
 
 KEY = b"\x01" * 32

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from private_mariadb import Server
-from samples import ALICE, BOB, HOST, LIMITS, fill, submission, submitted
+from support.private_mariadb import Server
+from support.samples import ALICE, BOB, HOST, LIMITS, fill, submission, submitted
 
 from deliv.config import Limits
-from deliv.db import Connection, Database, Row
-from deliv.model import Job
-from deliv.states import Event, Status
+from deliv.db.database import Connection, Database, Row
+from deliv.model.job import Job
+from deliv.model.states import Event, Status
 from deliv.store import Store, admission
 
 CAROL = "/DC=org/DC=example/CN=carol"

@@ -8,15 +8,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from private_mariadb import Server
-from samples import LIMITS, submission, submitted
-from test_store import explained
+from support.private_mariadb import Server
+from support.samples import LIMITS, submission, submitted
 
-from deliv.db import Connection, Database
+from deliv.db.database import Connection, Database
 from deliv.errors import KeyReused, LostRace
-from deliv.model import Job
-from deliv.states import FINAL, Event, Status
+from deliv.model.job import Job
+from deliv.model.states import FINAL, Event, Status
 from deliv.store import NOW, Fence, Store, archive
+from integration.test_store import explained
 
 DAY = 86_400.0
 ENDS = {Status.SUCCESS: Event.DELIVER, Status.ERROR: Event.FAIL, Status.CANCELLED: Event.CANCEL}

@@ -7,16 +7,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from private_mariadb import Server
-from samples import ALICE, BOB, LIMITS, fill, submission, submitted, transferring
-from test_store_archive import DAY, ended, held
+from support.private_mariadb import Server
+from support.samples import ALICE, BOB, LIMITS, fill, submission, submitted, transferring
 
-from deliv import migrations
-from deliv.db import SQL, Connection, Database
-from deliv.delivery.submissions import uuid7
+from deliv.db.database import Connection, Database
+from deliv.delivery.submit import uuid7
 from deliv.errors import QuotaExceeded
-from deliv.states import FINAL, Event, Status
-from deliv.store import Store, submissions
+from deliv.model.states import FINAL, Event, Status
+from deliv.store import Store, migrations, submissions
+from deliv.store.migrations import SQL
+from integration.test_store_archive import DAY, ended, held
 
 CAROL = "/DC=org/DC=example/CN=carol"
 COUNTS = "0005_counts"

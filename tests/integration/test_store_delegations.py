@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from private_mariadb import Server
-from samples import ALICE, BOB, admitted, submitted, transferring
+from support.private_mariadb import Server
+from support.samples import ALICE, BOB, admitted, submitted, transferring
 
-from deliv.db import Database
+from deliv.db.database import Database
 from deliv.errors import LostRace
-from deliv.model import CopiedAs, Delegation
+from deliv.model.job import Delegation, TransferIdentity
 from deliv.store import NOW, Delegations, Fence, Store
 
 ID = "0123456789abcdef" * 2
@@ -127,9 +127,9 @@ async def test_who_lost_the_lease_wipes_nothing(
 
 
 async def test_users_are_told_once_of_each_proxy(delegations: Delegations, store: Store) -> None:
-    mine = await submitted(store, copied_as=CopiedAs.USER)
+    mine = await submitted(store, copied_as=TransferIdentity.USER)
     await submitted(store)
-    await submitted(store, submitter=BOB, copied_as=CopiedAs.USER)
+    await submitted(store, submitter=BOB, copied_as=TransferIdentity.USER)
     await store.outbox_done([row.id for row in await store.outbox_take(100, 0)])
     one = await delegated(delegations)
     assert await delegations.expiring(1800, 10) == []
@@ -160,17 +160,17 @@ async def test_who_has_copies_in_hand(
         job = await transferring(store, **changes)
         await store.update(job, fts_endpoint="fts1", fts_jobid=job.job_id, fts_posted=NOW)
 
-    await posted(copied_as=CopiedAs.USER)
-    await posted(copied_as=CopiedAs.USER)
+    await posted(copied_as=TransferIdentity.USER)
+    await posted(copied_as=TransferIdentity.USER)
     await posted(submitter=BOB)
-    await admitted(store, submitter="/CN=carol", copied_as=CopiedAs.USER)
+    await admitted(store, submitter="/CN=carol", copied_as=TransferIdentity.USER)
     assert await delegations.copying("fts1") == [ALICE]
     assert await delegations.copying("fts2") == []
 
 
 async def test_a_job_remembers_under_whose_identity(store: Store) -> None:
-    job = await submitted(store, copied_as=CopiedAs.USER)
+    job = await submitted(store, copied_as=TransferIdentity.USER)
     known = await store.job(job.job_id)
     assert known is not None
-    assert known.copied_as is CopiedAs.USER
-    assert (await submitted(store)).copied_as is CopiedAs.SERVICE
+    assert known.copied_as is TransferIdentity.USER
+    assert (await submitted(store)).copied_as is TransferIdentity.SERVICE

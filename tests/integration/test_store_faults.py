@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from cutting_proxy import Cut, Proxy
-from private_mariadb import Server
-from samples import LIMITS, admitted, submission, submitted
+from support.private_mariadb import Server
+from support.samples import LIMITS, admitted, submission, submitted
 
-from deliv.db import Database
+from deliv.db.database import Database
 from deliv.errors import CommitUnknown, DatabaseUnavailable, LostRace
-from deliv.states import Event, Status
+from deliv.model.states import Event, Status
 from deliv.store import NOW, Store
+from integration.cutting_proxy import Cut, Proxy
 
 CUTS = pytest.mark.parametrize("cut", list(Cut), ids=lambda cut: cut.name)
 

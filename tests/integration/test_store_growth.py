@@ -14,17 +14,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from private_mariadb import Server, running
-from samples import ALICE, BOB, LIMITS, history, submission, submitted
-from test_store_archive import DAY, ended, held
+from support.private_mariadb import Server, running
+from support.samples import ALICE, BOB, LIMITS, history, submission, submitted
 
-from deliv import migrations
-from deliv.db import Database
+from deliv.db.database import Database
 from deliv.errors import QuotaExceeded
-from deliv.model import CopiedAs, Delegation, Job, Listing
-from deliv.states import FINAL, Event, Status
-from deliv.store import NOW, Delegations, Store
+from deliv.model.job import Delegation, Job, Listing, TransferIdentity
+from deliv.model.states import FINAL, Event, Status
+from deliv.store import NOW, Delegations, Store, migrations
 from deliv.store.archive import first_id
+from integration.test_store_archive import DAY, ended, held
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -357,7 +356,7 @@ async def _(world: World) -> Call:
 
 @case("in_use, it is")
 async def _(world: World) -> Call:
-    await handed_over(world, copied_as=CopiedAs.USER)
+    await handed_over(world, copied_as=TransferIdentity.USER)
     return lambda: world.delegations.in_use(ALICE)
 
 
@@ -387,14 +386,14 @@ async def _(world: World) -> Call:
 
 @case("tell")
 async def _(world: World) -> Call:
-    await submitted(world.store, copied_as=CopiedAs.USER)
+    await submitted(world.store, copied_as=TransferIdentity.USER)
     one = await world.delegation(ALICE)
     return lambda: world.delegations.tell(one)
 
 
 @case("copying")
 async def _(world: World) -> Call:
-    await handed_over(world, copied_as=CopiedAs.USER)
+    await handed_over(world, copied_as=TransferIdentity.USER)
     return lambda: world.delegations.copying("fts1")
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from private_mariadb import Server
+from support.private_mariadb import Server
 
-from deliv.db import Database
+from deliv.db.database import Database
 from deliv.store import Store
 
 

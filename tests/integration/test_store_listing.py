@@ -6,15 +6,15 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from private_mariadb import Server
-from samples import ALICE, BOB, fill, submitted
-from test_store_archive import DAY, ended, held
+from support.private_mariadb import Server
+from support.samples import ALICE, BOB, fill, submitted
 
-from deliv.db import Database
+from deliv.db.database import Database
 from deliv.errors import ListTimeout
-from deliv.model import Listing
-from deliv.states import Status
+from deliv.model.job import Listing
+from deliv.model.states import Status
 from deliv.store import Store, archive, listing
+from integration.test_store_archive import DAY, ended, held
 
 
 def made(hours: float) -> str:

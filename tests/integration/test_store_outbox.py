@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from private_mariadb import Server
-from samples import submission, submitted
+from support.private_mariadb import Server
+from support.samples import submission, submitted
 
-from deliv.db import Database
+from deliv.db.database import Database
 from deliv.store import Store
 
 

@@ -6,13 +6,13 @@ import contextlib
 from datetime import datetime
 
 import pytest
-from private_mariadb import Server
 from pymysql.err import OperationalError
-from samples import admitted, staged, submitted, transferring
+from support.private_mariadb import Server
+from support.samples import admitted, staged, submitted, transferring
 
-from deliv.db import Database, Rejected
-from deliv.model import Job
-from deliv.states import FINAL, IN_FLIGHT, Event, Status
+from deliv.db.database import Database, Rejected
+from deliv.model.job import Job
+from deliv.model.states import FINAL, IN_FLIGHT, Event, Status
 from deliv.store import NOW, JobEvent, Store
 
 ENDS = {Status.SUCCESS: Event.DELIVER, Status.ERROR: Event.FAIL, Status.CANCELLED: Event.CANCEL}

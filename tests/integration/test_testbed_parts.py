@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-from deliv.testbed import accounts, gridftp, mariadb, pki, ports, processes, rabbitmq
+from deliv_testbed import accounts, gridftp, mariadb, pki, ports, processes, rabbitmq
 
 PROGRAMS = ("mariadbd", "epmd", "globus-gridftp-server", "globus-url-copy")
 MISSING = [program for program in PROGRAMS if not shutil.which(program, path=processes.PATH)]

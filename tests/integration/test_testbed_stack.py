@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from deliv.testbed import pki, ports
-from deliv.testbed.accounts import unprivileged
-from deliv.testbed.processes import Processes, wait
+from deliv_testbed import pki, ports
+from deliv_testbed.accounts import unprivileged
+from deliv_testbed.processes import Processes, wait
 
 pytestmark = pytest.mark.timeout(300)
 PROGRAMS = ("mariadbd", "epmd", "globus-gridftp-server")

@@ -17,16 +17,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from credential_kinds import KINDS, Kind
-from credentials import ALICE, Grid, alice, full, key, user
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from tls_server import TIMEOUT, Client, Served, serving
+from deliv_testbed import pki
+from deliv_testbed.pki import Authority
+from support.credential_kinds import KINDS, Kind
+from support.credentials import ALICE, Grid, alice, full, key, user
 
 from deliv.errors import ConfigError, CredentialRefused
 from deliv.identity.tls import ConnectionIdentities, ServerTls, peer
-from deliv.testbed import pki
-from deliv.testbed.pki import Authority
+from integration.tls_server import TIMEOUT, Client, Served, serving
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 

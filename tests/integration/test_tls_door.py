@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from credentials import ALICE, Grid, alice, costly_key, full
-from tls_server import Served, WhoAmI
+from deliv_testbed import pki
+from deliv_testbed.pki import Credential
+from support.credentials import ALICE, Grid, alice, costly_key, full
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
-from deliv import metrics
 from deliv.config import Address, HttpsUrl, Rest, Seconds
-from deliv.http.in_hand import InHand
-from deliv.http.room import Room, Stage
-from deliv.http.tls_door import TlsDoor
-from deliv.identity.certificates import costly
+from deliv.http.connections.in_flight import InFlight
+from deliv.http.connections.limiter import ConnectionLimiter, Stage
+from deliv.http.connections.tls_listener import TlsListener
 from deliv.identity.tls import ConnectionIdentities, ServerTls
-from deliv.testbed import pki
-from deliv.testbed.pki import Credential
+from deliv.identity.x509.certificates import costly
+from deliv.ops import metrics
+from integration.tls_server import Served, WhoAmI
 
 TIMEOUT = 20.0
 OTHERS = [f"127.0.0.{number}" for number in range(2, 14)]
@@ -56,7 +56,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Live:
-    door: TlsDoor
+    door: TlsListener
     stuck: Stuck
     server: Served
 
@@ -76,7 +76,7 @@ async def serving(grid: Grid) -> AsyncIterator[Live]:
     files = grid.directory.parent / "host.pem", grid.directory.parent / "host.key"
     tls = ServerTls(*files, grid.directory)
     identities, stuck = ConnectionIdentities(tls), Stuck(tls.context)
-    door = TlsDoor(
+    door = TlsListener(
         Application([("/", WhoAmI, {"identities": identities})], log_function=lambda handler: None),
         tls=stuck,
         rest=Rest(
@@ -87,8 +87,8 @@ async def serving(grid: Grid) -> AsyncIterator[Live]:
             handshake_timeout=Seconds(10 * TIMEOUT),
             handshake_cpu_per_second=Seconds(0),
         ),
-        room=Room(most=100, per_host=100, handshakes=100, count=metrics.CONNECTIONS),
-        in_hand=InHand(),
+        room=ConnectionLimiter(most=100, per_host=100, handshakes=100, count=metrics.CONNECTIONS),
+        in_hand=InFlight(),
         costly=lambda connection: costly(identities.chain(connection)),
         malformed=lambda stream: b"",
     )

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import gsi
 import pytest
-from credential_kinds import KINDS, Kind
-from credentials import Grid
-from stricter_than_globus import STRICTER
+from deliv_testbed import accounts, gridftp, pki, ports, processes
+from support.credential_kinds import KINDS, Kind
+from support.credentials import Grid
+from support.stricter_than_globus import STRICTER
 
-from deliv.testbed import accounts, gridftp, pki, ports, processes
+from integration import gsi
 
 
 @dataclass(frozen=True, kw_only=True)

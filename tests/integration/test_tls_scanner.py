@@ -6,9 +6,9 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from credentials import Grid, user
+from deliv_testbed import pki, ports, processes
+from support.credentials import Grid, user
 
-from deliv.testbed import pki, ports, processes
 from tools.tls_scan.checks import CHECKS, Target
 
 SEEN = (

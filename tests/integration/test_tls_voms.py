@@ -6,12 +6,13 @@ from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
-from attribute_certificates import HOST, THIS_HOST, Server, carrying
-from credentials import ALICE, Grid, alice, days_ago, user
-from tls_server import Client, serving
-from voms_kinds import BOTH
+from support.attribute_certificates import HOST, THIS_HOST, Server, carrying
+from support.credentials import ALICE, Grid, alice, days_ago, user
+from support.voms_kinds import BOTH
 
-from deliv.identity import attribute_certificate, tls
+from deliv.identity import tls
+from deliv.identity.voms import attribute_certificate
+from integration.tls_server import Client, serving
 
 
 @pytest.fixture

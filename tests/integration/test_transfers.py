@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fts_bench import DELIV, MISSES, Bench, bench
-from samples import staged
-from scripted_fts import Grid, Reply, html, reply
+from support.samples import staged
 
-from deliv.db import Database
-from deliv.delivery.failing import Failure
-from deliv.delivery.transfers import sid
+from deliv.db.database import Database
+from deliv.delivery.ending.failure import Failure
+from deliv.delivery.transfer import sid
 from deliv.errors import NoCredential
-from deliv.failures import ErrorClass
-from deliv.http.calls import public
-from deliv.model import CopiedAs, Job
-from deliv.states import Event, Status
+from deliv.http.handlers.jobs import public
+from deliv.model.error_classes import ErrorClass
+from deliv.model.job import Job, TransferIdentity
+from deliv.model.states import Event, Status
 from deliv.store import NOW
+from integration.fts_bench import DELIV, MISSES, Bench, bench
+from integration.scripted_fts import Grid, Reply, html, reply
 
 Opened = AbstractAsyncContextManager[Bench]
 CANCELLED_AT_ONCE = {"file_state": "CANCELED", "internal_file_params": "timeout:0"}
@@ -176,7 +176,7 @@ async def the_post_was_left_open(here: Bench, job: Job) -> None:
     here.server.on("POST", "/jobs", html(500))
     await here.transfers.post(job)
     job = await here.now(job)
-    gone = replace(job, copied_as=CopiedAs.USER)
+    gone = replace(job, copied_as=TransferIdentity.USER)
     await here.transfers.post(gone)
 
 

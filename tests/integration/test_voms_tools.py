@@ -10,16 +10,15 @@ import os
 import shutil
 from pathlib import Path
 
-import libvoms
 import pytest
-import voms_tools
-from attribute_certificates import Server
-from credentials import ALICE, Grid, full
-from voms_kinds import BOTH, KINDS, Kind
+from deliv_testbed import pki
+from deliv_testbed.pki import Credential
+from support import libvoms, voms_tools
+from support.attribute_certificates import Server
+from support.credentials import ALICE, Grid, full
+from support.voms_kinds import BOTH, KINDS, Kind
 
-from deliv.identity import fqan
-from deliv.testbed import pki
-from deliv.testbed.pki import Credential
+from deliv.identity.voms import fqan
 
 STRICTER = {
     # What callers' own certificates must not be either.

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from credentials import Grid
+from deliv_testbed import pki
+from deliv_testbed.pki import Credential
+from support.credentials import Grid
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 from deliv.errors import CredentialRefused
 from deliv.identity.tls import ConnectionIdentities, ServerTls
-from deliv.testbed import pki
-from deliv.testbed.pki import Credential
 
 TIMEOUT = 20.0
 

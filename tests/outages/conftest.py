@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from running_stack import Stack, Target, brought_up, until
+from support.running_stack import Stack, Target, brought_up, until
 
 INSTANCES = (1, 2)
 HOLD = 3  # seconds until another instance takes up what one has in hand

@@ -17,9 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from running_stack import Stack
-
-from deliv.testbed.layout import Layout
+from deliv_testbed.layout import Layout
+from support.running_stack import Stack
 
 TIMEOUT = 30
 PASSED_ON = ("Accept", "Content-Type")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from conftest import Pair
-from running_stack import Answer, Target, until
+from support.running_stack import Answer, Target, until
+
+from outages.conftest import Pair
 
 pytestmark = pytest.mark.timeout(300)
 BOTH = (1, 2)

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Pair
-from running_stack import Target, until
-from small_disk import on_small_disk
+from deliv_testbed import accounts, layout
+from deliv_testbed.parts import Parts
+from deliv_testbed.processes import Processes
+from support.running_stack import Target, until
+from support.small_disk import on_small_disk
 
-from deliv.testbed import accounts, layout
-from deliv.testbed.parts import Parts
-from deliv.testbed.processes import Processes
+from outages.conftest import Pair
 
 pytestmark = pytest.mark.timeout(300)
 CTL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 import fts3.rest.client.easy as fts3
 import pytest
-from conftest import Pair, frozen
-from running_stack import Target, until
+from deliv_testbed.layout import Layout
+from support.running_stack import Target, until
 
-from deliv.fts.transfer import Transfer, submission
-from deliv.testbed.layout import Layout
+from deliv.gateways.fts.transfer import Transfer, submission
+from outages.conftest import Pair, frozen
 
 pytestmark = [
     pytest.mark.timeout(300),

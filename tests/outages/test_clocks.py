@@ -9,14 +9,14 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import pytest
-from conftest import Pair
-from running_stack import Target, until
+from deliv_testbed import accounts, layout
+from deliv_testbed.errors import TestbedError
+from deliv_testbed.fts import settings as fts_settings
+from deliv_testbed.parts import Parts
+from deliv_testbed.processes import Processes, Program
+from support.running_stack import Target, until
 
-from deliv.testbed import accounts, layout
-from deliv.testbed.errors import TestbedError
-from deliv.testbed.fts import settings as fts_settings
-from deliv.testbed.parts import Parts
-from deliv.testbed.processes import Processes, Program
+from outages.conftest import Pair
 
 pytestmark = pytest.mark.timeout(300)
 CLOCK = "/usr/bin/faketime"

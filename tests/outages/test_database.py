@@ -9,13 +9,13 @@ from typing import Any
 
 import pymysql
 import pytest
-from another_instance import another_instance
-from conftest import Pair, frozen
+from deliv_testbed import layout
 from pymysql.cursors import Cursor
-from running_stack import Answer, Stack, Target, until
-from small_disk import on_small_disk
+from support.another_instance import another_instance
+from support.running_stack import Answer, Stack, Target, until
+from support.small_disk import on_small_disk
 
-from deliv.testbed import layout
+from outages.conftest import Pair, frozen
 
 pytestmark = pytest.mark.timeout(300)
 PATIENCE = 120

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from conftest import Pair
-from running_stack import Target, until
+from support.running_stack import Target, until
 
-from deliv.faults import Point
+from deliv.failpoints import Point
+from outages.conftest import Pair
 
 pytestmark = pytest.mark.timeout(400)
 SIZES = itertools.count(30_000)

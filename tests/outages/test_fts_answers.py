@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from conftest import INSTANCES, REQUEST_TIMEOUT, Pair, frozen
-from fts_front import Answer, Fault, Front, standing_before
-from running_stack import Target, until
+from deliv_testbed.layout import Layout
+from support.running_stack import Target, until
 
-from deliv.testbed.layout import Layout
+from outages.conftest import INSTANCES, REQUEST_TIMEOUT, Pair, frozen
+from outages.fts_front import Answer, Fault, Front, standing_before
 
 pytestmark = pytest.mark.timeout(300)
 SIZES = itertools.count(46_000)

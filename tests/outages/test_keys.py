@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from conftest import Pair
-from running_stack import Answer, Target, until
+from support.running_stack import Answer, Target, until
+
+from outages.conftest import Pair
 
 
 def submit(pair: Pair, number: int, target: Target, product: str = "synthetic-40000") -> Answer:

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 import yaml
-from another_instance import Instance, another_instance
-from conftest import Pair, frozen
-from running_stack import Answer, Stack, Target, until
-from service_manager import ServiceManager, managed
+from deliv_testbed import ports
+from support.another_instance import Instance, another_instance
+from support.running_stack import Answer, Stack, Target, until
+from support.service_manager import ServiceManager, managed
 
-from deliv.faults import Point
-from deliv.testbed import ports
+from deliv.failpoints import Point
+from outages.conftest import Pair, frozen
 
 pytestmark = pytest.mark.timeout(300)
 WATCHDOG = 4.0

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import INSTANCES, Pair, frozen, prepared
-from running_stack import Target, until
+from support.running_stack import Target, until
 
-from deliv.faults import Point
+from deliv.failpoints import Point
+from outages.conftest import INSTANCES, Pair, frozen, prepared
 
 pytestmark = pytest.mark.timeout(400)
 FIRST, SECOND = "fts", "fts@2"

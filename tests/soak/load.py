@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from running_stack import Stack
+from support.running_stack import Stack
 
 from deliv.client import Client
 from deliv.client.errors import ClientError

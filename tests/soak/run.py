@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from load import Load
-from running_stack import Stack, brought_up
-from trouble import EVERY, Trouble
-from under_load import INSTANCES, beside, configure, wait_until_all_is_done
-from verdict import complaints
-from watch import Watch
+from support.running_stack import Stack, brought_up
+
+from soak.load import Load
+from soak.trouble import EVERY, Trouble
+from soak.under_load import INSTANCES, beside, configure, wait_until_all_is_done
+from soak.verdict import complaints
+from soak.watch import Watch
 
 AT_LEAST_EVERY = 10.0  # seconds from one fault to the next
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from run import main
+
+from soak.run import main
 
 
 @pytest.mark.timeout(1200)

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from load import ALL_WELL, Accepted, Load
-from running_stack import Stack, brought_up, until
-from under_load import beside, configure, wait_until_all_is_done
-from verdict import complaints
+from support.running_stack import Stack, brought_up, until
+
+from soak.load import ALL_WELL, Accepted, Load
+from soak.under_load import beside, configure, wait_until_all_is_done
+from soak.verdict import complaints
 
 pytestmark = pytest.mark.timeout(1200)
 RATE = 5.0  # jobs per second

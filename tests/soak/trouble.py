@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from running_stack import Stack
+from support.running_stack import Stack
 
 EVERY = 7.0  # seconds from one fault to the next
 KILLED = (0.5, 5.0)  # seconds that a part stays away

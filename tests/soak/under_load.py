@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from running_stack import Stack
-from verdict import unfinished
+from support.running_stack import Stack
+
+from soak.verdict import unfinished
 
 INSTANCES = ("deliv@1", "deliv@2")
 PATIENT = {"attempts": 20, "backoff": "500ms"}  # the trouble ends some time

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from load import Accepted
-from running_stack import Stack
+from deliv_testbed import synthetic
+from support.running_stack import Stack
 
-from deliv.testbed import synthetic
+from soak.load import Accepted
 
 FINAL = ("SUCCESS", "ERROR", "CANCELLED")
 CHECK_DEADLINE = 120

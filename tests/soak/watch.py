@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from running_stack import Stack
+from support.running_stack import Stack
 
 EVERY = 5.0  # seconds
 FLAT = 1.5  # the last third may use so many times what the second one used

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deliv.addresses import neighbourhood
+from deliv.ops.addresses import neighbourhood
 
 
 @pytest.mark.parametrize(

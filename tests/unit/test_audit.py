@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deliv.audit import LONGEST, AuditLog, AuditUnwritable, Entry, Event, Outcome, line, outcome
+from deliv.ops.audit import LONGEST, AuditLog, AuditUnwritable, Entry, Event, Outcome, line, outcome
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 SOME = Entry(event=Event.REQUEST, outcome=Outcome.ALLOWED, dn="/O=Grid/CN=alice", job_id="1")
@@ -177,7 +177,7 @@ def test_a_pipe_that_nobody_reads(tmp_path: Path) -> None:
 TORN = """
 import resource, signal, sys
 from pathlib import Path
-from deliv.audit import AuditLog, Entry, Event
+from deliv.ops.audit import AuditLog, Entry, Event
 path, room = Path(sys.argv[1]), int(sys.argv[2])
 log, hard = AuditLog(path), resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 log.write(Entry(event=Event.REQUEST, job_id="first"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from deliv.breaker import Breaker, State
+from deliv.gateways.breaker import Breaker, State
 
 
 class Clock:

@@ -10,9 +10,9 @@ import pytest
 from pika.frame import Method
 from pika.spec import Basic
 
-from deliv.broker.publisher import Confirms
-from deliv.broker.session import Channel
 from deliv.errors import BrokerUnavailable
+from deliv.gateways.broker.publisher import Confirms
+from deliv.gateways.broker.session import Channel
 
 
 class Wire:

@@ -20,8 +20,8 @@ from pika.exceptions import (
     StreamLostError,
 )
 
-from deliv.broker.link import BACKOFF_CAP, pause
-from deliv.broker.session import explain
+from deliv.gateways.broker.link import BACKOFF_CAP, pause
+from deliv.gateways.broker.session import explain
 
 REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deliv.broker import Malformed, Message
+from deliv.gateways.broker import Malformed, Message
 
 TEXT = st.text(max_size=20)
 JSON = st.recursive(

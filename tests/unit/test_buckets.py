@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deliv.buckets import TokenBuckets
+from deliv.ops.token_buckets import TokenBuckets
 
 
 class Clock:

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deliv.check import history
-from deliv.check.findings import Mend
-from deliv.check.rules import Moment, examine
-from deliv.model import Job
-from deliv.states import FINAL, TRANSITIONS, Event, Status
+from deliv.commands.check import history
+from deliv.commands.check.findings import Mend
+from deliv.commands.check.rules import Moment, examine
+from deliv.model.job import Job
+from deliv.model.states import FINAL, TRANSITIONS, Event, Status
 from deliv.store.inspection import Record, Step
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

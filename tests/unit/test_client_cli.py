@@ -31,7 +31,7 @@ def test_callers_commands_need_no_server(command: str) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "extra"),
-    [(["serve"], "server"), (["migrate"], "server"), (["testbed", "up"], "testbed")],
+    [(["serve"], "server"), (["migrate"], "server"), (["testbed", "up"], "server")],
 )
 def test_the_missing_extra_is_named(arguments: list[str], extra: str) -> None:
     done = run_without_server(*arguments)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from deliv_testbed import pki
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -36,7 +37,6 @@ from deliv.client.credentials import (
 )
 from deliv.client.errors import answered
 from deliv.client.tls_errors import explain
-from deliv.testbed import pki
 
 
 @pytest.fixture(scope="module")

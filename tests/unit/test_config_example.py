@@ -12,7 +12,7 @@ import yaml
 
 from deliv import config
 from deliv.config import Config, Section
-from deliv.failures import ErrorClass
+from deliv.model.error_classes import ErrorClass
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "deliv.example.yaml"
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from deliv import config, db
-from deliv.db import Connection, ConnectionLost, Contention, Database, Duplicate, Rejected
+from deliv import config
+from deliv.db import database as db
+from deliv.db.database import Connection, ConnectionLost, Contention, Database, Duplicate, Rejected
 from deliv.errors import CommitUnknown, DatabaseUnavailable, Saturated
 
 

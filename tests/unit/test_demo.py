@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deliv_testbed.demo.delivery import Delivery, units
+from deliv_testbed.demo.progress import progress
+from deliv_testbed.demo.verdict import adler32, judge
 from rich.console import Console
-
-from deliv.testbed.demo.delivery import Delivery, units
-from deliv.testbed.demo.progress import progress
-from deliv.testbed.demo.verdict import adler32, judge
 
 CONTENT = b"visibilities" * 1000
 SUCCESS = {

@@ -18,8 +18,8 @@ from deliv.delivery.destination import (
 )
 from deliv.errors import InvalidRequest
 from deliv.identity import hosts
-from deliv.model import Job
-from deliv.states import Status
+from deliv.model.job import Job
+from deliv.model.states import Status
 
 
 @pytest.mark.parametrize(

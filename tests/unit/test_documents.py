@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from documents import PAGES, PYTHON, ROOT, SHELL, Block, blocks, inline, words
+from support.documents import PAGES, PYTHON, ROOT, SHELL, Block, blocks, inline, words
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 COMMANDS = [block for block in BLOCKS if block.language in {SHELL, PYTHON}]
@@ -31,7 +31,7 @@ def test_every_command_is_run_or_an_example_with_a_reason(block: Block) -> None:
         case "example":
             assert len(block.about) > 20
         case _:
-            pytest.fail(f"{block.name} has no mark: see tests/documents.py")
+            pytest.fail(f"{block.name} has no mark: see tests/support/documents.py")
 
 
 def test_the_counts_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,14 +12,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-
-from deliv.testbed import pki
-from deliv.testbed.fts import caller, clock
-from deliv.testbed.fts.caller import Caller
-from deliv.testbed.fts.database import Database
-from deliv.testbed.fts.delegation import Delegation
-from deliv.testbed.fts.errors import RestError
-from deliv.testbed.pki import Authority, Credential
+from deliv_testbed import pki
+from deliv_testbed.fts import caller, clock
+from deliv_testbed.fts.caller import Caller
+from deliv_testbed.fts.database import Database
+from deliv_testbed.fts.delegation import Delegation
+from deliv_testbed.fts.errors import RestError
+from deliv_testbed.pki import Authority, Credential
 
 AUTHORITY = Authority.create()
 USER = AUTHORITY.issue(pki.user_name("alice"))

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deliv_testbed.fts import clock, reasons, settings, submission, transferlog
+from deliv_testbed.fts.caller import Caller
+from deliv_testbed.fts.database import Database, Duplicate
+from deliv_testbed.fts.scheduler import job_state
+from deliv_testbed.fts.settings import Settings
 
 from deliv.errors import ConfigError
-from deliv.testbed.fts import clock, reasons, settings, submission, transferlog
-from deliv.testbed.fts.caller import Caller
-from deliv.testbed.fts.database import Database, Duplicate
-from deliv.testbed.fts.scheduler import job_state
-from deliv.testbed.fts.settings import Settings
 
 ALICE = Caller(user_dn="/CN=alice")
 NEEDED = {

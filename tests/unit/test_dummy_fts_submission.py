@@ -9,11 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
-
-from deliv.testbed.fts import submission
-from deliv.testbed.fts.caller import Caller
-from deliv.testbed.fts.errors import RestError
-from deliv.testbed.fts.settings import Settings
+from deliv_testbed.fts import submission
+from deliv_testbed.fts.caller import Caller
+from deliv_testbed.fts.errors import RestError
+from deliv_testbed.fts.settings import Settings
 
 ALICE = Caller(user_dn="/DC=test/DC=oracle/OU=Users/CN=Alice Transfer")
 SETTINGS = Settings(

@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from deliv.testbed.fts import workers
-from deliv.testbed.fts.settings import Settings
-from deliv.testbed.fts.workers import Workers
+from deliv_testbed.fts import workers
+from deliv_testbed.fts.settings import Settings
+from deliv_testbed.fts.workers import Workers
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from functools import wraps
 
 import pytest
 
+from deliv.db.fair_queue import OWN_WORK, FairQueue
 from deliv.errors import Saturated
-from deliv.fair_queue import OWN_WORK, FairQueue
 
 LONG = 60.0  # seconds; nothing here waits for so long
 

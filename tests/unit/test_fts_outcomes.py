@@ -7,9 +7,9 @@ import json
 import msgspec
 import pytest
 
-from deliv.failures import ErrorClass
-from deliv.fts.answers import File, Job
-from deliv.fts.outcomes import ACTIVE, TERMINAL, Verdict, outcome
+from deliv.gateways.fts.answers import File, Job
+from deliv.gateways.fts.outcomes import ACTIVE, TERMINAL, Verdict, outcome
+from deliv.model.error_classes import ErrorClass
 
 BEGUN = "nostreams:0,timeout:16984,buffersize:0"
 NOT_BEGUN = "nostreams:0,timeout:0,buffersize:0"

@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
-from deliv.failures import ErrorClass as E
-from deliv.fts.reasons import NUMBERS, RULES, UNREADABLE, Reason, classify, parse
+from deliv.gateways.fts.reasons import NUMBERS, RULES, UNREADABLE, Reason, classify, parse
+from deliv.model.error_classes import ErrorClass as E
 
 ERROR = "globus_ftp_client: the server responded with an error"
 MISSING_SOURCE = (
@@ -143,7 +143,7 @@ TEXTS = (
     ("DESTINATION [5] No space left on device", E.DESTINATION_FULL),
     (
         f"SOURCE [70] {ERROR} 421 Service busy: Connection limit exceeded. Please try again later."
-        " Closing control connection.",
+        " Cleanup control connection.",
         E.UNREACHABLE,
     ),
     (

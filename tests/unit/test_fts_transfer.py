@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from deliv.errors import Refused
-from deliv.fts.transfer import LARGEST_METADATA, Transfer, submission
+from deliv.gateways.fts.transfer import LARGEST_METADATA, Transfer, submission
 
 TRANSFER = Transfer(
     sid="job:1",

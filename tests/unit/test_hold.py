@@ -6,20 +6,20 @@ import asyncio
 
 import pytest
 
-from deliv.delivery import hold
+from deliv.delivery import claim
 from deliv.errors import LostRace
 
 
 def test_without_a_job_in_hand_nothing_is_late() -> None:
-    hold.check()
+    claim.check()
 
 
 def test_each_coroutine_has_its_own_time() -> None:
     async def step(seconds: float) -> bool:
-        hold.begin(seconds)
+        claim.begin(seconds)
         await asyncio.sleep(0)
         try:
-            hold.check()
+            claim.check()
         except LostRace:
             return False
         return True
@@ -32,8 +32,8 @@ def test_each_coroutine_has_its_own_time() -> None:
 
 def test_the_lateness_is_told() -> None:
     async def late() -> None:
-        hold.begin(-2)
-        hold.check()
+        claim.begin(-2)
+        claim.check()
 
     with pytest.raises(LostRace, match=r"too late by 2\.\d s"):
         asyncio.run(late())

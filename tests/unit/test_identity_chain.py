@@ -5,21 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import credentials
 import pytest
-from credential_kinds import ACCEPTED, KINDS, Kind
-from credentials import ALICE, Grid, alice, full
+from deliv_testbed import pki
+from deliv_testbed.pki import Credential
 from hypothesis import given
 from hypothesis import strategies as st
+from support import credentials
+from support.credential_kinds import ACCEPTED, KINDS, Kind
+from support.credentials import ALICE, Grid, alice, full
 
 from deliv.errors import CredentialRefused
-from deliv.identity import proxy
-from deliv.identity.anchors import Anchors
-from deliv.identity.chain import Identity, identify
-from deliv.identity.revocation import Revocations
-from deliv.identity.signing_policy import SigningPolicies
-from deliv.testbed import pki
-from deliv.testbed.pki import Credential
+from deliv.identity.x509 import proxy
+from deliv.identity.x509.anchors import Anchors
+from deliv.identity.x509.chain import Identity, identify
+from deliv.identity.x509.revocation import Revocations
+from deliv.identity.x509.signing_policy import SigningPolicies
 
 REFUSED = [kind for kind in KINDS if kind.reason is not None]
 

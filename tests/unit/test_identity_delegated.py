@@ -8,7 +8,14 @@ from functools import cache
 from typing import Any
 
 import pytest
-from credentials import (
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from deliv_testbed import pki
+from deliv_testbed.pki import Credential
+from hypothesis import given
+from hypothesis import strategies as st
+from support.credentials import (
     ALICE,
     Grid,
     alice,
@@ -22,20 +29,13 @@ from credentials import (
     proxy,
     user,
 )
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
-from hypothesis import given
-from hypothesis import strategies as st
 
 from deliv.errors import DelivError, InvalidRequest
 from deliv.identity import delegated
-from deliv.identity.anchors import Anchors
-from deliv.identity.chain import Identity, identify
-from deliv.identity.revocation import Revocations
-from deliv.identity.signing_policy import SigningPolicies
-from deliv.testbed import pki
-from deliv.testbed.pki import Credential
+from deliv.identity.x509.anchors import Anchors
+from deliv.identity.x509.chain import Identity, identify
+from deliv.identity.x509.revocation import Revocations
+from deliv.identity.x509.signing_policy import SigningPolicies
 
 OURS = key("ours")
 

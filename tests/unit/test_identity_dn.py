@@ -6,19 +6,19 @@ import re
 import subprocess
 from pathlib import Path
 
-import libcrypto
 import pytest
-from credentials import BMP, CN, OU, T61, UTF8, Grid, O, named, raw_name
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
+from deliv_testbed import pki
 from hypothesis import given
 from hypothesis import strategies as st
+from support import libcrypto
+from support.credentials import BMP, CN, OU, T61, UTF8, Grid, O, named, raw_name
 
 from deliv.errors import CredentialRefused
-from deliv.identity import certificates, der, dn
-from deliv.identity.attributes import SHORT_NAMES
-from deliv.testbed import pki
+from deliv.identity.x509 import certificates, der, dn
+from deliv.identity.x509.attributes import SHORT_NAMES
 
 UNIVERSAL, BIT_STRING = 28, 3
 TAGS = (3, 12, 18, 19, 20, 22, 26, 27, 28, 30)

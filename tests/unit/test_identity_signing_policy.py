@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from credentials import Grid
 from hypothesis import given
 from hypothesis import strategies as st
+from support.credentials import Grid
 
 from deliv.errors import CredentialRefused
-from deliv.identity import dn
-from deliv.identity.signing_policy import SigningPolicies, allows, normal, parse
+from deliv.identity.x509 import dn
+from deliv.identity.x509.signing_policy import SigningPolicies, allows, normal, parse
 
 CA = "/O=Grid/CN=root CA"
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from deliv.errors import InvalidRequest
-from deliv.http.listing import MOST, USUAL, parse
-from deliv.model import Listing
-from deliv.states import Status
+from deliv.http.handlers.lists import MOST, USUAL, parse
+from deliv.model.job import Listing
+from deliv.model.states import Status
 
 JOB = "01890a5d-ac96-774b-bcce-b302099a8057"
 

@@ -10,7 +10,8 @@ import pytest
 SCRIPT = """
 import logging
 import structlog
-from deliv import config, logs
+from deliv import config
+from deliv.ops import logs
 logs.configure(config.Log(format="text"))
 nasty = {nasty!r}
 log = structlog.get_logger()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deliv import migrations
-from deliv.migrations import MigrationRefused, split
+from deliv.store import migrations
+from deliv.store.migrations import MigrationRefused, split
 
 
 def test_statements_end_at_unindented_lines() -> None:

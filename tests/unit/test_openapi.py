@@ -9,13 +9,13 @@ import pytest
 import yaml
 from tornado.web import RequestHandler
 
-from deliv.failures import ErrorClass
-from deliv.http.base import METHODS, Call
-from deliv.http.description import TEXT
-from deliv.http.listing import LEFT_OUT, MOST, STEP, USUAL
+from deliv.http.call.base import METHODS, Call
+from deliv.http.handlers.description import TEXT
+from deliv.http.handlers.lists import LEFT_OUT, MOST, STEP, USUAL
 from deliv.http.server import calls
-from deliv.model import PUBLIC
-from deliv.states import Status
+from deliv.model.error_classes import ErrorClass
+from deliv.model.job import PUBLIC
+from deliv.model.states import Status
 
 DESCRIPTION: dict[str, Any] = yaml.safe_load(TEXT)
 SCHEMAS = DESCRIPTION["components"]["schemas"]

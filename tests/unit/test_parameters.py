@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deliv.errors import DelivError, InvalidRequest
-from deliv.http.parameters import (
+from deliv.http.call.parameters import (
     FORM,
     JSON,
     Accepts,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tornado.httputil import HTTPHeaders
 
-from deliv.https import Response
-from deliv.peer import SHOWN, said
+from deliv.gateways.https import Response
+from deliv.gateways.upstream import SHOWN, said
 
 KIND = "text/html; charset=utf-8"
 BANNED = "<h1>Forbidden</h1>\n<p>The user has been banned</p>"

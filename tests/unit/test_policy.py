@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from deliv.errors import ConfigError
 from deliv.identity import hosts
-from deliv.identity.chain import Attributes, Identity
 from deliv.identity.policy import Action, CopyAs, LivePolicy, Policy, Role, compiled
+from deliv.identity.x509.chain import Attributes, Identity
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "policy.example.yaml"
 ALICE, BOB = "/O=Grid/OU=users/CN=alice", "/O=Grid/OU=users/CN=bob"

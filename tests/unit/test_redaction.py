@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from deliv.redaction import INSTEAD, Redaction
+from deliv.gateways.redaction import INSTEAD, Redaction
 
 CODE = "8f3a61c27d905be4196ac0de3b72f548"
 WRITTEN: dict[str, Callable[[str], str]] = {

@@ -13,21 +13,21 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
-PACKAGE = sorted((ROOT / "deliv").rglob("*.py"))
+PACKAGE = sorted(file for top in ("deliv", "testbed") for file in (ROOT / top).rglob("*.py"))
 
 # What imports a driver, and nothing else may.
 HOMES = {
-    "pika": ("deliv/broker",),
-    "pycurl": ("deliv/https.py",),
-    "pymysql": ("deliv/db.py",),
-    "sqlite3": ("deliv/testbed",),
+    "pika": ("deliv/gateways/broker",),
+    "pycurl": ("deliv/gateways/https.py",),
+    "pymysql": ("deliv/db",),
+    "sqlite3": ("testbed",),
 }
 SQL = re.compile(
     r"\s*(SELECT\s.+\sFROM\s|SELECT\s+\w+\(|INSERT\s+(IGNORE\s+)?INTO\s|UPDATE\s+\w+\s+SET\s"
     r"|DELETE\s+FROM\s|(CREATE|ALTER|DROP)\s+(TABLE|TRIGGER|INDEX|DATABASE)\s)",
     re.DOTALL,
 )
-SQL_HOMES = ("deliv/store", "deliv/sql", "deliv/migrations", "deliv/testbed")
+SQL_HOMES = ("deliv/store", "testbed")
 PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{20,}")
 # Hosts that only an installer's own settings may name, put together so as not to stand here.
 REGISTRIES = re.compile(

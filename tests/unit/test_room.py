@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deliv import metrics
-from deliv.http.room import Room, Stage
-from deliv.http.tls_door import RECORD_HEAD, record_size
+from deliv.http.connections.limiter import ConnectionLimiter, Stage
+from deliv.http.connections.tls_listener import RECORD_HEAD, record_size
+from deliv.ops import metrics
 
 
 @dataclass(eq=False)
-class Visitor:
+class ClientConnection:
     host: str = "192.0.2.1"
     busy: bool = False
     closed: bool = False
@@ -27,21 +27,23 @@ class Visitor:
         self.was_shed = True
 
 
-def room(most: int = 3, per_host: int = 3, handshakes: int = 2) -> Room:
-    return Room(most=most, per_host=per_host, handshakes=handshakes, count=metrics.CONNECTIONS)
+def room(most: int = 3, per_host: int = 3, handshakes: int = 2) -> ConnectionLimiter:
+    return ConnectionLimiter(
+        most=most, per_host=per_host, handshakes=handshakes, count=metrics.CONNECTIONS
+    )
 
 
 def admitted(
-    into: Room, count: int, stage: Stage = Stage.GREETING, host: str = "h"
-) -> list[Visitor]:
-    visitors = [Visitor(host) for _ in range(count)]
+    into: ConnectionLimiter, count: int, stage: Stage = Stage.GREETING, host: str = "h"
+) -> list[ClientConnection]:
+    visitors = [ClientConnection(host) for _ in range(count)]
     for visitor in visitors:
         assert into.admit(visitor)
         into.move(visitor, stage)
     return visitors
 
 
-def closed(visitors: list[Visitor]) -> list[bool]:
+def closed(visitors: list[ClientConnection]) -> list[bool]:
     return [visitor.closed for visitor in visitors]
 
 
@@ -73,9 +75,9 @@ def test_who_is_served_does_not_give_way() -> None:
     served = admitted(crowd, 3, Stage.OPEN)
     for visitor in served:
         visitor.busy = True
-    assert not crowd.admit(Visitor())
+    assert not crowd.admit(ClientConnection())
     served[1].busy = False
-    assert crowd.admit(Visitor())
+    assert crowd.admit(ClientConnection())
     assert closed(served) == [False, True, False]
 
 
@@ -100,8 +102,8 @@ def test_an_address_whose_connections_are_all_served() -> None:
     crowd = room(most=10, per_host=1)
     (served,) = admitted(crowd, 1, Stage.OPEN, host="own")
     served.busy = True
-    assert not crowd.admit(Visitor("own"))
-    assert crowd.admit(Visitor("other"))
+    assert not crowd.admit(ClientConnection("own"))
+    assert crowd.admit(ClientConnection("other"))
 
 
 def test_handshakes_have_a_bound_of_their_own() -> None:
@@ -127,7 +129,7 @@ def test_leaving_twice_is_leaving_once() -> None:
     crowd.leave(visitor)
     crowd.leave(visitor)
     assert len(crowd) == 0
-    assert crowd.admit(Visitor("h"))
+    assert crowd.admit(ClientConnection("h"))
 
 
 def test_closing_a_stage() -> None:
@@ -139,9 +141,9 @@ def test_closing_a_stage() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(Stage), st.booleans()), max_size=60))
 def test_no_limit_is_passed(events: list[tuple[int, Stage, bool]]) -> None:
-    crowd, inside = room(most=5, per_host=3, handshakes=2), list[Visitor]()
+    crowd, inside = room(most=5, per_host=3, handshakes=2), list[ClientConnection]()
     for number, stage, busy in events:
-        visitor = Visitor(f"host {number}", busy=busy)
+        visitor = ClientConnection(f"host {number}", busy=busy)
         if crowd.admit(visitor):
             crowd.move(visitor, stage)
             inside.append(visitor)

@@ -18,7 +18,7 @@ SELECT {COLUMNS}
 """  # noqa: S608 - fixed names
 OTHER = f"SELECT {x}"  # noqa: F821
 '''
-BY_PATH = {"deliv/testbed/**": ["S603"]}
+BY_PATH = {"testbed/deliv_testbed/**": ["S603"]}
 
 
 @pytest.fixture
@@ -47,6 +47,6 @@ def test_answers_on_the_lines(
 
 
 def test_answers_for_a_path(file: str) -> None:
-    below = Finding(number="B603", file="deliv/testbed/fts/copier.py", lines=(2,), text="")
+    below = Finding(number="B603", file="testbed/deliv_testbed/fts/copier.py", lines=(2,), text="")
     assert answered(below, BY_PATH)
     assert not answered(Finding(number="B603", file=file, lines=(2,), text=""), BY_PATH)

@@ -9,19 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from deliv_testbed import synthetic
+from deliv_testbed.stager import settings
+from deliv_testbed.stager.access import Access
+from deliv_testbed.stager.archive import Archive
+from deliv_testbed.stager.callbacks import codes
+from deliv_testbed.stager.copying import PARTIAL, Interrupted, copy
+from deliv_testbed.stager.faults import Plan, plan
+from deliv_testbed.stager.register import Register, Request, Staging, State
+from deliv_testbed.stager.requests import parse
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deliv.errors import ConfigError, Forbidden, InvalidRequest
-from deliv.testbed import synthetic
-from deliv.testbed.stager import settings
-from deliv.testbed.stager.access import Access
-from deliv.testbed.stager.archive import Archive
-from deliv.testbed.stager.callbacks import codes
-from deliv.testbed.stager.copying import PARTIAL, Interrupted, copy
-from deliv.testbed.stager.faults import Plan, plan
-from deliv.testbed.stager.register import Register, Request, Staging, State
-from deliv.testbed.stager.requests import parse
 
 JOB = "01900000-0000-7000-8000-000000000001"
 BODY = {

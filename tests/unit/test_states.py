@@ -6,10 +6,10 @@ import uuid
 import pytest
 
 from deliv.delivery import authcode
-from deliv.delivery.submissions import uuid7
+from deliv.delivery.submit import uuid7
 from deliv.errors import IllegalTransition
-from deliv.failures import ADVICE, ErrorClass
-from deliv.states import FINAL, TRANSITIONS, Event, Status, after
+from deliv.model.error_classes import ADVICE, ErrorClass
+from deliv.model.states import FINAL, TRANSITIONS, Event, Status, after
 
 
 @pytest.mark.parametrize("status", FINAL)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from deliv.model import Job
-from deliv.states import Status
+from deliv.model.job import Job
+from deliv.model.states import Status
 from deliv.store.columns import FIXED, KEEP, NOW, SETTABLE, Change
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)

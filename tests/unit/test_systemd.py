@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deliv import systemd
+from deliv.ops import systemd
 
 
 def test_notifications_arrive(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_the_watchdog_is_for_the_process_it_names() -> None:
 
 def test_a_passed_socket_is_listened_on() -> None:
     program = (
-        "import os; from deliv import systemd;"
+        "import os; from deliv.ops import systemd;"
         "os.environ['LISTEN_PID'] = str(os.getpid());"
         "[s] = systemd.passed_sockets();"
         "print(s.getsockname()[1], s.getblocking())"

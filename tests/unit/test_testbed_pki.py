@@ -9,8 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-
-from deliv.testbed import pki
+from deliv_testbed import pki
 
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl command")
 

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from deliv.testbed.accounts import Account
-from deliv.testbed.errors import TestbedError
-from deliv.testbed.processes import Processes, Program, wait
+from deliv_testbed.accounts import Account
+from deliv_testbed.errors import TestbedError
+from deliv_testbed.processes import Processes, Program, wait
 
 CALLER = Account(name=pwd.getpwuid(os.geteuid()).pw_name, uid=os.geteuid(), gid=os.getegid())
 

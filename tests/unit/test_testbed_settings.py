@@ -13,11 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-from deliv import config
-from deliv.identity.policy import Action, Policy
-from deliv.identity.vault import Vault
-from deliv.testbed import (
+from deliv_testbed import (
     accounts,
     control,
     description,
@@ -31,14 +27,18 @@ from deliv.testbed import (
     services,
     synthetic,
 )
-from deliv.testbed.errors import TestbedError
-from deliv.testbed.fts import settings as fts_settings
-from deliv.testbed.identities import Identities
-from deliv.testbed.issuer import settings as issuer_settings
-from deliv.testbed.layout import Layout, Request
-from deliv.testbed.parts import Parts
-from deliv.testbed.stager import settings as stager_settings
-from deliv.testbed.stager.archive import Archive
+from deliv_testbed.errors import TestbedError
+from deliv_testbed.fts import settings as fts_settings
+from deliv_testbed.identities import Identities
+from deliv_testbed.issuer import settings as issuer_settings
+from deliv_testbed.layout import Layout, Request
+from deliv_testbed.parts import Parts
+from deliv_testbed.stager import settings as stager_settings
+from deliv_testbed.stager.archive import Archive
+
+from deliv import config
+from deliv.identity.policy import Action, Policy
+from deliv.identity.sealing import KeySealer
 
 CALLER = accounts.Account(
     name=pwd.getpwuid(os.geteuid()).pw_name, uid=os.geteuid(), gid=os.getegid()
@@ -188,7 +188,7 @@ def test_each_instance_has_a_configuration_that_loads(written: Written) -> None:
     assert first.database.migrations.password() != first.database.password()
     assert first.broker.password() == written.parts.broker.password()
     assert first.delegation is not None
-    Vault.load(first.delegation.key_file)
+    KeySealer.load(first.delegation.key_file)
     for credential in (first.credential, first.rest):
         pki.load(credential.certificate, credential.key)
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+from deliv_testbed import pki
+from deliv_testbed.issuer.grants import GrantError, Grants
+from deliv_testbed.issuer.keys import SKEW, KeyRing
+from deliv_testbed.issuer.settings import Client, Settings
 
 from deliv import config
 from deliv.errors import TokenRefused
-from deliv.identity.certificates import thumbprint
 from deliv.identity.tokens import Checker, Keys, Token
-from deliv.testbed import pki
-from deliv.testbed.issuer.grants import GrantError, Grants
-from deliv.testbed.issuer.keys import SKEW, KeyRing
-from deliv.testbed.issuer.settings import Client, Settings
+from deliv.identity.x509.certificates import thumbprint
 
 AUTHORITY = pki.Authority.create()
 STAGER = AUTHORITY.issue(pki.user_name("stager"))

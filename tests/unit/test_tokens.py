@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from minting import (
+from support.minting import (
     AUDIENCE,
     ISSUER,
     SCOPE,

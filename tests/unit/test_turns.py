@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
-from deliv.http.turns import THREADS, Turns
+from deliv.http.connections.handshakes import THREADS, HandshakeQueue
 
 ENOUGH = 20.0  # seconds until a test is given up
 
@@ -41,8 +41,8 @@ class Handshake:
 
 
 @asynccontextmanager
-async def turns(per_second: float = 0.0, burst: float = 1000.0) -> AsyncIterator[Turns]:
-    made = Turns(per_second, burst)
+async def turns(per_second: float = 0.0, burst: float = 1000.0) -> AsyncIterator[HandshakeQueue]:
+    made = HandshakeQueue(per_second, burst)
     try:
         yield made
     finally:

@@ -6,10 +6,11 @@ import ssl
 from pathlib import Path
 
 import pytest
+from deliv_testbed import pki
 
-from deliv import config, db
-from deliv.broker import session
-from deliv.testbed import pki
+from deliv import config
+from deliv.db import database as db
+from deliv.gateways.broker import session
 
 HOST = "part.example.org"
 

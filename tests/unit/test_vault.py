@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deliv.errors import ConfigError
-from deliv.identity.vault import SealBroken, Vault
+from deliv.identity.sealing import KeySealer, SealBroken
 
 OLD, NEW = b"o" * 32, b"n" * 32
-VAULT = Vault([NEW, OLD])
+VAULT = KeySealer([NEW, OLD])
 
 
-def broken(vault: Vault, sealed: bytes, context: str = "row") -> str:
+def broken(vault: KeySealer, sealed: bytes, context: str = "row") -> str:
     with pytest.raises(SealBroken) as caught:
         vault.open(sealed, context)
     return str(caught.value)
@@ -48,17 +48,17 @@ def test_every_byte_counts() -> None:
 
 
 def test_keys_change() -> None:
-    before = Vault([OLD]).seal(b"secret", "row")
+    before = KeySealer([OLD]).seal(b"secret", "row")
     assert VAULT.open(before, "row") == b"secret"
     after = VAULT.seal(b"secret", "row")
-    assert "not in the file" in broken(Vault([OLD]), after)
-    assert Vault([NEW]).open(after, "row") == b"secret"
+    assert "not in the file" in broken(KeySealer([OLD]), after)
+    assert KeySealer([NEW]).open(after, "row") == b"secret"
 
 
 def test_the_file(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("\n".join(base64.b64encode(key).decode() for key in (NEW, OLD)) + "\n")
-    vault = Vault.load(file)
+    vault = KeySealer.load(file)
     assert vault.open(VAULT.seal(b"secret", "row"), "row") == b"secret"
 
 
@@ -69,9 +69,9 @@ def test_a_file_that_has_no_keys(tmp_path: Path, content: str) -> None:
     file = tmp_path / "keys"
     file.write_text(content, encoding="utf-8")
     with pytest.raises(ConfigError, match="32 random bytes in base64"):
-        Vault.load(file)
+        KeySealer.load(file)
 
 
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="can't be read"):
-        Vault.load(tmp_path / "none")
+        KeySealer.load(tmp_path / "none")

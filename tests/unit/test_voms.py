@@ -7,8 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from attribute_certificates import HOST, Server, carried, carrying, host_of, minted
-from credentials import (
+from cryptography import x509
+from deliv_testbed import pki
+from deliv_testbed.pki import Authority, Credential
+from support.attribute_certificates import HOST, Server, carried, carrying, host_of, minted
+from support.credentials import (
     ALICE,
     CA_USE,
     IS_CA,
@@ -22,15 +25,13 @@ from credentials import (
     name_of,
     user,
 )
-from cryptography import x509
-from voms_kinds import BOTH, KINDS, Kind
+from support.voms_kinds import BOTH, KINDS, Kind
 
-from deliv.identity import attribute_certificate, der, fqan, voms, vomsdir
-from deliv.identity.attribute_certificate import EXTENSION
-from deliv.identity.certificates import Link
-from deliv.identity.chain import NO_ATTRIBUTES
-from deliv.testbed import pki
-from deliv.testbed.pki import Authority, Credential
+from deliv.identity.voms import attribute_certificate, fqan, verification, vomsdir
+from deliv.identity.voms.attribute_certificate import EXTENSION
+from deliv.identity.x509 import der
+from deliv.identity.x509.certificates import Link
+from deliv.identity.x509.chain import NO_ATTRIBUTES
 
 
 @pytest.fixture
@@ -236,13 +237,13 @@ def test_no_key_is_used_before_a_ca_has_vouched_for_it(
     holder = alice(server.grid)
     below = host_of(Authority(certificate=made_up, key=key("made up")))
     used: list[str] = []
-    plain = voms._issued
+    plain = verification._issued
 
     def issued(link: Link, authority: Link) -> bool:
         used.append(authority.dn)
         return plain(link, authority)
 
-    monkeypatch.setattr(voms, "_issued", issued)
+    monkeypatch.setattr(verification, "_issued", issued)
     given = minted(below, holder.certificate, certificates=[below.certificate, made_up])
     assert "is not trusted" in refused(server, carrying(holder, given))
     root = server.grid.root.certificate

@@ -1,0 +1,104 @@
+"""Whether an FTS works on what the database believes, and on nothing else for deliv.
+
+FTS shows a transfer to the identity it is copied under: it is asked for each by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from dataclasses import replace
+
+from deliv.commands.check.findings import Finding, Mend
+from deliv.commands.check.pages import PAGE, chunks
+from deliv.delivery.ending.cleanup import Cleanup
+from deliv.delivery.transfer import sid
+from deliv.gateways.fts import Endpoint, Origin
+from deliv.model.job import Job, TransferIdentity
+from deliv.model.states import FINAL, Status
+from deliv.store import Store
+from deliv.store.inspection import Inspection
+
+SETTLING = 60.0  # seconds that FTS and deliv may need to know of each other's latest step
+
+
+class FtsCheck:
+    """`user`: the DN that the endpoint is asked as; None: deliv's own."""
+
+    def __init__(
+        self, inspection: Inspection, store: Store, endpoint: Endpoint, user: str | None = None
+    ) -> None:
+        self._inspection = inspection
+        self._store = store
+        self._endpoint = endpoint
+        self._user = user
+
+    async def findings(self) -> AsyncIterator[Finding]:
+        running = await self._endpoint.unfinished()
+        async for finding in self._orphans(running):
+            yield finding
+        async for finding in self._lost(running):
+            yield finding
+
+    async def _orphans(self, running: Collection[str]) -> AsyncIterator[Finding]:
+        """Transfers that FTS works on for a job that has ended or gone on without it."""
+        name = self._endpoint.name
+        for chunk in chunks(sorted(running), PAGE):
+            owned = {job.fts_jobid for job in await self._inspection.by_fts(name, chunk)}
+            suspects = [fts_id for fts_id in chunk if fts_id not in owned]
+            origins = await self._endpoint.origins(suspects)
+            ours = {origin.deliv_job_id for origin in origins.values()} - {None}
+            standing = await self._inspection.standing([job_id for job_id in ours if job_id])
+            for origin in origins.values():
+                if finding := orphan(name, origin, standing.get(origin.deliv_job_id or "")):
+                    yield replace(finding, user=self._user)
+
+    async def _lost(self, running: Collection[str]) -> AsyncIterator[Finding]:
+        """Jobs whose transfer FTS does not know, or knows by another id."""
+        name, after = self._endpoint.name, ""
+        while jobs := await self._store.transferring(name, SETTLING, after=after, limit=PAGE):
+            own = [job for job in jobs if self._is_shown(job)]
+            absent = [job.fts_jobid for job in own if job.fts_jobid not in running]
+            known = await self._endpoint.details(fts_id for fts_id in absent if fts_id)
+            for job in own:
+                if job.fts_jobid in absent and job.fts_jobid not in known:
+                    yield lost(name, job)
+                elif job.fts_jobid != (expected := await self._endpoint.job_id(sid(job))):
+                    text = f"has the transfer {job.fts_jobid}, where {expected} is its attempt's"
+                    yield Finding(rule="transfer", text=text, job_id=job.job_id)
+            after = jobs[-1].job_id
+
+    def _is_shown(self, job: Job) -> bool:
+        if job.copied_as is TransferIdentity.SERVICE:
+            return self._user is None
+        return job.submitter == self._user
+
+
+def orphan(endpoint: str, origin: Origin, job: Job | None) -> Finding | None:
+    """What FTS works on although no TRANSFERRING job has it; None where that is in order."""
+    if origin.deliv_job_id is None:
+        return None  # somebody else's, under the same identity
+    works = f"FTS {endpoint} works on the transfer {origin.job_id} for it"
+    if job is None:
+        text = f"is unknown here, but {works}: is it another deliv's?"
+        return Finding(rule="fts", text=text, job_id=origin.deliv_job_id)
+    its_own = job.fts_jobid == origin.job_id
+    if its_own and (job.status is Status.TRANSFERRING or Cleanup.needed(job)):
+        return None
+    mend = None if its_own and job.status is Status.SUCCESS else Mend.WITHDRAW
+    ended = "has ended" if job.status in FINAL else "has gone on"
+    return Finding(
+        rule="fts",
+        text=f"{ended}, but {works}",
+        job_id=job.job_id,
+        endpoint=endpoint,
+        subject=origin.job_id,
+        mend=mend,
+    )
+
+
+def lost(endpoint: str, job: Job) -> Finding:
+    text = (
+        f"is TRANSFERRING, but FTS {endpoint} does not know its transfer {job.fts_jobid}: "
+        f"after some looks deliv takes it for lost ({job.fts_misses} so far)"
+    )
+    return Finding(rule="fts", text=text, job_id=job.job_id)

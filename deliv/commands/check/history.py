@@ -1,0 +1,71 @@
+"""Whether a job's events are a path through the transition table that ends where the job is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import pairwise
+
+from deliv.model.states import FINAL, TRANSITIONS, Event, Status
+from deliv.store.inspection import Record, Step
+
+CLOCK_SLACK = timedelta(seconds=5)  # the clocks of two database servers may differ
+NEW_ATTEMPT = frozenset({Event.RESTAGE, Event.RETRANSFER})
+ENDS = {
+    Status.SUCCESS: "time_success",
+    Status.ERROR: "time_error",
+    Status.CANCELLED: "time_cancelled",
+}
+
+
+def problems(record: Record) -> Iterator[str]:
+    """Sentences without a subject: "has no events" ..."""
+    steps, job = record.steps, record.job
+    if not steps:
+        yield "has no events"
+        return
+    if (steps[0].status, steps[0].attempt) != (Status.SUBMITTED, 1):
+        yield f"begins its history as {_named(steps[0])}"
+    for before, after in pairwise(steps):
+        if not may_follow(before, after):
+            yield f"went from {_named(before)} to {_named(after)}, which no event leads to"
+        if after.time < before.time - CLOCK_SLACK:
+            yield f"became {_named(after)} before it was {_named(before)}"
+    if (steps[-1].status, steps[-1].attempt) != (job.status, job.attempt):
+        yield f"is {job.status} (attempt {job.attempt}), but its last event was {_named(steps[-1])}"
+    if job.version < len(steps) - 1:
+        yield f"has {len(steps)} events, but its version is {job.version}"
+    yield from _end(record)
+
+
+def may_follow(before: Step, after: Step) -> bool:
+    """Whether one event leads from the one step to the other."""
+    return any(
+        TRANSITIONS.get((before.status, event)) is after.status
+        and after.attempt == before.attempt + (event in NEW_ATTEMPT)
+        and _fits(event, before, after)
+        for event in Event
+    )
+
+
+def _fits(event: Event, before: Step, after: Step) -> bool:
+    if event is Event.STAGED:
+        return after.staged and not before.staged
+    if event is Event.TRANSFER:
+        return before.staged
+    if event in {Event.ADMIT, Event.RESTAGE}:
+        return not after.staged
+    return True
+
+
+def _end(record: Record) -> Iterator[str]:
+    job, last = record.job, record.steps[-1]
+    if job.status in FINAL and last.status is job.status:
+        time = getattr(job, ENDS[job.status])
+        if time is not None and abs(time - last.time) > CLOCK_SLACK:
+            yield f"ended at {time:%F %T}, but its last event is of {last.time:%F %T}"
+
+
+def _named(step: Step) -> str:
+    staged = ", staged" if step.staged and step.status is Status.STAGING else ""
+    return f"{step.status} (attempt {step.attempt}{staged})"

@@ -1,0 +1,193 @@
+"""What must hold for every job by itself. Pure.
+
+Each rule is a generator of sentences without a subject; RULES names them, with what mends them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from itertools import pairwise
+
+from deliv.commands.check import history
+from deliv.commands.check.findings import Finding, Mend
+from deliv.commands.check.history import CLOCK_SLACK, ENDS
+from deliv.delivery.destination import destination_file, destination_key
+from deliv.delivery.ending.cleanup import Cleanup
+from deliv.errors import InvalidRequest
+from deliv.model.error_classes import ErrorClass
+from deliv.model.job import Job
+from deliv.model.states import FINAL, Status
+from deliv.store.inspection import Record
+
+TIMES = ("time_submitted", "time_staging", "time_staged", "time_transferring")
+WORKED = frozenset(TIMES[1:])
+NEEDED = {
+    Status.SUBMITTED: frozenset[str](),
+    Status.STAGING: frozenset({"time_staging"}),
+    Status.TRANSFERRING: WORKED,
+    Status.SUCCESS: WORKED | {"time_success"},
+    Status.ERROR: frozenset({"time_error"}),
+    Status.CANCELLED: frozenset({"time_cancelled"}),
+}
+NOT_YET = {
+    Status.SUBMITTED: WORKED,
+    Status.STAGING: frozenset({"time_transferring"}),
+}
+CLASSES = frozenset(str(error_class) for error_class in ErrorClass)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """When a page was read, and what the configuration says then.
+
+    `patience`: how late attention may come before somebody should know. `endpoints`: FTS's names.
+    """
+
+    now: datetime
+    patience: timedelta
+    endpoints: frozenset[str]
+
+
+Rule = Callable[[Job, Moment], Iterator[str]]
+
+
+def examine(record: Record, moment: Moment, *, archived: bool = False) -> Iterator[Finding]:
+    """All that is wrong with a job."""
+    for text in history.problems(record):
+        yield _finding(record.job, "history", text, None)
+    for name, (rule, mend) in RULES.items():
+        for text in rule(record.job, moment):
+            yield _finding(record.job, name, text, None if archived else mend)
+    if archived and (record.job.status not in FINAL or needs_attention(record.job)):
+        yield _finding(record.job, "archive", "is archived, but has not ended for good", None)
+
+
+def needs_attention(job: Job) -> bool:
+    """Whether somebody must look at it again without being told by the stager or by FTS."""
+    if job.status in FINAL:
+        return Cleanup.needed(job)
+    if job.status is Status.TRANSFERRING and job.fts_posted is not None:
+        return job.is_to_end
+    return True
+
+
+def times(job: Job, _: Moment) -> Iterator[str]:
+    others = {name for status, name in ENDS.items() if status is not job.status}
+    for name in sorted(NEEDED[job.status]):
+        if getattr(job, name) is None:
+            yield f"is {job.status}, but {name} is not set"
+    for name in sorted(others | NOT_YET.get(job.status, frozenset())):
+        if getattr(job, name) is not None:
+            yield f"is {job.status}, but {name} is set"
+    order = [(name, getattr(job, name)) for name in (*TIMES, *ENDS.values())]
+    for (before, first), (after, second) in pairwise(step for step in order if step[1]):
+        if second < first - CLOCK_SLACK:
+            yield f"has a {after} before its {before}"
+
+
+def due(job: Job, _: Moment) -> Iterator[str]:
+    if job.due_at is None and needs_attention(job):
+        yield f"is {job.status} and has no due time, so that nobody will attend to it"
+
+
+def stuck(job: Job, moment: Moment) -> Iterator[str]:
+    limit = moment.now - moment.patience
+    if job.status is not Status.SUBMITTED and job.due_at is not None and job.due_at < limit:
+        yield f"was due {_ago(moment, job.due_at)}, and nobody attended to it"
+    if job.status not in FINAL and job.deadline is not None and job.deadline < limit:
+        yield f"had to end by its deadline, {_ago(moment, job.deadline)}, and has not"
+
+
+def outcome(job: Job, _: Moment) -> Iterator[str]:
+    if job.status is Status.ERROR and job.error_class not in CLASSES:
+        yield f"is ERROR with the class {job.error_class!r}, which there is not"
+    if job.status is not Status.ERROR and job.error_class is not None:
+        yield f"is {job.status}, but has the error class {job.error_class!r}"
+
+
+def transfer(job: Job, _: Moment) -> Iterator[str]:
+    if (job.fts_jobid is None) != (job.fts_endpoint is None):
+        yield "has a transfer's id without an FTS endpoint, or the other way round"
+    if job.fts_posted is not None and job.fts_jobid is None:
+        yield "was handed to FTS, but has no transfer's id"
+    if job.fts_jobid is not None and job.status in {Status.SUBMITTED, Status.STAGING}:
+        yield f"is {job.status}, but has the transfer {job.fts_jobid}"
+    if job.status is Status.SUCCESS and job.fts_jobid is None:
+        yield "was delivered, but by no transfer"
+    if job.status is Status.TRANSFERRING and not (job.stager_hostname and job.stager_path):
+        yield "is TRANSFERRING, but nobody knows where its staged copy is"
+
+
+def endpoint(job: Job, moment: Moment) -> Iterator[str]:
+    to_ask = job.status is Status.TRANSFERRING
+    to_withdraw = job.status is not Status.SUCCESS and Cleanup.needed(job)
+    if job.fts_endpoint not in {None, *moment.endpoints} and (to_ask or to_withdraw):
+        yield (
+            f"is with FTS {job.fts_endpoint}, which fts.endpoints does not name: nobody can ask "
+            "for it, put that endpoint back until its transfers have ended"
+        )
+
+
+def destination(job: Job, _: Moment) -> Iterator[str]:
+    again = job.status is Status.STAGING and job.attempt > 1
+    written = again or job.status is Status.TRANSFERRING
+    if job.destination_key is not None and not written:
+        yield f"is {job.status}, but keeps its destination from other jobs"
+
+
+def writer(job: Job, _: Moment) -> Iterator[str]:
+    if job.status is not Status.TRANSFERRING or job.fts_jobid is None:
+        return
+    try:
+        url = destination_file(job)
+    except InvalidRequest as error:
+        yield f"has a destination that can't be: {error}"
+        return
+    if job.destination_key != destination_key(job):
+        yield f"does not keep other jobs from writing {url} meanwhile"
+
+
+def code(job: Job, _: Moment) -> Iterator[str]:
+    expected = job.status is Status.STAGING and job.time_staged is None
+    if job.stager_callback is not None and not expected:
+        yield f"is {job.status} and expects no report, but a one-time code would be taken"
+
+
+def report(job: Job, _: Moment) -> Iterator[str]:
+    waiting = job.status is Status.STAGING and job.time_staged is None
+    if waiting and job.stager_accepted is not None and job.stager_callback is None:
+        yield "waits for the stager's report, but no one-time code would be taken"
+
+
+def key(job: Job, _: Moment) -> Iterator[str]:
+    if job.idempotency_digest is None:
+        return
+    text = f"{job.submitter}\0{job.idempotency_key}"
+    if job.idempotency_digest != sha256(text.encode()).digest():
+        yield "has an idempotency digest that is not its key's"
+
+
+RULES: dict[str, tuple[Rule, Mend | None]] = {
+    "times": (times, None),
+    "due": (due, Mend.DUE),
+    "stuck": (stuck, None),
+    "outcome": (outcome, None),
+    "transfer": (transfer, None),
+    "endpoint": (endpoint, None),
+    "destination": (destination, Mend.DESTINATION),
+    "writer": (writer, None),
+    "code": (code, Mend.CODE),
+    "report": (report, Mend.ASK),
+    "key": (key, None),
+}
+
+
+def _finding(job: Job, rule: str, text: str, mend: Mend | None) -> Finding:
+    return Finding(rule=rule, text=text, job_id=job.job_id, version=job.version, mend=mend)
+
+
+def _ago(moment: Moment, time: datetime) -> str:
+    return f"{(moment.now - time).total_seconds() / 60:.0f} minutes ago"

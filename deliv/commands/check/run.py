@@ -1,0 +1,115 @@
+"""One run through everything there is to check."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from deliv.commands.check.findings import Finding, Unchecked
+from deliv.commands.check.fts import FtsCheck
+from deliv.commands.check.pages import PAGE
+from deliv.commands.check.rules import Moment, examine
+from deliv.commands.check.stager import StagerCheck
+from deliv.commands.check.tables import tables
+from deliv.config import Config
+from deliv.delivery.endpoints import EndpointResolver
+from deliv.errors import DatabaseUnavailable, NoCredential, Refused, Unavailable
+from deliv.gateways.fts import Fts
+from deliv.gateways.stager import Stager
+from deliv.store import Store
+from deliv.store.inspection import Inspection
+from deliv.tasks.leases import lives
+
+HOLDS = 10  # holds of a job in a row without any progress: somebody should know
+
+
+@dataclass
+class Counts:
+    jobs: int = 0
+    archived: int = 0
+    events: int = 0
+
+
+class Run:
+    """`findings` is the run; `counts` and `unchecked` are complete at its end."""
+
+    def __init__(
+        self,
+        settings: Config,
+        inspection: Inspection,
+        store: Store,
+        stager: Stager,
+        fts: Fts,
+        copiers: EndpointResolver,
+    ) -> None:
+        self.counts = Counts()
+        self.unchecked: list[str] = []
+        self._settings = settings
+        self._inspection = inspection
+        self._store = store
+        self._stager = stager
+        self._fts = fts
+        self._copiers = copiers
+        self._patience = HOLDS * float(settings.sweeps.hold)
+
+    async def findings(self) -> AsyncIterator[Finding]:
+        """DatabaseUnavailable ends it; what else does not answer is noted in `unchecked`."""
+        async for finding in tables(self._inspection, lives(self._settings), self._patience):
+            yield finding
+        for archived in (False, True):
+            async for finding in self._jobs(archived=archived):
+                yield finding
+        stager = StagerCheck(self._inspection, self._stager).findings()
+        async for finding in self._outside("the stager", stager):
+            yield finding
+        for endpoint in self._fts.endpoints:
+            transfers = FtsCheck(self._inspection, self._store, endpoint).findings()
+            async for finding in self._outside(f"FTS {endpoint.name}", transfers):
+                yield finding
+            for dn in await self._inspection.users():
+                whom = f"FTS {endpoint.name} for {dn}"
+                async for finding in self._outside(whom, self._of_user(dn, endpoint.name)):
+                    yield finding
+
+    async def _of_user(self, dn: str, name: str) -> AsyncIterator[Finding]:
+        """What is copied under the identity of a user who has delegated."""
+        endpoint = await self._copiers.as_user(dn, name)
+        async for finding in FtsCheck(self._inspection, self._store, endpoint, dn).findings():
+            yield finding
+
+    async def _jobs(self, *, archived: bool) -> AsyncIterator[Finding]:
+        after, full = "", True
+        while full:
+            page = await self._inspection.page(after, PAGE, archived=archived)
+            moment = self._moment(page.now)
+            for record in page.records:
+                self._count(len(record.steps), archived)
+                for finding in examine(record, moment, archived=archived):
+                    yield finding
+            for job_id in page.strays:
+                yield Finding(rule="history", text="has events, but is no job", job_id=job_id)
+            after, full = page.last, page.full
+
+    def _moment(self, now: datetime) -> Moment:
+        return Moment(
+            now=now,
+            patience=timedelta(seconds=self._patience),
+            endpoints=frozenset(self._settings.fts.endpoints),
+        )
+
+    async def _outside(self, whom: str, findings: AsyncIterator[Finding]) -> AsyncIterator[Finding]:
+        try:
+            async for finding in findings:
+                yield finding
+        except DatabaseUnavailable:
+            raise
+        except Unchecked as error:
+            self.unchecked.append(str(error))
+        except (Unavailable, Refused, NoCredential) as error:
+            self.unchecked.append(f"{whom}: {error}")
+
+    def _count(self, events: int, archived: bool) -> None:
+        self.counts.jobs += not archived
+        self.counts.archived += archived
+        self.counts.events += events

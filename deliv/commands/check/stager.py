@@ -1,0 +1,66 @@
+"""Whether the stager holds what the database believes it holds, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+from deliv.commands.check.findings import Finding, Mend, Unchecked
+from deliv.commands.check.pages import PAGE, chunks, paged
+from deliv.gateways.stager import Stager
+from deliv.model.job import Job
+from deliv.model.states import FINAL
+from deliv.store.inspection import Inspection
+
+SAMPLE = 200  # of the jobs released last, to ask a stager about that has no list
+
+
+class StagerCheck:
+    """Unchecked when the stager offers neither a list nor an answer about single jobs."""
+
+    def __init__(self, inspection: Inspection, stager: Stager) -> None:
+        self._inspection = inspection
+        self._stager = stager
+
+    async def findings(self) -> AsyncIterator[Finding]:
+        before = await self._inspection.now()
+        held = await self._stager.listing()
+        if held is None:
+            held = await self._asked_one_by_one()
+        for chunk in chunks(sorted(held), PAGE):
+            standing = await self._inspection.standing(chunk)
+            for job_id in chunk:
+                if finding := orphan(job_id, standing.get(job_id), before):
+                    yield finding
+        async for job in paged(self._inspection.awaited):
+            if finding := forgotten(job, held, before):
+                yield finding
+
+    async def _asked_one_by_one(self) -> frozenset[str]:
+        """Those of the jobs in question that it holds something for."""
+        jobs = [job async for job in paged(self._inspection.awaited)]
+        jobs += await self._inspection.released(SAMPLE)
+        answers = {job.job_id: await self._stager.holds(job.job_id) for job in jobs}
+        held = frozenset(job_id for job_id, holds in answers.items() if holds)
+        if jobs and not held:  # 404 may mean the job or the call
+            raise Unchecked("the stager's copies: it tells nothing about the jobs it has")
+        return held
+
+
+def orphan(job_id: str, job: Job | None, before: datetime) -> Finding | None:
+    """What the stager had at `before`, although nobody needs it any more."""
+    if job is None:
+        text = "is unknown here, but the stager holds a copy for it: is it another deliv's?"
+        return Finding(rule="stager", text=text, job_id=job_id)
+    if job.status not in FINAL or job.time_released is None or job.time_released >= before:
+        return None
+    text = "has given its staged copy back, but the stager holds one"
+    return Finding(rule="stager", text=text, job_id=job_id, mend=Mend.RELEASE)
+
+
+def forgotten(job: Job, held: frozenset[str], before: datetime) -> Finding | None:
+    """A job that waits for a report of a stager that did not know of it at `before`."""
+    if job.job_id in held or job.stager_accepted is None or job.stager_accepted >= before:
+        return None
+    text = "waits for the stager, which knows nothing of it"
+    return Finding(rule="stager", text=text, job_id=job.job_id, version=job.version, mend=Mend.ASK)

@@ -1,0 +1,113 @@
+"""Ending a job early: its owner withdraws it, its deadline is over, or the policy forbids it.
+
+At once where nothing is being copied, else when FTS confirms it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from deliv.config import Config
+from deliv.delivery.ending.failure import Failure, FailureHandler
+from deliv.delivery.transfer import WAITING, Transfers
+from deliv.errors import Conflict, LostRace, NotFound, Refused, Unavailable
+from deliv.failpoints import Point, reach
+from deliv.model.error_classes import ErrorClass
+from deliv.model.job import Job
+from deliv.model.states import FINAL, Status
+from deliv.store import NOW, Store
+
+log = structlog.get_logger()
+
+STOPPING = f"{WAITING}FTS has not confirmed yet that the copy is stopped: "
+
+
+class Cancellation:
+    def __init__(
+        self, store: Store, transfers: Transfers, failing: FailureHandler, config: Config
+    ) -> None:
+        self._store = store
+        self._transfers = transfers
+        self._failing = failing
+        self._ask_again = float(config.sweeps.ask_again)
+        self._on_its_way = 2 * max(config.fts.request_timeout, config.stager.request_timeout)
+
+    async def cancel(self, job_id: str) -> Job:
+        """Withdraw a job; until FTS confirms it stays TRANSFERRING. Conflict: too late."""
+        while True:
+            job = await self._store.job(job_id)
+            if job is None:
+                raise NotFound(f"there is no job {job_id}")
+            if job.status in FINAL:
+                raise Conflict(f"the job has ended already: {job.status}")
+            try:
+                job = await self._begin(job)
+            except LostRace:  # it moved on: what applies now?
+                continue
+            if job.status not in FINAL or job.status is Status.CANCELLED:
+                return job
+
+    async def proceed(self, job: Job) -> Job:
+        """Have FTS stop the copy of a job that is to end; if it was faster, so be it."""
+        try:
+            outcome = await self._transfers.stop(job)
+        except (Unavailable, Refused) as error:
+            log.warning("FTS has not confirmed the cancellation", reason=str(error))
+            status = f"{STOPPING}{error}"
+            return await self._store.update(job, delay=self._ask_again, detailed_status=status)
+        if outcome is None:  # FTS may take it yet, or have had it once
+            copy = Failure(error_class=ErrorClass.CANCELLED, reason="", partial=True)
+            return await self._failing.stopped(job, copy, delay=self._delay(job))
+        return await self._transfers.settle(job, outcome)
+
+    async def expire(self, job_id: str) -> None:
+        """End a job whose deadline is over; until FTS confirms it stays TRANSFERRING."""
+        job = await self._store.job(job_id)
+        if job is None or job.status in FINAL:
+            return
+        if not _is_at_fts(job):
+            copy = Failure(error_class=ErrorClass.DEADLINE, reason="")
+            await self._failing.overdue(job, copy, delay=self._delay(job))
+            return
+        job = await self._ask_to_stop(job, deadline_passed=NOW)
+        await reach(Point.CANCEL_STORED)
+        await self.proceed(job)
+
+    async def forbid(self, job: Job, why: str) -> Job:
+        """End a job that the policy does not allow any more, before FTS has taken it.
+
+        It is withdrawn there all the same, where FTS may have taken it without deliv hearing so.
+        """
+        failure = Failure(
+            error_class=ErrorClass.POLICY,
+            reason=f"the delivery is not allowed any more: {why}",
+            partial=job.fts_jobid is not None,
+        )
+        return await self._failing.end(job, failure, delay=self._delay(job))
+
+    async def _begin(self, job: Job) -> Job:
+        if not _is_at_fts(job):
+            return await self._failing.stopped(job, delay=self._delay(job))
+        if job.cancel_requested is None:
+            job = await self._ask_to_stop(job, cancel_requested=NOW)
+        await reach(Point.CANCEL_STORED)
+        return await self.proceed(job)
+
+    async def _ask_to_stop(self, job: Job, **columns: Any) -> Job:
+        """Until FTS has answered the job shows that this is what it waits for."""
+        status = f"{STOPPING}it is being asked"
+        return await self._store.update(
+            job, delay=self._ask_again, detailed_status=status, **columns
+        )
+
+    def _delay(self, job: Job) -> float:
+        """Seconds until a request that may be on its way to the stager or to FTS has arrived."""
+        asking = job.stager_callback is not None and job.stager_accepted is None
+        posting = job.fts_jobid is not None and job.fts_posted is None
+        return self._on_its_way if asking or posting else 0
+
+
+def _is_at_fts(job: Job) -> bool:
+    return job.status is Status.TRANSFERRING and job.fts_jobid is not None

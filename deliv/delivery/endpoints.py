@@ -1,0 +1,72 @@
+"""FTS's endpoints, for each job under the identity that it is copied under."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from deliv.delivery.delegation import CredentialDelegation
+from deliv.errors import NoCredential, Refused, Unavailable
+from deliv.gateways.fts import Endpoint, Fts
+from deliv.gateways.fts.users import UserEndpoints
+from deliv.model.job import Job, TransferIdentity
+
+log = structlog.get_logger()
+
+
+class EndpointResolver:
+    """Without `delegating` nobody delegates, and every job is the service's own."""
+
+    def __init__(
+        self, fts: Fts, users: UserEndpoints, delegating: CredentialDelegation | None
+    ) -> None:
+        self._fts = fts
+        self._users = users
+        self._delegating = delegating
+
+    async def of(self, job: Job) -> Endpoint:
+        """The endpoint that has the job. Unavailable: it left the configuration. NoCredential."""
+        return await self.acting(job, job.fts_endpoint or "")
+
+    async def acting(self, job: Job, name: str) -> Endpoint:
+        """An endpoint as the job needs it. Unavailable, NoCredential."""
+        if job.copied_as is TransferIdentity.USER:
+            return await self.as_user(job.submitter, name)
+        return self._fts.endpoint(name)
+
+    async def as_user(self, dn: str, name: str) -> Endpoint:
+        self._fts.endpoint(name)
+        if self._delegating is None:
+            raise NoCredential("no credentials are delegated to this deliv")
+        try:
+            credential = await self._delegating.credential(dn)
+        except NoCredential:
+            self._users.forget(name, dn)
+            raise
+        return self._users.get(name, dn, credential)
+
+    async def undelegate(self, dn: str) -> tuple[bool, list[str]]:
+        """Forget a user's credential, here and at every FTS that it may have been lent to.
+
+        Whether there was one, and for each FTS that could not be asked the reason: deliv keeps no
+        credential that it was told to forget, so it does not ask later. Conflict: in use.
+        """
+        if self._delegating is None:
+            return False, []
+        await self._delegating.check_unused(dn)
+        names = [endpoint.name for endpoint in self._fts.endpoints]
+        reasons = await asyncio.gather(*(self._undelegate(dn, name) for name in names))
+        dropped = await self._delegating.drop(dn)
+        return dropped, [reason for reason in reasons if dropped and reason]
+
+    async def _undelegate(self, dn: str, name: str) -> str | None:
+        try:
+            endpoint = await self.as_user(dn, name)
+            await endpoint.undelegate()
+        except (Unavailable, Refused, NoCredential) as error:
+            log.warning("FTS keeps a delegation", endpoint=name, dn=dn, reason=str(error))
+            return str(error)
+        finally:
+            self._users.forget(name, dn)
+        return None

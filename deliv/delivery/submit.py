@@ -1,0 +1,103 @@
+"""Taking a request for a delivery, and telling how it fares."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from datetime import datetime
+
+import structlog
+
+from deliv.delivery.destination import Directory, check_product_id
+from deliv.errors import InvalidRequest, NotFound
+from deliv.failpoints import Point, reach
+from deliv.model.job import Job, Listing, Submission, TransferIdentity
+from deliv.store import JobEvent, Store
+
+log = structlog.get_logger()
+
+MAX_KEY = 255
+
+
+class Submissions:
+    """An idempotency key is good for `key_life` seconds, and while its job is unfinished."""
+
+    def __init__(self, store: Store, key_life: float) -> None:
+        self._store = store
+        self._key_life = key_life
+
+    async def submit(
+        self,
+        submitter: str,
+        product_id: str,
+        directory: Directory,
+        *,
+        key: str | None = None,
+        quota: int | None = None,
+        deadline: datetime | None = None,
+        copied_as: TransferIdentity = TransferIdentity.SERVICE,
+        fqans: tuple[str, ...] = (),
+        limited: bool = False,
+    ) -> Job:
+        """The job for this request, durable when this returns. The same key gives the same job.
+
+        QuotaExceeded when the submitter has `quota` unfinished jobs already, InvalidRequest when
+        the deadline is over.
+        """
+        submission = Submission(
+            job_id=uuid7(),
+            product_id=check_product_id(product_id),
+            destination_path=directory.url,
+            destination_host=directory.host,
+            submitter=submitter,
+            idempotency_key=_check_key(key),
+            quota=quota,
+            deadline=deadline,
+            copied_as=copied_as,
+            fqans=fqans,
+            limited=limited,
+        )
+        await reach(Point.SUBMISSION_TAKEN)
+        job, created = await self._store.submit(submission, key_life=self._key_life)
+        await reach(Point.SUBMISSION_STORED)
+        log.info("submitted" if created else "submitted before", job_id=job.job_id)
+        return job
+
+    async def job(self, job_id: str) -> Job:
+        """NotFound when there is none of that id."""
+        job = await self._store.job(_check_job_id(job_id))
+        if job is None:
+            raise NotFound(f"there is no job {job_id}")
+        return job
+
+    async def page(self, listing: Listing) -> list[Job]:
+        """The jobs to list, those submitted last first."""
+        return await self._store.page(listing)
+
+    async def events(self, job: Job) -> list[JobEvent]:
+        """The job's history, oldest first."""
+        return await self._store.events(job.job_id)
+
+
+def uuid7() -> str:
+    """A UUID of version 7 (RFC 9562): the time in milliseconds, then 74 random bits."""
+    value = int.from_bytes(os.urandom(10)) | (time.time_ns() // 1_000_000) << 80
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))
+
+
+def _check_job_id(job_id: str) -> str:
+    try:
+        return str(uuid.UUID(job_id))
+    except ValueError as error:
+        raise NotFound("there is no such job: a job id is a UUID") from error
+
+
+def _check_key(key: str | None) -> str | None:
+    if key is None:
+        return None
+    if not 0 < len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
+        raise InvalidRequest(f"Idempotency-Key must be 1 to {MAX_KEY} printable ASCII characters")
+    return key

@@ -1,0 +1,156 @@
+"""The dead-letter queue: bury, look, replay, discard."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from deliv.errors import BrokerUnavailable
+from deliv.gateways.broker.message import Malformed, Message
+from deliv.gateways.broker.publisher import Publisher
+from deliv.gateways.broker.session import Channel, Session
+from deliv.gateways.broker.topology import DEAD, QUEUES
+
+QUEUE_HEADER = "x-deliv-queue"
+REASON_HEADER = "x-deliv-reason"
+REASON_LENGTH = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """A buried message: where it came from, why and when, and its body as it was."""
+
+    queue: str
+    reason: str
+    time: datetime | None
+    body: bytes
+
+    @property
+    def job_id(self) -> str | None:
+        """The job it is about; None when the body is no message of deliv's."""
+        try:
+            return Message.decode(self.body).job_id
+        except Malformed:
+            return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """`messages` that wait in a queue, beside those in some consumer's hands."""
+
+    messages: int
+    consumers: int
+
+
+def every(_letter: DeadLetter) -> bool:
+    return True
+
+
+Wanted = Callable[[DeadLetter], bool]
+Taken = tuple[int, DeadLetter]
+
+
+class DeadLetters:
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+
+    async def bury(self, queue: str, body: bytes, reason: str) -> None:
+        headers = {QUEUE_HEADER: queue, REASON_HEADER: reason[:REASON_LENGTH]}
+        await self._publisher.publish("", DEAD, body, mandatory=True, headers=headers)
+
+    async def look(self, limit: int) -> list[DeadLetter]:
+        """The oldest `limit` letters, which stay where they are."""
+        async with self._taking(limit) as (_channel, taken):
+            return [letter for _tag, letter in taken]
+
+    async def replay(self, limit: int, wanted: Wanted = every) -> int:
+        """Send the wanted ones of the oldest `limit` letters to their queues again; how many went.
+
+        A letter of an unknown queue stays. BrokerUnavailable may leave some replayed.
+        """
+        replayed = 0
+        async with self._taking(limit) as (channel, taken):
+            for tag, letter in taken:
+                if letter.queue in QUEUES.values() and wanted(letter):
+                    await self._publisher.publish("", letter.queue, letter.body, mandatory=True)
+                    channel.do("basic_ack", tag)
+                    replayed += 1
+        return replayed
+
+    async def discard(self, limit: int, wanted: Wanted = every) -> int:
+        """Remove the wanted ones of the oldest `limit` letters; how many."""
+        async with self._taking(limit) as (channel, taken):
+            unwanted = [tag for tag, letter in taken if wanted(letter)]
+            for tag in unwanted:
+                channel.do("basic_ack", tag)
+        return len(unwanted)
+
+    async def depth(self, queue: str) -> Depth:
+        """BrokerUnavailable, too, when there is no such queue."""
+        channel = await self._session().channel()
+        frame = await channel.call("queue_declare", queue, passive=True)
+        await channel.close()
+        declared = frame.method
+        return Depth(messages=declared.message_count, consumers=declared.consumer_count)
+
+    @asynccontextmanager
+    async def _taking(self, limit: int) -> AsyncIterator[tuple[Channel, list[Taken]]]:
+        """Letters with their delivery tags; what is not acknowledged in the block goes back."""
+        channel = await self._session().channel()
+        try:
+            yield channel, await _take(channel, limit)
+        finally:
+            await give_back(channel)
+
+    def _session(self) -> Session:
+        session = self._publisher.link.session
+        if session is None:
+            raise BrokerUnavailable(self._publisher.detail)
+        return session
+
+
+async def _take(channel: Channel, limit: int) -> list[Taken]:
+    taken: list[Taken] = []
+    while len(taken) < limit and (message := await channel.get(DEAD)):
+        method, properties, body = message
+        taken.append((method.delivery_tag, _letter(properties, body)))
+    return taken
+
+
+async def give_back(channel: Channel) -> None:
+    if channel.raw.is_open:
+        # nack, not reject: from RabbitMQ 4.3 on it does not count as a failure.
+        channel.do("basic_nack", 0, multiple=True, requeue=True)
+        await channel.close()
+
+
+def _letter(properties: Any, body: bytes) -> DeadLetter:
+    headers = properties.headers or {}
+    death = _death(headers)
+    return DeadLetter(
+        queue=str(headers.get(QUEUE_HEADER) or death.get("queue", "")),
+        reason=str(headers.get(REASON_HEADER) or death.get("reason", "")),
+        time=_utc(death.get("time") or properties.timestamp),
+        body=body,
+    )
+
+
+def _death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the broker noted when it buried the message; a client may have written anything."""
+    match headers.get("x-death"):
+        case [dict() as death, *_]:
+            return death
+    return {}
+
+
+def _utc(value: Any) -> datetime | None:
+    """None when it is no time, or none that can be."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC)
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None

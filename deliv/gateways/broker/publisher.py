@@ -1,0 +1,148 @@
+"""Publishing with confirms: one future per delivery tag."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pika
+import structlog
+
+from deliv import config
+from deliv.errors import BrokerUnavailable
+from deliv.gateways.broker.link import Link
+from deliv.gateways.broker.session import Channel, Session
+from deliv.gateways.broker.topology import declare
+
+CONFIRM_TIMEOUT = 10.0
+PERSISTENT = 2
+
+log = structlog.get_logger()
+
+
+class Confirms:
+    """A channel in confirm mode. Every message sent has a future until the broker answers."""
+
+    def __init__(self, channel: Channel, returned: Callable[[str], None]) -> None:
+        self._channel = channel
+        self._tell_returned = returned
+        self._last = 0
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+
+    async def begin(self) -> None:
+        self._channel.raw.add_on_return_callback(self._on_return)
+        self._channel.closed.add_done_callback(lambda closed: self.fail(closed.result()))
+        await self._channel.call("confirm_delivery", self._on_answer)
+
+    def send(
+        self, exchange: str, key: str, body: bytes, headers: Mapping[str, Any], mandatory: bool
+    ) -> asyncio.Future[None]:
+        """The future resolves at the broker's confirm and raises at nack, return or close."""
+        properties = pika.BasicProperties(
+            content_type="application/json",
+            delivery_mode=PERSISTENT,
+            timestamp=int(time.time()),
+            app_id="deliv",
+            correlation_id=str(self._last + 1),
+            headers=dict(headers),
+        )
+        self._channel.do("basic_publish", exchange, key, body, properties, mandatory)
+        self._last += 1
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[self._last] = future
+        return future
+
+    def fail(self, reason: str) -> None:
+        """Nothing sent so far will be confirmed in time."""
+        for future in self._waiting.values():
+            _fail(future, reason)
+
+    def _on_answer(self, frame: Any) -> None:
+        answer = frame.method
+        confirmed = answer.NAME == "Basic.Ack"
+        for tag in self._answered(answer.delivery_tag, answer.multiple):
+            future = self._waiting.pop(tag, None)
+            if future is not None:
+                _settle(future, confirmed)
+
+    def _answered(self, tag: int, multiple: bool) -> list[int]:
+        if not multiple:
+            return [tag]
+        return [each for each in self._waiting if tag in (0, each) or each < tag]
+
+    def _on_return(self, _channel: Any, method: Any, properties: Any, _body: bytes) -> None:
+        reason = f"returned by the broker: {method.reply_text} {method.routing_key}"
+        future = self._waiting.get(int(properties.correlation_id))
+        if future is not None:
+            _fail(future, reason)
+        self._tell_returned(reason)
+
+
+class Publisher:
+    """`blocked` is the broker's reason for not taking messages, "" when it does."""
+
+    def __init__(self, settings: config.Broker, changed: Callable[[], None]) -> None:
+        self.blocked = ""
+        self.link = Link(settings, "publisher", self._set_up, changed)
+        self._settings = settings
+        self._changed = changed
+        self._confirms: Confirms | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.link.up and not self.blocked
+
+    @property
+    def detail(self) -> str:
+        return f"blocked: {self.blocked}" if self.link.up and self.blocked else self.link.detail
+
+    async def publish(
+        self,
+        exchange: str,
+        key: str,
+        body: bytes,
+        *,
+        mandatory: bool,
+        headers: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Return once the broker has confirmed; BrokerUnavailable says why it did not."""
+        if self._confirms is None or not self.ready:
+            raise BrokerUnavailable(self.detail)
+        confirmed = self._confirms.send(exchange, key, body, headers or {}, mandatory)
+        try:
+            async with asyncio.timeout(CONFIRM_TIMEOUT):
+                await confirmed
+        except TimeoutError:
+            # A broker that hangs shows itself at the next connection, long before a heartbeat.
+            reason = f"no confirm within {CONFIRM_TIMEOUT:g} s"
+            self.link.renew(reason)
+            raise BrokerUnavailable(reason) from None
+
+    async def _set_up(self, session: Session) -> None:
+        await declare(session, self._settings)
+        session.on_blocked(self._on_blocked)
+        confirms = Confirms(await session.channel(vital=True), self.link.renew)
+        await confirms.begin()
+        self.blocked = ""
+        self._confirms = confirms
+
+    def _on_blocked(self, reason: str) -> None:
+        self.blocked = reason
+        log.warning("broker blocks publishing" if reason else "broker unblocked", reason=reason)
+        if reason and self._confirms is not None:
+            self._confirms.fail(f"blocked: {reason}")
+        self._changed()
+
+
+def _settle(future: asyncio.Future[None], confirmed: bool) -> None:
+    if not confirmed:
+        _fail(future, "refused by the broker")
+    elif not future.done():
+        future.set_result(None)
+
+
+def _fail(future: asyncio.Future[None], reason: str) -> None:
+    if not future.done():
+        future.set_exception(BrokerUnavailable(reason))

@@ -1,0 +1,110 @@
+"""The broker as the rest of deliv sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from deliv import config
+from deliv.gateways.broker.consumer import Consumer, Handler
+from deliv.gateways.broker.dead_letters import DeadLetter, DeadLetters, Depth, Wanted, every
+from deliv.gateways.broker.link import Link
+from deliv.gateways.broker.message import Message, encode
+from deliv.gateways.broker.publisher import Publisher
+from deliv.gateways.broker.topology import DEAD, EVENTS, QUEUES
+
+
+class Broker:
+    """Publishes, and consumes the queues that `handlers` names.
+
+    Two connections: RabbitMQ stops reading from one that publishes while it is short of memory
+    or disk, and acknowledgements must go on even then, since they are what makes room.
+
+    `on_up` is called whenever the broker has become ready, also after a blockade.
+    Made and used on a running asyncio loop.
+    """
+
+    def __init__(
+        self,
+        settings: config.Broker,
+        handlers: Mapping[str, Handler],
+        on_up: Callable[[], None] | None = None,
+    ) -> None:
+        self._publisher = Publisher(settings, self._changed)
+        self._dead = DeadLetters(self._publisher)
+        self._consumer = Consumer(settings, handlers, self._dead.bury, self._changed)
+        self._links: list[Link] = [self._publisher.link]
+        if handlers:
+            self._links.append(self._consumer.link)
+        self._on_up = on_up
+        self._was_ready = False
+        self._settled = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to connect in the background, for as long as it takes."""
+        for link in self._links:
+            link.start()
+
+    async def stop(self, deadline: float) -> None:
+        """Consume no more, give the handlers in hand `deadline` seconds, disconnect."""
+        await self._consumer.stop(deadline)
+        await self._publisher.link.stop()
+
+    @property
+    def ready(self) -> bool:
+        return self._publisher.ready and all(link.up for link in self._links)
+
+    @property
+    def detail(self) -> str:
+        """How the broker is, in words: "connected", "connecting: Connection refused" ..."""
+        down = [link.detail for link in self._links if not link.up]
+        return down[0] if down else self._publisher.detail
+
+    async def settled(self, seconds: float) -> None:
+        """Wait until every connection stands or has failed once, at most so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._settled.wait()
+        except TimeoutError:
+            return
+
+    async def publish_work(self, message: Message) -> None:
+        """Publish to the queue of `message.routing`, persistent and mandatory, confirmed.
+
+        BrokerUnavailable when it was refused, returned, cut off, blocked or not confirmed in
+        time. It may have arrived nevertheless.
+        """
+        queue = QUEUES[message.routing]
+        await self._publisher.publish("", queue, message.encode(), mandatory=True)
+
+    async def publish_event(self, message: Message) -> None:
+        """Tell of a transition; the routing key is `job.<payload's status in lower case>`.
+
+        Confirmed, but not mandatory: maybe nobody listens. Errors as with publish_work.
+        """
+        key = f"job.{str(message.payload['status']).lower()}"
+        body = encode({**message.payload, "job_id": message.job_id})
+        await self._publisher.publish(EVENTS, key, body, mandatory=False)
+
+    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+        """The oldest dead letters; they stay in their queue."""
+        return await self._dead.look(limit)
+
+    async def replay(self, limit: int, wanted: Wanted = every) -> int:
+        """Send the wanted ones of the oldest dead letters to their queues again; how many went."""
+        return await self._dead.replay(limit, wanted)
+
+    async def discard(self, limit: int, wanted: Wanted = every) -> int:
+        """Remove the wanted ones of the oldest dead letters; how many."""
+        return await self._dead.discard(limit, wanted)
+
+    async def depths(self) -> dict[str, Depth]:
+        """Every queue, and what waits in it."""
+        return {queue: await self._dead.depth(queue) for queue in (*QUEUES.values(), DEAD)}
+
+    def _changed(self) -> None:
+        if all(link.tried for link in self._links):
+            self._settled.set()
+        was, self._was_ready = self._was_ready, self.ready
+        if self.ready and not was and self._on_up is not None:
+            self._on_up()

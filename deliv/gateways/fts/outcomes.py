@@ -1,0 +1,132 @@
+"""What FTS says of one of its jobs, as deliv understands it. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from types import MappingProxyType
+
+import msgspec
+
+from deliv.gateways.fts.answers import File, Job
+from deliv.gateways.fts.reasons import Phase, classify, parse, phase
+from deliv.model.error_classes import ErrorClass
+
+ACTIVE = frozenset(
+    {
+        "SUBMITTED", "READY", "ACTIVE", "STAGING", "ARCHIVING", "QOS_TRANSITION",
+        "QOS_REQUEST_SUBMITTED", "DELETE",
+    }
+)  # fmt: skip
+TERMINAL = ("FINISHED", "FAILED", "FINISHEDDIRTY", "CANCELED")
+
+
+class Verdict(StrEnum):
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"  # FTS gave no clear answer; ask again later
+
+
+ENDS = MappingProxyType(
+    {
+        "FINISHED": Verdict.FINISHED,
+        "FAILED": Verdict.FAILED,
+        "CANCELED": Verdict.CANCELLED,
+    }
+)
+
+
+_TIMEOUT = re.compile(r"\btimeout:(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """`filesize` in bytes, `throughput` in MiB/s, `details` FTS's own fields as JSON.
+
+    `error_class` is for a failed or cancelled copy only; `partial`: such a copy may have left a
+    file at the destination that was not there before. `written_to`: the URL at which FTS's record
+    shows that its copy had begun; what is there is the copy's own. `corrupt_source`: the staged
+    copy is not what was announced. `begun`: FTS had set to work on it, and what it has stopped may
+    go on for seconds.
+    """
+
+    verdict: Verdict
+    state: str = ""
+    error_class: ErrorClass | None = None
+    reason: str = ""
+    filesize: int | None = None
+    throughput: float | None = None
+    partial: bool = False
+    written_to: str | None = None
+    corrupt_source: bool = False
+    begun: bool = False
+    details: str | None = None
+
+
+def outcome(job: Job) -> Outcome:
+    """Read a job with its `files`; of several the first that did not finish counts."""
+    files = job.files or (File(),)
+    file = next((file for file in files if file.file_state != "FINISHED"), files[0])
+    known = Outcome(
+        verdict=_verdict(job, file),
+        state=job.job_state or "",
+        filesize=file.filesize,
+        throughput=file.throughput,
+        begun=file.start_time is not None,
+        details=msgspec.json.encode(job).decode(),
+    )
+    if known.verdict is Verdict.FINISHED:
+        return replace(known, written_to=file.dest_surl)
+    if known.verdict in {Verdict.FAILED, Verdict.CANCELLED}:
+        return _failure(known, job, file)
+    return known
+
+
+def unclear(reason: str) -> Outcome:
+    """No usable answer about a job."""
+    return Outcome(verdict=Verdict.UNKNOWN, reason=reason)
+
+
+def _verdict(job: Job, file: File) -> Verdict:
+    """The job says whether it is over, its file how: a cancel can come after the last byte.
+
+    FINISHEDDIRTY means that a file failed, whichever are shown. A FINISHED job whose file was not
+    used, say, is no clear answer.
+    """
+    if job.job_state not in TERMINAL:
+        return Verdict.RUNNING if job.job_state in ACTIVE else Verdict.UNKNOWN
+    if job.job_state == "FINISHEDDIRTY":
+        return Verdict.FAILED
+    if job.job_state == "FINISHED" and job.files and file.file_state not in ENDS:
+        return Verdict.UNKNOWN
+    how = file.file_state if file.file_state in ENDS else job.job_state
+    return ENDS.get(how or "", Verdict.FAILED)
+
+
+def _failure(known: Outcome, job: Job, file: File) -> Outcome:
+    text = file.reason or job.reason or f"FTS gave no reason for {known.state}"
+    reason = parse(text)
+    error_class, came = classify(reason), phase(reason)
+    begun = came is Phase.COPY or (came is Phase.UNCLEAR and bool(file.throughput))
+    return replace(
+        known,
+        error_class=error_class,
+        reason=" ".join(text.split()),
+        partial=begun or (came is Phase.UNCLEAR and _may_have_begun(file)),
+        written_to=file.dest_surl if begun else None,
+        corrupt_source=error_class is ErrorClass.CHECKSUM and came is Phase.PREPARATION,
+    )
+
+
+def _may_have_begun(file: File) -> bool:
+    """Whether FTS had set the copy's time-out, which is soon before the copy begins.
+
+    In between it reads the source's checksum (UrlCopyProcess.cpp: sendProtocol), for minutes when
+    the file is large: a file that appears meanwhile may be somebody else's. FTS later than 3.13 has
+    not even looked at the destination by then. That bytes moved is shown by the throughput.
+    """
+    timeout = _TIMEOUT.search(file.internal_file_params or "")
+    return timeout is not None and int(timeout[1]) > 0

@@ -1,0 +1,78 @@
+"""Calls to one FTS server, and what its refusals mean."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TypeVar
+
+from deliv.errors import DelegationNeeded, Refused, Unreachable
+from deliv.gateways.breaker import Breaker
+from deliv.gateways.fts.answers import read
+from deliv.gateways.https import HttpsClient, Response
+from deliv.gateways.upstream import Upstream, said
+
+AUTHENTICATION_TIMEOUT = 419
+
+T = TypeVar("T")
+
+
+class Transport(Upstream):
+    """`timeout` in seconds for each call."""
+
+    def __init__(
+        self, name: str, url: str, https: HttpsClient, timeout: float, breaker: Breaker
+    ) -> None:
+        super().__init__(f"FTS {name}", url, https, timeout, breaker)
+        self.name = name
+
+    @property
+    def credential(self) -> tuple[bytes, bytes]:
+        """deliv's certificate with its chain, and its key, both PEM."""
+        return self.https.credential
+
+    @property
+    def credential_version(self) -> int:
+        return self.https.credential_version
+
+    async def get(self, path: str, kind: type[T]) -> T:
+        """What a GET that has to succeed answers; Refused when it does not."""
+        answer = await self.call("GET", path)
+        if answer.status != HTTPStatus.OK:
+            raise refusal(self.name, answer)
+        return read(answer, kind)
+
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        content_type: str | None,
+        secrets: tuple[str, ...],
+    ) -> Response:
+        answer = await super()._answer(method, path, body, content_type, secrets)
+        if _is_broken_off(answer):
+            raise Unreachable(f"{self.title} answered {answer.status} and broke off its list")
+        return answer
+
+
+def refusal(name: str, answer: Response) -> Refused | Unreachable:
+    """The error that an answer other than success stands for.
+
+    Only FTS itself refuses, in JSON; another answer comes from something in front of it.
+    """
+    text = f"FTS {name} answered {answer.status}: {said(answer)}"
+    if not is_fts(answer):
+        return Unreachable(text)
+    if answer.status == AUTHENTICATION_TIMEOUT:
+        return DelegationNeeded(text, code=answer.status)
+    return Refused(text, code=answer.status)
+
+
+def _is_broken_off(answer: Response) -> bool:
+    """FTS sends a list while it reads it: when its database fails then, it is still a 200."""
+    body = answer.body.strip()
+    return body.startswith(b"[") and not body.endswith(b"]")
+
+
+def is_fts(answer: Response) -> bool:
+    return isinstance(answer.document, dict | list)

@@ -1,0 +1,87 @@
+"""The gateway to the archive's stager: ask for a copy, release it."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from urllib.parse import quote
+
+from deliv.config import Stager as StagerConfig
+from deliv.errors import Refused, Unreachable
+from deliv.gateways.breaker import Breaker
+from deliv.gateways.https import HttpsClient, Response
+from deliv.gateways.upstream import Upstream, said
+from deliv.model.job import Job
+
+NOT_OFFERED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
+# It is told nothing of the user, so that these are about deliv itself: the operators' to mend.
+UNKNOWN_DELIV = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+
+
+class Stager:
+    """Calls `POST /stage` and `DELETE /stage/{job_id}`; the stager answers to `callback`.
+
+    Looking, with GET, is for stagers that offer it.
+    """
+
+    def __init__(self, config: StagerConfig, https: HttpsClient, callback: str) -> None:
+        self.breaker = Breaker()
+        timeout = float(config.request_timeout)
+        self._peer = Upstream("the stager", config.url, https, timeout, self.breaker)
+        self._callback = callback
+
+    async def stage(self, job: Job, authcode: str) -> None:
+        """Ask for `job`'s product. Refused when the stager says no, Unreachable otherwise."""
+        body = {
+            "job_id": job.job_id,
+            "product_id": job.product_id,
+            "authcode": authcode,
+            "callback": self._callback,
+        }
+        await self._call("POST", "/stage", json.dumps(body).encode(), secrets=(authcode,))
+
+    async def release(self, job_id: str) -> None:
+        """Withdraw the request and drop the staged copy; one that is gone already is fine."""
+        try:
+            await self._call("DELETE", f"/stage/{quote(job_id, safe='')}")
+        except Refused as error:
+            if error.code != 404:
+                raise
+
+    async def listing(self) -> frozenset[str] | None:
+        """The ids of all jobs it holds something for; None when it offers no list of them."""
+        try:
+            answer = await self._call("GET", "/stage")
+            return frozenset(str(staging["job_id"]) for staging in answer.json())
+        except Refused as error:
+            if error.code not in NOT_OFFERED:
+                raise
+            return None
+        except (KeyError, TypeError) as error:
+            raise Unreachable("the stager's list of stagings is none") from error
+
+    async def holds(self, job_id: str) -> bool | None:
+        """Whether it holds something for the job; None when it does not tell."""
+        try:
+            await self._call("GET", f"/stage/{quote(job_id, safe='')}")
+        except Refused as error:
+            if error.code not in NOT_OFFERED:
+                raise
+            return False if error.code == HTTPStatus.NOT_FOUND else None
+        return True
+
+    async def ping(self) -> None:
+        """Unreachable when no stager answers at the configured URL."""
+        await self._peer.ping()
+
+    async def _call(
+        self, method: str, path: str, body: bytes | None = None, *, secrets: tuple[str, ...] = ()
+    ) -> Response:
+        kind = "application/json" if body else None
+        answer = await self._peer.call(method, path, body, kind, secrets)
+        if answer.status in UNKNOWN_DELIV:
+            raise Unreachable(f"the stager answered deliv {answer.status}: {said(answer)}")
+        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+            reason = f"the stager refused ({answer.status}): {said(answer)}"
+            raise Refused(reason, code=answer.status)
+        return answer

@@ -1,0 +1,241 @@
+"""Which of the VOMS attributes in a proxy count.
+
+Those of an attribute certificate (AC) that names the caller's own certificate, is in force and
+meant for this service, and is signed by a server that the vomsdir has for its VO and that a trusted
+CA vouches for, with keys and digests as strong as are asked of callers. One that fails gives
+nothing, and says why; the caller's identity stands without it.
+
+As in VOMS the ACs of one proxy count: of the one nearest to the caller that carries any.
+
+Sources: https://github.com/italiangrid/voms-api-java, LeafACLookupStrategy and
+DefaultVOMSValidationStrategy; https://github.com/italiangrid/voms, src/ac/validate.cc.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import chain as chained
+from itertools import pairwise, takewhile
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from deliv.errors import CredentialRefused
+from deliv.identity.voms import attribute_certificate
+from deliv.identity.voms.attribute_certificate import AttributeCertificate
+from deliv.identity.voms.vomsdir import Vomsdir
+from deliv.identity.x509 import certificates, chain, dn, proxy
+from deliv.identity.x509.anchors import Anchors
+from deliv.identity.x509.certificates import MALFORMED, Link
+from deliv.identity.x509.chain import Attributes, Chain
+from deliv.identity.x509.revocation import Revocations
+from deliv.identity.x509.signing_policy import SigningPolicies
+
+SKEW = timedelta(minutes=5)  # that a server's clock may be ahead; VOMS allows as much
+LONGEST_REASON = 500  # characters
+LONGEST = 8  # certificates from a server's to its trust anchor
+RSA: dict[str, hashes.HashAlgorithm] = {
+    "1.2.840.113549.1.1.14": hashes.SHA224(),
+    "1.2.840.113549.1.1.11": hashes.SHA256(),
+    "1.2.840.113549.1.1.12": hashes.SHA384(),
+    "1.2.840.113549.1.1.13": hashes.SHA512(),
+}
+ELLIPTIC: dict[str, hashes.HashAlgorithm] = {
+    "1.2.840.10045.4.3.1": hashes.SHA224(),
+    "1.2.840.10045.4.3.2": hashes.SHA256(),
+    "1.2.840.10045.4.3.3": hashes.SHA384(),
+    "1.2.840.10045.4.3.4": hashes.SHA512(),
+}
+# What a CA may demand of a certificate, and is seen to here or in `chain`, or does not matter.
+UNDERSTOOD = (
+    x509.BasicConstraints,
+    x509.KeyUsage,
+    x509.ExtendedKeyUsage,
+    x509.SubjectAlternativeName,
+    x509.CertificatePolicies,
+)
+
+
+class Voms:
+    """`host` is how this service is called: what an AC that names its targets must name."""
+
+    def __init__(
+        self,
+        directory: Path,
+        host: str,
+        *,
+        policies: SigningPolicies,
+        revocations: Revocations,
+        anchors: Anchors,
+    ) -> None:
+        self._directory = Vomsdir(directory)
+        self._host = host.lower()
+        self._policies, self._revocations, self._anchors = policies, revocations, anchors
+
+    def read(self, caller: Chain, now: datetime) -> Attributes:
+        """What counts at this time of what the caller's proxies carry."""
+        return self.of(caller.proxies, caller.user, now)
+
+    def of(self, proxies: Sequence[Link], user: Link, now: datetime) -> Attributes:
+        """The same of a user's proxies, the one to the leaf first, whose chain is verified."""
+        try:
+            found = _topmost(proxies)
+        except ValueError as error:
+            return Attributes(refused=f"malformed: {error}")
+        return self.judge(found, user, now)
+
+    def judge(self, found: Sequence[AttributeCertificate], user: Link, now: datetime) -> Attributes:
+        """What counts of the ACs that a user brings."""
+        good, refused = [], []
+        for one in found:
+            try:
+                good.append((one, self._check(one, user, now)))
+            except CredentialRefused as error:
+                refused.append(f"VO {one.vo}: {error}")
+        return Attributes(
+            fqans=tuple(dict.fromkeys(fqan for one, _ in good for fqan in one.fqans)),
+            vos=tuple(dict.fromkeys(one.vo for one, _ in good)),
+            ends=min((ends for _, ends in good), default=None),
+            refused="; ".join(refused)[:LONGEST_REASON] or None,
+        )
+
+    def of_pem(self, proxy_pem: bytes, now: datetime) -> Attributes:
+        """The same of a proxy and its chain, up to the user's certificate at least, in PEM."""
+        chain_der = (
+            one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(proxy_pem)
+        )
+        links = list(map(certificates.load, chain_der))
+        proxies = list(takewhile(proxy.is_proxy, links))
+        return self.of(proxies, links[len(proxies)], now)
+
+    def _check(self, one: AttributeCertificate, user: Link, now: datetime) -> datetime:
+        """Until when it counts; CredentialRefused when it doesn't."""
+        _check_holder(one, user)
+        _check_times(one, now)
+        _check_targets(one, self._host)
+        server, *authorities = path = self._path(one)
+        self._directory.check(one.vo, one.host, [link.dn for link in path])
+        _check_use(path)
+        parts = Chain(proxies=(), user=server, authorities=tuple(authorities))
+        checked = chain.check(parts, now, self._policies, self._revocations, self._anchors)
+        _check_signature(one, server)
+        return min(one.ends, checked.lapses)
+
+    def _path(self, one: AttributeCertificate) -> list[Link]:
+        """The certificates from the server's to a trust anchor's, each issued by the next.
+
+        Signatures are verified from the anchor downwards, so that no key is used before a CA has
+        vouched for it: verifying with a key made for that takes long.
+        """
+        server, *carried = map(certificates.load, one.certificates)
+        if proxy.is_proxy(server) or not dn.same(server.subject, one.issuer):
+            raise CredentialRefused("its first certificate is not that of its issuer")
+        path = [server]
+        while not path[-1].self_issued and len(path) < LONGEST:
+            path.append(self._issuer(path[-1], carried))
+        if len(path) < 2 or not path[-1].self_issued:
+            raise CredentialRefused(f"no trusted CA has issued {server.dn}")
+        self._anchors.check(path[-1])
+        for link, authority in reversed(list(pairwise(path))):
+            if not _issued(link, authority):
+                raise CredentialRefused(f"{link.dn} was not issued by {authority.dn}")
+        return path
+
+    def _issuer(self, link: Link, carried: Sequence[Link]) -> Link:
+        """A CA of the directory that has issued it, or else one that is named so."""
+        known = map(certificates.load, self._anchors.named(link.issuer_der))
+        trusted = (one for one in known if _issued(link, one))
+        shown = (one for one in carried if one.subject_der == link.issuer_der)
+        found = next(chained(trusted, shown), None)
+        if found is None:
+            raise CredentialRefused(f"the CA {dn.oneline_rdns(link.issuer)} is not trusted")
+        return found
+
+
+def _topmost(proxies: Sequence[Link]) -> tuple[AttributeCertificate, ...]:
+    """The ACs that count; ValueError when they are malformed."""
+    for link in proxies:
+        for extension in link.extensions:
+            value = extension.value
+            if extension.oid.dotted_string == attribute_certificate.EXTENSION and isinstance(
+                value, x509.UnrecognizedExtension
+            ):
+                found = attribute_certificate.parse(value.value)
+                if found:
+                    return found
+    return ()
+
+
+def _check_holder(one: AttributeCertificate, user: Link) -> None:
+    """Servers write the holder's own name where RFC 5755 has its issuer's; VOMS takes either."""
+    named = dn.same(one.holder, user.issuer) or dn.same(one.holder, user.subject)
+    if not named or one.serial != user.certificate.serial_number:
+        raise CredentialRefused("it was given to another certificate")
+
+
+def _check_times(one: AttributeCertificate, now: datetime) -> None:
+    if now > one.ends:
+        raise CredentialRefused(f"expired at {one.ends:%Y-%m-%d %H:%M:%S} UTC")
+    if now < one.starts - SKEW:
+        raise CredentialRefused(f"not valid before {one.starts:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _check_targets(one: AttributeCertificate, host: str) -> None:
+    if one.targets is not None and host not in one.targets:
+        raise CredentialRefused(f"it is meant for other hosts than {host}")
+
+
+def _check_use(path: Sequence[Link]) -> None:
+    """What OpenSSL sees to in the chains of callers, and `chain.check` does not."""
+    server, *authorities = path
+    usage = server.extension(x509.KeyUsage)
+    if usage and not usage.digital_signature:
+        raise CredentialRefused(f"{server.dn} may not sign")
+    for below, authority in enumerate(authorities):
+        usage = authority.extension(x509.KeyUsage)
+        constraints = authority.extension(x509.BasicConstraints)
+        if usage and not usage.key_cert_sign:
+            raise CredentialRefused(f"{authority.dn} may not sign certificates")
+        if constraints and constraints.path_length is not None and below > constraints.path_length:
+            raise CredentialRefused(f"too many CAs below {authority.dn}")
+    for link in path:
+        for extension in link.extensions:
+            if extension.critical and not isinstance(extension.value, UNDERSTOOD):
+                oid = extension.oid.dotted_string
+                raise CredentialRefused(f"{link.dn} has the unknown critical extension {oid}")
+
+
+def _check_signature(one: AttributeCertificate, server: Link) -> None:
+    key: Any = server.certificate.public_key()
+    if one.key_identifier not in _key_identifiers(server, key):
+        raise CredentialRefused("it was signed with another key than its issuer's")
+    try:
+        if isinstance(key, rsa.RSAPublicKey) and one.algorithm in RSA:
+            key.verify(one.signature, one.signed, padding.PKCS1v15(), RSA[one.algorithm])
+        elif isinstance(key, ec.EllipticCurvePublicKey) and one.algorithm in ELLIPTIC:
+            key.verify(one.signature, one.signed, ec.ECDSA(ELLIPTIC[one.algorithm]))
+        else:
+            raise CredentialRefused(f"it is signed by {one.algorithm}, which is not good enough")
+    except InvalidSignature as error:
+        raise CredentialRefused("its signature is wrong") from error
+
+
+def _key_identifiers(server: Link, key: Any) -> set[bytes]:
+    """The one that its CA gave it, and the one that VOMS makes from the key."""
+    given = server.extension(x509.SubjectKeyIdentifier)
+    made = x509.SubjectKeyIdentifier.from_public_key(key)
+    return {one.digest for one in (given, made) if one is not None}
+
+
+def _issued(link: Link, authority: Link) -> bool:
+    try:
+        link.certificate.verify_directly_issued_by(authority.certificate)
+    except (InvalidSignature, *MALFORMED):
+        return False
+    return True

@@ -1,0 +1,192 @@
+"""Whom a verified certificate chain stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import takewhile
+
+from deliv.errors import CredentialRefused
+from deliv.identity.x509 import certificates, dn, proxy
+from deliv.identity.x509.anchors import Anchors
+from deliv.identity.x509.certificates import Link
+from deliv.identity.x509.revocation import Revocations
+from deliv.identity.x509.signing_policy import SigningPolicies
+
+LONGEST_DN = 1000  # characters; the width of jobs.submitter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attributes:
+    """What VOMS says of a caller: the `fqans` of the `vos`, until the first of them `ends`, in UTC.
+
+    `refused` says why others that the caller brought do not count.
+    """
+
+    fqans: tuple[str, ...] = ()
+    vos: tuple[str, ...] = ()
+    ends: datetime | None = None
+    refused: str | None = None
+
+
+NO_ATTRIBUTES = Attributes()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Who is calling.
+
+    `dn` is the user's, without proxy CNs, in the grid's one-line form; `subject` is that of the
+    certificate presented. `not_after` is when the first certificate of the chain expires, in UTC,
+    `lapses` when this whole answer ends: with that, a CA's revocation list or an attribute.
+    `ca_dn` is the user's CA. `thumbprint` is that of the certificate presented.
+    """
+
+    dn: str
+    subject: str
+    is_proxy: bool
+    limited: bool
+    not_after: datetime
+    lapses: datetime
+    ca_dn: str
+    thumbprint: str
+    attributes: Attributes = NO_ATTRIBUTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """A chain by the parts its certificates play: proxies and CAs, the one to the leaf first."""
+
+    proxies: tuple[Link, ...]
+    user: Link
+    authorities: tuple[Link, ...]
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        return (*self.proxies, self.user, *self.authorities)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What holds of a good chain: until when, and whether a limited proxy is in it."""
+
+    limited: bool
+    lapses: datetime
+
+
+ReadAttributes = Callable[[Chain, datetime], Attributes]
+
+
+def identify(
+    chain_der: Sequence[bytes],
+    *,
+    now: datetime,
+    policies: SigningPolicies,
+    revocations: Revocations | None = None,
+    anchors: Anchors | None = None,
+    read_attributes: ReadAttributes | None = None,
+) -> Identity:
+    """The identity behind a chain that OpenSSL verified, its leaf first, a trust anchor last.
+
+    OpenSSL has checked signatures and issuers; what the grid asks beyond that is checked here,
+    and CredentialRefused names the first rule that is broken.
+    """
+    chain = split(chain_der)
+    checked = check(chain, now, policies, revocations, anchors)
+    attributes = read_attributes(chain, now) if read_attributes else NO_ATTRIBUTES
+    return Identity(
+        dn=chain.user.dn,
+        subject=chain.links[0].dn,
+        is_proxy=bool(chain.proxies),
+        limited=checked.limited,
+        not_after=min(link.expires for link in chain.links),
+        lapses=min(checked.lapses, attributes.ends or checked.lapses),
+        ca_dn=dn.oneline_rdns(chain.user.issuer),
+        thumbprint=certificates.thumbprint(chain_der[0]),
+        attributes=attributes,
+    )
+
+
+def check(
+    chain: Chain,
+    now: datetime,
+    policies: SigningPolicies,
+    revocations: Revocations | None = None,
+    anchors: Anchors | None = None,
+) -> Checked:
+    """CredentialRefused when a chain breaks a rule of the grid.
+
+    Its signatures have been verified before.
+    """
+    _check_validity(chain, now)
+    _check_strength(chain)
+    _check_user(chain.user)
+    _check_authorities(chain)
+    limited = proxy.check(chain.proxies, chain.user)
+    if anchors is not None:
+        anchors.check(chain.authorities[-1])
+    _check_namespaces(chain, policies)
+    ends = [link.expires for link in chain.links]
+    if revocations is not None:
+        lists_end = revocations.check((chain.user, *chain.authorities), now)
+        ends += [lists_end] if lists_end is not None else []
+    return Checked(limited=limited, lapses=min(ends))
+
+
+def split(chain_der: Sequence[bytes]) -> Chain:
+    """The parts of a chain; CredentialRefused when it does not have them."""
+    links = tuple(map(certificates.load, chain_der))
+    if not links:
+        raise CredentialRefused("no certificate")
+    proxies = tuple(takewhile(proxy.is_proxy, links))
+    rest = links[len(proxies) :]
+    if any(map(proxy.is_legacy, links[: len(proxies) + 1])):
+        raise CredentialRefused("a legacy proxy, from before RFC 3820")
+    if any(map(proxy.is_proxy, rest)):
+        raise CredentialRefused("a proxy above a certificate that is not a proxy")
+    if len(rest) < 2:
+        raise CredentialRefused("no user certificate that a CA issued")
+    return Chain(proxies=proxies, user=rest[0], authorities=rest[1:])
+
+
+def _check_validity(chain: Chain, now: datetime) -> None:
+    for link in chain.links:
+        if now > link.expires:
+            raise CredentialRefused(f"{link.dn} expired at {link.expires:%Y-%m-%d %H:%M:%S} UTC")
+        starts = link.certificate.not_valid_before_utc
+        if now < starts:
+            raise CredentialRefused(f"{link.dn} is not valid before {starts:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _check_strength(chain: Chain) -> None:
+    """The trust anchor's signature is its own and proves nothing, so it may be of any kind."""
+    for link in chain.links:
+        problem = certificates.key_problem(link.certificate)
+        if problem is None and link is not chain.authorities[-1]:
+            problem = certificates.signature_problem(link.certificate)
+        if problem is not None:
+            raise CredentialRefused(f"{link.dn} is not accepted: {problem}")
+
+
+def _check_user(user: Link) -> None:
+    if user.is_authority:
+        raise CredentialRefused("a CA's certificate is not a user's")
+    doubt = dn.ambiguity(user.subject)
+    if doubt is not None:
+        raise CredentialRefused(f"a name that could be taken for another: {doubt}")
+    if len(user.dn) > LONGEST_DN:
+        raise CredentialRefused(f"a name of more than {LONGEST_DN} characters")
+
+
+def _check_authorities(chain: Chain) -> None:
+    if not all(link.is_authority for link in chain.authorities[:-1]):
+        raise CredentialRefused("a certificate issued by one that is not a CA's")
+
+
+def _check_namespaces(chain: Chain, policies: SigningPolicies) -> None:
+    """Each CA's policy covers what it issued; a self-issued CA certificate is its own."""
+    policies.check(chain.user.issuer_der, chain.user.dn)
+    for link in chain.authorities:
+        if not link.self_issued:
+            policies.check(link.issuer_der, link.dn)

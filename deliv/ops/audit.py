@@ -1,0 +1,248 @@
+"""The audit log: who was let do what to which job, and who was not. One JSON line for each.
+
+What is audited: every request, with the policy's decision on it (`request`); every TLS handshake
+that is refused (`handshake`); every accepted job that the policy ends later (`decision`); every
+change of the policy file (`policy`); the service's start and stop (`service`). A line is ASCII:
+control characters, line ends, lone surrogates and text that runs from right to left stand as
+\\uXXXX, so that nothing in a request can write a line of its own.
+
+The log never holds the service up. A line that can't be written is counted and told of, and the
+log says itself how many are missing as soon as it can.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from deliv.errors import DelivError
+from deliv.ops import metrics
+from deliv.ops.addresses import neighbourhood
+from deliv.ops.token_buckets import TokenBuckets
+
+log = structlog.get_logger()
+
+REFUSALS_PER_SECOND, REFUSALS_BURST = 5, 200  # handshakes of one neighbourhood, with a line each
+LONGEST = 2048  # characters of one value; what is longer is cut
+STANDARD_ERROR = 2
+PARAMETERS = ("job_id", "product_id")  # of a request, told as they were given
+CONTEXT = ("owner", "destination_host")  # of a decision
+REFUSALS = frozenset({401, 403, 429})
+# O_NONBLOCK: a named pipe that nobody reads is an error, not a wait.
+HOW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+MODE = 0o640
+
+
+class Event(StrEnum):
+    REQUEST = "request"
+    HANDSHAKE = "handshake"
+    DECISION = "decision"
+    POLICY = "policy"
+    SERVICE = "service"
+    GAP = "gap"
+
+
+class Outcome(StrEnum):
+    """`failed`: not for want of permission (bad input, no such job, something is down)."""
+
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One line. What does not apply is left out of it.
+
+    `dn` is the caller, `subject` the certificate presented where it is another (a proxy), `owner`
+    the submitter of the job; `action` and `rule` are the policy's, `client_id` and `token_id` an
+    access token's that was good, `job_id` what the request named or made, `times` how many such
+    lines this one stands for.
+    """
+
+    event: Event
+    outcome: Outcome | None = None
+    peer: str | None = None
+    dn: str | None = None
+    subject: str | None = None
+    limited: bool | None = None
+    call: str | None = None
+    action: str | None = None
+    rule: str | None = None
+    client_id: str | None = None
+    token_id: str | None = None
+    job_id: str | None = None
+    owner: str | None = None
+    product_id: str | None = None
+    destination_host: str | None = None
+    status: int | None = None
+    reason: str | None = None
+    request_id: str | None = None
+    times: int | None = None
+
+
+FIELDS = tuple(field.name for field in fields(Entry))
+
+
+for _outcome in Outcome:
+    for _event in (Event.REQUEST, Event.HANDSHAKE):
+        metrics.AUDIT_LINES.labels(event=_event.value, outcome=_outcome.value)
+
+
+class AuditUnwritable(DelivError):
+    pass
+
+
+class AuditLog:
+    """`path` None: standard error. Several processes may append to one file.
+
+    The file is made by the first `reopen` or `write`, so that whoever only asks `check` makes none.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._file: int | None = None
+        self._torn = False
+        self._problem: str | None = None
+        self._missing = 0
+        self._refusals = TokenBuckets(REFUSALS_PER_SECOND, REFUSALS_BURST)
+        self._summed: Counter[tuple[str, str]] = Counter()
+
+    def write(self, entry: Entry) -> None:
+        """Append one line. Never raises: see `check`."""
+        result = entry.outcome.value if entry.outcome else ""
+        metrics.AUDIT_LINES.labels(event=entry.event.value, outcome=result).inc()
+        if not self._try(self._gap() + line(entry)):
+            self._missing += 1
+            metrics.AUDIT_MISSING.inc()
+
+    def refused_handshake(self, peer: str, reason: str) -> None:
+        """One line, while its neighbourhood has few a second; then one for many.
+
+        Whoever wants to fill the disk need not have a certificate. `peer` is as from `address`, or
+        a text without a port when its address is not known any more.
+        """
+        host = peer.rpartition(":")[0].strip("[]")
+        source = neighbourhood(host) if host else peer
+        if self._refusals.take(source):
+            self._summed[source, reason] += 1
+        else:
+            self._refused(peer, reason)
+
+    def settle(self) -> None:
+        """Write the lines that stand for many refused handshakes."""
+        for (source, reason), times in self._summed.items():
+            self._refused(source, reason, times)
+        self._summed.clear()
+
+    def _refused(self, peer: str, reason: str, times: int | None = None) -> None:
+        self.write(
+            Entry(
+                event=Event.HANDSHAKE,
+                outcome=Outcome.REFUSED,
+                peer=peer,
+                reason=reason,
+                times=times,
+            )
+        )
+
+    def reopen(self) -> None:
+        """Go on in the file that has the name now; the old one may have been moved away."""
+        self.close()
+        self._try(self._gap())
+
+    def check(self) -> str:
+        """Where the log stands; AuditUnwritable, with the reason, while it can't be written."""
+        self.settle()
+        if self._problem is not None:
+            self._try(self._gap())
+        if self._problem is not None:
+            raise AuditUnwritable(f"{self._problem}; {self._missing} lines are missing")
+        if self._file is None and not self._may_be_written():
+            raise AuditUnwritable(f"{self._name} may not be written")
+        return f"written to {self._name}"
+
+    def close(self) -> None:
+        if self._file is not None and self._path is not None:
+            os.close(self._file)
+        self._file = None
+
+    def _may_be_written(self) -> bool:
+        path = self._path
+        return path is None or os.access(path if path.exists() else path.parent, os.W_OK)
+
+    @property
+    def _name(self) -> str:
+        return str(self._path or "standard error")
+
+    def _gap(self) -> bytes:
+        if not self._missing:
+            return b""
+        return line(Entry(event=Event.GAP, reason=self._problem, times=self._missing))
+
+    def _try(self, lines: bytes) -> bool:
+        try:
+            self._append(lines)
+        except OSError as error:
+            self._failed(error)
+            return False
+        self._succeeded()
+        return True
+
+    def _append(self, lines: bytes) -> None:
+        """In one write, so that lines of several processes do not mix."""
+        if self._file is None:
+            self._file = os.open(self._path, HOW, MODE) if self._path else STANDARD_ERROR
+        if not lines:
+            return
+        lines = b"\n" + lines if self._torn else lines
+        written = os.write(self._file, lines)
+        self._torn = written < len(lines) if written else self._torn
+        if written < len(lines):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _failed(self, error: OSError) -> None:
+        problem = f"{self._name} can't be written: {error.strerror}"
+        if problem != self._problem:
+            log.error("the audit log can't be written", path=self._name, reason=error.strerror)
+        self._problem = problem
+
+    def _succeeded(self) -> None:
+        if self._problem is not None:
+            log.info("the audit log is written again", path=self._name, missing=self._missing)
+        self._problem, self._missing = None, 0
+
+
+def outcome(status: int) -> Outcome:
+    """What an HTTP status says of the decision."""
+    if status in REFUSALS:
+        return Outcome.REFUSED
+    return Outcome.ALLOWED if status < 400 else Outcome.FAILED
+
+
+def address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def line(entry: Entry, now: datetime | None = None) -> bytes:
+    """The entry as one line of printable ASCII."""
+    time = (now or datetime.now(UTC)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    values = {name: getattr(entry, name) for name in FIELDS}
+    given = {name: _bounded(value) for name, value in values.items() if value is not None}
+    text = json.dumps({"log": "audit", "time": time, **given}, separators=(",", ":"))
+    return text.replace("\x7f", "\\u007f").encode("ascii") + b"\n"
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > LONGEST:
+        return value[:LONGEST] + " ... cut"
+    return value

@@ -1,0 +1,60 @@
+"""What deliv counts, for Prometheus. Labels come from enums and exist before the first event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prometheus_client import PLATFORM_COLLECTOR, REGISTRY, Counter, Gauge, Histogram
+
+from deliv.model.states import Status
+
+REGISTRY.unregister(PLATFORM_COLLECTOR)  # it gives Python's version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connections:
+    """Those of one port: `now` by stage, `closed` by why."""
+
+    now: Gauge
+    closed: Counter
+
+
+def _connections(name: str, port: str) -> Connections:
+    now = Gauge(name, f"Connections on the {port} port", ["stage"])
+    closed = Counter(
+        f"{name}_closed_total",
+        "Closed without a request: no handshake in time (slow), in favour of a newer one "
+        "(crowded), or as no more were possible (full)",
+        ["why"],
+    )
+    for why in ("slow", "crowded", "full"):
+        closed.labels(why=why)
+    return Connections(now=now, closed=closed)
+
+
+JOBS = Gauge("deliv_jobs", "Jobs by status, as last counted in the database", ["status"])
+REQUESTS = Counter("deliv_http_requests_total", "Answers given", ["call", "code"])
+IN_HAND = Gauge("deliv_http_requests_in_hand", "Requests under way")
+REQUEST_SECONDS = Histogram("deliv_http_request_seconds", "Time to answer", ["call"])
+PERIODIC_FAILURES = Counter("deliv_periodic_failures_total", "Failed periodic runs", ["name"])
+PERIODIC_SUCCESS = Gauge(
+    "deliv_periodic_last_success_timestamp_seconds", "End of the last good run", ["name"]
+)
+DEPENDENCY_UP = Gauge("deliv_dependency_up", "1 while a dependency answers", ["dependency"])
+FTS_BREAKER = Gauge(
+    "deliv_fts_breaker", "1 for the state of a FTS server's circuit breaker", ["endpoint", "state"]
+)
+CONNECTIONS = _connections("deliv_connections", "REST")
+MONITORING_CONNECTIONS = _connections("deliv_monitoring_connections", "monitoring")
+HANDSHAKE_SECONDS = Counter("deliv_handshake_cpu_seconds_total", "CPU time that handshakes took")
+DATABASE_WAITING = Gauge(
+    "deliv_database_calls_waiting", "Calls that wait for a connection to MariaDB", ["of"]
+)
+THROTTLED = Counter("deliv_throttled_total", "Requests over an identity's rate or number")
+AUDIT_LINES = Counter("deliv_audit_lines_total", "Lines of the audit log", ["event", "outcome"])
+AUDIT_MISSING = Counter("deliv_audit_missing_total", "Audit lines that could not be written")
+
+for _of in ("callers", "deliv"):
+    DATABASE_WAITING.labels(of=_of)
+for _status in Status:
+    JOBS.labels(status=_status.value)

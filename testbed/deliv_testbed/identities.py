@@ -1,0 +1,92 @@
+"""Who there is in a testbed: its CA, users, services and hosts, as files."""
+
+from __future__ import annotations
+
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+from deliv_testbed import pki
+from deliv_testbed.accounts import Account
+from deliv_testbed.errors import TestbedError
+from deliv_testbed.layout import Layout
+
+USERS = ("alice", "bob", "operator")
+STAGER = "users/stager"
+SERVICE = "services/deliv"
+HOSTS = ("deliv", "stager", "fts", "issuer")
+PROXY_LIFETIME = timedelta(days=7)
+
+
+class Identities:
+    """The users' files belong to the caller, who acts as them; the others to the account."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def create(self, account: Account, more_authorities: Path | None) -> pki.Authority:
+        """Make all of them; `more_authorities` is a CA directory to trust beside our CA."""
+        authority = self._authority()
+        self._layout.ca_directory.mkdir(parents=True)
+        if more_authorities:
+            _copy_files(more_authorities, self._layout.ca_directory)
+        authority.install(self._layout.ca_directory)
+        owners = [*(f"users/{user}" for user in USERS), STAGER, SERVICE]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda owner: self._issue(authority, owner), owners))
+            list(pool.map(lambda host: self._issue_host(authority, host), HOSTS))
+        for owner in (STAGER, SERVICE, *(f"hosts/{host}" for host in HOSTS)):
+            for path in (*self._layout.credential(owner), self._layout.proxy(owner)):
+                if path.exists():
+                    account.own(path)
+        return authority
+
+    def dn(self, owner: str) -> str:
+        """The DN in the owner's certificate."""
+        return pki.load(*self._layout.credential(owner)).dn
+
+    def copiers(self) -> list[str]:
+        """The DNs that the GridFTP servers let in: users, and the service on their behalf."""
+        return [self.dn(owner) for owner in (*(f"users/{user}" for user in USERS), SERVICE)]
+
+    def _authority(self) -> pki.Authority:
+        """The CA of an earlier stack in this directory, else one of a name of its own.
+
+        Two stacks may then trust each other's: a CA's files are named by the hash of its name.
+        """
+        certificate, key = self._layout.ca_file, self._layout.ca_key
+        if certificate.exists() and key.exists():
+            try:
+                return pki.Authority.load(certificate, key)
+            except ValueError as error:
+                raise TestbedError(f"{certificate} is no usable CA; remove it: {error}") from error
+        authority = pki.Authority.create(pki.authority_name(f"CA {secrets.token_hex(4)}"))
+        self._layout.authority.mkdir(exist_ok=True)
+        ca = pki.Credential(certificate=authority.certificate, key=authority.key)
+        pki.write_credential(certificate, key, ca)
+        return authority
+
+    def _issue(self, authority: pki.Authority, owner: str) -> None:
+        kind, _, name = owner.partition("/")
+        subject = pki.user_name(name) if kind == "users" else pki.service_name(name)
+        credential = authority.issue(subject)
+        self._write(owner, credential)
+        if kind == "users":
+            proxy = credential.proxy(lifetime=PROXY_LIFETIME)
+            pki.write_proxy(self._layout.proxy(owner), proxy)
+
+    def _issue_host(self, authority: pki.Authority, host: str) -> None:
+        self._write(f"hosts/{host}", authority.issue_host())
+
+    def _write(self, owner: str, credential: pki.Credential) -> None:
+        certificate, key = self._layout.credential(owner)
+        certificate.parent.mkdir(exist_ok=True)
+        pki.write_credential(certificate, key, credential)
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    """Every file, also those behind links, readable by all."""
+    for path in source.iterdir():
+        if path.is_file():
+            pki.write(target / path.name, path.read_bytes())

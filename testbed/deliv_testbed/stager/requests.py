@@ -1,0 +1,43 @@
+"""The document of POST /stage, checked."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import msgspec
+
+from deliv.errors import InvalidRequest
+from deliv_testbed.stager.register import Request
+
+JOB = r"[0-9A-Fa-f-]{36}"
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True):
+    """Unknown members are ignored."""
+
+    job_id: str
+    product_id: str
+    authcode: str
+    callback: str
+
+
+def parse(body: bytes) -> Request:
+    """The request in a body; InvalidRequest says what is wrong with it."""
+    try:
+        document = msgspec.json.decode(body, type=Body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(str(error)) from error
+    if not re.fullmatch(JOB, document.job_id):
+        raise InvalidRequest("job_id must be a UUID")
+    if not _is_https(document.callback):
+        raise InvalidRequest("callback must be an https URL")
+    return Request(**msgspec.structs.asdict(document))
+
+
+def _is_https(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

@@ -1,0 +1,148 @@
+"""The stager's HTTPS interface: POST and GET /stage, GET and DELETE /stage/JOB, GET /healthz."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import ssl
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import Any, cast
+
+from tornado.http1connection import HTTP1Connection
+from tornado.httpserver import HTTPServer
+from tornado.web import Application, RequestHandler
+
+from deliv.errors import DelivError, NotFound
+from deliv_testbed.peers import user_dn, verified_chain
+from deliv_testbed.stager.access import Access
+from deliv_testbed.stager.archive import Archive
+from deliv_testbed.stager.callbacks import Callbacks
+from deliv_testbed.stager.register import Register, Staging
+from deliv_testbed.stager.requests import JOB, parse
+from deliv_testbed.stager.service import Service
+from deliv_testbed.stager.settings import Settings
+from deliv_testbed.stager.tls import client_context, server_context
+from deliv_testbed.stager.tokens import Tokens
+
+log = logging.getLogger("deliv_testbed.stager")
+
+BODY_LIMIT = 64 * 2**10
+
+
+class Handler(RequestHandler):
+    def initialize(self, service: Service, access: Access) -> None:
+        self.service, self.access = service, access
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        self.finish({"error": True, "msg": HTTPStatus(status_code).phrase})
+
+    def refuse(self, error: DelivError) -> None:
+        self.set_status(error.status)
+        self.finish({"error": True, "msg": str(error)})
+
+
+class ClientHandler(Handler):
+    """For those who may use the stager."""
+
+    def prepare(self) -> None:
+        connection = cast("HTTP1Connection", self.request.connection)
+        chain = verified_chain(cast("ssl.SSLSocket", connection.stream.socket))
+        try:
+            self.access.admit(user_dn(chain))
+        except DelivError as error:
+            self.refuse(error)
+
+
+class StageHandler(ClientHandler):
+    async def post(self) -> None:
+        try:
+            request = parse(self.request.body)
+            self.access.admit_callback(request.callback)
+            await self.service.accept(request)
+        except DelivError as error:
+            return self.refuse(error)
+        self.set_status(HTTPStatus.ACCEPTED)
+        self.finish({"error": False, "job_id": request.job_id, "msg": "accepted"})
+
+    def get(self) -> None:
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps([shown(staging) for staging in self.service.stagings()]))
+
+
+class JobHandler(ClientHandler):
+    def get(self, job_id: str) -> None:
+        staging = self.service.staging(job_id)
+        if staging is None:
+            return self.refuse(NotFound(f"no staging of job {job_id}"))
+        self.finish(shown(staging))
+
+    async def delete(self, job_id: str) -> None:
+        if not await self.service.release(job_id):
+            return self.refuse(NotFound(f"no staging of job {job_id}"))
+        self.finish({"error": False, "job_id": job_id, "msg": "released"})
+
+
+class HealthHandler(Handler):
+    def get(self) -> None:
+        self.finish({"error": False, "msg": "ok"})
+
+
+class NothingHandler(Handler):
+    def prepare(self) -> None:
+        self.refuse(NotFound("nothing here: the stager has /stage, /stage/JOB and /healthz"))
+
+
+def shown(staging: Staging) -> dict[str, object]:
+    """What GET tells of one staging: all but the code."""
+    return {name: value for name, value in asdict(staging).items() if name != "authcode"}
+
+
+def application(service: Service, access: Access) -> Application:
+    arguments = {"service": service, "access": access}
+    return Application(
+        [
+            ("/stage", StageHandler, arguments),
+            (f"/stage/({JOB})", JobHandler, arguments),
+            ("/healthz", HealthHandler, arguments),
+        ],
+        default_handler_class=NothingHandler,
+        default_handler_args=arguments,
+    )
+
+
+def build(settings: Settings) -> Service:
+    """The service with its directories; to be called with the event loop running."""
+    settings.staging_directory.mkdir(parents=True, exist_ok=True)
+    settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    context = client_context(settings)
+    tokens = Tokens(settings.token, context) if settings.token else None
+    callbacks = Callbacks(context, settings.calls, settings.gridftp, settings.staging_path, tokens)
+    return Service(
+        Register(settings.state_directory / "stager.sqlite"),
+        Archive(settings.archive_root),
+        callbacks,
+        settings.staging_directory,
+        settings.copies,
+    )
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    service = build(settings)
+    server = HTTPServer(
+        application(service, Access(settings.clients, settings.callbacks)),
+        ssl_options=server_context(settings),
+        max_body_size=BODY_LIMIT,
+    )
+    server.listen(settings.port, settings.host)
+    service.resume()
+    log.info("listening on %s:%d", settings.host, settings.port)
+    await stop.wait()
+    server.stop()
+    await service.close()

@@ -1,0 +1,184 @@
+"""Staging as a service: takes requests, copies, reports, releases.
+
+Whatever is untold in the register is some task's work; a restart starts those tasks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import random
+import shutil
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deliv.errors import Conflict
+from deliv_testbed.stager.archive import Archive
+from deliv_testbed.stager.callbacks import Callbacks, Unanswered
+from deliv_testbed.stager.copying import Copy, copy
+from deliv_testbed.stager.faults import plan
+from deliv_testbed.stager.register import Register, Request, Staging, State
+
+log = logging.getLogger("deliv_testbed.stager")
+
+FIRST_PAUSE = 0.25
+LONGEST_PAUSE = 15.0
+EARLY = 2.0  # seconds an answer is held back for a callback to come first
+
+
+class CannotStage(Exception):
+    """The reason goes to deliv as the callback's msg."""
+
+
+@dataclass(kw_only=True)
+class Work:
+    """One job's task; `poke` ends its pause between two callbacks, `stop` its copy."""
+
+    poke: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: threading.Event = field(default_factory=threading.Event)
+    task: asyncio.Task[None] | None = None
+    copying: concurrent.futures.Future[Copy] | None = None
+
+    @property
+    def going_on(self) -> bool:
+        return self.task is not None and not self.task.done()
+
+    async def halt(self) -> None:
+        """Returns when neither the task nor its copy does anything any more."""
+        self.stop.set()
+        if self.task:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+        if self.copying:
+            await asyncio.to_thread(concurrent.futures.wait, [self.copying])
+
+
+class Service:
+    def __init__(
+        self, register: Register, archive: Archive, callbacks: Callbacks, area: Path, copies: int
+    ) -> None:
+        self._register = register
+        self._archive = archive
+        self._callbacks = callbacks
+        self._area = area
+        self._copiers = concurrent.futures.ThreadPoolExecutor(copies, "copy")
+        self._works: dict[str, Work] = {}
+        self._changing = asyncio.Lock()
+
+    def resume(self) -> None:
+        """Go on with everything that an earlier run left unfinished."""
+        for job_id in self._register.untold():
+            self._start(job_id)
+
+    async def accept(self, request: Request) -> None:
+        """Take a request, new or repeated; Conflict when the job came with another product."""
+        async with self._changing:
+            known = self._register.get(request.job_id)
+            if known and known.product_id != request.product_id:
+                raise Conflict(f"job {request.job_id} was requested with another product")
+            self._register.put(request)
+            task = self._start(request.job_id)
+        if plan(request.product_id).early:
+            await asyncio.wait({task}, timeout=EARLY)
+
+    async def release(self, job_id: str) -> bool:
+        """Stop whatever goes on for the job and remove its copy; False when there is none."""
+        async with self._changing:
+            if work := self._works.pop(job_id, None):
+                await work.halt()
+            if not self._register.get(job_id):
+                return False
+            shutil.rmtree(self._area / job_id, ignore_errors=True)
+            self._register.remove(job_id)
+            return True
+
+    def staging(self, job_id: str) -> Staging | None:
+        return self._register.get(job_id)
+
+    def stagings(self) -> list[Staging]:
+        return self._register.all()
+
+    async def close(self) -> None:
+        """Stop; what is unfinished stays in the register."""
+        await asyncio.gather(*(work.halt() for work in self._works.values()))
+        self._copiers.shutdown()
+        self._callbacks.close()
+        self._register.close()
+
+    def _start(self, job_id: str) -> asyncio.Task[None]:
+        work = self._works.get(job_id)
+        if work and work.task and work.going_on:
+            work.poke.set()
+            return work.task
+        work = self._works[job_id] = Work()
+        work.task = task = asyncio.create_task(self._serve(job_id, work), name=job_id)
+        task.add_done_callback(lambda task: self._ended(job_id, task))
+        return task
+
+    def _ended(self, job_id: str, task: asyncio.Task[None]) -> None:
+        work = self._works.get(job_id)
+        if work and work.task is task:
+            del self._works[job_id]
+        if not task.cancelled() and (error := task.exception()):
+            log.error("job %s: given up", job_id, exc_info=error)
+
+    async def _serve(self, job_id: str, work: Work) -> None:
+        pause = FIRST_PAUSE
+        while (staging := self._register.get(job_id)) and not staging.told:
+            if not self._finished(staging):
+                await self._stage(staging, work)
+            elif plan(staging.product_id).silent:
+                return
+            elif not await self._report(staging):
+                pause = await _pause(work.poke, pause)
+
+    def _finished(self, staging: Staging) -> bool:
+        if staging.state is State.STAGED:
+            return (self._area / staging.job_id / str(staging.name)).is_file()
+        return staging.state is State.FAILED
+
+    async def _stage(self, staging: Staging, work: Work) -> None:
+        try:
+            await self._copy(staging, work)
+        except (CannotStage, OSError) as error:
+            log.warning("job %s: %s", staging.job_id, error)
+            self._register.failed(staging.job_id, str(error))
+
+    async def _copy(self, staging: Staging, work: Work) -> None:
+        faults = plan(staging.product_id)
+        await asyncio.sleep(max(0.0, staging.since + faults.delay - time.time()))
+        product = self._archive.find(faults.product_id)
+        if product is None:
+            raise CannotStage("no such product")
+        if faults.fail:
+            raise CannotStage("the tape can't be read (a failure ordered by the product id)")
+        target = self._area / staging.job_id / product.name
+        work.copying = self._copiers.submit(copy, product.chunks(), target, work.stop)
+        done = await asyncio.wrap_future(work.copying)
+        self._register.staged(
+            staging.job_id, name=product.name, size=done.size, checksum=done.checksum
+        )
+        log.info("job %s: staged %d bytes", staging.job_id, done.size)
+
+    async def _report(self, staging: Staging) -> bool:
+        try:
+            answers = await self._callbacks.report(staging)
+        except Unanswered as error:
+            log.warning("job %s: callback to %s: %s", staging.job_id, staging.callback, error)
+            return False
+        log.info("job %s: callback answered %s", staging.job_id, answers)
+        self._register.told(staging, answers)
+        return True
+
+
+async def _pause(poke: asyncio.Event, seconds: float) -> float:
+    """Wait with jitter, or until poked; returns how long to wait the next time."""
+    try:
+        await asyncio.wait_for(poke.wait(), seconds * random.uniform(0.5, 1.0))  # noqa: S311  jitter
+    except TimeoutError:
+        return min(LONGEST_PAUSE, seconds * 2)
+    poke.clear()
+    return FIRST_PAUSE
