@@ -19,9 +19,9 @@ from deliv.gateways.broker.message import Malformed, Message
 from deliv.gateways.broker.repair import QueueRepair
 from deliv.gateways.broker.session import Channel, Session
 from deliv.gateways.broker.topology import DEAD, declare
+from deliv.model.backoff import Backoff
 
-RETRY_FIRST = 0.5
-RETRY_CAP = 8.0
+RETRY = Backoff(0.5, 8)
 
 Handler = Callable[[Message], Awaitable[None]]
 
@@ -155,7 +155,7 @@ class Consumer:
         if delivery.failures >= self._settings.delivery_limit:
             await self._give_up(delivery, f"failed {delivery.failures + 1} times, last {reason}")
             return
-        await self._pause(min(RETRY_CAP, RETRY_FIRST * 2.0**delivery.failures))
+        await self._pause(RETRY.pause(delivery.failures))
         # reject, not nack: from RabbitMQ 4.3 on only reject counts towards the delivery limit.
         delivery.settle("basic_reject", requeue=True)
 
