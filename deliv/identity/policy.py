@@ -25,9 +25,9 @@ import structlog
 from deliv import documents
 from deliv.errors import ConfigError
 from deliv.identity import hosts, patterns
-from deliv.identity.files import stamp
 from deliv.identity.voms import fqan
 from deliv.identity.x509.chain import Identity
+from deliv.ops.files import WatchedFiles, reason
 
 log = structlog.get_logger()
 
@@ -311,55 +311,43 @@ class LivePolicy:
     def __init__(self, path: Path, *, on_reload: OnReload | None = None) -> None:
         self._path = path
         self._on_reload = on_reload
-        self._stamp = stamp(path)
-        self.broken: str | None = None
-        self.changed, self._current = self._load()
+        self._file = WatchedFiles(_rules, path)
+        self._file.refresh()
+        if self.broken is not None:
+            raise ConfigError(self.broken)
+
+    @property
+    def broken(self) -> str | None:
+        error = self._file.broken
+        return None if error is None else f"{self._path}: {reason(error)}"
+
+    @property
+    def changed(self) -> datetime:
+        return self._file.value[0]
 
     def refresh(self) -> bool:
         """Look at the file; True when another policy is in force than before."""
-        try:
-            now = stamp(self._path)
-        except OSError as error:
-            self._stamp = None
-            return self._refuse(f"{self._path}: {error.strerror}")
-        if now == self._stamp:
-            return False
-        self._stamp = now
-        try:
-            self.changed, self._current = self._load()
-        except ConfigError as error:
-            return self._refuse(str(error))
-        self.broken = None
-        self._tell(None)
-        return True
-
-    def _load(self) -> tuple[datetime, Policy]:
-        """The rules, and when their file was put in place: a copy may keep its time of writing."""
-        try:
-            changed = self._path.stat().st_ctime
-        except OSError as error:
-            raise ConfigError(f"{self._path}: {error.strerror}") from error
-        return datetime.fromtimestamp(changed, UTC), Policy.load(self._path)
-
-    def _refuse(self, reason: str) -> bool:
-        if reason != self.broken:
-            self.broken = reason
-            self._tell(reason)
-        return False
+        before = self.broken
+        changed = self._file.refresh()
+        if changed:
+            self._tell(None)
+        elif self.broken != before:
+            self._tell(self.broken)
+        return changed
 
     def roles(self, identity: Identity) -> frozenset[Role]:
         self.refresh()
-        return self._current.roles(identity)
+        return self._file.value[1].roles(identity)
 
     def decide(self, identity: Identity, action: str, **context: Any) -> Decision:
         """See Policy.decide."""
         self.refresh()
-        return self._current.decide(identity, action, **context)
+        return self._file.value[1].decide(identity, action, **context)
 
     def reconsider(self, dn: str, **context: Any) -> Decision:
         """See Policy.reconsider."""
         self.refresh()
-        return self._current.reconsider(dn, **context)
+        return self._file.value[1].reconsider(dn, **context)
 
     def _tell(self, broken: str | None) -> None:
         if broken is None:
@@ -368,6 +356,12 @@ class LivePolicy:
             log.error("the new policy is broken, the old one stays in force", reason=broken)
         if self._on_reload is not None:
             self._on_reload(broken)
+
+
+def _rules(path: Path) -> tuple[datetime, Policy]:
+    """The rules, and when their file was put in place: a copy may keep its time of writing."""
+    changed = datetime.fromtimestamp(path.stat().st_ctime, UTC)
+    return changed, Policy.parse(path.read_text(encoding="utf-8"))
 
 
 def compiled(pattern: str) -> Callable[[str], bool]:

@@ -23,7 +23,6 @@ from weakref import WeakKeyDictionary
 import structlog
 
 from deliv.errors import ConfigError, CredentialRefused
-from deliv.identity.files import stamp
 from deliv.identity.trust import TrustFiles
 from deliv.identity.voms.verification import Voms
 from deliv.identity.x509.anchors import Anchors
@@ -31,6 +30,7 @@ from deliv.identity.x509.chain import NO_ATTRIBUTES, Attributes, Identity, ident
 from deliv.identity.x509.revocation import Mode, Revocations
 from deliv.identity.x509.signing_policy import SigningPolicies
 from deliv.ops.audit import address
+from deliv.ops.files import WatchedFiles
 
 log = structlog.get_logger()
 
@@ -154,43 +154,41 @@ class ServerTls:
 
 
 class _OwnCredential:
-    """Our certificate and key: the last pair that could be used. `broken`: why not a newer one.
+    """Our certificate and key: the last pair that could be used. ConfigError at the start.
 
     The pair is kept in memory, since the CAs and CRLs of a context can't be exchanged: a change
-    of theirs needs a new context, also while the files are broken. ConfigError at the start.
+    of theirs needs a new context, also while the files are broken.
     """
 
     def __init__(self, certificate: Path, key: Path, fresh: Callable[[], ssl.SSLContext]) -> None:
-        self._files = certificate, key
+        self._paths = certificate, key
         self._fresh = fresh
-        self._stamps: object = None
-        self.broken: str | None = None
-        self.refresh()
+        self._files = WatchedFiles(self._read, certificate, key)
+        self._files.refresh()
         if self.broken is not None:
             raise ConfigError(self.broken)
 
+    @property
+    def broken(self) -> str | None:
+        """Why the pair in use is not a newer one."""
+        error, (certificate, key) = self._files.broken, self._paths
+        return None if error is None else f"{certificate}, {key}: {error}"
+
     def refresh(self) -> bool:
         """Look at the files; True when another pair is in use than before."""
-        try:
-            stamps = tuple(map(stamp, self._files))
-            if stamps == self._stamps:
-                return False
-            pair = tuple(path.read_bytes() for path in self._files)
-            self._loaded(pair)
-        except (OSError, ValueError) as error:
-            self._stamps = None
-            self.broken = f"{self._files[0]}, {self._files[1]}: {error}"
-            return False
-        self._stamps, self._pair, self.broken = stamps, pair, None
-        return True
+        return self._files.refresh()
 
     def context(self) -> ssl.SSLContext:
         """A new context that shows the pair."""
-        return self._loaded(self._pair)
+        return self._loaded(*self._files.value)
 
-    def _loaded(self, pair: tuple[bytes, ...]) -> ssl.SSLContext:
+    def _read(self, certificate: Path, key: Path) -> tuple[bytes, bytes]:
+        pair = certificate.read_bytes(), key.read_bytes()
+        self._loaded(*pair)
+        return pair
+
+    def _loaded(self, certificate: bytes, key: bytes) -> ssl.SSLContext:
         context = self._fresh()
-        certificate, key = pair
         with _in_memory(certificate) as certificate_file, _in_memory(key) as key_file:
             context.load_cert_chain(certificate_file, key_file, password=_no_password)
         return context

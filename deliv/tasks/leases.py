@@ -2,23 +2,8 @@
 
 from __future__ import annotations
 
-from deliv.config import Config
 from deliv.failpoints import Point, reach
 from deliv.store import Fence, Store
-
-
-def lives(settings: Config) -> dict[str, float]:
-    """Every piece of work that instances share, with the life of its lease in seconds.
-
-    A lease outlives the pause between two runs, so that no other instance runs in between.
-    """
-    every = {"sweep": settings.sweeps.every, "retention": settings.retention.every}
-    if settings.delegation:
-        every["delegations"] = settings.delegation.every
-    for name in settings.fts.endpoints:
-        every[f"poll:{name}"] = settings.fts.poll_every
-        every[f"reconcile:{name}"] = settings.fts.reconcile_every
-    return {name: max(settings.sweeps.lease, 1.5 * pause) for name, pause in every.items()}
 
 
 class Lease:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from deliv.assembly import lease_ttls
 from deliv.commands.check.findings import Finding, Unchecked
 from deliv.commands.check.fts import FtsCheck
 from deliv.commands.check.pages import PAGE
@@ -19,7 +20,6 @@ from deliv.gateways.fts import Fts
 from deliv.gateways.stager import Stager
 from deliv.store import Store
 from deliv.store.inspection import Inspection
-from deliv.tasks.leases import lives
 
 HOLDS = 10  # holds of a job in a row without any progress: somebody should know
 
@@ -55,7 +55,7 @@ class Run:
 
     async def findings(self) -> AsyncIterator[Finding]:
         """DatabaseUnavailable ends it; what else does not answer is noted in `unchecked`."""
-        async for finding in tables(self._inspection, lives(self._settings), self._patience):
+        async for finding in tables(self._inspection, lease_ttls(self._settings), self._patience):
             yield finding
         for archived in (False, True):
             async for finding in self._jobs(archived=archived):

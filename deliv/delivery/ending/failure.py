@@ -10,6 +10,7 @@ import structlog
 from deliv.config import Config
 from deliv.delivery.destination import destination_file
 from deliv.failpoints import Point, reach
+from deliv.model.backoff import Backoff
 from deliv.model.error_classes import ADVICE, ErrorClass
 from deliv.model.job import Job
 from deliv.model.states import Event, Status
@@ -63,7 +64,7 @@ class FailureHandler:
         retry = self._config.retry(failure.error_class)
         if job.attempt >= retry.attempts:
             return await self.end(job, failure, **columns)
-        delay = float(retry.backoff) * 2 ** (job.attempt - 1)
+        delay = Backoff(retry.backoff).pause(job.attempt - 1)
         _log(job, failure).warning("attempt failed, trying again", delay=delay)
         event, fresh = self._restart(job, failure)
         # An attempt that ended without FTS's record takes away what the record of another proved.
@@ -85,7 +86,7 @@ class FailureHandler:
     def patience(self, error_class: ErrorClass) -> float:
         """The seconds between the first and the last of all attempts after such failures."""
         retry = self._config.retry(error_class)
-        return float(retry.backoff) * float(2 ** (retry.attempts - 1) - 1)
+        return Backoff(retry.backoff).total(retry.attempts - 1)
 
     async def end(self, job: Job, failure: Failure, *, delay: float = 0, **columns: Any) -> Job:
         """ERROR, with the reason and what the submitter can do about it.
