@@ -39,7 +39,7 @@ from deliv.gateways.https import HttpsClient
 from deliv.gateways.issuer import Issuer
 from deliv.gateways.stager import Stager
 from deliv.http import monitoring, server
-from deliv.http.call.base import Services
+from deliv.http.services import Services
 from deliv.identity.policy import LivePolicy
 from deliv.identity.sealing import KeySealer
 from deliv.identity.tls import ConnectionIdentities, ServerTls
@@ -131,9 +131,9 @@ class Runtime:
         self.services = Services(
             submissions=Submissions(self.store, self.config.retention.keys),
             staging=self.staging,
-            cancelling=self.cancelling,
-            delegating=self.delegating,
-            copiers=self.copiers,
+            cancellation=self.cancelling,
+            delegation=self.delegating,
+            endpoints=self.copiers,
             policy=self.policy,
             identities=ConnectionIdentities(self.tls),
             audit=self.audit,
@@ -141,7 +141,7 @@ class Runtime:
             issuer=self.issuer,
             rest=rest,
             rate=TokenBuckets(rest.requests_per_second, rest.requests_burst),
-            trouble=self.health.trouble,
+            outage=self.health.trouble,
         )
         self._door = server.https_server(self.services, self.tls.context)
         self._door.add_sockets(sockets)
