@@ -25,7 +25,7 @@ import structlog
 from deliv.errors import ConfigError, CredentialRefused
 from deliv.identity.files import stamp
 from deliv.identity.trust import TrustFiles
-from deliv.identity.voms.verification import Voms
+from deliv.identity.voms.verification import VomsVerifier
 from deliv.identity.x509.anchors import Anchors
 from deliv.identity.x509.chain import NO_ATTRIBUTES, Attributes, Identity, identify
 from deliv.identity.x509.revocation import Mode, Revocations
@@ -117,8 +117,8 @@ class ServerTls:
             return NO_ATTRIBUTES
         return self._voms.of_pem(proxy_pem, datetime.now(UTC))
 
-    def _voms_servers(self, vomsdir: Path, host: str) -> Voms:
-        return Voms(
+    def _voms_servers(self, vomsdir: Path, host: str) -> VomsVerifier:
+        return VomsVerifier(
             vomsdir,
             host,
             policies=self.policies,

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from deliv_testbed.pki import Authority, Credential
 
 from deliv.identity.voms import attribute_certificate as ac
-from deliv.identity.voms.verification import Voms
+from deliv.identity.voms.verification import VomsVerifier
 from deliv.identity.x509 import der, dn
 from deliv.identity.x509.anchors import Anchors
 from deliv.identity.x509.chain import Identity, identify
@@ -72,7 +72,7 @@ class Server:
         return identify(
             self.grid.chain(credential),
             now=now or datetime.now(UTC),
-            read_attributes=Voms(self.vomsdir, THIS_HOST, **trust).read,
+            read_attributes=VomsVerifier(self.vomsdir, THIS_HOST, **trust).read,
             **trust,
         )
 
@@ -204,7 +204,7 @@ def _octets(text: str | bytes) -> bytes:
 
 
 def _oid(dotted: str) -> bytes:
-    return der.encode(der.OBJECT_IDENTIFIER, dn._encode_type(dotted))
+    return der.encode(der.OBJECT_IDENTIFIER, der.encode_object_identifier(dotted))
 
 
 def _integer(number: int) -> bytes:

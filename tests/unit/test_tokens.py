@@ -26,20 +26,20 @@ from support.minting import (
 )
 
 from deliv.errors import TokenRefused
-from deliv.identity.tokens import Checker, Keys, Token
+from deliv.identity.tokens import Keys, Token, TokenChecker
 
 KEYS = Keys.parse(published("rsa", "ec"))
-CHECKER = Checker(expected())
+CHECKER = TokenChecker(expected())
 
 
 def refusal(token: str, *, keys: Keys = KEYS, **settings: Any) -> TokenRefused:
     with pytest.raises(TokenRefused) as caught:
-        Checker(expected(**settings)).check(token, keys, thumbprint=THUMBPRINT)
+        TokenChecker(expected(**settings)).check(token, keys, thumbprint=THUMBPRINT)
     return caught.value
 
 
 def accepted(token: str, *, keys: Keys = KEYS, **settings: Any) -> Token:
-    return Checker(expected(**settings)).check(token, keys, thumbprint=THUMBPRINT)
+    return TokenChecker(expected(**settings)).check(token, keys, thumbprint=THUMBPRINT)
 
 
 def signed_by(kid: str, algorithm: str) -> str:

@@ -30,7 +30,7 @@ from support.voms_kinds import BOTH, KINDS, Kind
 from deliv.identity.voms import attribute_certificate, fqan, verification, vomsdir
 from deliv.identity.voms.attribute_certificate import EXTENSION
 from deliv.identity.x509 import der
-from deliv.identity.x509.certificates import Link
+from deliv.identity.x509.certificates import ChainLink
 from deliv.identity.x509.chain import NO_ATTRIBUTES
 
 
@@ -239,7 +239,7 @@ def test_no_key_is_used_before_a_ca_has_vouched_for_it(
     used: list[str] = []
     plain = verification._issued
 
-    def issued(link: Link, authority: Link) -> bool:
+    def issued(link: ChainLink, authority: ChainLink) -> bool:
         used.append(authority.dn)
         return plain(link, authority)
 

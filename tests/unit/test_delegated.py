@@ -75,7 +75,7 @@ def test_a_request_is_for_its_key() -> None:
     request, private = delegated.new_request()
     loaded = x509.load_pem_x509_csr(request.encode())
     assert loaded.is_signature_valid
-    assert delegated.public_key(private) == delegated._encoded(loaded.public_key())
+    assert delegated.public_key(private) == delegated.encoded(loaded.public_key())
     assert private.startswith(b"-----BEGIN RSA PRIVATE KEY-----")
 
 
@@ -87,7 +87,7 @@ def test_a_proxy_of_what_is_shown(grid: Grid, levels: int) -> None:
         one.not_valid_after_utc for one in (made.certificate, *made.chain)
     )
     read = delegated.read(pem(made))
-    assert read.key == delegated._encoded(OURS.public_key())
+    assert read.key == delegated.encoded(OURS.public_key())
     assert read.pem.encode() == pem(made)
 
 
