@@ -18,7 +18,7 @@ from deliv.errors import Conflict, Forbidden, InvalidRequest, LostRace, NoCreden
 from deliv.gateways.https import HeldCredential
 from deliv.identity import delegated
 from deliv.identity.delegated import Identify
-from deliv.identity.policy import CopyAs
+from deliv.identity.policy_rules import CopyAs
 from deliv.identity.sealing import KeySealer, SealBroken
 from deliv.model.job import Delegation, TransferIdentity
 from deliv.store import Delegations, Fence

@@ -21,7 +21,7 @@ from deliv.errors import ConfigError, DelivError
 
 KEY_BYTES = 32
 NONCE_BYTES = 12  # random: safe for 2^32 seals by one key (NIST SP 800-38D)
-NAME_BYTES = 4  # of its hash, stored with what a key has sealed to find that key again
+NAME_BYTES = 4  # of the hash of a key, stored with what it sealed to find the key
 
 
 class SealBroken(DelivError):

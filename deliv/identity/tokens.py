@@ -126,25 +126,21 @@ class TokenChecker:
             required.validate(claims)
         except MALFORMED as error:
             _refuse(error)
-        self._check_binding(claims, thumbprint)
+        bound_to = claims.get("cnf")  # RFC 8705, section 3.1
+        if bound_to is None and self._expected.bound:
+            raise TokenRefused("the token is not bound to a certificate (cnf)")
+        if bound_to is not None:
+            # Another kind of binding can't be checked, so it is refused
+            if not isinstance(bound_to, dict) or bound_to.keys() != {"x5t#S256"}:
+                raise TokenRefused("the token is bound to something else than a certificate (cnf)")
+            if bound_to["x5t#S256"] != thumbprint:
+                raise TokenRefused("the token is bound to another certificate")
         scope = claims.get("scope")
         if not isinstance(scope, str) or self._expected.scope not in scope.split(" "):
             raise TokenRefused(
                 f"the token lacks the scope {self._expected.scope}", code=INSUFFICIENT_SCOPE
             )
         return Token(client_id=claims["client_id"], subject=claims["sub"], token_id=claims["jti"])
-
-    def _check_binding(self, claims: Mapping[str, Any], thumbprint: str) -> None:
-        """RFC 8705, section 3.1. Another kind of binding can't be checked, so it is refused."""
-        bound_to = claims.get("cnf")
-        if bound_to is None:
-            if self._expected.bound:
-                raise TokenRefused("the token is not bound to a certificate (cnf)")
-            return
-        if not isinstance(bound_to, dict) or bound_to.keys() != {"x5t#S256"}:
-            raise TokenRefused("the token is bound to something else than a certificate (cnf)")
-        if bound_to["x5t#S256"] != thumbprint:
-            raise TokenRefused("the token is bound to another certificate")
 
 
 class _Registry(jws.JWSRegistry):

@@ -8,8 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
-from deliv.identity import hosts, policy
-from deliv.identity.policy import Action, Policy
+from deliv.identity import dn_patterns, hosts
+from deliv.identity.policy import Policy
+from deliv.identity.policy_rules import Action
 from fuzz.engine import Target, agree
 from fuzz.mutation import CHARACTERS, Mutator, joined
 
@@ -73,7 +74,7 @@ def generated_pattern(random: Random) -> Pair:
 
 def check_pattern(given: Pair) -> None:
     pattern, text = given
-    matches = policy.compiled(pattern)
+    matches = dn_patterns.compiled(pattern)
     agree(matches(text), text == pattern or _matches(pattern, text))
 
 
@@ -109,8 +110,8 @@ def check_host(given: Pair) -> None:
 
 def _matches(pattern: str, text: str) -> bool:
     """By a set of places in the pattern, one unit of the text after the other."""
-    below = pattern.endswith(policy.BELOW)
-    parts = UNITS.findall(pattern.removesuffix(policy.BELOW))
+    below = pattern.endswith(dn_patterns.BELOW)
+    parts = UNITS.findall(pattern.removesuffix(dn_patterns.BELOW))
     units = UNITS.findall(text)
     places = _on(parts, {0})
     for position, unit in enumerate(units):
@@ -154,7 +155,7 @@ def _further(units: list[str]) -> bool:
 
 def _like(random: Random, pattern: str) -> str:
     """Something that the pattern could match."""
-    body = pattern.removesuffix(policy.BELOW)
+    body = pattern.removesuffix(dn_patterns.BELOW)
     stars = {"*": ("", "a", "ab", r"\/"), "?": ("a", r"\+", "/")}
     text = "".join(random.choice(stars.get(one, (one,))) for one in UNITS.findall(body))
     return text + (joined(random, ("/CN=", "a", "+", "b"), 4) if body != pattern else "")

@@ -25,7 +25,8 @@ from support.credential_kinds import KINDS, Kind
 from support.credentials import ALICE, Grid, alice, full, key, user
 
 from deliv.errors import ConfigError, CredentialRefused
-from deliv.identity.tls import ConnectionIdentities, ServerTls, peer
+from deliv.identity.connection_identities import ConnectionIdentities, verified_chain
+from deliv.identity.tls import ServerTls
 from integration.tls_server import TIMEOUT, Client, Served, serving
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -141,10 +142,10 @@ def test_a_resumed_session_is_no_identity(served: Served) -> None:
     pki.write(grid.directory.parent / "alice.pem", credential.proxy_pem())
     client.load_cert_chain(grid.directory.parent / "alice.pem")
     first = handshake(context, client)
-    assert len(peer(first[0])) == 2
+    assert len(verified_chain(first[0])) == 2
     again = handshake(context, client, session=first[1].session)
     with pytest.raises(CredentialRefused, match="resumed"):
-        peer(again[0])
+        verified_chain(again[0])
 
 
 def handshake(
@@ -434,7 +435,7 @@ def test_a_credential_that_expires_on_an_open_connection(served: Served) -> None
 # --- the interfaces
 
 
-def test_the_identity_is_worked_out_once_a_connection(
+def test_the_identity_is_computed_once_a_connection(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[list[bytes]] = []
@@ -445,7 +446,7 @@ def test_the_identity_is_worked_out_once_a_connection(
     assert [len(chain) for chain in calls] == [3]
 
 
-def test_refusals_are_worked_out_once_a_connection(
+def test_refusals_are_computed_once_a_connection(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[list[bytes]] = []

@@ -26,8 +26,8 @@ from deliv.errors import CredentialRefused, DelivError, Forbidden, InvalidReques
 from deliv.gateways.issuer import Issuer
 from deliv.http.call import headers, origin, parameters
 from deliv.http.connections.in_flight import InFlight
+from deliv.identity.connection_identities import ConnectionIdentities
 from deliv.identity.policy import Decision, LivePolicy
-from deliv.identity.tls import ConnectionIdentities
 from deliv.identity.x509.chain import Identity
 from deliv.ops import audit, metrics
 from deliv.ops.audit import AuditLog

@@ -12,7 +12,7 @@ from tornado.httputil import format_timestamp
 from deliv.errors import CredentialRefused
 from deliv.http.call import headers
 from deliv.http.connections.tls_listener import Stream
-from deliv.identity.tls import ConnectionIdentities
+from deliv.identity.connection_identities import ConnectionIdentities
 from deliv.ops import audit, metrics
 from deliv.ops.audit import AuditLog
 

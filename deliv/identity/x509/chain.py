@@ -129,14 +129,20 @@ def check(
             problem = certificates.signature_problem(link.certificate)
         if problem is not None:
             raise CredentialRefused(f"{link.dn} is not accepted: {problem}")
-    _check_user(chain.user)
+    if chain.user.is_authority:
+        raise CredentialRefused("a CA's certificate is not a user's")
+    ambiguity = dn.ambiguity(chain.user.subject)
+    if ambiguity is not None:
+        raise CredentialRefused(f"a name that could be taken for another: {ambiguity}")
+    if len(chain.user.dn) > LONGEST_DN:
+        raise CredentialRefused(f"a name of more than {LONGEST_DN} characters")
     if not all(link.is_authority for link in intermediates):
         raise CredentialRefused("a certificate issued by one that is not a CA's")
     limited = proxy.check(chain.proxies, chain.user)
     if anchors is not None:
         anchors.check(anchor)
     policies.check(chain.user.issuer_der, chain.user.dn)
-    for link in chain.authorities:
+    for link in chain.authorities:  # a self-issued one is in its own namespace
         if not link.self_issued:
             policies.check(link.issuer_der, link.dn)
     ends = [link.expires for link in chain.links]
@@ -144,16 +150,6 @@ def check(
         lists_end = revocations.check((chain.user, *chain.authorities), now)
         ends += [lists_end] if lists_end is not None else []
     return Checked(limited=limited, lapses=min(ends))
-
-
-def _check_user(user: ChainLink) -> None:
-    if user.is_authority:
-        raise CredentialRefused("a CA's certificate is not a user's")
-    ambiguity = dn.ambiguity(user.subject)
-    if ambiguity is not None:
-        raise CredentialRefused(f"a name that could be taken for another: {ambiguity}")
-    if len(user.dn) > LONGEST_DN:
-        raise CredentialRefused(f"a name of more than {LONGEST_DN} characters")
 
 
 def split(chain_der: Sequence[bytes]) -> Chain:

@@ -49,7 +49,16 @@ def content(data: bytes, tag: int) -> bytes:
 
 def object_identifier(data: bytes) -> str:
     """The dotted form of an OBJECT IDENTIFIER's contents."""
-    numbers = list(_base128(data))
+    numbers, value, pending = [], 0, False
+    for octet in data:
+        if not pending and octet == 0x80:
+            raise ValueError("an object identifier that is not in its shortest form")
+        value, pending = value << 7 | octet & 0x7F, octet >= 0x80
+        if not pending:
+            numbers.append(value)
+            value = 0
+    if pending:
+        raise ValueError("an object identifier ends early")
     if not numbers:
         raise ValueError("an empty object identifier")
     first = min(numbers[0] // 40, 2)
@@ -99,16 +108,3 @@ def _content_bounds(data: bytes, position: int) -> tuple[int, int]:
     if start + length > len(data):
         raise ValueError("a DER value ends early")
     return start, start + length
-
-
-def _base128(data: bytes) -> Iterator[int]:
-    value, pending = 0, False
-    for octet in data:
-        if not pending and octet == 0x80:
-            raise ValueError("an object identifier that is not in its shortest form")
-        value, pending = value << 7 | octet & 0x7F, octet >= 0x80
-        if not pending:
-            yield value
-            value = 0
-    if pending:
-        raise ValueError("an object identifier ends early")

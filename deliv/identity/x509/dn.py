@@ -55,6 +55,34 @@ class Attribute:
         octets = self.value[1:] if self.tag == BIT_STRING else self.value
         return f"{self.short_name}={''.join(_PRINTED[octet] for octet in octets)}"
 
+    def text(self) -> str:
+        """The characters of the value; ValueError or LookupError when they are not certain."""
+        if self.tag == UTF8:
+            return self.value.decode()
+        if self.tag != T61:
+            return self.value.decode(_SINGLE_OCTET.get(self.tag) or _WIDE[self.tag])
+        if self.value.isascii():
+            return self.value.decode()
+        try:
+            self.value.decode()
+        except UnicodeDecodeError:
+            return self.value.decode("latin-1")
+        raise ValueError("could be read as UTF-8 as well")
+
+    def canonical(self) -> bytes:
+        """OpenSSL's canonical DER: characters as UTF-8 in lower case, with single spaces.
+
+        ValueError when the value is not what its string type says.
+        """
+        kind = der.encode(der.OBJECT_IDENTIFIER, der.encode_object_identifier(self.type))
+        encoding = _CANONICAL.get(self.tag)
+        if encoding is None:
+            value = der.encode(self.tag, self.value)
+        else:
+            octets = self.value.decode(encoding).encode()
+            value = der.encode(UTF8, b" ".join(octets.split()).lower())
+        return der.encode(der.SEQUENCE, kind + value)
+
 
 Name = tuple[tuple[Attribute, ...], ...]
 
@@ -65,7 +93,22 @@ def parse(name: bytes) -> Name:
     for rdn in der.elements(der.content(name, der.SEQUENCE)):
         if rdn.tag != der.SET:
             raise ValueError("an RDN that is not a SET")
-        rdns.append(tuple(map(_attribute, der.elements(rdn.content))))
+        attributes = []
+        for attribute in der.elements(rdn.content):
+            parts = list(der.elements(der.content(attribute.encoding, der.SEQUENCE)))
+            if len(parts) != 2 or parts[0].tag != der.OBJECT_IDENTIFIER:
+                raise ValueError("an attribute that is not a type and a value")
+            kind, value = der.object_identifier(parts[0].content), parts[1]
+            if value.tag & der.CONSTRUCTED:
+                raise ValueError("an attribute whose value is not a string")
+            octets = value.content
+            if value.tag == BIT_STRING:  # the unused bits, counted by its first octet, become zero
+                if not octets or octets[0] > 7:
+                    raise ValueError("a malformed BIT STRING")
+                unused, bits = octets[0], octets[1:]
+                octets = octets[:-1] + bytes((bits[-1] >> unused << unused,)) if bits else b"\0"
+            attributes.append(Attribute(type=kind, tag=value.tag, value=octets))
+        rdns.append(tuple(attributes))
     return tuple(rdns)
 
 
@@ -109,7 +152,7 @@ def ambiguity(rdns: Name) -> str | None:
         if len(attribute.type) > TYPE_LIMIT:
             return "an attribute type is too long"
         try:
-            text = _text(attribute)
+            text = attribute.text()
         except (ValueError, LookupError):
             return f"the value of {attribute.short_name} is not what its string type says"
         if "\0" in text or "\\" in text:
@@ -126,9 +169,9 @@ def name_hash(name: bytes) -> str:
     Source: OpenSSL 1.0 and later, X509_NAME_hash: SHA-1 of the canonical name, without its empty
     RDNs.
     """
-    canonical = [sorted(map(_canonical, rdn)) for rdn in parse(name) if rdn]
-    encoded = b"".join(der.encode(der.SET, b"".join(attributes)) for attributes in canonical)
-    digest = hashlib.sha1(encoded, usedforsecurity=False).digest()
+    rdns = (sorted(attribute.canonical() for attribute in rdn) for rdn in parse(name) if rdn)
+    canonical = b"".join(der.encode(der.SET, b"".join(attributes)) for attributes in rdns)
+    digest = hashlib.sha1(canonical, usedforsecurity=False).digest()
     return f"{int.from_bytes(digest[:4], 'little'):08x}"
 
 
@@ -139,48 +182,5 @@ def _tbs_fields(certificate: x509.Certificate) -> list[bytes]:
     return [field.encoding for field in fields[start:]]
 
 
-def _attribute(element: der.Element) -> Attribute:
-    parts = list(der.elements(der.content(element.encoding, der.SEQUENCE)))
-    if len(parts) != 2 or parts[0].tag != der.OBJECT_IDENTIFIER:
-        raise ValueError("an attribute that is not a type and a value")
-    kind, value = parts
-    if value.tag & der.CONSTRUCTED:
-        raise ValueError("an attribute whose value is not a string")
-    octets = value.content
-    if value.tag == BIT_STRING:  # the unused bits, which its first octet counts, are set to zero
-        if not octets or octets[0] > 7:
-            raise ValueError("a malformed BIT STRING")
-        unused, bits = octets[0], octets[1:]
-        octets = octets[:-1] + bytes((bits[-1] >> unused << unused,)) if bits else b"\0"
-    return Attribute(type=der.object_identifier(kind.content), tag=value.tag, value=octets)
-
-
 def _octets(rdns: Name) -> list[list[tuple[str, bytes]]]:
     return [[(attribute.type, attribute.value) for attribute in rdn] for rdn in rdns]
-
-
-def _text(attribute: Attribute) -> str:
-    """The characters of a value; ValueError or LookupError when they are not certain."""
-    if attribute.tag == UTF8:
-        return attribute.value.decode()
-    if attribute.tag != T61:
-        return attribute.value.decode(_SINGLE_OCTET.get(attribute.tag) or _WIDE[attribute.tag])
-    if attribute.value.isascii():
-        return attribute.value.decode()
-    try:
-        attribute.value.decode()
-    except UnicodeDecodeError:
-        return attribute.value.decode("latin-1")
-    raise ValueError("could be read as UTF-8 as well")
-
-
-def _canonical(attribute: Attribute) -> bytes:
-    """The DER of an attribute, its characters as UTF-8 in lower case with single spaces."""
-    kind = der.encode(der.OBJECT_IDENTIFIER, der.encode_object_identifier(attribute.type))
-    encoding = _CANONICAL.get(attribute.tag)
-    if encoding is None:
-        value = der.encode(attribute.tag, attribute.value)
-    else:
-        octets = attribute.value.decode(encoding).encode()
-        value = der.encode(UTF8, b" ".join(octets.split()).lower())
-    return der.encode(der.SEQUENCE, kind + value)
