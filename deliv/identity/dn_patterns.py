@@ -24,7 +24,7 @@ def compiled(pattern: str) -> Callable[[str], bool]:
         raise ValueError(f"characters that aren't ASCII are written \\xHH in a DN, got {pattern!r}")
     body = pattern.removesuffix(BELOW)
     if "**" in body or (body != pattern and body.endswith("\\")):
-        raise ValueError(f"'**' stands only after a last '/', got {pattern!r}")
+        raise ValueError(f"'**' is allowed only after a last '/', got {pattern!r}")
     rest = f"(?:[/+]{CHARACTER}+)+" if body != pattern else ""
     expression = patterns.compiled(body, one=CHARACTER, many=f"{CHARACTER}*", rest=rest)
     return lambda dn: dn == pattern or expression.fullmatch(dn) is not None

@@ -96,7 +96,7 @@ class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         for destination in self.destinations:
             hosts.compiled(destination)
         if Role.SUBMITTER in self.roles and not self.destinations:
-            raise ValueError('a submitter needs destinations; ["*"] stands for every host')
+            raise ValueError('a submitter needs destinations; ["*"] is every host')
         if Role.SUBMITTER not in self.roles and (self.destinations or self.quota):
             raise ValueError("destinations and quota are for submitters")
 

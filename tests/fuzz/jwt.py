@@ -59,7 +59,7 @@ def check(token: str) -> None:
     signed, _, _ = token.rpartition(".")
     claims = _signed_claims.get(signed)
     if claims is None:
-        raise Disagreement("nobody signed this")
+        raise Disagreement("this was not signed")
     now = time.time()
     right = (
         claims["iss"] == minting.ISSUER,

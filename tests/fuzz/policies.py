@@ -59,7 +59,7 @@ def mutated_file(random: Random) -> str:
 
 
 def check_file(text: str) -> None:
-    """What is taken decides, whoever asks for what; nobody without a DN gets a role."""
+    """A policy that is accepted decides every request; a caller without a DN gets no role."""
     found = Policy.parse(text)
     for caller in CALLERS:
         for action in Action:
@@ -99,7 +99,7 @@ def generated_host(random: Random) -> Pair:
 
 
 def check_host(given: Pair) -> None:
-    """No star stands for a dot, none for nothing."""
+    """No star matches a dot, and none matches nothing."""
     pattern, host = given
     if not hosts.compiled(pattern)(host) or pattern == "*":
         return
@@ -122,7 +122,7 @@ def _matches(pattern: str, text: str) -> bool:
 
 
 def _on(parts: list[str], places: set[int]) -> set[int]:
-    """With those behind stars, which may stand for nothing."""
+    """With those behind stars, which may match nothing."""
     found = set(places)
     for place in sorted(places):
         while place < len(parts) and parts[place] == "*":

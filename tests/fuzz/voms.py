@@ -107,7 +107,7 @@ def lsc_files(random: Random) -> bytes:
 
 
 def check_lsc(content: bytes) -> None:
-    """Names that are taken stand in the file; never fewer than a server's and a CA's."""
+    """A chain that is accepted has names, at least a server's and a CA's."""
     for chain in vomsdir.parse(content):
         agree(len(chain) >= 2 and all(name.startswith("/") for name in chain), True)
 

@@ -1,4 +1,4 @@
-"""TLS on a live port: who gets in, what is spoken, and files that change under open connections."""
+"""TLS on a live port: who is accepted, versions and ciphers, files that change meanwhile."""
 
 from __future__ import annotations
 

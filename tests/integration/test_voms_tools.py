@@ -1,7 +1,7 @@
-"""deliv beside VOMS's own tools: it takes what they make, and refuses what their library refuses.
+"""deliv beside VOMS's own tools: it accepts what they make, and refuses what their library does.
 
-Where it refuses more, or takes what they do not, the reason is told here; in some of that one
-version of the library differs from another.
+Where it refuses more, or accepts what they do not, the reason is given here; some of that differs
+between versions of the library.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def minted(
     identifier = _general(holder_name or dn.issuer(holder)) + _integer(serial)
     authority = der.encode(der.CONTEXT_0, _uri(uri or f"{vo}://{host}:15000"))
     values = b"".join(der.encode(der.OCTET_STRING, _octets(one)) for one in fqans)
-    told = _sequence(authority, der.encode(der.SEQUENCE, values))
+    attributes = _sequence(authority, der.encode(der.SEQUENCE, values))
     carried = (*_usual(server, certificates, targets, without), *extensions)
     kind = _sequence(_oid(algorithm), b"" if algorithm == ECDSA_SHA256 else ac.NULL)
     info = _sequence(
@@ -131,7 +131,7 @@ def minted(
         kind,
         _integer(7),
         _sequence(_time(starts or days_ago(0.1)), _time(ends or days_ago(-1))),
-        _sequence(_sequence(_oid(ac.FQANS), der.encode(der.SET, told))),
+        _sequence(_sequence(_oid(ac.FQANS), der.encode(der.SET, attributes))),
         _sequence(*(_extension(*one) for one in carried)),
     )
     proof = _sign(signer or server.key, info, algorithm) if signature is None else signature

@@ -272,7 +272,7 @@ def test_a_key_in_the_token_itself_is_not_looked_at(name: str) -> None:
 
 
 def test_no_character_can_be_changed() -> None:
-    """ES256, whose signature is short; base64url lets some last characters stand for others."""
+    """ES256, whose signature is short; in base64url some last characters are equal to others."""
     token = minted(kid="ec")
     for place, character in enumerate(token):
         for other in {"A", "B", "_", "-", "9", "=", ".", "\n", " ", "é"} - {character}:

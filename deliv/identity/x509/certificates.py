@@ -112,7 +112,7 @@ def key_problem(certificate: x509.Certificate) -> str | None:
 
 
 def signature_problem(certificate: x509.Certificate) -> str | None:
-    """Why the signature on the certificate is not good enough; None when it is."""
+    """Why the signature on the certificate is not accepted; None when it is."""
     try:
         algorithm = certificate.signature_hash_algorithm
     except MALFORMED:

@@ -1,4 +1,4 @@
-"""RFC 3820: which proxy certificates speak for the user above them.
+"""RFC 3820: which proxy certificates are accepted for the user above them.
 
 OpenSSL has verified the signatures. It accepts some proxies that Globus refuses (a full one below
 a limited one, a proxyCertInfo that is not critical) and ignores policy languages, so all of the
@@ -100,7 +100,7 @@ def parse_info(encoding: bytes, *, critical: bool) -> ProxyInfo:
 
 
 def _check_proxy(proxy: ChainLink, issuer: ChainLink, below: int) -> ProxyInfo:
-    """What one proxy says of itself, which has `below` further ones below it."""
+    """The proxyCertInfo of a proxy that keeps the rules; `below` is how many are below it."""
     if _added_common_name(proxy, issuer.subject) is None:
         raise CredentialRefused("a proxy's subject is not its issuer's plus one CN")
     if proxy.is_authority:

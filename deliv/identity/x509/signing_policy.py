@@ -5,7 +5,7 @@
     cond_subjects  globus  '"/O=Example/OU=users/*" "/O=Example/OU=hosts/*"'
 
 Matching is Globus's: letter case does not count, `E` and `Email` are `emailAddress`, `USERID` is
-`UID`, and `*` stands for at least one character. `?` stands for exactly one.
+`UID`. `*` matches at least one character, `?` exactly one.
 
 Source: https://github.com/gridcf/gct, gsi/callback/source/library/oldgaa.
 """
