@@ -54,14 +54,14 @@ def new_request() -> tuple[str, bytes]:
 
 def public_key(private: bytes) -> bytes:
     """The public key of a private one in PEM, in the form of DelegatedProxy.key."""
-    return encoded(load_pem_private_key(private, password=None).public_key())
+    return encode_key(load_pem_private_key(private, password=None).public_key())
 
 
 def read(body: bytes) -> DelegatedProxy:
     """The proxy and its chain from PEM, the proxy first; InvalidRequest when they are malformed."""
     try:
         certificates = x509.load_pem_x509_certificates(body)
-        key = encoded(certificates[0].public_key())
+        key = encode_key(certificates[0].public_key())
     except MALFORMED as error:
         raise _refused("malformed PEM") from error
     if not 2 <= len(certificates) <= LONGEST:
@@ -92,7 +92,7 @@ def check(
     return identity.not_after
 
 
-def encoded(key: object) -> bytes:
+def encode_key(key: object) -> bytes:
     """A public key in DER; ValueError unless it is RSA."""
     if not isinstance(key, rsa.RSAPublicKey):
         raise ValueError("the key is not RSA")

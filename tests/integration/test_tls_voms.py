@@ -1,4 +1,4 @@
-"""VOMS attributes on connections that stay open, while what they rest on changes."""
+"""VOMS attributes on connections that stay open, while what they depend on changes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def fqans(client: Client) -> list[str]:
     return found
 
 
-def test_attributes_go_with_what_they_rest_on_on_an_open_connection(server: Server) -> None:
+def test_attributes_end_with_what_they_depend_on_on_an_open_connection(server: Server) -> None:
     holder = alice(server.grid)
     lsc = server.vomsdir / "skao" / f"{HOST}.lsc"
     with serving(server.grid, vomsdir=server.vomsdir, host=THIS_HOST) as served:

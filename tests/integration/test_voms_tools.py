@@ -57,7 +57,7 @@ def library(server: Server, directory: Path, credential: Credential) -> tuple[st
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_the_library_takes_what_deliv_takes(server: Server, tmp_path: Path, kind: Kind) -> None:
+def test_the_library_accepts_what_deliv_accepts(server: Server, tmp_path: Path, kind: Kind) -> None:
     theirs = library(server, tmp_path, kind.make(server, voms_tools.holder(server)))
     assert kind.name in {*STRICTER, *LAXER} or tuple(map(fqan.normal, theirs)) == kind.fqans
 

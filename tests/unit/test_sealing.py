@@ -29,7 +29,7 @@ def test_what_was_sealed_opens(secret: bytes, context: str) -> None:
     assert len(secret) < 8 or secret not in sealed
 
 
-def test_the_same_secret_never_looks_the_same() -> None:
+def test_the_same_secret_is_sealed_differently_each_time() -> None:
     assert len({SEALER.seal(b"secret", "row") for _ in range(100)}) == 100
 
 

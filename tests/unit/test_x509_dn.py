@@ -1,4 +1,4 @@
-"""The one-line form against OpenSSL's own, and that no name can be taken for another."""
+"""The one-line form against OpenSSL's own, and that no name can be mistaken for another."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_octets_without_ambiguity_have_one_meaning(
         ([[(CN, UTF8, b"a")], []], [[(CN, UTF8, b"a")]]),
     ],
 )
-def test_of_two_names_that_print_one_line_at_most_one_is_taken(
+def test_of_two_names_that_print_one_line_at_most_one_is_accepted(
     one: list[list[tuple[bytes, int, bytes]]], other: list[list[tuple[bytes, int, bytes]]]
 ) -> None:
     names = raw_name(*one), raw_name(*other)
