@@ -39,9 +39,10 @@ from deliv.gateways.https import HttpsClient
 from deliv.gateways.issuer import Issuer
 from deliv.gateways.stager import Stager
 from deliv.http.services import Services
+from deliv.identity.connection_identities import ConnectionIdentities
 from deliv.identity.policy import LivePolicy
 from deliv.identity.sealing import KeySealer
-from deliv.identity.tls import ConnectionIdentities, ServerTls
+from deliv.identity.tls import ServerTls
 from deliv.ops.audit import AuditLog, Entry, Event, Outcome
 from deliv.ops.token_buckets import TokenBuckets
 from deliv.store import Delegations, Store, migrations

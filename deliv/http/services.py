@@ -13,8 +13,8 @@ from deliv.delivery.stage import Staging
 from deliv.delivery.submit import Submissions
 from deliv.gateways.issuer import Issuer
 from deliv.http.connections.in_flight import InFlight
+from deliv.identity.connection_identities import ConnectionIdentities
 from deliv.identity.policy import LivePolicy
-from deliv.identity.tls import ConnectionIdentities
 from deliv.ops.audit import AuditLog
 from deliv.ops.token_buckets import TokenBuckets
 

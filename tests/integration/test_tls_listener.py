@@ -22,7 +22,8 @@ from deliv.config import Address, HttpsUrl, Rest, Seconds
 from deliv.http.connections.in_flight import InFlight
 from deliv.http.connections.limiter import ConnectionLimiter, Stage
 from deliv.http.connections.tls_listener import TlsListener
-from deliv.identity.tls import ConnectionIdentities, ServerTls
+from deliv.identity.connection_identities import ConnectionIdentities
+from deliv.identity.tls import ServerTls
 from deliv.identity.x509.certificates import costly
 from deliv.ops import metrics
 from integration.tls_server import Served, WhoAmI

@@ -96,7 +96,7 @@ async def test_the_cpu_time_of_a_step_is_charged_to_its_host() -> None:
                 continue
 
     log: list[str] = []
-    async with turns() as queue:
+    async with handshake_queue() as queue:
         taken = Costly(log, "costly")
         queue.append(taken)
         await ended(taken)

@@ -37,7 +37,8 @@ from deliv_testbed.stager import settings as stager_settings
 from deliv_testbed.stager.archive import Archive
 
 from deliv import config
-from deliv.identity.policy import Action, Policy
+from deliv.identity.policy import Policy
+from deliv.identity.policy_rules import Action
 from deliv.identity.sealing import KeySealer
 
 CALLER = accounts.Account(

@@ -13,7 +13,7 @@ from deliv.errors import CredentialRefused
 from deliv.http.call import headers
 from deliv.http.call.audit_line import AuditLine
 from deliv.http.connections.tls_listener import HttpsStream
-from deliv.identity.tls import ConnectionIdentities
+from deliv.identity.connection_identities import ConnectionIdentities
 from deliv.ops import metrics
 from deliv.ops.audit import AuditLog
 

@@ -26,7 +26,7 @@ from deliv.http import types
 from deliv.http.call.answers import Answer, DoneAnswer
 from deliv.http.call.base import Call
 from deliv.http.call.parameters import Parameters
-from deliv.identity.policy import Role
+from deliv.identity.policy_rules import Role
 
 # Of the REST interface that is offered here, in FTS's own form. Its clients read it.
 ENTRY = {
