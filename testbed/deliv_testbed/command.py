@@ -17,8 +17,7 @@ from deliv.client import ClientError
 from deliv_testbed import control
 from deliv_testbed.demo.show import show
 from deliv_testbed.errors import TestbedError
-from deliv_testbed.layout import Layout, Request
-from deliv_testbed.parts import BASIC, DELIV
+from deliv_testbed.layout import DELIV, DUMMIES, SERVERS, Layout, Request
 from deliv_testbed.stack import Stack
 
 if TYPE_CHECKING:
@@ -38,7 +37,8 @@ def add_parser(subparsers: Subparsers) -> None:
         action="extend",
         default=[],
         metavar="PART",
-        help=f"leave out: {', '.join((*BASIC, DELIV))} or {DELIV}@N; `start` adds it later",
+        help=f"leave out: {', '.join((*SERVERS, *DUMMIES, DELIV))} or {DELIV}@N; "
+        "`start` adds it later",
     )
     up.add_argument(
         "--fts-servers", type=_count, default=1, metavar="N", help="dummies of FTS3 (1)"

@@ -10,12 +10,12 @@ from pathlib import Path
 from deliv_testbed import pki
 from deliv_testbed.accounts import Account
 from deliv_testbed.errors import TestbedError
-from deliv_testbed.layout import Layout
+from deliv_testbed.layout import DUMMIES, Layout
 
 USERS = ("alice", "bob", "operator")
 STAGER = "users/stager"
 SERVICE = "services/deliv"
-HOSTS = ("deliv", "stager", "fts", "issuer")
+HOSTS = ("deliv", *DUMMIES)
 PROXY_LIFETIME = timedelta(days=7)
 
 

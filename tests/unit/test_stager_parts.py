@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from deliv_testbed import synthetic
-from deliv_testbed.stager import settings
+from deliv_testbed.settings import read
 from deliv_testbed.stager.access import Access
 from deliv_testbed.stager.archive import Archive
 from deliv_testbed.stager.callbacks import codes
@@ -18,6 +18,7 @@ from deliv_testbed.stager.copying import PARTIAL, Interrupted, copy
 from deliv_testbed.stager.faults import Plan, plan
 from deliv_testbed.stager.register import Register, Request, Staging, State
 from deliv_testbed.stager.requests import parse
+from deliv_testbed.stager.settings import Settings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -222,6 +223,6 @@ def test_settings_name_the_key_that_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "stager.json"
     file.write_text('{"host": "127.0.0.1", "prot": 1}')
     with pytest.raises(ConfigError, match="prot"):
-        settings.load(file)
+        read(file, Settings)
     with pytest.raises(ConfigError, match="No such file"):
-        settings.load(tmp_path / "none.json")
+        read(tmp_path / "none.json", Settings)
