@@ -93,15 +93,15 @@ def _up(options: argparse.Namespace) -> None:
         fts_url=options.fts,
         fts_ca=str(options.fts_ca.resolve()) if options.fts_ca else None,
     )
-    news = "up" if control.up(where, request) else "already up"
-    print(f"{news} after {time.monotonic() - started:.1f} s: {where.description}")
+    state = "up" if control.up(where, request) else "already up"
+    print(f"{state} after {time.monotonic() - started:.1f} s: {where.description}")
     if request.fts_url:
         print(f"{request.fts_url} must trust the CA {where.ca_file}")
     if not request.without:
-        _tell_first_steps(where)
+        _print_first_steps(where)
 
 
-def _tell_first_steps(where: Layout) -> None:
+def _print_first_steps(where: Layout) -> None:
     """The commands to paste for a first delivery, then where all else is."""
     testbed = json.loads(where.description.read_text(encoding="utf-8"))
     command = shlex.quote(str(Path(sys.executable).with_name("deliv")))
@@ -140,17 +140,15 @@ def _demo(options: argparse.Namespace) -> None:
 def _status(options: argparse.Namespace) -> None:
     where = _where(options)
     with control.stack(where) as stack:
-        missing = [part for part in stack.parts.names if not _tell(stack, part)]
+        missing = []
+        for part in stack.parts.names:
+            pid, state = stack.processes.pid(part), stack.processes.state(part)
+            wanted = stack.parts.wanted(part)
+            print(f"{part:20} {pid or '-':>8} {state if pid or wanted else 'left out'}")
+            if wanted and state != "running":
+                missing.append(part)
     if missing:
         raise TestbedError(f"not running: {', '.join(missing)}")
-
-
-def _tell(stack: Stack, part: str) -> bool:
-    """Print a part's line; whether it is as it was asked for."""
-    pid, state = stack.processes.pid(part), stack.processes.state(part)
-    wanted = stack.parts.wanted(part)
-    print(f"{part:20} {pid or '-':>8} {state if pid or wanted else 'left out'}")
-    return state == "running" or not wanted
 
 
 def _on_part(action: Callable[[Stack, str], None]) -> Callable[[argparse.Namespace], None]:

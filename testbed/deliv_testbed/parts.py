@@ -10,7 +10,7 @@ from typing import Any
 from deliv_testbed import gridftp, interpreter, layout, ports
 from deliv_testbed.accounts import Account
 from deliv_testbed.errors import TestbedError
-from deliv_testbed.layout import DELIV, Instance, Layout, Plan
+from deliv_testbed.layout import Instance, Layout, Plan
 from deliv_testbed.mariadb import Database
 from deliv_testbed.processes import Program
 from deliv_testbed.rabbitmq import Broker
@@ -62,7 +62,17 @@ class Parts:
                 return (self.archive.program(),)
             case "gridftp-destination":
                 return (self.destination.program(),)
-        return (self._deliv(int(part.partition("@")[2])),)
+        number = int(part.partition("@")[2])
+        instance = self.plan.instances[number - 1]
+        command = self.python.module("deliv.cli", "serve", "--config", self.layout.config(number))
+        deliv = Program(
+            name=part,
+            command=command,
+            environment=self.python.environment,
+            directory=self.layout.directory,
+            ready=lambda: health(instance, "/live") is not None,
+        )
+        return (deliv,)
 
     @cached_property
     def python(self) -> interpreter.Interpreter:
@@ -87,17 +97,6 @@ class Parts:
             environment=self.python.environment,
             directory=self.layout.directory / name,
             ready=lambda: ports.accepts(self.plan.ports[name]),
-        )
-
-    def _deliv(self, number: int) -> Program:
-        instance = self.plan.instances[number - 1]
-        configuration = self.layout.config(number)
-        return Program(
-            name=f"{DELIV}@{number}",
-            command=self.python.module("deliv.cli", "serve", "--config", configuration),
-            environment=self.python.environment,
-            directory=self.layout.directory,
-            ready=lambda: health(instance, "/live") is not None,
         )
 
 

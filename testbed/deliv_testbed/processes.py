@@ -78,7 +78,7 @@ class Processes:
         environment: Mapping[str, str | Path] = MappingProxyType({}),
         timeout: float = 60,
     ) -> str:
-        """Run a command to its end as the testbed's user; TestbedError with what it said."""
+        """Run a command to its end as the testbed's user; TestbedError with its output."""
         words = [str(word) for word in command]
         try:
             done = self._account.run(
@@ -109,7 +109,20 @@ class Processes:
         if self._abandoned.is_set():
             raise TestbedError(f"{program.name} was not started")
         self._signal(program.name, signal.SIGKILL)
-        pid = self._spawn(program)
+        command = ["/bin/sh", "-c", SPAWN, self.log(program.name), *program.command]
+        done = self._account.run(
+            command,
+            env=self.environment(program.name, program.environment),
+            cwd=program.directory,
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=10,
+            umask=0o077,
+        )
+        pid = int(done.stdout)
+        if process := _process(pid):
+            text = json.dumps({"pid": pid, "started": process.started})
+            self._record_file(program.name).write_text(text, encoding="utf-8")
         self._wait_until_ready(program)
         return pid
 
@@ -141,7 +154,7 @@ class Processes:
         self._record_file(name).unlink(missing_ok=True)
 
     def freeze(self, name: str) -> None:
-        """Stop a part's clock; returns when it stands still."""
+        """Stop a part's clock; returns when it has stopped."""
         self._switch(name, signal.SIGSTOP, "frozen")
 
     def thaw(self, name: str) -> None:
@@ -149,7 +162,8 @@ class Processes:
         self._switch(name, signal.SIGCONT, "running")
 
     def _switch(self, name: str, number: signal.Signals, state: str) -> None:
-        self._require(name)
+        if not self.alive(name):
+            raise TestbedError(f"{name} is not running")
 
         def switched() -> bool:
             # One that is in vfork(2) stops only when its child, let go on, has left it.
@@ -182,23 +196,6 @@ class Processes:
         marked = {mark.removeprefix(prefix) for _, mark in _marks() if mark.startswith(prefix)}
         return sorted({path.stem for path in self._directory.glob("run/*.json")} | marked)
 
-    def _spawn(self, program: Program) -> int:
-        command = ["/bin/sh", "-c", SPAWN, self.log(program.name), *program.command]
-        done = self._account.run(
-            command,
-            env=self.environment(program.name, program.environment),
-            cwd=program.directory,
-            stdout=subprocess.PIPE,
-            check=True,
-            timeout=10,
-            umask=0o077,
-        )
-        pid = int(done.stdout)
-        if process := _process(pid):
-            text = json.dumps({"pid": pid, "started": process.started})
-            self._record_file(program.name).write_text(text, encoding="utf-8")
-        return pid
-
     def _wait_until_ready(self, program: Program) -> None:
         def decided() -> bool:
             return program.ready() or not self.alive(program.name) or self._abandoned.is_set()
@@ -211,10 +208,6 @@ class Processes:
 
     def log(self, name: str) -> Path:
         return self._directory / "log" / f"{name}.log"
-
-    def _require(self, name: str) -> None:
-        if not self.alive(name):
-            raise TestbedError(f"{name} is not running")
 
     def _signal(self, name: str, number: signal.Signals) -> list[Process]:
         """Send a signal to all of a part; whom."""
@@ -275,7 +268,7 @@ def _is_same(record: Process) -> bool:
 
 
 def _process(pid: int) -> Process | None:
-    """proc(5): the fields after the name, which stands in the last pair of parentheses."""
+    """proc(5): the fields after the name, which is in the last pair of parentheses."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):

@@ -118,7 +118,10 @@ class JobHandler(Handler):
 
     def post(self, ids: str) -> None:
         caller = self.identified
-        priority = _priority(self.body())
+        try:
+            priority = min(max(int(self.body()["params"]["priority"]), 1), 5)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadRequest("Invalid priority value") from error
         self._answer_all(ids, self.jobs.set_priority(caller, _split(ids), priority))
 
     def _answer_all(
@@ -247,10 +250,3 @@ def application(service: Service) -> Rest:
 
 def _split(ids: str) -> list[str]:
     return [job_id for job_id in ids.split(",") if job_id]
-
-
-def _priority(body: Any) -> int:
-    try:
-        return min(max(int(body["params"]["priority"]), 1), 5)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadRequest("Invalid priority value") from error

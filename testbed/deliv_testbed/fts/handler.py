@@ -110,7 +110,18 @@ class Handler(RequestHandler):
     def prepare(self) -> None:
         self.client = self.service.connections.of(stream_of(self.request))
         self.client.requests += 1
-        if not (self._is_too_long() or self._is_banned()):
+        line = f"{self.request.method} {self.request.uri} {self.request.version}"
+        if len(line) > LONGEST_LINE:
+            self.page(414)
+        elif len(self.request.path) > LONGEST_PATH:
+            self.page(404)
+        elif self.service.bans.has_user(self.caller.user_dn):
+            # FTS looks before anything else, where nothing makes JSON of an error yet.
+            status = status_line(403)
+            title = status.partition(" ")[2]
+            text = "The user has been banned"
+            self.reply(FLASK_PAGE.format(status=status, title=title, text=text), 403, FLASK_HTML)
+        else:
             self.begin()
 
     def begin(self) -> None:
@@ -196,36 +207,12 @@ class Handler(RequestHandler):
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
         """As Tornado's; the last answer of a connection says so, and closes it once it is out."""
-        if not self._is_last():
+        if self.client.requests < self.service.settings.connection_requests:
             return super().finish(chunk)
         self.set_header("Connection", "close")
         done = super().finish(chunk)
         done.add_done_callback(lambda _: self.client.stream.close())
         return done
-
-    def _is_last(self) -> bool:
-        return self.client.requests >= self.service.settings.connection_requests
-
-    def _is_banned(self) -> bool:
-        """Looked up before anything else, where nothing makes JSON of an error yet."""
-        if not self.service.bans.has_user(self.caller.user_dn):
-            return False
-        status = status_line(403)
-        title = status.partition(" ")[2]
-        page = FLASK_PAGE.format(status=status, title=title, text="The user has been banned")
-        self.reply(page, 403, FLASK_HTML)
-        return True
-
-    def _is_too_long(self) -> bool:
-        """Whether Apache's limits ended it."""
-        line = f"{self.request.method} {self.request.uri} {self.request.version}"
-        if len(line) > LONGEST_LINE:
-            self.page(414)
-        elif len(self.request.path) > LONGEST_PATH:
-            self.page(404)
-        else:
-            return False
-        return True
 
 
 class NothingHandler(Handler):

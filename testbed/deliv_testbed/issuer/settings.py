@@ -21,8 +21,8 @@ class Client(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Settings(ServerSettings, frozen=True, kw_only=True):
     """`issuer` is its own URL, `state` a directory for the keys.
 
-    Tokens are valid for `lifetime` seconds. A key signs for `rotate_every` seconds, and is published
-    as long as a token that it signed may be valid. SIGHUP changes the key at once.
+    Tokens are valid for `lifetime` seconds. A key signs for `rotate_every` seconds, and is
+    published as long as a token that it signed may be valid. SIGHUP changes the key at once.
     """
 
     issuer: str

@@ -46,6 +46,16 @@ class Work:
     def going_on(self) -> bool:
         return self.task is not None and not self.task.done()
 
+    async def pause(self, seconds: float) -> float:
+        """Wait with jitter, or until poked; returns how long to wait the next time."""
+        jittered = seconds * random.uniform(0.5, 1.0)  # noqa: S311
+        try:
+            await asyncio.wait_for(self.poke.wait(), jittered)
+        except TimeoutError:
+            return min(LONGEST_PAUSE, seconds * 2)
+        self.poke.clear()
+        return FIRST_PAUSE
+
     async def halt(self) -> None:
         """Returns when neither the task nor its copy does anything any more."""
         self.stop.set()
@@ -128,24 +138,25 @@ class Service:
     async def _serve(self, job_id: str, work: Work) -> None:
         pause = FIRST_PAUSE
         while (staging := self._register.get(job_id)) and not staging.told:
-            if not self._finished(staging):
-                await self._stage(staging, work)
-            elif plan(staging.product_id).silent:
+            copied = self._area / job_id / str(staging.name)
+            is_staged = staging.state is State.STAGED and copied.is_file()
+            if not is_staged and staging.state is not State.FAILED:
+                try:
+                    await self._copy(staging, work)
+                except (CannotStage, OSError) as error:
+                    log.warning("job %s: %s", job_id, error)
+                    self._register.failed(job_id, str(error))
+                continue
+            if plan(staging.product_id).silent:
                 return
-            elif not await self._report(staging):
-                pause = await _pause(work.poke, pause)
-
-    def _finished(self, staging: Staging) -> bool:
-        if staging.state is State.STAGED:
-            return (self._area / staging.job_id / str(staging.name)).is_file()
-        return staging.state is State.FAILED
-
-    async def _stage(self, staging: Staging, work: Work) -> None:
-        try:
-            await self._copy(staging, work)
-        except (CannotStage, OSError) as error:
-            log.warning("job %s: %s", staging.job_id, error)
-            self._register.failed(staging.job_id, str(error))
+            try:
+                answers = await self._callbacks.report(staging)
+            except Unanswered as error:
+                log.warning("job %s: callback to %s: %s", job_id, staging.callback, error)
+                pause = await work.pause(pause)
+            else:
+                log.info("job %s: callback answered %s", job_id, answers)
+                self._register.told(staging, answers)
 
     async def _copy(self, staging: Staging, work: Work) -> None:
         faults = plan(staging.product_id)
@@ -162,23 +173,3 @@ class Service:
             staging.job_id, name=product.name, size=done.size, checksum=done.checksum
         )
         log.info("job %s: staged %d bytes", staging.job_id, done.size)
-
-    async def _report(self, staging: Staging) -> bool:
-        try:
-            answers = await self._callbacks.report(staging)
-        except Unanswered as error:
-            log.warning("job %s: callback to %s: %s", staging.job_id, staging.callback, error)
-            return False
-        log.info("job %s: callback answered %s", staging.job_id, answers)
-        self._register.told(staging, answers)
-        return True
-
-
-async def _pause(poke: asyncio.Event, seconds: float) -> float:
-    """Wait with jitter, or until poked; returns how long to wait the next time."""
-    try:
-        await asyncio.wait_for(poke.wait(), seconds * random.uniform(0.5, 1.0))  # noqa: S311  jitter
-    except TimeoutError:
-        return min(LONGEST_PAUSE, seconds * 2)
-    poke.clear()
-    return FIRST_PAUSE
