@@ -192,7 +192,7 @@ def test_a_failed_connection_is_explained(
 
 
 @pytest.mark.parametrize(
-    ("code", "wanted"), [(62, "name that stands"), (10, "operators"), (20, "X509_CERT_DIR")]
+    ("code", "wanted"), [(62, "name that is in"), (10, "operators"), (20, "X509_CERT_DIR")]
 )
 def test_a_server_that_is_not_trusted_is_explained(code: int, wanted: str) -> None:
     error = ssl.SSLCertVerificationError(1, "verify failed")
