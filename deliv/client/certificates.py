@@ -17,7 +17,7 @@ UTC_TIME = 0x17
 def expiry(pem: str) -> datetime | None:
     """When the first of the file's certificates runs out; None when it has no certificate.
 
-    Raises ValueError when a certificate is not DER as X.509 wants it.
+    Raises ValueError when a certificate is not X.509 in DER form.
     """
     ends = [not_after(ssl.PEM_cert_to_DER_cert(block)) for block in BLOCK.findall(pem + "\n")]
     return min(ends, default=None)

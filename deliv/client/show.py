@@ -96,17 +96,17 @@ def show_rows(rows: Sequence[Row], console: Console) -> None:
     """
     widths = [max(cell.cell_len for cell in column) for column in zip(*rows, strict=True)]
     last = len(widths) - 1
-    room = console.width if console.is_terminal else None
+    screen = console.width if console.is_terminal else None
     for row in rows:
-        for columns in _lines(widths, room):
+        for columns in _lines(widths, screen):
             line = Text(" " * INDENT if columns[0] else "")
             for column in columns:
                 cell = row[column]
                 if column == last:
-                    if room is not None and not cell.no_wrap:
-                        width, indent = max(LEAST, room - line.cell_len), " " * line.cell_len
+                    if screen is not None and not cell.no_wrap:
+                        space, indent = max(LEAST, screen - line.cell_len), " " * line.cell_len
                         folded = textwrap.wrap(
-                            cell.plain, width, break_long_words=False, break_on_hyphens=False
+                            cell.plain, space, break_long_words=False, break_on_hyphens=False
                         )
                         cell = Text(f"\n{indent}".join(folded), style=cell.style)
                     line.append_text(cell)
@@ -117,12 +117,12 @@ def show_rows(rows: Sequence[Row], console: Console) -> None:
                 console.print(line)
 
 
-def _lines(widths: Sequence[int], room: int | None) -> list[list[int]]:
+def _lines(widths: Sequence[int], screen: int | None) -> list[list[int]]:
     """Which columns share a line. The last one needs no more than LEAST: it can be folded."""
     lines, used = [[0]], widths[0]
     for column, width in enumerate(widths[1:], 1):
         needed = min(width, LEAST) if column == len(widths) - 1 else width
-        if room is not None and used + GAP + needed > room:
+        if screen is not None and used + GAP + needed > screen:
             lines.append([])
             used = INDENT - GAP
         lines[-1].append(column)

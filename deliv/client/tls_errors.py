@@ -13,7 +13,7 @@ from deliv.client.errors import ClientError, CredentialRefused, ServerNotTrusted
 HOSTNAME_MISMATCH, IP_MISMATCH = 62, 64
 EXPIRED, NOT_YET_VALID, REVOKED = 10, 9, 23
 ALERTS = {
-    "CERTIFICATE_REQUIRED": "it wants a certificate and got none",
+    "CERTIFICATE_REQUIRED": "it requires a certificate and got none",
     "UNKNOWN_CA": "it does not trust the CA that issued yours",
     "CERTIFICATE_EXPIRED": "it says yours has expired",
     "CERTIFICATE_REVOKED": "it says yours was revoked",

@@ -80,7 +80,7 @@ class Account:
 
 
 def unprivileged(*directories: Path) -> Account:
-    """The caller, or nobody when the caller is root, able to reach these directories.
+    """The caller, or the user nobody when the caller is root, able to reach these directories.
 
     TestbedError when there is no such user in passwd, or no way to a directory.
     """

@@ -41,18 +41,20 @@ def add_parser(subparsers: Subparsers) -> None:
         "`start` adds it later",
     )
     up.add_argument(
-        "--fts-servers", type=_count, default=1, metavar="N", help="dummies of FTS3 (1)"
+        "--fts-servers", type=_count, default=1, metavar="N", help="dummy FTS3 servers (1)"
     )
     up.add_argument("--fts", metavar="URL", help="an existing FTS3 in place of the dummy")
-    up.add_argument("--fts-ca", type=Path, metavar="DIR", help="the CAs that FTS3 is trusted by")
+    up.add_argument(
+        "--fts-ca", type=Path, metavar="DIR", help="the CAs that FTS3's certificate comes from"
+    )
     _add(commands, "down", _down, "stop everything; data and logs stay")
     _add(commands, "demo", _demo, "up, deliver real files, compare the checksums, down")
     _add(commands, "status", _status, "what runs; exit code 1 when a wanted part doesn't")
     for name, action, text in (
         ("kill", Stack.kill, "end a part at once, as a crash would"),
         ("start", Stack.start, "start a part that was left out or killed"),
-        ("freeze", Stack.freeze, "stop a part's clock: it answers nothing and closes nothing"),
-        ("thaw", Stack.thaw, "let a frozen part go on"),
+        ("freeze", Stack.freeze, "suspend a part: it answers nothing and closes no connection"),
+        ("thaw", Stack.thaw, "resume a frozen part"),
     ):
         _add(commands, name, _on_part(action), text).add_argument("part", metavar="PART")
 
@@ -130,11 +132,11 @@ def _demo(options: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):  # so that the stack is taken down then, too
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
-        kept = show(_where(options))
+        correct = show(_where(options))
     except ClientError as error:
         raise TestbedError(str(error)) from error
-    if not kept:
-        raise TestbedError("not everything was delivered as promised")
+    if not correct:
+        raise TestbedError("not everything was delivered as expected")
 
 
 def _status(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Bring a stack up, take it down, and hold it while something is done to it."""
+"""Bring a stack up, take it down, and lock it for one command."""
 
 from __future__ import annotations
 

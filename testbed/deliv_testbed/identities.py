@@ -1,4 +1,4 @@
-"""Who there is in a testbed: its CA, users, services and hosts, as files."""
+"""The identities of a testbed as files: its CA, users, services and hosts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Identities:
         """The DN in the owner's certificate."""
         return pki.load(*self._layout.credential(owner)).dn
 
-    def copiers(self) -> list[str]:
+    def gridftp_users(self) -> list[str]:
         """The DNs that the GridFTP servers let in: users, and the service on their behalf."""
         return [self.dn(owner) for owner in (*(f"users/{user}" for user in USERS), SERVICE)]
 

@@ -101,7 +101,7 @@ class Parts:
 
 
 def health(instance: Instance, path: str) -> dict[str, Any] | None:
-    """What an instance says of itself at /live or /ready; None when it doesn't answer."""
+    """An instance's answer at /live or /ready; None when there is none."""
     connection = http.client.HTTPConnection(ports.LOOPBACK, instance.monitoring, timeout=2)
     try:
         connection.request("GET", path)

@@ -122,7 +122,7 @@ class Credential:
         )
 
     def proxy_pem(self) -> bytes:
-        """One file as grid tools want it: certificate, key, chain."""
+        """One file in the order of grid tools: certificate, key, chain."""
         chain = b"".join(certificate_pem(one) for one in self.chain)
         return certificate_pem(self.certificate) + self.key_pem() + chain
 
@@ -170,7 +170,7 @@ class Authority:
     ) -> Credential:
         """A certificate; `hosts` (names or addresses) makes it a server's as well.
 
-        `extensions` are added as (extension, critical), for what tests want to see refused.
+        `extensions` are added as (extension, critical), for certificates that must be refused.
         """
         key, hosts = key or rsa_key(), tuple(hosts)
         now = datetime.now(UTC)

@@ -30,7 +30,7 @@ SPAWN = 'setsid "$@" >>"$0" 2>&1 </dev/null & echo $!'
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What to run as the part `name`; `ready` is asked until it says yes, for `deadline` s."""
+    """What to run as the part `name`; `ready` is called until it is true, or `deadline` s are over."""
 
     name: str
     command: tuple[str | Path, ...]
@@ -67,7 +67,7 @@ class Processes:
             account.own(path)
 
     def environment(self, name: str, more: Mapping[str, str | Path]) -> dict[str, str]:
-        """All that a part's process gets to see: nothing of the caller's environment."""
+        """The environment of a part's process, with nothing of the caller's."""
         home, temporary = self._directory / "home", self._directory / "tmp"
         own = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": home, "TMPDIR": temporary, **more}
         return {MARK: self._mark(name)} | {key: str(value) for key, value in own.items()}
@@ -146,7 +146,7 @@ class Processes:
 
         def gone() -> bool:
             killed.update(self._signal(name, signal.SIGKILL))
-            # A dying process shows its mark no more; one just forked was not signalled yet.
+            # The mark of a dying process is gone; one just forked was not signalled yet.
             return not any(map(_is_same, killed)) and not self._members(name)
 
         if not wait(gone, 10):
@@ -154,11 +154,11 @@ class Processes:
         self._record_file(name).unlink(missing_ok=True)
 
     def freeze(self, name: str) -> None:
-        """Stop a part's clock; returns when it has stopped."""
+        """Suspend a part; returns when it has stopped."""
         self._switch(name, signal.SIGSTOP, "frozen")
 
     def thaw(self, name: str) -> None:
-        """Let a frozen part go on; returns when it does."""
+        """Resume a frozen part; returns when it runs."""
         self._switch(name, signal.SIGCONT, "running")
 
     def _switch(self, name: str, number: signal.Signals, state: str) -> None:
@@ -175,7 +175,7 @@ class Processes:
             raise TestbedError(f"{name} is {self.state(name)}, not {state}")
 
     def pid(self, name: str) -> int | None:
-        """The pid of the part's first process while it lives."""
+        """The pid of the part's first process while it runs."""
         record = self._record(name)
         return record.pid if record and _is_same(record) else None
 
@@ -210,7 +210,7 @@ class Processes:
         return self._directory / "log" / f"{name}.log"
 
     def _signal(self, name: str, number: signal.Signals) -> list[Process]:
-        """Send a signal to all of a part; whom."""
+        """Send a signal to all processes of a part; returns those."""
         members = self._members(name)
         for process in members:
             try:
@@ -220,7 +220,7 @@ class Processes:
         return members
 
     def _members(self, name: str) -> list[Process]:
-        """The part's living processes: the marked ones and all below them."""
+        """The part's running processes: the marked ones and all below them."""
         found = {pid for pid, mark in _marks() if mark == self._mark(name)}
         if pid := self.pid(name):
             found.add(pid)

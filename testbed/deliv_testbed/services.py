@@ -14,7 +14,7 @@ from deliv_testbed.identities import SERVICE, STAGER, Identities
 from deliv_testbed.layout import Instance, Layout, Plan
 from deliv_testbed.parts import Parts
 
-# Failures are seen soon: a person or a test waits for them.
+# Few and quick: a person or a test waits for the outcome.
 RETRIES = {
     "unreachable": {"attempts": 4, "backoff": "2s"},
     "timeout": {"attempts": 2, "backoff": "2s"},
@@ -94,7 +94,7 @@ def write_deliv(parts: Parts) -> None:
 
 
 def write_policy(layout: Layout, identities: Identities) -> None:
-    """Users submit, the operator may do so for all, the stager reports; all to loopback only."""
+    """Who may do what; deliveries go to loopback only."""
     hosts = [ports.LOOPBACK, "localhost"]
     rules: list[dict[str, Any]] = [
         {"dn": identities.dn("users/alice"), "roles": ["submitter"], "destinations": hosts},
@@ -171,7 +171,7 @@ SETTINGS: dict[str, Callable[[Parts, Identities, Path], dict[str, Any]]] = {
 
 
 def _expected_token(issuer_url: str) -> dict[str, Any]:
-    """Tokens are bound to the stager's certificate; a key that is withdrawn is soon forgotten."""
+    """Tokens are bound to the stager's certificate; a key that is withdrawn is soon refused."""
     return {
         "issuer": issuer_url,
         "audience": AUDIENCE,

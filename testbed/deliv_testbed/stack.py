@@ -101,7 +101,7 @@ class Stack:
         """What needs certificates: both GridFTP servers, the dummies, all configurations."""
         more = Path(self.plan.request.fts_ca) if self.plan.request.fts_ca else None
         authority = self.identities.create(self.account, more)
-        allowed = gridftp.grid_map(self.identities.copiers(), self.account)
+        allowed = gridftp.grid_map(self.identities.gridftp_users(), self.account)
         archive, destination = self.parts.archive, self.parts.destination
         for server in (archive, destination):
             server.install(authority, allowed, self.account)

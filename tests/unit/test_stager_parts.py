@@ -118,10 +118,10 @@ def test_register_goes_on_after_a_restart(register: Register, tmp_path: Path) ->
     register.staged(JOB, name="n", size=3, checksum="ADLER32:00000001")
     register.close()
     reopened = Register(tmp_path / "stager.sqlite")
-    assert reopened.untold() == [JOB]
+    assert reopened.unreported() == [JOB]
     assert known(reopened).state is State.STAGED
-    reopened.told(known(reopened), [503, 200])
-    assert reopened.untold() == []
+    reopened.reported(known(reopened), [503, 200])
+    assert reopened.unreported() == []
     assert known(reopened).answers == (503, 200)
     reopened.close()
 
@@ -129,7 +129,7 @@ def test_register_goes_on_after_a_restart(register: Register, tmp_path: Path) ->
 def test_repeated_request_replaces_code_and_callback(register: Register) -> None:
     register.put(Request(**BODY))
     register.staged(JOB, name="n", size=3, checksum="ADLER32:00000001")
-    register.told(known(register), [200])
+    register.reported(known(register), [200])
     register.put(Request(**BODY | {"authcode": "cd" * 16, "callback": "https://other/"}))
     staging = known(register)
     assert (staging.authcode, staging.callback) == ("cd" * 16, "https://other/")
@@ -143,12 +143,12 @@ def test_failed_staging_starts_over_when_asked_again(register: Register) -> None
     assert known(register).state is State.COPYING
 
 
-def test_an_answer_to_an_old_code_leaves_the_new_one_untold(register: Register) -> None:
+def test_an_answer_to_an_old_code_leaves_the_new_one_unreported(register: Register) -> None:
     register.put(Request(**BODY))
     old = known(register)
     register.put(Request(**BODY | {"authcode": "cd" * 16}))
-    register.told(old, [403])
-    assert register.untold() == [JOB]
+    register.reported(old, [403])
+    assert register.unreported() == [JOB]
 
 
 @pytest.mark.parametrize(

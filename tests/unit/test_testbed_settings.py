@@ -161,7 +161,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     plan = layout.choose(Request(instances=2))
     parts, identities = Parts(where, plan, CALLER), Identities(where)
     authority = identities.create(CALLER, None)
-    allowed = gridftp.grid_map(identities.copiers(), CALLER)
+    allowed = gridftp.grid_map(identities.gridftp_users(), CALLER)
     for server in (parts.archive, parts.destination):
         server.install(authority, allowed, CALLER)
     parts.broker.install(CALLER)

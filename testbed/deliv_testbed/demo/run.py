@@ -28,7 +28,7 @@ Testbed = Mapping[str, Any]
 
 
 def run(testbed: Testbed, console: Console) -> bool:
-    """Deliver every seed product and one that has to fail; whether all was as promised.
+    """Deliver every seed product and one that has to fail; whether all ended as expected.
 
     `testbed` is what testbed.json says.
     """
@@ -43,15 +43,15 @@ def run(testbed: Testbed, console: Console) -> bool:
     verdicts = [judge(delivery) for delivery in deliveries]
     for verdict in verdicts:
         headline, *facts = verdict.lines
-        mark, colour = ("✓", "green") if verdict.kept else ("✗", "red")
+        mark, colour = ("✓", "green") if verdict.correct else ("✗", "red")
         console.print(f"[{colour}]{mark}[/] ", end="")
         say(console, headline)
         for fact in facts:
             say(console, f"    {fact}")
         say(console, "")
-    kept = sum(verdict.kept for verdict in verdicts)
-    say(console, f"{kept} of {len(verdicts)} deliveries are as promised.\n")
-    return kept == len(verdicts)
+    correct = sum(verdict.correct for verdict in verdicts)
+    say(console, f"{correct} of {len(verdicts)} deliveries ended as expected.\n")
+    return correct == len(verdicts)
 
 
 def _fresh_directory(root: Path) -> Path:

@@ -11,7 +11,7 @@ from tornado.web import Application
 
 from deliv_testbed.fts.bans import STORAGES, USERS
 from deliv_testbed.fts.errors import BadRequest, Forbidden
-from deliv_testbed.fts.handler import FORM, JSON, Handler, NothingHandler, Service
+from deliv_testbed.fts.handler import FORM, JSON, Handler, NotFoundHandler, Service
 
 ENTRY = {
     "delegation": {"major": 1, "minor": 0, "patch": 0},
@@ -243,7 +243,7 @@ def application(service: Service) -> Rest:
     ]
     return Rest(
         [(path, handler, arguments) for path, handler in routes],
-        default_handler_class=NothingHandler,
+        default_handler_class=NotFoundHandler,
         default_handler_args=arguments,
     )
 

@@ -18,7 +18,7 @@ LEVEL = {"transfer": "vo", "datamanagement": "all"}
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """A user by DN; `proxies` are the DNs of the proxies that stand for that user."""
+    """A user by DN; `proxies` are the DNs of that user's proxies."""
 
     user_dn: str
     proxies: tuple[str, ...] = ()

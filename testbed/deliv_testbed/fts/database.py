@@ -1,4 +1,4 @@
-"""All SQL of the dummy FTS: one SQLite file in WAL mode, which a SIGKILL can't harm.
+"""All SQL of the dummy FTS: one SQLite file in WAL mode, which survives a SIGKILL.
 
 Columns are named and written as the REST interface shows them. Those that begin with an
 underscore are ours and never shown: `_not_before` (epoch) holds a file back until its retry,

@@ -34,7 +34,7 @@ class Delegation:
         return {"termination_time": credential["termination_time"], "voms_attrs": [""]}
 
     async def request(self, caller: Caller, dlg_id: str) -> str:
-        """A PEM certificate request. It is kept and given again, as FTS does: two clients that
+        """A PEM certificate request. It is kept and sent again, as FTS does: two clients that
         delegate at the same time don't invalidate each other's."""
         _require_own(caller, dlg_id)
         if self._database.request(dlg_id) is None:

@@ -140,7 +140,7 @@ class Handler(RequestHandler):
 
     @property
     def identified(self) -> Caller:
-        """The caller, for what FTS doesn't expect anybody to ask without a certificate: a 500."""
+        """The caller, for calls that end with a 500 at FTS without a certificate."""
         if self.caller.anonymous:
             raise HTTPError(500)
         return self.caller
@@ -215,6 +215,6 @@ class Handler(RequestHandler):
         return done
 
 
-class NothingHandler(Handler):
+class NotFoundHandler(Handler):
     def begin(self) -> None:
         raise HTTPError(404)

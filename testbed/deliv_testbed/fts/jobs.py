@@ -114,7 +114,7 @@ class Jobs:
         read = partial(
             self._database.jobs,
             columns=columns,
-            equal={**asked, "vo_name": caller.vo},  # nobody sees another VO's jobs
+            equal={**asked, "vo_name": caller.vo},  # another VO's jobs are hidden
             states=states,
             finished_since=clock.text(time.time() - window)
             if finished and window is not None and limit is None
@@ -150,7 +150,7 @@ class Jobs:
         """The state of each of the files afterwards; a copy under way is not stopped.
 
         When nothing of the job is left to do it becomes CANCELED, finished files or not: what
-        FTS does, and why nobody should cancel a finished file.
+        FTS does: a finished file should not be canceled.
         """
         job = self.get(caller, job_id)
         if job["job_type"] != "N":

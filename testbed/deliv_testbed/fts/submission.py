@@ -146,7 +146,7 @@ def _internal(parameters: Mapping[str, Any]) -> str | None:
 
 
 def _expiry(value: object) -> int | None:
-    """When (epoch) the time in the queue is over; a bare number is in hours, 0 is for ever."""
+    """When (epoch) the time in the queue is over; a bare number is in hours, 0 is no limit."""
     if isinstance(value, int) and value:
         seconds = value * 3600
     elif isinstance(value, str) and value[:-1].isdigit() and value[-1].lower() in UNITS:

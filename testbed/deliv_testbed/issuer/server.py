@@ -88,7 +88,7 @@ async def serve(settings: Settings) -> None:
         rotate_every=settings.rotate_every,
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, keys.rotate)
-    # The keys are for everybody; who wants a token needs a certificate.
+    # The keys are public; a token needs a certificate.
     context = server_context(settings, ssl.CERT_OPTIONAL)
     async with listening(application(settings, keys), settings, context, max_body_size=BODY_LIMIT):
         await stop.wait()

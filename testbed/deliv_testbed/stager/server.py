@@ -81,13 +81,13 @@ class HealthHandler(Handler):
         self.finish({"error": False, "msg": "ok"})
 
 
-class NothingHandler(Handler):
+class NotFoundHandler(Handler):
     def prepare(self) -> None:
         self.refuse(NotFound("nothing here: the stager has /stage, /stage/JOB and /healthz"))
 
 
 def shown(staging: Staging) -> dict[str, object]:
-    """What GET tells of one staging: all but the code."""
+    """One staging as GET shows it: all but the code."""
     return {name: value for name, value in asdict(staging).items() if name != "authcode"}
 
 
@@ -99,7 +99,7 @@ def application(service: Service, access: Access) -> Application:
             (f"/stage/({JOB})", JobHandler, arguments),
             ("/healthz", HealthHandler, arguments),
         ],
-        default_handler_class=NothingHandler,
+        default_handler_class=NotFoundHandler,
         default_handler_args=arguments,
     )
 

@@ -1,6 +1,6 @@
 """Staging as a service: takes requests, copies, reports, releases.
 
-Whatever is untold in the register is some task's work; a restart starts those tasks again.
+Each request that is not reported yet has a task; a restart starts those tasks again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Work:
     copying: concurrent.futures.Future[Copy] | None = None
 
     @property
-    def going_on(self) -> bool:
+    def is_running(self) -> bool:
         return self.task is not None and not self.task.done()
 
     async def pause(self, seconds: float) -> float:
@@ -57,7 +57,7 @@ class Work:
         return FIRST_PAUSE
 
     async def halt(self) -> None:
-        """Returns when neither the task nor its copy does anything any more."""
+        """Returns when both the task and its copy have ended."""
         self.stop.set()
         if self.task:
             self.task.cancel()
@@ -74,13 +74,13 @@ class Service:
         self._archive = archive
         self._callbacks = callbacks
         self._area = area
-        self._copiers = concurrent.futures.ThreadPoolExecutor(copies, "copy")
+        self._pool = concurrent.futures.ThreadPoolExecutor(copies, "copy")
         self._works: dict[str, Work] = {}
         self._changing = asyncio.Lock()
 
     def resume(self) -> None:
         """Go on with everything that an earlier run left unfinished."""
-        for job_id in self._register.untold():
+        for job_id in self._register.unreported():
             self._start(job_id)
 
     async def accept(self, request: Request) -> None:
@@ -95,7 +95,7 @@ class Service:
             await asyncio.wait({task}, timeout=EARLY)
 
     async def release(self, job_id: str) -> bool:
-        """Stop whatever goes on for the job and remove its copy; False when there is none."""
+        """Stop the job's work and remove its copy; False when there is none."""
         async with self._changing:
             if work := self._works.pop(job_id, None):
                 await work.halt()
@@ -112,15 +112,15 @@ class Service:
         return self._register.all()
 
     async def close(self) -> None:
-        """Stop; what is unfinished stays in the register."""
+        """Stop; unfinished work stays in the register."""
         await asyncio.gather(*(work.halt() for work in self._works.values()))
-        self._copiers.shutdown()
+        self._pool.shutdown()
         self._callbacks.close()
         self._register.close()
 
     def _start(self, job_id: str) -> asyncio.Task[None]:
         work = self._works.get(job_id)
-        if work and work.task and work.going_on:
+        if work and work.task and work.is_running:
             work.poke.set()
             return work.task
         work = self._works[job_id] = Work()
@@ -133,7 +133,7 @@ class Service:
         if work and work.task is task:
             del self._works[job_id]
         if not task.cancelled() and (error := task.exception()):
-            log.error("job %s: given up", job_id, exc_info=error)
+            log.error("job %s: stopped by an error", job_id, exc_info=error)
 
     async def _serve(self, job_id: str, work: Work) -> None:
         pause = FIRST_PAUSE
@@ -156,7 +156,7 @@ class Service:
                 pause = await work.pause(pause)
             else:
                 log.info("job %s: callback answered %s", job_id, answers)
-                self._register.told(staging, answers)
+                self._register.reported(staging, answers)
 
     async def _copy(self, staging: Staging, work: Work) -> None:
         faults = plan(staging.product_id)
@@ -167,7 +167,7 @@ class Service:
         if faults.fail:
             raise CannotStage("the tape can't be read (a failure ordered by the product id)")
         target = self._area / staging.job_id / product.name
-        work.copying = self._copiers.submit(copy, product.chunks(), target, work.stop)
+        work.copying = self._pool.submit(copy, product.chunks(), target, work.stop)
         done = await asyncio.wrap_future(work.copying)
         self._register.staged(
             staging.job_id, name=product.name, size=done.size, checksum=done.checksum

@@ -25,7 +25,7 @@ class Settings(ServerSettings, frozen=True, kw_only=True):
     call. `archive_root` holds the products and products.json (see archive.py). Copies go to
     `staging_directory`, which the GridFTP server `gridftp` (HOST:PORT) shows as `staging_path`.
     `client_certificate` and `client_key` authenticate the callbacks. `copies` and `calls` bound
-    what goes on at once. With `token` an access token goes with each callback.
+    what runs at once. With `token` an access token goes with each callback.
     """
 
     clients: tuple[str, ...]

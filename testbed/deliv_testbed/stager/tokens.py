@@ -1,4 +1,4 @@
-"""The access token that goes with the callbacks: fetched from its issuer, kept until it is old."""
+"""The access token of the callbacks: from its issuer, kept for most of its lifetime."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from deliv_testbed.stager.settings import TokenSettings
 
 TIMEOUT = 10.0
-LATE = 0.2  # the part of its life that a token must still have to be used
+LATE = 0.2  # the share of its lifetime that a token must have left to be used
 
 
 class NoToken(Exception):
-    """The issuer can't be reached, or gives none; worth another try."""
+    """The issuer can't be reached, or gives none: to be tried again."""
 
 
 class Tokens:
