@@ -30,7 +30,7 @@ SPAWN = 'setsid "$@" >>"$0" 2>&1 </dev/null & echo $!'
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What to run as the part `name`; `ready` is called until it is true, or `deadline` s are over."""
+    """What runs as the part `name`, and for how many seconds `ready` may be false at first."""
 
     name: str
     command: tuple[str | Path, ...]
