@@ -14,6 +14,7 @@ from deliv.http.call.bearer import bearer
 from deliv.http.call.parameters import Parameters
 from deliv.http.handlers.job_view import public
 from deliv.model.job import Job, StageReport, TransferIdentity
+from deliv.model.phase import AT_FTS, AT_STAGER, phase
 from deliv.model.states import FINAL, Status
 
 
@@ -72,10 +73,10 @@ class TransferStatus(Call[JobParameters]):
     def _outage(self, job: Job) -> dict[str, Any]:
         """That the stager or the FTS which has the job is down, until the job itself says it."""
         reason = None
-        if job.status is Status.TRANSFERRING:
+        if phase(job) in AT_FTS:
             who = f"FTS ({job.fts_endpoint})"
             reason = self.services.outage(f"fts:{job.fts_endpoint}")
-        elif job.status is Status.STAGING and job.time_staged is None:
+        elif phase(job) in AT_STAGER:
             who, reason = "the stager", self.services.outage("stager")
         return {"detailed_status": f"waiting: {who} can't be asked: {reason}"} if reason else {}
 
