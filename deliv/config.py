@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from argparse import ArgumentParser
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -292,6 +293,13 @@ def instance(settings: Config, number: int) -> Config:
     """The configuration of one of several instances: each has a monitoring port of its own."""
     host, port = settings.monitoring.rsplit(":", 1)
     return msgspec.structs.replace(settings, monitoring=Address(f"{host}:{int(port) + number}"))
+
+
+def add_option(parser: ArgumentParser) -> None:
+    """A command's option for the file to read; see `find`."""
+    parser.add_argument(
+        "--config", metavar="FILE", help=f"default: DELIV_CONFIG, else {DEFAULT_PATH}"
+    )
 
 
 def find(option: str | None, environ: Mapping[str, str] = os.environ) -> Path:

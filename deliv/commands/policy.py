@@ -10,7 +10,8 @@ from pathlib import Path
 from deliv import config
 from deliv.errors import DelivError
 from deliv.identity import hosts
-from deliv.identity.policy import Action, Explanation, Policy
+from deliv.identity.policy import Explanation, Policy
+from deliv.identity.policy_rules import Action
 from deliv.identity.voms import fqan
 
 EVERYBODY = "everybody"
@@ -18,7 +19,11 @@ ALLOWED, REFUSED, TROUBLE = 0, 1, 2
 ABOUT_JOBS = frozenset({Action.STATUS, Action.EVENTS, Action.LIST, Action.CANCEL})
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(policy: argparse.ArgumentParser) -> None:
+    text = "whether a DN may do something, and which rule decides"
+    below = policy.add_subparsers(metavar="COMMAND", required=True)
+    parser = below.add_parser("explain", help=text, description=text)
+    config.add_option(parser)
     parser.add_argument("dn", metavar="DN", help="a user's DN, as in the audit log: /O=Grid/CN=me")
     parser.add_argument(
         "action", metavar="ACTION", choices=[str(one) for one in Action], help=", ".join(Action)

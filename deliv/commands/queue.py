@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from deliv import config
-from deliv.errors import BrokerUnavailable, DelivError
+from deliv.assembly import build
+from deliv.errors import DelivError
 from deliv.gateways.broker import Broker, DeadLetter
 from deliv.ops import logs
 
@@ -26,6 +27,7 @@ Action = Callable[[Broker, argparse.Namespace], Awaitable[None]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Without a sub-command: what waits in each queue."""
+    config.add_option(parser)
     parser.set_defaults(action=_list, json=False)
     below = parser.add_subparsers(metavar="WHAT")
     _json(_add(below, "list", _list, "how many messages wait in each queue"))
@@ -40,20 +42,18 @@ def command(options: argparse.Namespace) -> int:
     try:
         settings = config.load(config.find(options.config))
         logs.configure(config.Log(level="error", format="text"))
-        asyncio.run(_run(settings.broker, options))
+        asyncio.run(_run(settings, options))
     except DelivError as error:
         print(f"deliv queue: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _run(settings: config.Broker, options: argparse.Namespace) -> None:
-    broker = Broker(settings, {})
+async def _run(settings: config.Config, options: argparse.Namespace) -> None:
+    broker = build(settings).broker
     broker.start()
     try:
-        await broker.settled(CONNECTION)
-        if not broker.ready:
-            raise BrokerUnavailable(broker.detail)
+        await broker.check_ready(CONNECTION)
         await options.action(broker, options)
     finally:
         await broker.stop(0)

@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import math
-import random
 import re
 import ssl
 import time
@@ -40,6 +38,7 @@ from pymysql.cursors import DictCursor
 from deliv import config
 from deliv.db.fair_queue import OWN_WORK, FairQueue
 from deliv.errors import CommitUnknown, ConfigError, DatabaseUnavailable, DelivError
+from deliv.model.backoff import Backoff
 from deliv.ops import metrics
 
 T = TypeVar("T")
@@ -52,7 +51,8 @@ SQL: Final = resources.files("deliv.db") / "sql"
 LOCK_WAIT = 5  # seconds a statement waits for a row that another transaction has locked
 IDLE_TRANSACTION = 10  # seconds after which the server ends a transaction that does nothing
 NETWORK_GRACE = 2.0  # seconds the network gets beyond the server's own limit on a statement
-PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds between tries, each shortened by chance
+RETRY = Backoff(0.025)  # seconds
+ATTEMPTS = 8
 
 FULL_FOR = 30.0  # seconds for which a disk that was full is taken to be so
 
@@ -218,18 +218,20 @@ class Database:
         self._drop_idle()
 
     def _run(self, function: Callable[[Connection], T], deadline: float) -> T:
-        """Try until it works or hope is lost. While it is known to be down, one try must do."""
-        pauses = itertools.chain(PAUSES, itertools.repeat(math.inf))
+        """Try until it works or the deadline is near; once only while the server is down."""
+        failures = 0
         while True:
-            pause = next(pauses)
             try:
                 return self._attempt(function)
             except (ConnectionLost, Contention, NoConnection) as error:
                 down = isinstance(error, NoConnection)
-                if time.monotonic() + pause > deadline or (down and not self._up):
+                pause = RETRY.jittered(failures)
+                failures += 1
+                hopeless = failures == ATTEMPTS or time.monotonic() + pause > deadline
+                if hopeless or (down and not self._up):
                     self._up = self._up and not down
                     raise
-            time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter, not a secret
+            time.sleep(pause)
 
     def _attempt(self, function: Callable[[Connection], T]) -> T:
         raw = self._checkout()

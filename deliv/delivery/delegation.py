@@ -18,7 +18,7 @@ from deliv.errors import Conflict, Forbidden, InvalidRequest, LostRace, NoCreden
 from deliv.gateways.https import HeldCredential
 from deliv.identity import delegated
 from deliv.identity.delegated import Identify
-from deliv.identity.policy import CopyAs
+from deliv.identity.policy_rules import CopyAs
 from deliv.identity.sealing import KeySealer, SealBroken
 from deliv.model.job import Delegation, TransferIdentity
 from deliv.store import Delegations, Fence
@@ -140,7 +140,7 @@ class CredentialDelegation:
         """Remove the keys of what has expired."""
         return await self._delegations.wipe(fence, PATIENCE)
 
-    def _fits(self, sealed: bytes, dn: str, proxy: delegated.Proxy) -> bool:
+    def _fits(self, sealed: bytes, dn: str, proxy: delegated.DelegatedProxy) -> bool:
         try:
             return delegated.public_key(self._sealer.open(sealed, _context(dn))) == proxy.key
         except SealBroken as error:

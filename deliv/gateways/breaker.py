@@ -7,6 +7,10 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 
+from deliv.model.backoff import Backoff
+
+REST = Backoff(1, 5)
+
 
 class State(StrEnum):
     CLOSED = "closed"  # calls go through
@@ -15,7 +19,7 @@ class State(StrEnum):
 
 
 class Breaker:
-    """Opens after `threshold` failures in a row, for `rest` seconds, doubled up to `longest`.
+    """Opens after `threshold` failures in a row, for `rest` seconds, doubled with each bad trial.
 
     What a server is needed for waits meanwhile, so the rests are short: one call in some seconds
     harms no server, and the waiting jobs go on soon after it is back.
@@ -25,16 +29,14 @@ class Breaker:
         self,
         *,
         threshold: int = 3,
-        rest: float = 1.0,
-        longest: float = 5.0,
+        rest: Backoff = REST,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._threshold = threshold
-        self._shortest = rest
-        self._longest = longest
+        self._rest = rest
         self._clock = clock
         self._failures = 0
-        self._rest = rest
+        self._trials = 0  # bad ones, since it opened
         self._until = 0.0
         self._heard: float | None = None
         self.state = State.CLOSED
@@ -61,25 +63,26 @@ class Breaker:
             return False
         if self.state is not State.CLOSED:
             self.state = State.HALF_OPEN
-            self._until = self._clock() + self._rest  # a trial that is never reported ends as well
+            self._until = self._clock() + self._rest.pause(
+                self._trials
+            )  # a trial that is never reported ends as well
         return True
 
     def succeeded(self) -> None:
         self._heard = self._clock()
         self.state = State.CLOSED
         self.reason = ""
-        self._failures = 0
-        self._rest = self._shortest
+        self._failures = self._trials = 0
 
     def failed(self, reason: str = "") -> None:
         self._failures += 1
         self.reason = reason
         if self.state is State.HALF_OPEN:
-            self._rest = min(self._rest * 2, self._longest)
+            self._trials += 1
             self._open()
         elif self.state is State.CLOSED and self._failures >= self._threshold:
             self._open()
 
     def _open(self) -> None:
         self.state = State.OPEN
-        self._until = self._clock() + self._rest
+        self._until = self._clock() + self._rest.pause(self._trials)

@@ -35,6 +35,7 @@ from tornado.httputil import HTTPHeaders
 from deliv import __version__, config
 from deliv.errors import Unavailable, Unreachable
 from deliv.gateways.redaction import Redaction
+from deliv.ops.files import WatchedFiles
 
 log = structlog.get_logger()
 
@@ -261,9 +262,9 @@ class _Pool:
 
 def _source(
     credential: config.Credential | HeldCredential | None,
-) -> _LiveCredential | HeldCredential | _NoCredential:
+) -> _CredentialFiles | HeldCredential | _NoCredential:
     if isinstance(credential, config.Credential):
-        return _LiveCredential(credential)
+        return _CredentialFiles(credential)
     return credential or _NoCredential()
 
 
@@ -274,49 +275,40 @@ class _NoCredential:
         return b"", b""
 
 
-class _LiveCredential:
-    """The certificate and key as PEM, read again when the files change."""
+class _CredentialFiles:
+    """The certificate and key of two files as PEM, read again when they change."""
 
-    def __init__(self, files: config.Credential) -> None:
-        self._files = files
-        self._stamp: object = None
-        self._pems = (b"", b"")
-        self._complaint = ""
-        self.version = 0
+    def __init__(self, credential: config.Credential) -> None:
+        self._files = WatchedFiles(_read_pair, credential.certificate, credential.key)
+        self._logged = ""
+
+    @property
+    def version(self) -> int:
+        return self._files.version
 
     def refresh(self) -> tuple[bytes, bytes]:
         """The newest usable pair; a half-renewed one is passed over while there is an older."""
-        try:
-            stamp = (_stamp(self._files.certificate), _stamp(self._files.key))
-            if stamp != self._stamp:
-                self._pems = _read_pair(self._files)
-                self._stamp = stamp
-                self.version += 1
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-            if not self.version:
-                raise Unavailable(f"deliv's own credential can't be used: {error}") from error
-            self._complain(str(error))
-        return self._pems
-
-    def _complain(self, reason: str) -> None:
-        """Once for each reason: this is looked at with every request."""
-        if reason != self._complaint:
-            self._complaint = reason
-            log.warning("new credential not usable, keeping the old one", reason=reason)
+        self._files.refresh()
+        problem = self._files.broken
+        if problem is not None and not self.version:
+            raise Unavailable(f"deliv's own credential can't be used: {problem}") from problem
+        if problem is not None and str(problem) != self._logged:  # asked with every request
+            self._logged = str(problem)
+            log.warning("new credential not usable, keeping the old one", reason=str(problem))
+        return self._files.value
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _read_pair(files: config.Credential) -> tuple[bytes, bytes]:
-    certificate, key = files.certificate.read_bytes(), files.key.read_bytes()
-    parsed = x509.load_pem_x509_certificates(certificate)[0]
-    private = load_pem_private_key(key, password=None)
+def _read_pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:
+    """OSError, or ValueError when it is no pair."""
+    pair = certificate.read_bytes(), key.read_bytes()
+    try:
+        parsed = x509.load_pem_x509_certificates(pair[0])[0]
+        private = load_pem_private_key(pair[1], password=None)
+    except (TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError(str(error)) from error
     if private.public_key() != parsed.public_key():
-        raise ValueError(f"{files.key} is not the key of {files.certificate}")
-    return certificate, key
+        raise ValueError(f"{key} is not the key of {certificate}")
+    return pair
 
 
 def _unreachable(host: str, error: CurlError, redaction: Redaction) -> Unreachable:

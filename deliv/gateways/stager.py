@@ -70,9 +70,10 @@ class Stager:
             return False if error.code == HTTPStatus.NOT_FOUND else None
         return True
 
-    async def ping(self) -> None:
-        """Unreachable when no stager answers at the configured URL."""
+    async def probe(self) -> str:
+        """For readiness: Unreachable when no stager answers at the configured URL."""
         await self._peer.ping()
+        return "answers"
 
     async def _call(
         self, method: str, path: str, body: bytes | None = None, *, secrets: tuple[str, ...] = ()

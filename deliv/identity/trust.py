@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from deliv.errors import ConfigError
-from deliv.identity.files import Stamp, content, stamp
 from deliv.identity.voms import vomsdir
 from deliv.identity.x509 import anchors, revocation, signing_policy
+from deliv.ops.files import WatchedFiles, content, reason
 
 Parse = Callable[[bytes], object]
 Kinds = tuple[tuple[re.Pattern[str], Parse], ...]
-File = tuple[Parse | None, Stamp | str]  # how it is read, and its stamp or why there is none
 
 AUTHORITIES: Kinds = (
     (re.compile(r"[0-9a-f]{8}\.[0-9]+"), anchors.parse),
@@ -34,7 +33,8 @@ class TrustFiles:
 
     def __init__(self, ca_directory: Path, vomsdir: Path | None) -> None:
         self._ca_directory, self._vomsdir = ca_directory, vomsdir
-        self._found: dict[Path, File] = {}
+        self._files: dict[Path, WatchedFiles[None]] = {}
+        self._states: dict[Path, object] = {}
         self.unusable: dict[Path, str] = {}
         self.refresh()
         for what, directory in (("CA directory", ca_directory), ("vomsdir", vomsdir)):
@@ -43,15 +43,25 @@ class TrustFiles:
 
     def refresh(self) -> bool:
         """Look at the files; True when something has changed."""
-        found = dict(self._look())
-        if found == self._found:
-            return False
-        reasons = {path: self._reason(path, file) for path, file in found.items()}
-        self.unusable = {path: reason for path, reason in reasons.items() if reason is not None}
-        self._found = found
-        return True
+        found, unusable = self._look()
+        # What is parsed here is thrown away: it is only of interest whether it can be.
+        self._files = {
+            path: self._files.get(path) or WatchedFiles(partial(_check, parse), path)
+            for path, parse in found.items()
+        }
+        states: dict[Path, object] = dict(unusable)
+        for path, file in self._files.items():
+            file.refresh()
+            if file.broken is not None:
+                unusable[path] = reason(file.broken)
+            states[path] = file.version, unusable.get(path)
+        changed, self._states, self.unusable = states != self._states, states, unusable
+        return changed
 
-    def _look(self) -> Iterator[tuple[Path, File]]:
+    def _look(self) -> tuple[dict[Path, Parse], dict[Path, str]]:
+        """The files that count, with how each is parsed; what can't be looked into, and why."""
+        found: dict[Path, Parse] = {}
+        unusable: dict[Path, str] = {}
         directories = [(self._ca_directory, AUTHORITIES)]
         if self._vomsdir is not None:
             directories.append((self._vomsdir, ()))
@@ -60,31 +70,21 @@ class TrustFiles:
                 try:
                     directories += [(path, VOMS_SERVERS)] if path.is_dir() else []
                 except OSError as error:  # a link that can't be followed
-                    yield path, (None, str(error.strerror))
+                    unusable[path] = str(error.strerror)
         for directory, kinds in directories:
             files = _inside(directory)
             if isinstance(files, str):
-                yield directory, (None, files)
+                unusable[directory] = files
                 continue
             for path in files:
                 for pattern, parse in kinds:
                     if pattern.fullmatch(path.name):
-                        yield path, (parse, _state(path))
+                        found[path] = parse
+        return found, unusable
 
-    def _reason(self, path: Path, file: File) -> str | None:
-        """Why the file can't be used; only a changed one is parsed again."""
-        parse, state = file
-        if isinstance(state, str) or parse is None:
-            return str(state)
-        if file == self._found.get(path):
-            return self.unusable.get(path)
-        try:
-            parse(content(path))
-        except OSError as error:
-            return error.strerror
-        except ValueError as error:
-            return str(error)
-        return None
+
+def _check(parse: Parse, path: Path) -> None:
+    parse(content(path))
 
 
 def _inside(directory: Path) -> list[Path] | str:
@@ -92,12 +92,5 @@ def _inside(directory: Path) -> list[Path] | str:
     try:
         os.stat(f"{directory}/.")
         return list(directory.iterdir())
-    except OSError as error:
-        return str(error.strerror)
-
-
-def _state(path: Path) -> Stamp | str:
-    try:
-        return stamp(path) or os.strerror(errno.ENOENT)
     except OSError as error:
         return str(error.strerror)

@@ -64,6 +64,12 @@ async def pending(database: Database, directory: Traversable = SQL) -> list[str]
     return [str(migration) for migration in missing]
 
 
+async def check_applied(database: Database) -> None:
+    """DatabaseUnavailable while some are pending."""
+    if missing := await pending(database):
+        raise DatabaseUnavailable(f"migrations are pending: {', '.join(missing)}")
+
+
 async def migrate(settings: config.Database, directory: Traversable = SQL) -> list[str]:
     """Apply what is pending, with the account `migrations`, and return its names."""
     migrations = load(directory)

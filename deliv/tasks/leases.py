@@ -2,34 +2,7 @@
 
 from __future__ import annotations
 
-from deliv.config import Config
 from deliv.store import Fence, Store
-
-SWEEP = "sweep"
-RETENTION = "retention"
-DELEGATIONS = "delegations"
-
-
-def polling(endpoint: str) -> str:
-    return f"poll:{endpoint}"
-
-
-def reconciliation(endpoint: str) -> str:
-    return f"reconcile:{endpoint}"
-
-
-def lease_ttls(settings: Config) -> dict[str, float]:
-    """Every piece of work that instances share, with the seconds for which its lease is taken.
-
-    A lease outlives the pause between two runs, so that no other instance runs in between.
-    """
-    every = {SWEEP: settings.sweeps.every, RETENTION: settings.retention.every}
-    if settings.delegation:
-        every[DELEGATIONS] = settings.delegation.every
-    for name in settings.fts.endpoints:
-        every[polling(name)] = settings.fts.poll_every
-        every[reconciliation(name)] = settings.fts.reconcile_every
-    return {name: max(settings.sweeps.lease, 1.5 * pause) for name, pause in every.items()}
 
 
 class Lease:

@@ -14,19 +14,18 @@ from deliv_testbed import pki
 from support.samples import transferring
 
 from deliv import config
+from deliv.assembly import build
 from deliv.db.database import Database
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.failure import FailureHandler
-from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.poll import Polling
 from deliv.delivery.settle import Settlement
 from deliv.delivery.transfer import Transfers
 from deliv.errors import NoCredential
-from deliv.gateways.fts import Endpoint, Fts
-from deliv.gateways.fts.users import UserEndpoints
-from deliv.gateways.https import HeldCredential, HttpsClient
+from deliv.gateways.fts import Endpoint
+from deliv.gateways.https import HeldCredential
 from deliv.model.job import Job
-from deliv.store import NOW, Delegations, Fence, Store
+from deliv.store import NOW, Fence, Store
 from integration.scripted_delegation import WHOAMI, CredentialDelegation
 from integration.scripted_fts import Asked, Grid, Reply, ScriptedFts, reply
 
@@ -117,17 +116,9 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     """`retries`: attempts by class of error, one for `credential` unless it is given."""
     async with ScriptedFts(grid) as server:
-        settings = loaded(grid, server, directory, {"credential": 1, **retries})
-        https = HttpsClient(grid.credential, grid.ca_directory)
-        fts, users = Fts(settings.fts, https), UserEndpoints(settings.fts, grid.ca_directory)
-        delegated, store, jobs = Delegated(), Store(database), Jobs()
-        endpoints = EndpointResolver(fts, users, delegated)  # type: ignore[arg-type]
-        failures = FailureHandler(store, settings)
-        transfers = Transfers(store, fts, endpoints, failures, settings.sweeps)
-        settlement = Settlement(store, failures)
-        endpoint: Endpoint = fts.endpoint("fts1")
-        polling = Polling(store, settlement, endpoints, Delegations(database), endpoint, MISSES)
-        cancellation = Cancellation(store, transfers, settlement, failures, settings)
+        parts = build(loaded(grid, server, directory, {"credential": 1, **retries}))
+        delegated, jobs = Delegated(), Jobs()
+        parts.database, parts.delegating = database, delegated  # type: ignore[assignment]
         server.on("GET", "/jobs", jobs.listed)
         server.on("GET", "/whoami", reply(WHOAMI))
         CredentialDelegation().install(server)
@@ -135,18 +126,17 @@ async def bench(
             yield Bench(
                 server,
                 jobs,
-                polling,
-                transfers,
-                settlement,
-                failures,
-                cancellation,
-                store,
+                parts.polling["fts1"],
+                parts.transfers,
+                parts.settlement,
+                parts.failures,
+                parts.cancellation,
+                parts.store,
                 delegated,
-                endpoint,
+                parts.fts.endpoint("fts1"),
             )
         finally:
-            https.close()
-            users.close()
+            parts.close()
 
 
 def loaded(
@@ -157,6 +147,11 @@ def loaded(
     document["retries"] = {
         error_class: {"attempts": attempts, "backoff": "1s"}
         for error_class, attempts in retries.items()
+    }
+    document["ca_directory"] = str(grid.ca_directory)
+    document["credential"] = {
+        "certificate": str(grid.credential.certificate),
+        "key": str(grid.credential.key),
     }
     path = directory / "deliv.yaml"
     path.write_text(json.dumps(document), encoding="utf-8")

@@ -75,7 +75,9 @@ async def running(
     settings: config.Broker, *handlers: Recorder, on_up: Callable[[], None] | None = None
 ) -> AsyncIterator[Broker]:
     """A started broker; the first handler consumes deliv.stage, a second deliv.transfer."""
-    broker = Broker(settings, dict(zip((STAGE, TRANSFER), handlers, strict=False)), on_up)
+    broker = Broker(settings)
+    if handlers or on_up:
+        broker.consume(dict(zip((STAGE, TRANSFER), handlers, strict=False)), on_up)
     broker.start()
     try:
         yield broker

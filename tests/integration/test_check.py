@@ -12,16 +12,14 @@ from support.private_mariadb import Server
 from support.samples import ALICE, admitted, fill, staged, submitted, transferring
 
 from deliv import config
+from deliv.assembly import build
+from deliv.commands.check import command
 from deliv.commands.check import run as checking
 from deliv.commands.check.findings import Finding, Fix, Unchecked
-from deliv.commands.check.repair import Repair
 from deliv.commands.check.run import Run
 from deliv.commands.check.stager import StagerCheck
 from deliv.config import Config
 from deliv.db.database import Database
-from deliv.delivery.endpoints import EndpointResolver
-from deliv.gateways.fts import Fts
-from deliv.gateways.fts.users import UserEndpoints
 from deliv.gateways.https import HttpsClient
 from deliv.gateways.stager import Stager
 from deliv.model.job import Job
@@ -49,18 +47,14 @@ class Checking:
     """Runs of the check, and their repairs."""
 
     def __init__(self, settings: Config, database: Database) -> None:
-        self.https = HttpsClient(None, settings.ca_directory)
-        self._settings, self._inspection = settings, Inspection(database)
-        self._store, self._fts = Store(database), Fts(settings.fts, self.https)
-        self._stager = Stager(settings.stager, self.https, f"{NOBODY}/doneStaging")
-        users = UserEndpoints(settings.fts, settings.ca_directory)
-        self._copiers = EndpointResolver(self._fts, users, None)
-        self.repair = Repair(self._store, self._stager, self._fts, self._copiers)
+        self._parts = build(settings)
+        self._parts.database = database
+        self._parts.https = self.https = HttpsClient(None, settings.ca_directory)
+        self._parts.delegating = None
+        self.repair = command.repair(self._parts)
 
     def new_run(self) -> Run:
-        return Run(
-            self._settings, self._inspection, self._store, self._stager, self._fts, self._copiers
-        )
+        return command.run(self._parts)
 
     async def findings(self) -> list[Finding]:
         return [finding async for finding in self.new_run().findings()]

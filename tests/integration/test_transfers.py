@@ -17,7 +17,7 @@ from deliv.db.database import Database
 from deliv.delivery.ending.failure import Failure
 from deliv.delivery.transfer import sid
 from deliv.errors import NoCredential
-from deliv.http.handlers.jobs import public
+from deliv.http.handlers.job_view import public
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job, TransferIdentity
 from deliv.model.phase import Phase, phase

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from deliv.gateways.breaker import Breaker, State
+from deliv.model.backoff import Backoff
 
 
 class Clock:
@@ -16,7 +17,7 @@ class Clock:
 
 
 def opened(clock: Clock) -> Breaker:
-    breaker = Breaker(threshold=2, rest=10, longest=30, clock=clock)
+    breaker = Breaker(threshold=2, rest=Backoff(10, 30), clock=clock)
     breaker.failed("refused")
     breaker.failed("refused")
     return breaker

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deliv import config
-from deliv.tasks.leases import lease_ttls
+from deliv.assembly import lease_ttls
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "deliv.example.yaml"
 

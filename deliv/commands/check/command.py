@@ -9,27 +9,20 @@ import sys
 from typing import Any
 
 from deliv import config
+from deliv.assembly import Parts, build
 from deliv.commands.check.findings import Finding
 from deliv.commands.check.repair import Repair
 from deliv.commands.check.run import Run
 from deliv.config import Config
-from deliv.db.database import Database
-from deliv.delivery.delegation import CredentialDelegation
-from deliv.delivery.endpoints import EndpointResolver
-from deliv.errors import DatabaseUnavailable, DelivError
-from deliv.gateways.fts import Fts
-from deliv.gateways.fts.users import UserEndpoints
-from deliv.gateways.https import HttpsClient
-from deliv.gateways.stager import Stager
-from deliv.identity.sealing import KeySealer
+from deliv.errors import DelivError
 from deliv.ops import logs
-from deliv.store import Delegations, Store, migrations
-from deliv.store.inspection import Inspection
+from deliv.store import migrations
 
 CLEAN, FOUND, UNCHECKED = 0, 1, 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    config.add_option(parser)
     parser.epilog = (
         "exit codes: 0 nothing found, or all of it repaired; 1 findings; 2 not all could be "
         "checked, and nothing was found in the rest"
@@ -52,37 +45,34 @@ def command(options: argparse.Namespace) -> int:
 
 
 async def _check(settings: Config, options: argparse.Namespace) -> int:
-    database = Database(settings.database)
-    https = HttpsClient(settings.credential, settings.ca_directory)
+    parts = build(settings)
     try:
-        if pending := await migrations.pending(database):
-            raise DatabaseUnavailable(f"migrations are pending: {', '.join(pending)}")
-        store, fts = Store(database), Fts(settings.fts, https)
-        stager = Stager(settings.stager, https, f"{settings.rest.public_url}/doneStaging")
-        copiers = _copiers(settings, database, fts)
-        run = Run(settings, Inspection(database), store, stager, fts, copiers)
-        repair = Repair(store, stager, fts, copiers) if options.repair else None
-        return await _report(run, repair, _Json() if options.json else _Text())
+        await migrations.check_applied(parts.database)
+        fixer = repair(parts) if options.repair else None
+        return await _report(run(parts), fixer, _Json() if options.json else _Text())
     finally:
-        https.close()
-        database.close()
+        parts.close()
 
 
-def _copiers(settings: Config, database: Database, fts: Fts) -> EndpointResolver:
-    """FTS under the identities of those who have delegated, where that is configured."""
-    users = UserEndpoints(settings.fts, settings.ca_directory)
-    if settings.delegation is None:
-        return EndpointResolver(fts, users, None)
-    vault = KeySealer.load(settings.delegation.key_file)
-    return EndpointResolver(
-        fts, users, CredentialDelegation(Delegations(database), vault, settings.delegation)
+def run(parts: Parts) -> Run:
+    return Run(
+        parts.settings,
+        parts.inspection,
+        parts.store,
+        parts.stager,
+        parts.fts,
+        parts.endpoints,
     )
 
 
-async def _report(run: Run, repair: Repair | None, printer: _Text | _Json) -> int:
+def repair(parts: Parts) -> Repair:
+    return Repair(parts.store, parts.stager, parts.fts, parts.endpoints)
+
+
+async def _report(run: Run, fixer: Repair | None, printer: _Text | _Json) -> int:
     found = repaired = 0
     async for finding in run.findings():
-        done, said = await repair.repair(finding) if repair else (False, None)
+        done, said = await fixer.repair(finding) if fixer else (False, None)
         found, repaired = found + 1, repaired + done
         printer.finding(finding, done, said)
     printer.summary(run, found, repaired)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+from deliv.assembly import lease_ttls
 from deliv.commands.check.findings import Finding, Unchecked
 from deliv.commands.check.fts import FtsCheck
 from deliv.commands.check.pages import PAGE
@@ -19,7 +20,6 @@ from deliv.gateways.fts import Fts
 from deliv.gateways.stager import Stager
 from deliv.store import Store
 from deliv.store.inspection import Inspection
-from deliv.tasks.leases import lease_ttls
 
 CLAIMS = 10  # time-outs of a claim without progress, after which an operator should know
 

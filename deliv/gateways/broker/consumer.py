@@ -18,9 +18,9 @@ from deliv.gateways.broker.message import Malformed, Message
 from deliv.gateways.broker.repair import QueueRepair
 from deliv.gateways.broker.session import Channel, Session
 from deliv.gateways.broker.topology import DEAD, declare
+from deliv.model.backoff import Backoff
 
-RETRY_FIRST = 0.5
-RETRY_CAP = 8.0
+RETRY = Backoff(0.5, 8)
 
 Handler = Callable[[Message], Awaitable[None]]
 
@@ -51,13 +51,12 @@ class Consumer:
     def __init__(
         self,
         settings: config.Broker,
-        handlers: Mapping[str, Handler],
         bury: Callable[[str, bytes, str], Awaitable[None]],
         changed: Callable[[], None],
     ) -> None:
         self.link = Link(settings, "consumer", self._set_up, changed)
+        self.handlers: Mapping[str, Handler] = {}
         self._settings = settings
-        self._handlers = handlers
         self._bury = bury
         self._mender = QueueRepair(settings)
         self._channel: Channel | None = None
@@ -94,7 +93,7 @@ class Consumer:
         )
         await channel.call("basic_qos", prefetch_count=self._settings.prefetch)
         self._channel = channel
-        self._tags = [await self._consume(channel, queue) for queue in self._handlers]
+        self._tags = [await self._consume(channel, queue) for queue in self.handlers]
         await self._try_dead_letters(session)
 
     async def _consume(self, channel: Channel, queue: str) -> str:
@@ -134,7 +133,7 @@ class Consumer:
             await self._give_up(delivery, f"malformed: {error}")
             return
         try:
-            await self._handlers[delivery.queue](message)
+            await self.handlers[delivery.queue](message)
         except Exception as error:  # noqa: BLE001 - whatever it is, the message must go back
             await self._failed(delivery, message, error)
         else:
@@ -153,7 +152,7 @@ class Consumer:
         if delivery.failures >= self._settings.delivery_limit:
             await self._give_up(delivery, f"failed {delivery.failures + 1} times, last {reason}")
             return
-        await self._pause(min(RETRY_CAP, RETRY_FIRST * 2.0**delivery.failures))
+        await self._pause(RETRY.pause(delivery.failures))
         # reject, not nack: from RabbitMQ 4.3 on only reject counts towards the delivery limit.
         delivery.settle("basic_reject", requeue=True)
 

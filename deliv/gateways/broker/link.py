@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -11,9 +10,9 @@ import structlog
 from deliv import config
 from deliv.errors import DelivError
 from deliv.gateways.broker.session import Session
+from deliv.model.backoff import Backoff
 
-BACKOFF_FIRST = 0.5
-BACKOFF_CAP = 30.0
+RECONNECT = Backoff(0.5, 30)
 SET_UP_TIMEOUT = 60.0
 CONNECTING = "connecting"
 
@@ -67,7 +66,7 @@ class Link:
         while True:
             was_up = await self._attempt()
             failures = 0 if was_up else failures + 1
-            await asyncio.sleep(pause(failures))
+            await asyncio.sleep(RECONNECT.jittered(failures))
 
     async def _attempt(self) -> bool:
         try:
@@ -112,9 +111,3 @@ class Link:
         self.detail = detail
         log.warning("broker unavailable", link=self._name, reason=detail, exc_info=unexpected)
         self._changed()
-
-
-def pause(failures: int) -> float:
-    """Seconds until the next attempt: doubled with each failure, jittered, at most 30."""
-    longest = min(BACKOFF_CAP, BACKOFF_FIRST * 2 ** min(failures, 16))
-    return random.uniform(longest / 2, longest)  # noqa: S311 - jitter, not a secret

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 
 from deliv import config
+from deliv.errors import BrokerUnavailable
 from deliv.gateways.broker.consumer import Consumer, Handler
 from deliv.gateways.broker.dead_letters import DeadLetter, DeadLetters, Depth, Wanted, every
 from deliv.gateways.broker.link import Link
@@ -13,32 +15,37 @@ from deliv.gateways.broker.message import Message, encode
 from deliv.gateways.broker.publisher import Publisher
 from deliv.gateways.broker.topology import DEAD, EVENTS, QUEUES
 
+FIRST_CONNECTION = 2.0  # seconds until the first look, so as not to look too early
+
 
 class Broker:
-    """Publishes, and consumes the queues that `handlers` names.
+    """Publishes, and consumes what `consume` was asked for.
 
     Two connections: RabbitMQ stops reading from one that publishes while it is short of memory
     or disk, and acknowledgements must go on even then, since they are what makes room.
 
-    `on_up` is called whenever the broker has become ready, also after a blockade.
     Made and used on a running asyncio loop.
     """
 
-    def __init__(
-        self,
-        settings: config.Broker,
-        handlers: Mapping[str, Handler],
-        on_up: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, settings: config.Broker) -> None:
         self._publisher = Publisher(settings, self._changed)
         self._dead = DeadLetters(self._publisher)
-        self._consumer = Consumer(settings, handlers, self._dead.bury, self._changed)
+        self._consumer = Consumer(settings, self._dead.bury, self._changed)
         self._links: list[Link] = [self._publisher.link]
-        if handlers:
-            self._links.append(self._consumer.link)
-        self._on_up = on_up
+        self._on_up: Callable[[], None] | None = None
         self._was_ready = False
         self._settled = asyncio.Event()
+
+    def consume(
+        self, handlers: Mapping[str, Handler], on_up: Callable[[], None] | None = None
+    ) -> None:
+        """Before `start`: which handler gets the messages of which queue.
+
+        `on_up` is called whenever the broker has become ready, also after it was blocked.
+        """
+        self._consumer.handlers = handlers
+        self._links.append(self._consumer.link)
+        self._on_up = on_up
 
     def start(self) -> None:
         """Begin to connect in the background, for as long as it takes."""
@@ -61,12 +68,21 @@ class Broker:
         return down[0] if down else self._publisher.detail
 
     async def settled(self, seconds: float) -> None:
-        """Wait until every connection stands or has failed once, at most so long."""
-        try:
+        """Wait until every connection is up or has failed once, at most so long."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._settled.wait()
-        except TimeoutError:
-            return
+
+    async def check_ready(self, seconds: float) -> str:
+        """`detail`, once it is ready; BrokerUnavailable when it is not within `seconds`."""
+        await self.settled(seconds)
+        if not self.ready:
+            raise BrokerUnavailable(self.detail)
+        return self.detail
+
+    async def probe(self) -> str:
+        """For readiness."""
+        return await self.check_ready(FIRST_CONNECTION)
 
     async def publish_work(self, message: Message) -> None:
         """Publish to the queue of `message.routing`, persistent and mandatory, confirmed.
