@@ -19,7 +19,7 @@ from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.settle import Settlement
 from deliv.errors import LostRace, NoCredential, Refused, Unavailable
 from deliv.gateways.fts import Endpoint, Verdict
-from deliv.model.job import Job, TransferIdentity
+from deliv.model.job import Job
 from deliv.store import Delegations, Fence, Store
 
 log = structlog.get_logger()
@@ -28,7 +28,7 @@ SLACK_MINUTES = 2  # FTS counts whole minutes on its own clock
 FIRST_LOOK_MINUTES = 60
 PAGE = 500
 AT_ONCE = 8  # users that FTS is asked about
-SERVICE = ""  # in place of a user's DN
+SERVICE = None  # in place of a user's DN
 
 
 class Polling:
@@ -52,7 +52,7 @@ class Polling:
         self._delegations = delegations
         self._endpoint = endpoint
         self._not_found_limit = not_found_limit
-        self._last: dict[str, float] = {}
+        self._last: dict[str | None, float] = {}
 
     async def poll_once(self) -> int:
         """Settle the jobs that ended since the last look; returns how many."""
@@ -67,7 +67,7 @@ class Polling:
 
         What FTS does not know is counted under the `fence` of this work only: once in each round.
         """
-        running: dict[str, Collection[str]] = {SERVICE: await self._endpoint.unfinished()}
+        running: dict[str | None, Collection[str]] = {SERVICE: await self._endpoint.unfinished()}
         cursor, looked_at = "", 0
         while page := await self._store.transferring(
             self._endpoint.name, older_than=older_than, after=cursor, limit=PAGE
@@ -75,19 +75,19 @@ class Polling:
             cursor = page[-1].job_id
             by_identity = defaultdict(list)
             for job in page:
-                by_identity[_identity(job)].append(job)
+                by_identity[job.copying_user].append(job)
             for who, jobs in by_identity.items():
                 looked_at += await self._reconcile(who, jobs, running, fence)
         return looked_at
 
-    async def _poll(self, endpoint: Endpoint, who: str) -> int:
+    async def _poll(self, endpoint: Endpoint, who: str | None) -> int:
         started = time.monotonic()
         minutes = FIRST_LOOK_MINUTES
         if who in self._last:
             minutes = math.ceil((started - self._last[who]) / 60) + SLACK_MINUTES
         ended = await endpoint.finished(minutes)
         jobs = await self._store.by_fts(self._endpoint.name, list(ended))
-        own = [job for job in jobs if _identity(job) == who]
+        own = [job for job in jobs if job.copying_user == who]
         await self._settle(endpoint, own)
         self._last[who] = started
         return len(own)
@@ -104,15 +104,15 @@ class Polling:
 
     async def _reconcile(
         self,
-        who: str,
+        who: str | None,
         jobs: Sequence[Job],
-        running: dict[str, Collection[str]],
+        running: dict[str | None, Collection[str]],
         fence: Callable[[], Fence | None],
     ) -> int:
         """`running` is filled with what FTS lists for each identity, asked once in a round."""
         try:
             endpoint = self._endpoint
-            if who != SERVICE:
+            if who is not None:
                 endpoint = await self._endpoints.as_user(who, endpoint.name)
             if who not in running:
                 running[who] = await endpoint.unfinished()
@@ -124,7 +124,7 @@ class Polling:
             await self._each(jobs, partial(self._not_found, fence=fence(), error=error))
             return len(jobs)
         except (Unavailable, Refused) as error:
-            if who == SERVICE:
+            if who is None:
                 raise
             log.warning("FTS can't be asked for a user", dn=who, reason=str(error))
             return 0
@@ -171,7 +171,3 @@ class Polling:
             await self._settlement.out_of_sight(job, error)
         else:
             await self._settlement.lost(job)
-
-
-def _identity(job: Job) -> str:
-    return job.submitter if job.copied_as is TransferIdentity.USER else SERVICE

@@ -40,7 +40,7 @@ class Transfers:
         self._endpoints = endpoints
         self._failures = failures
         self._ask_again = float(config.ask_again)
-        self._hold = float(config.hold)
+        self._claim_timeout = float(config.hold)
 
     async def start(self, job: Job) -> None:
         """Hand a staged job to an FTS that is up. Its id there is fixed before FTS hears of it."""
@@ -130,7 +130,9 @@ class Transfers:
             **no_longer_waiting(job),
         }
         if job.status is Status.STAGING:
-            return await self._store.apply(job, Event.TRANSFER, delay=self._hold, **assignment)
+            return await self._store.apply(
+                job, Event.TRANSFER, delay=self._claim_timeout, **assignment
+            )
         return await self._store.update(job, **assignment)
 
     async def _wait_for_user(self, job: Job, failure: Failure) -> None:

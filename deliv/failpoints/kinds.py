@@ -21,10 +21,6 @@ from deliv.store import Store
 Handler = Callable[[Message], Awaitable[None]]
 
 
-def _as_it_is(handler: Handler) -> Handler:
-    return handler
-
-
 @dataclass(frozen=True, kw_only=True)
 class Kinds:
     """Each builds a part from the arguments of the plain class. `handler`: of broker messages."""
@@ -34,7 +30,7 @@ class Kinds:
     stager: Callable[[config.Stager, HttpsClient, str], Stager] = Stager
     endpoint: Callable[..., Endpoint] = Endpoint
     failures: Callable[[Store, config.Config], FailureHandler] = FailureHandler
-    handler: Callable[[Handler], Handler] = _as_it_is
+    handler: Callable[[Handler], Handler] = lambda handler: handler
 
 
 def kinds(directory: Path | None) -> Kinds:

@@ -113,12 +113,9 @@ def _disarm(file: Path) -> str:
 def _cut() -> None:
     for link in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
-            if str(link.readlink()).startswith("socket:"):
-                _shut_down(os.dup(int(link.name)))
-
-
-def _shut_down(descriptor: int) -> None:
-    with socket.socket(fileno=descriptor) as connection:
-        if connection.family in FAMILIES:
-            connection.getpeername()  # OSError for a socket that only listens
-            connection.shutdown(socket.SHUT_RDWR)
+            if not str(link.readlink()).startswith("socket:"):
+                continue
+            with socket.socket(fileno=os.dup(int(link.name))) as connection:
+                if connection.family in FAMILIES:
+                    connection.getpeername()  # OSError for a socket that only listens
+                    connection.shutdown(socket.SHUT_RDWR)

@@ -110,8 +110,8 @@ class FailpointStore(Store):
             await self._points.reach(Point.JOB_ADMITTED)
         return job
 
-    async def claim(self, job_id: str, hold: float) -> Job | None:
-        job = await super().claim(job_id, hold)
+    async def claim(self, job_id: str, timeout: float) -> Job | None:
+        job = await super().claim(job_id, timeout)
         if job is not None:
             await self._points.reach(Point.STEP_TAKEN)
             _phase.set(phase(job))

@@ -103,6 +103,11 @@ class Job:
     submitter_fqans: tuple[str, ...] | None = None
     submitter_limited: bool = False
 
+    @property
+    def copying_user(self) -> str | None:
+        """The DN under whose identity FTS copies it, and shows it; None: deliv's own."""
+        return self.submitter if self.copied_as is TransferIdentity.USER else None
+
 
 PUBLIC = tuple(
     name

@@ -68,8 +68,8 @@ def expect(tx: Connection, job_id: str) -> Job:
     return job
 
 
-def claim(tx: Connection, job_id: str, hold: float) -> Job | None:
-    if not tx.execute(CLAIM, microseconds(hold), job_id):
+def claim(tx: Connection, job_id: str, timeout: float) -> Job | None:
+    if not tx.execute(CLAIM, microseconds(timeout), job_id):
         return None
     return expect(tx, job_id)
 

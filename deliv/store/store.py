@@ -72,9 +72,9 @@ class Store:
             self.on_outbox()
         return job
 
-    async def claim(self, job_id: str, hold: float) -> Job | None:
-        """The job, kept from other workers for `hold` seconds; None when it is not due."""
-        return await self._run(lambda tx: jobs.claim(tx, job_id, hold))
+    async def claim(self, job_id: str, timeout: float) -> Job | None:
+        """The job, kept from other workers for `timeout` seconds; None when it is not due."""
+        return await self._run(lambda tx: jobs.claim(tx, job_id, timeout))
 
     async def due(self, limit: int) -> list[str]:
         """Ids of jobs that need attention, the longest overdue first; not of waiting ones."""

@@ -12,7 +12,7 @@ from deliv.commands.check.findings import Finding, Fix
 from deliv.commands.check.pages import PAGE, chunks
 from deliv.delivery.transfer import sid
 from deliv.gateways.fts import Endpoint, Origin
-from deliv.model.job import Job, TransferIdentity
+from deliv.model.job import Job
 from deliv.model.phase import AT_FTS, Phase, phase
 from deliv.model.states import FINAL, Status
 from deliv.store import Store
@@ -56,7 +56,7 @@ class FtsCheck:
         """Jobs whose transfer FTS does not know, or knows by another id."""
         name, after = self._endpoint.name, ""
         while jobs := await self._store.transferring(name, SETTLING, after=after, limit=PAGE):
-            own = [job for job in jobs if self._is_shown(job)]
+            own = [job for job in jobs if job.copying_user == self._user]
             absent = [job.fts_jobid for job in own if job.fts_jobid not in running]
             known = await self._endpoint.details(fts_id for fts_id in absent if fts_id)
             for job in own:
@@ -66,11 +66,6 @@ class FtsCheck:
                     text = f"has the transfer {job.fts_jobid}, where {expected} is its attempt's"
                     yield Finding(rule="transfer", text=text, job_id=job.job_id)
             after = jobs[-1].job_id
-
-    def _is_shown(self, job: Job) -> bool:
-        if job.copied_as is TransferIdentity.SERVICE:
-            return self._user is None
-        return job.submitter == self._user
 
 
 def orphan(endpoint: str, origin: Origin, job: Job | None) -> Finding | None:
