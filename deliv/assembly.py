@@ -42,7 +42,7 @@ from deliv.http.call.base import Services
 from deliv.identity.policy import LivePolicy
 from deliv.identity.sealing import KeySealer
 from deliv.identity.tls import ConnectionIdentities, ServerTls
-from deliv.ops.audit import AuditLog, Entry, Event, Outcome
+from deliv.ops.audit import AuditEntry, AuditEvent, AuditLog, AuditOutcome
 from deliv.ops.token_buckets import TokenBuckets
 from deliv.store import Delegations, Store, migrations
 from deliv.store.inspection import Inspection
@@ -128,8 +128,8 @@ class Parts:
     @cached_property
     def policy(self) -> LivePolicy:
         def changed(broken: str | None) -> None:
-            result = Outcome.ALLOWED if broken is None else Outcome.REFUSED
-            self.audit.write(Entry(event=Event.POLICY, outcome=result, reason=broken))
+            result = AuditOutcome.ALLOWED if broken is None else AuditOutcome.REFUSED
+            self.audit.write(AuditEntry(event=AuditEvent.POLICY, outcome=result, reason=broken))
 
         return LivePolicy(self.settings.policy, on_reload=changed)
 

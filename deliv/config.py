@@ -63,7 +63,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     pass
 
 
-class Credential(Section, frozen=True, kw_only=True):
+class CredentialFiles(Section, frozen=True, kw_only=True):
     """A certificate (or proxy) file and its private key; both may be the same file."""
 
     certificate: Path
@@ -99,7 +99,7 @@ class Account(Section, frozen=True, kw_only=True):
         return secret(self.password_file)
 
 
-class Database(Account, frozen=True, kw_only=True):
+class DatabaseSettings(Account, frozen=True, kw_only=True):
     host: str
     port: int = 3306
     name: str = "deliv"
@@ -119,7 +119,7 @@ class Database(Account, frozen=True, kw_only=True):
         return max(1, self.pool // 4)
 
 
-class Broker(Account, frozen=True, kw_only=True):
+class BrokerSettings(Account, frozen=True, kw_only=True):
     host: str
     port: int = 5672
     vhost: str = "/"
@@ -161,7 +161,7 @@ class Callback(Section, frozen=True, kw_only=True):
             raise ValueError("certificate or token: a one-time code alone is not enough")
 
 
-class Stager(Section, frozen=True, kw_only=True):
+class StagerSettings(Section, frozen=True, kw_only=True):
     url: HttpsUrl
     gridftp_hosts: tuple[str, ...]
     timeout: Seconds = Seconds(24 * 3600)
@@ -169,7 +169,7 @@ class Stager(Section, frozen=True, kw_only=True):
     callback: Callback = Callback()
 
 
-class Fts(Section, frozen=True, kw_only=True):
+class FtsSettings(Section, frozen=True, kw_only=True):
     endpoints: Mapping[str, HttpsUrl]
     request_timeout: Seconds = Seconds(30)
     poll_every: Seconds = Seconds(5)
@@ -180,7 +180,7 @@ class Fts(Section, frozen=True, kw_only=True):
     max_time_in_queue: str = "24h"
 
 
-class Delegation(Section, frozen=True, kw_only=True):
+class DelegationSettings(Section, frozen=True, kw_only=True):
     """Users may delegate a credential to deliv, which copies their products under their identity.
 
     `key_file`: see deliv/identity/sealing.py.
@@ -216,7 +216,7 @@ class Sweeps(Section, frozen=True, kw_only=True):
     stuck: Seconds = Seconds(900)
 
 
-class Retention(Section, frozen=True, kw_only=True):
+class RetentionSettings(Section, frozen=True, kw_only=True):
     """How long what is over stays where it is. `forget_after` None: archived jobs stay for ever."""
 
     every: Seconds = Seconds(60)
@@ -260,17 +260,17 @@ class Config(Section, frozen=True, kw_only=True):
     ca_directory: Path = Path("/etc/grid-security/certificates")
     crl: Literal["hard", "soft"] = "hard"
     vomsdir: Path | None = None
-    credential: Credential
+    credential: CredentialFiles
     policy: Path
-    database: Database
-    broker: Broker
-    stager: Stager
-    fts: Fts
-    delegation: Delegation | None = None
+    database: DatabaseSettings
+    broker: BrokerSettings
+    stager: StagerSettings
+    fts: FtsSettings
+    delegation: DelegationSettings | None = None
     limits: Limits = Limits()
     retries: Mapping[ErrorClass, Retry] = {}
     sweeps: Sweeps = Sweeps()
-    retention: Retention = Retention()
+    retention: RetentionSettings = RetentionSettings()
     log: Log = Log()
     audit: Audit = Audit()
     faults: Path | None = None

@@ -154,7 +154,9 @@ class Database:
     Each waits for at most `statement_timeout`, then it is errors.Saturated.
     """
 
-    def __init__(self, settings: config.Database, account: config.Account | None = None) -> None:
+    def __init__(
+        self, settings: config.DatabaseSettings, account: config.Account | None = None
+    ) -> None:
         self._settings = settings
         self._account = account or settings
         self._threads = ThreadPoolExecutor(settings.pool, thread_name_prefix="database")
@@ -274,7 +276,7 @@ class Database:
 
 
 def connect(
-    settings: config.Database, account: config.Account, statement_timeout: float
+    settings: config.DatabaseSettings, account: config.Account, statement_timeout: float
 ) -> pymysql.Connection[DictCursor]:
     """A connection set up as sql/session.sql says. Raises DatabaseUnavailable."""
     network = statement_timeout + NETWORK_GRACE
@@ -313,7 +315,7 @@ def _set_up(raw: pymysql.Connection[DictCursor], statement_timeout: float) -> No
         cursor.execute(isolation)
 
 
-def _tls(settings: config.Database) -> dict[str, Any]:
+def _tls(settings: config.DatabaseSettings) -> dict[str, Any]:
     if settings.ca_file is None:
         return {"ssl_disabled": True}
     try:

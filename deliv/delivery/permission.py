@@ -18,7 +18,7 @@ from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.transfer import WAITING
 from deliv.identity.policy import Action, CopyAs, Decision, LivePolicy
 from deliv.model.job import Job, TransferIdentity
-from deliv.ops.audit import AuditLog, Entry, Event, Outcome
+from deliv.ops.audit import AuditEntry, AuditEvent, AuditLog, AuditOutcome
 from deliv.store import Store
 
 log = structlog.get_logger()
@@ -79,9 +79,9 @@ class Permission:
 
     def _record(self, job: Job, decision: Decision) -> None:
         self._audit.write(
-            Entry(
-                event=Event.DECISION,
-                outcome=Outcome.REFUSED,
+            AuditEntry(
+                event=AuditEvent.DECISION,
+                outcome=AuditOutcome.REFUSED,
                 dn=job.submitter,
                 limited=job.submitter_limited,
                 action=Action.SUBMIT.value,

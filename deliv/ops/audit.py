@@ -42,7 +42,7 @@ HOW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
 MODE = 0o640
 
 
-class Event(StrEnum):
+class AuditEvent(StrEnum):
     REQUEST = "request"
     HANDSHAKE = "handshake"
     DECISION = "decision"
@@ -51,7 +51,7 @@ class Event(StrEnum):
     GAP = "gap"
 
 
-class Outcome(StrEnum):
+class AuditOutcome(StrEnum):
     """`failed`: not for want of permission (bad input, no such job, something is down)."""
 
     ALLOWED = "allowed"
@@ -60,7 +60,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class AuditEntry:
     """One line. What does not apply is left out of it.
 
     `dn` is the caller, `subject` the certificate presented where it is another (a proxy), `owner`
@@ -69,8 +69,8 @@ class Entry:
     lines this one stands for.
     """
 
-    event: Event
-    outcome: Outcome | None = None
+    event: AuditEvent
+    outcome: AuditOutcome | None = None
     peer: str | None = None
     dn: str | None = None
     subject: str | None = None
@@ -90,11 +90,11 @@ class Entry:
     times: int | None = None
 
 
-FIELDS = tuple(field.name for field in fields(Entry))
+FIELDS = tuple(field.name for field in fields(AuditEntry))
 
 
-for _outcome in Outcome:
-    for _event in (Event.REQUEST, Event.HANDSHAKE):
+for _outcome in AuditOutcome:
+    for _event in (AuditEvent.REQUEST, AuditEvent.HANDSHAKE):
         metrics.AUDIT_LINES.labels(event=_event.value, outcome=_outcome.value)
 
 
@@ -117,7 +117,7 @@ class AuditLog:
         self._refusals = TokenBuckets(REFUSALS_PER_SECOND, REFUSALS_BURST)
         self._summed: Counter[tuple[str, str]] = Counter()
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: AuditEntry) -> None:
         """Append one line. Never raises: see `check`."""
         result = entry.outcome.value if entry.outcome else ""
         metrics.AUDIT_LINES.labels(event=entry.event.value, outcome=result).inc()
@@ -146,9 +146,9 @@ class AuditLog:
 
     def _refused(self, peer: str, reason: str, times: int | None = None) -> None:
         self.write(
-            Entry(
-                event=Event.HANDSHAKE,
-                outcome=Outcome.REFUSED,
+            AuditEntry(
+                event=AuditEvent.HANDSHAKE,
+                outcome=AuditOutcome.REFUSED,
                 peer=peer,
                 reason=reason,
                 times=times,
@@ -187,7 +187,7 @@ class AuditLog:
     def _gap(self) -> bytes:
         if not self._missing:
             return b""
-        return line(Entry(event=Event.GAP, reason=self._problem, times=self._missing))
+        return line(AuditEntry(event=AuditEvent.GAP, reason=self._problem, times=self._missing))
 
     def _try(self, lines: bytes) -> bool:
         try:
@@ -222,18 +222,18 @@ class AuditLog:
         self._problem, self._missing = None, 0
 
 
-def outcome(status: int) -> Outcome:
+def outcome(status: int) -> AuditOutcome:
     """What an HTTP status says of the decision."""
     if status in REFUSALS:
-        return Outcome.REFUSED
-    return Outcome.ALLOWED if status < 400 else Outcome.FAILED
+        return AuditOutcome.REFUSED
+    return AuditOutcome.ALLOWED if status < 400 else AuditOutcome.FAILED
 
 
 def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def line(entry: Entry, now: datetime | None = None) -> bytes:
+def line(entry: AuditEntry, now: datetime | None = None) -> bytes:
     """The entry as one line of printable ASCII."""
     time = (now or datetime.now(UTC)).isoformat(timespec="microseconds").replace("+00:00", "Z")
     values = {name: getattr(entry, name) for name in FIELDS}

@@ -44,7 +44,7 @@ def table(server: Server) -> Server:
 
 
 @contextmanager
-def opened(settings: config.Database) -> Iterator[Database]:
+def opened(settings: config.DatabaseSettings) -> Iterator[Database]:
     database = Database(settings)
     try:
         yield database

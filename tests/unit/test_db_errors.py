@@ -108,9 +108,9 @@ def test_a_deadlock_at_commit_was_rolled_back() -> None:
         db._commit(Failing(operational(1213)), wrote=True)  # type: ignore[arg-type]
 
 
-def settings(tmp_path: Path, port: int, **changes: float) -> config.Database:
+def settings(tmp_path: Path, port: int, **changes: float) -> config.DatabaseSettings:
     (tmp_path / "password").write_text("secret")
-    return config.Database(
+    return config.DatabaseSettings(
         host="127.0.0.1",
         port=port,
         user="deliv",

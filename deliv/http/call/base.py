@@ -167,7 +167,7 @@ class Call(RequestHandler):
         return f"{reason}; your VOMS attributes do not count: {refused}" if refused else reason
 
     def note(self, **facts: Any) -> None:
-        """What the request's audit line is to say, by the fields of audit.Entry."""
+        """What the request's audit line is to say, by the fields of audit.AuditEntry."""
         self._noted.update(facts)
 
     def flush(self, include_footers: bool = False) -> Future[None]:
@@ -256,8 +256,8 @@ class Call(RequestHandler):
 
     def _audit(self) -> None:
         status = self.get_status()
-        entry = audit.Entry(
-            event=audit.Event.REQUEST,
+        entry = audit.AuditEntry(
+            event=audit.AuditEvent.REQUEST,
             outcome=audit.outcome(status),
             peer=audit.address(*self._connection.context.address[:2]),
             call=f"{self.method} {self.request.path}",

@@ -51,8 +51,8 @@ class Malformed:
             dn = None
         log.info("malformed HTTP", dn=dn, request_id=request_id)
         self._log.write(
-            audit.Entry(
-                event=audit.Event.REQUEST,
+            audit.AuditEntry(
+                event=audit.AuditEvent.REQUEST,
                 outcome=audit.outcome(400),
                 peer=stream.peer,
                 dn=dn,
