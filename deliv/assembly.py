@@ -227,6 +227,7 @@ class Parts:
     @cached_property
     def health(self) -> Health:
         async def mariadb() -> str:
+            await self.database.check_ready()
             await migrations.check_applied(self.database)
             return "answers, schema is current"
 

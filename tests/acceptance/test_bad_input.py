@@ -199,14 +199,14 @@ def test_a_body_that_never_ends_keeps_nothing_busy(stack: Stack) -> None:
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.load_cert_chain(stack.user("alice").proxy)
     address = urlsplit(stack.url)
-    before = stack.metric("deliv_http_requests_in_hand")
+    before = stack.metric("deliv_http_requests_in_flight")
     with (
         socket.create_connection((address.hostname, address.port), 10) as plain,
         context.wrap_socket(plain, server_hostname=address.hostname) as half,
     ):
         half.sendall(b"POST /submitTransfer HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
-        until(lambda: stack.metric("deliv_http_requests_in_hand") > before, "it is in hand")
-    until(lambda: stack.metric("deliv_http_requests_in_hand") == before, "it is let go")
+        until(lambda: stack.metric("deliv_http_requests_in_flight") > before, "it is in hand")
+    until(lambda: stack.metric("deliv_http_requests_in_flight") == before, "it is let go")
 
 
 def test_all_spellings_of_a_directory_are_one(stack: Stack, target: Target) -> None:

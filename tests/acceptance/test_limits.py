@@ -194,7 +194,7 @@ def test_an_address_whose_connections_are_all_busy(tight: Instance) -> None:
         for _ in range(6):
             secure = held.enter_context(connected(tight.port, lax, "127.0.0.3"))
             secure.sendall(POST + b"Content-Length: 9\r\n\r\nhalf")
-        until(lambda: "in_hand 6.0" in tight.status("/metrics")[1], "they are being served")
+        until(lambda: "in_flight 6.0" in tight.status("/metrics")[1], "they are being served")
         with plain(tight.port, greeting(), "127.0.0.3") as raw:
             until(lambda: ended(raw), "it is turned away", SLACK)
         with connected(tight.port, lax, "127.0.0.4") as secure:
@@ -280,12 +280,12 @@ def test_too_much_at_once(strict: Instance) -> None:
         for _ in range(3):
             secure = held.enter_context(connected(strict.port, lax))
             secure.sendall(POST + b"Content-Length: 9\r\n\r\nhalf")
-        until(lambda: "in_hand 3.0" in strict.status("/metrics")[1], "they are being served")
+        until(lambda: "in_flight 3.0" in strict.status("/metrics")[1], "they are being served")
         reply = send(strict, NOTHING, user="operator")
         assert (reply.status, reply.headers["retry-after"]) == (429, "1")
         assert "3 requests at once" in reply.document["msg"]
         assert send(strict, NOTHING, user="bob").status == 404
-    until(lambda: "in_hand 0.0" in strict.status("/metrics")[1], "they are let go")
+    until(lambda: "in_flight 0.0" in strict.status("/metrics")[1], "they are let go")
     assert send(strict, NOTHING, user="operator").status == 404
 
 

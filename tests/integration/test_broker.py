@@ -22,12 +22,13 @@ from deliv.gateways.broker import (
     TRANSFER,
     Broker,
     Message,
-    link,
+    connection,
     publisher,
     repair,
     session,
 )
 from deliv.gateways.broker.session import Session
+from deliv.model.backoff import Backoff
 from integration.rabbit import Rabbit, rabbit_fixture, wire  # noqa: F401 - a fixture is used by its name
 
 JOB = "0190b6c4-0000-7000-8000-00000000000a"
@@ -53,7 +54,7 @@ async def until_published(broker: Broker) -> None:
 
 
 class Recorder:
-    """A handler that keeps what it got, and fails or waits where told to."""
+    """A handler that keeps what it got, and fails or waits where it is asked to."""
 
     def __init__(self) -> None:
         self.got: list[Message] = []
@@ -117,7 +118,7 @@ async def until_holds(settings: config.BrokerSettings, queue: str, count: int) -
 @pytest.fixture(autouse=True)
 def clean(rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch) -> None:
     """No queue from the test before, and no long waits between attempts to connect."""
-    monkeypatch.setattr(link, "BACKOFF_CAP", 0.5)
+    monkeypatch.setattr(connection, "RECONNECT", Backoff(0.5, 0.5))
     asyncio.run(_delete_queues(rabbit.settings()))
 
 
@@ -253,7 +254,7 @@ async def test_a_killed_server_comes_back_with_its_messages(rabbit: Rabbit) -> N
         await until(lambda: stage.done >= 2)
 
 
-async def test_queues_that_die_with_the_server_are_made_anew(
+async def test_queues_that_die_with_the_server_are_declared_again(
     rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RabbitMQ 3.10 loses a queue that is deleted, declared and then killed within a second."""

@@ -160,7 +160,7 @@ def test_a_choice_must_be_made(configuration: Path) -> None:
             main(["queue", "--config", str(configuration), what])
 
 
-def test_a_broker_that_does_not_answer_is_told(
+def test_a_broker_that_does_not_answer_is_an_error(
     configuration: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     document = yaml.safe_load(configuration.read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ class InFlight:
 
     def enter(self, call: object, stream: object) -> None:
         self._streams[id(call)] = stream
-        metrics.IN_HAND.set(len(self._streams))
+        metrics.IN_FLIGHT.set(len(self._streams))
 
     def claim(self, call: object, caller: str) -> int:
         """The request is this caller's; how many of theirs there are with it."""
@@ -33,7 +33,7 @@ class InFlight:
             self._of_caller[caller] -= 1
             if not self._of_caller[caller]:
                 del self._of_caller[caller]
-        metrics.IN_HAND.set(len(self._streams))
+        metrics.IN_FLIGHT.set(len(self._streams))
 
     def serves(self, stream: object) -> bool:
         return any(one is stream for one in self._streams.values())
