@@ -1,7 +1,7 @@
 """deliv's configuration: one YAML file, typed, unknown keys refused with their path.
 
 config/deliv.example.yaml explains every key. Durations and sizes carry units ("30s", "64KiB");
-secrets stand in files of their own, named by a key that ends in `_file`.
+secrets are in files of their own, named by a key that ends in `_file`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Bytes(int):
 
 
 class Address(str):
-    """An address to listen on, HOST:PORT; an IPv6 host stands in brackets."""
+    """An address to listen on, HOST:PORT; an IPv6 host in brackets."""
 
     @property
     def host(self) -> str:
@@ -133,7 +133,7 @@ class BrokerSettings(Account, frozen=True, kw_only=True):
 
 
 class CallbackToken(Section, frozen=True, kw_only=True):
-    """The OAuth2 access token that the stager brings. `keep` bounds how long its issuer may be out.
+    """The OAuth2 access token that the stager sends. `keep`: how long its issuer may be down.
 
     `ca_file` None: the JWKS server is trusted by the CAs in `ca_directory`.
     """
@@ -217,7 +217,7 @@ class Sweeps(Section, frozen=True, kw_only=True):
 
 
 class RetentionSettings(Section, frozen=True, kw_only=True):
-    """How long what is over stays where it is. `forget_after` None: archived jobs stay for ever."""
+    """When final jobs are archived and forgotten. `forget_after` None: archived jobs are kept."""
 
     every: Seconds = Seconds(60)
     batch: int = 500
@@ -285,7 +285,7 @@ class Config(Section, frozen=True, kw_only=True):
             )
 
     def retry(self, error_class: ErrorClass) -> Retry:
-        """How often deliv tries again after a failure of this class."""
+        """How often and when deliv tries again after a failure of this class."""
         return self.retries.get(error_class) or DEFAULT_RETRIES.get(error_class, NEVER)
 
 
