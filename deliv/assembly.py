@@ -38,10 +38,11 @@ from deliv.gateways.fts.users import UserEndpoints
 from deliv.gateways.https import HttpsClient
 from deliv.gateways.issuer import Issuer
 from deliv.gateways.stager import Stager
-from deliv.http.call.base import Services
+from deliv.http.services import Services
+from deliv.identity.connection_identities import ConnectionIdentities
 from deliv.identity.policy import LivePolicy
 from deliv.identity.sealing import KeySealer
-from deliv.identity.tls import ConnectionIdentities, ServerTls
+from deliv.identity.tls import ServerTls
 from deliv.ops.audit import AuditEntry, AuditEvent, AuditLog, AuditOutcome
 from deliv.ops.token_buckets import TokenBuckets
 from deliv.store import Delegations, Store, migrations
@@ -211,9 +212,9 @@ class Parts:
         return Services(
             submissions=self.submissions,
             staging=self.staging,
-            cancelling=self.cancellation,
-            delegating=self.delegating,
-            copiers=self.endpoints,
+            cancellation=self.cancellation,
+            delegation=self.delegating,
+            endpoints=self.endpoints,
             policy=self.policy,
             identities=ConnectionIdentities(self.tls),
             audit=self.audit,
@@ -221,7 +222,7 @@ class Parts:
             issuer=self.issuer,
             rest=rest,
             rate=TokenBuckets(rest.requests_per_second, rest.requests_burst),
-            trouble=self.health.trouble,
+            outage=self.health.trouble,
         )
 
     @cached_property

@@ -39,8 +39,8 @@ class Client:
     """deliv at `url`, called with a certificate and key (of a proxy both are the one file).
 
     `ca` is a directory of CA certificates as the grid has it, or a file. A deliv that does not
-    answer is tried again for `patience` seconds; `notice` hears about it. Not for several threads
-    at once: make one for each. Errors: see deliv.client.errors.
+    answer is tried again for `patience` seconds; `notice` is called with a line about each try. Not
+    for several threads at once: make one for each. Errors: see deliv.client.errors.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Client:
         return _text(self._post("/submitTransfer", fields, key), "job_id")
 
     def status(self, job_id: str) -> dict[str, Any]:
-        """All that deliv tells of a job; docs/api.md names the fields."""
+        """All that deliv says of a job; docs/api.md names the fields."""
         return self._status(job_id, self._patience).document
 
     def wait(
@@ -92,8 +92,8 @@ class Client:
     ) -> dict[str, Any]:
         """Ask until the job has ended; its last status. StillRunning after `timeout` seconds.
 
-        `on_status` hears every answer. Asks less and less often while nothing changes, as the
-        server's Retry-After wants it where it says so. An outage of deliv is waited out.
+        `on_status` is called with every answer. Asks less and less often while nothing changes, or
+        as often as the server's Retry-After says. An outage of deliv is waited out.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         pause, last = FIRST_POLL, None
@@ -105,7 +105,14 @@ class Client:
             state = answer.document.get("status"), answer.document.get("time_staged")
             pause = FIRST_POLL if state != last else min(LONGEST_POLL, pause * 1.5)
             last = state
-            _sleep(pause if answer.retry_after is None else answer.retry_after, deadline, job_id)
+            wanted = pause if answer.retry_after is None else answer.retry_after
+            seconds = max(0.1, wanted) * random.uniform(0.9, 1.1)  # noqa: S311  spread the callers
+            if deadline is not None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise StillRunning(f"job {job_id} has not ended yet; it goes on")
+                seconds = min(seconds, left)
+            time.sleep(seconds)
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Withdraw a job; {"job_id", "status", "error", "msg"}.
@@ -196,13 +203,3 @@ def _list(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise BadAnswer(f"the answer has no {name}: is this deliv?")
     return value
-
-
-def _sleep(pause: float, deadline: float | None, job_id: str) -> None:
-    pause = max(0.1, pause) * random.uniform(0.9, 1.1)  # noqa: S311  spread the callers
-    if deadline is not None:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise StillRunning(f"job {job_id} has not ended yet; it goes on")
-        pause = min(pause, left)
-    time.sleep(pause)

@@ -17,7 +17,7 @@ UTC_TIME = 0x17
 def expiry(pem: str) -> datetime | None:
     """When the first of the file's certificates runs out; None when it has no certificate.
 
-    Raises ValueError when a certificate is not DER as X.509 wants it.
+    Raises ValueError when a certificate is not X.509 in DER form.
     """
     ends = [not_after(ssl.PEM_cert_to_DER_cert(block)) for block in BLOCK.findall(pem + "\n")]
     return min(ends, default=None)
@@ -29,12 +29,15 @@ def not_after(der: bytes) -> datetime:
     (_, content), *_ = _elements(certificate)
     fields = [value for tag, value in _elements(content) if tag != VERSION]
     _serial, _algorithm, _issuer, validity, *_ = fields
-    _, (tag, text) = _elements(validity)
-    return _time(tag, text.decode("ascii"))
+    _, (tag, value) = _elements(validity)
+    text = value.decode("ascii")
+    if tag == UTC_TIME:  # two digits of the year: 50 to 99 are of the twentieth century
+        text = ("20" if text[:2] < "50" else "19") + text
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
 
 
 def _elements(der: bytes) -> list[tuple[int, bytes]]:
-    """The (tag, content) pairs that stand one after the other."""
+    """The (tag, content) pairs, one after the other."""
     elements, position = [], 0
     while position < len(der):
         tag, start, end = _header(der, position)
@@ -55,9 +58,3 @@ def _header(der: bytes, position: int) -> tuple[int, int, int]:
     if start + length > len(der):
         raise ValueError("truncated")
     return tag, start, start + length
-
-
-def _time(tag: int, text: str) -> datetime:
-    if tag == UTC_TIME:  # two digits of the year: 50 to 99 are of the twentieth century
-        text = ("20" if text[:2] < "50" else "19") + text
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)

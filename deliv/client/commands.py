@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -65,7 +65,7 @@ Without these: /tmp/x509up_uUID, else ~/.globus/usercert.pem and userkey.pem;
 /etc/grid-security/certificates.
 
 With --json one JSON object is printed: deliv's answer, or {"error": true, "kind": ..., "msg": ...,
-"job_id": ...}, also when interrupted. How --wait fares goes to the error output.
+"job_id": ...}, also when interrupted. The progress of --wait goes to the error output.
 """
 
 
@@ -86,38 +86,34 @@ def add_parsers(subparsers: Subparsers) -> None:
         help="stop the job if it has not ended by then: ISO 8601, local time unless it says more; "
         "or from now on: 90m, 24h, 2d, 1w",
     )
-    status = _add(subparsers, "status", _status, "tell how a delivery fares")
+    status = _add(subparsers, "status", _status, "show the state of a delivery")
     status.add_argument("job", metavar="JOB", help="the job id that submit printed")
     for parser in (submit, status):
         parser.add_argument("--wait", action="store_true", help="until the job has ended")
         parser.add_argument("--timeout", type=_seconds, metavar="S", help="wait at most S seconds")
-    _add_list(subparsers)
-    events = _add(subparsers, "events", _events, "tell what happened to a delivery, and when")
-    events.add_argument("job", metavar="JOB", help="the job id that submit printed")
-    cancel = _add(subparsers, "cancel", _cancel, "withdraw deliveries that have not ended")
-    cancel.add_argument("jobs", metavar="JOB", nargs="+", help="the job ids that submit printed")
-
-
-def _add_list(subparsers: Subparsers) -> None:
-    parser = _add(subparsers, "list", _list, "list your deliveries, the last submitted first")
-    parser.add_argument("--status", metavar="STATUS", help="only these: SUBMITTED, STAGING, ...")
-    parser.add_argument("--product", metavar="PRODUCT", dest="product_id", help="only this one's")
-    parser.add_argument(
+    listing = _add(subparsers, "list", _list, "list your deliveries, the last submitted first")
+    listing.add_argument("--status", metavar="STATUS", help="only these: SUBMITTED, STAGING, ...")
+    listing.add_argument("--product", metavar="PRODUCT", dest="product_id", help="only this one's")
+    listing.add_argument(
         "--submitter",
         metavar="NAME",
         help="for operators: only this user's. A whole DN, or a part of it, in any case, which is "
         f"looked for among the last {LOOKED_THROUGH} jobs",
     )
     for name, text in (("since", "submitted then or later"), ("until", "submitted before")):
-        parser.add_argument(
+        listing.add_argument(
             f"--{name}",
             type=_moment(PAST),
             metavar="TIME",
             help=f"{text}: ISO 8601, local time unless it says more; or ago: 90m, 24h, 2d, 1w",
         )
-    parser.add_argument(
+    listing.add_argument(
         "--limit", type=_count, default=50, metavar="N", help="at most (%(default)s)"
     )
+    events = _add(subparsers, "events", _events, "show what happened to a delivery, and when")
+    events.add_argument("job", metavar="JOB", help="the job id that submit printed")
+    cancel = _add(subparsers, "cancel", _cancel, "withdraw deliveries that have not ended")
+    cancel.add_argument("jobs", metavar="JOB", nargs="+", help="the job ids that submit printed")
 
 
 def _add(
@@ -151,12 +147,8 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, which ends a command like SIGINT."""
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
-
-
 class _Output(Console):
-    """Leaves a closed pipe to Session.run; rich would end the process with exit code 1."""
+    """Lets Session.run handle a closed pipe; rich would end the process with exit code 1."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
@@ -168,45 +160,42 @@ class Session:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.out = _Output(highlight=False, soft_wrap=True)
-        self.news = _Output(stderr=True, highlight=False, soft_wrap=True)
+        self.err = _Output(stderr=True, highlight=False, soft_wrap=True)
         self.job_id: str | None = getattr(options, "job", None)
         self.key: str | None = None
 
     def run(self, action: Callable[[Session], int]) -> int:
-        """The exit code; every error is told in one sentence, or as JSON."""
-        before = signal.signal(signal.SIGTERM, _terminate)
+        """The exit code; every error is reported in one sentence, or as JSON."""
+
+        def terminate(number: int, frame: FrameType | None) -> None:
+            raise Terminated
+
+        before = signal.signal(signal.SIGTERM, terminate)
         try:
-            return self._run(action)
+            try:
+                return action(self)
+            except ClientError as error:
+                repeatable = isinstance(error, Unreachable | Unavailable | StillRunning)
+                self._fail(error.kind, str(error), repeatable=repeatable)
+                return error.exit_code
+            except Terminated:
+                self._fail("interrupted", "terminated", repeatable=True)
+                return TERMINATED
+            except KeyboardInterrupt:
+                self._fail("interrupted", "interrupted", repeatable=True)
+                return INTERRUPTED
         except OSError as error:  # of the outputs: of the network it would be a ClientError
-            return self._unwritten(error)
+            closed = isinstance(error, BrokenPipeError)
+            with open(os.devnull, "w") as nowhere:  # for what is still buffered
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            if not closed or self.key is not None:  # the reader may miss the job's id
+                job = f"; job {self.job_id}" if self.job_id else ""
+                key = f"; idempotency key {self.key}" if self.key is not None else ""
+                with suppress(OSError):
+                    self.say(f"the output can't be written: {error.strerror or error}{job}{key}")
+            return CLOSED_PIPE if closed else UNWRITTEN
         finally:
             signal.signal(signal.SIGTERM, before)
-
-    def _run(self, action: Callable[[Session], int]) -> int:
-        try:
-            return action(self)
-        except ClientError as error:
-            repeatable = isinstance(error, Unreachable | Unavailable | StillRunning)
-            self._fail(error.kind, str(error), repeatable=repeatable)
-            return error.exit_code
-        except Terminated:
-            self._fail("interrupted", "terminated", repeatable=True)
-            return TERMINATED
-        except KeyboardInterrupt:
-            self._fail("interrupted", "interrupted", repeatable=True)
-            return INTERRUPTED
-
-    def _unwritten(self, error: OSError) -> int:
-        """Say so, unless a reader has left who misses nothing but what it did not want."""
-        closed = isinstance(error, BrokenPipeError)
-        with open(os.devnull, "w") as nowhere:  # for what is still buffered
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        if not closed or self.key is not None:
-            job = f"; job {self.job_id}" if self.job_id else ""
-            key = f"; idempotency key {self.key}" if self.key is not None else ""
-            with suppress(OSError):
-                self.tell(f"the output can't be written: {error.strerror or error}{job}{key}")
-        return CLOSED_PIPE if closed else UNWRITTEN
 
     def client(self) -> Client:
         options = self.options
@@ -220,14 +209,14 @@ class Session:
             credential.key,
             find_ca(options.ca),
             patience=options.patience,
-            notice=self.tell,
+            notice=self.say,
         )
 
-    def tell(self, line: str, *hints: str) -> None:
+    def say(self, line: str, *hints: str) -> None:
         """For people, on the error output; each hint on a line of its own."""
-        self.news.print(Text(f"deliv: {show.printable(line)}"))
+        self.err.print(Text(f"deliv: {show.printable(line)}"))
         for hint in hints:
-            self.news.print(Text(f"  {show.printable(hint)}"))
+            self.err.print(Text(f"  {show.printable(hint)}"))
 
     def print_json(self, document: dict[str, Any]) -> None:
         print(json.dumps(document), flush=True)
@@ -245,7 +234,7 @@ class Session:
             hints.append(f"look again with: deliv status --wait {self.job_id}")
         if unsure:
             hints.append(f"to repeat it safely: --idempotency-key {self.key}")
-        self.tell(msg, *hints)
+        self.say(msg, *hints)
 
 
 def _submit(session: Session) -> int:
@@ -260,7 +249,7 @@ def _submit(session: Session) -> int:
             deadline=options.deadline,
         )
         if options.wait:
-            session.tell(f"job {session.job_id}")
+            session.say(f"job {session.job_id}")
             return _wait(session, client, session.job_id)
     if options.json:
         session.print_json({"job_id": session.job_id, "error": False})
@@ -294,27 +283,23 @@ def _list(session: Session) -> int:
             found = list(islice(jobs, options.limit))
         if submitter and not found:  # no whole DN, or one without such jobs
             jobs = client.transfers(**{**filters, "submitter": None}, limit=str(LARGEST_PAGE))
-            found = list(islice(_of_submitter(session, jobs, submitter), options.limit))
+            for job in islice(jobs, LOOKED_THROUGH):
+                if submitter.casefold() in str(job.get("submitter", "")).casefold():
+                    found.append(job)
+                if len(found) == options.limit:
+                    break
+            else:
+                if next(jobs, None) is not None:
+                    session.say(
+                        f"only the last {LOOKED_THROUGH} jobs were looked at for {submitter!r}",
+                        "give the whole DN, or --since and --until, for more",
+                    )
         own = "" if options.json else client.whoami()["user_dn"]
     if options.json:
         session.print_json({"transfers": found})
     else:
         show.show_list(found, session.out, own)
     return 0
-
-
-def _of_submitter(
-    session: Session, jobs: Iterator[dict[str, Any]], part: str
-) -> Iterator[dict[str, Any]]:
-    """Those whose submitter's DN has `part` in it; says so where not all could be looked at."""
-    for job in islice(jobs, LOOKED_THROUGH):
-        if part.casefold() in str(job.get("submitter", "")).casefold():
-            yield job
-    if next(jobs, None) is not None:
-        session.tell(
-            f"only the last {LOOKED_THROUGH} jobs were looked at for {part!r}",
-            "give the whole DN, or --since and --until, for more",
-        )
 
 
 def _events(session: Session) -> int:
@@ -340,9 +325,9 @@ def _cancel(session: Session) -> int:
                 refused = {"error": True, "kind": error.kind, "msg": str(error), "job_id": job_id}
                 answers.append(refused)
                 if not session.options.json:
-                    session.tell(f"{job_id}: {error}")
+                    session.say(f"{job_id}: {error}")
                 if not isinstance(error, Answered) or isinstance(error, Unavailable):
-                    break  # the next one would fare no better
+                    break  # the next call would fail in the same way
             else:
                 answers.append(answer)
                 if not session.options.json:
@@ -354,7 +339,7 @@ def _cancel(session: Session) -> int:
 
 def _wait(session: Session, client: Client, job_id: str) -> int:
     answer = client.wait(
-        job_id, timeout=session.options.timeout, on_status=show.Progress(session.news)
+        job_id, timeout=session.options.timeout, on_status=show.Progress(session.err)
     )
     if session.options.json:
         session.print_json(answer)

@@ -2,7 +2,7 @@
 
 The certificate: X509_USER_PROXY, else X509_USER_CERT with X509_USER_KEY, else /tmp/x509up_uUID,
 else ~/.globus/usercert.pem with userkey.pem. The CAs: X509_CERT_DIR, else
-/etc/grid-security/certificates. Nothing else of the environment matters, SSL_CERT_FILE least.
+/etc/grid-security/certificates. Other variables, such as SSL_CERT_FILE, have no effect.
 """
 
 from __future__ import annotations
@@ -41,25 +41,17 @@ def find_credential(
         return Credential(cert=Path(cert), key=Path(key or cert))
     if proxy := environ.get("X509_USER_PROXY"):
         return Credential(cert=Path(proxy), key=Path(proxy))
-    return _user_pair(environ) or _default(home or Path.home())
-
-
-def _user_pair(environ: Mapping[str, str]) -> Credential | None:
-    cert, key = environ.get("X509_USER_CERT"), environ.get("X509_USER_KEY")
-    if not cert and not key:
-        return None
-    if not cert or not key:
+    user_cert, user_key = environ.get("X509_USER_CERT"), environ.get("X509_USER_KEY")
+    if user_cert and user_key:
+        return Credential(cert=Path(user_cert), key=Path(user_key))
+    if user_cert or user_key:
         raise SetupError("X509_USER_CERT and X509_USER_KEY must both be set, or neither")
-    return Credential(cert=Path(cert), key=Path(key))
-
-
-def _default(home: Path) -> Credential:
-    proxy = Path(f"/tmp/x509up_u{os.getuid()}")  # noqa: S108  where every grid tool puts it
-    if proxy.exists():
-        return Credential(cert=proxy, key=proxy)
-    pair = Credential(cert=home / ".globus" / "usercert.pem", key=home / ".globus" / "userkey.pem")
-    if pair.cert.exists():
-        return pair
+    default = Path(f"/tmp/x509up_u{os.getuid()}")  # noqa: S108  where every grid tool puts it
+    if default.exists():
+        return Credential(cert=default, key=default)
+    globus = (home or Path.home()) / ".globus"
+    if (globus / "usercert.pem").exists():
+        return Credential(cert=globus / "usercert.pem", key=globus / "userkey.pem")
     raise SetupError(
         "no grid credential: make a proxy (voms-proxy-init or grid-proxy-init), "
         "or name one with --cert and --key or X509_USER_PROXY"
@@ -93,24 +85,6 @@ def tls_context(credential: Credential, ca: Path) -> ssl.SSLContext:
     check_validity(credential)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _trust(context, ca)
-    try:
-        context.load_cert_chain(credential.cert, credential.key)
-    except OSError as error:
-        if isinstance(error, ssl.SSLError) and not _has_key(credential.key):
-            message = f"{credential.key} has no private key: name the file that has it with --key"
-            raise CredentialUnusable(message) from error
-        raise CredentialUnusable(
-            f"{credential.cert} with the key {credential.key} can't be used: {error}"
-        ) from error
-    return context
-
-
-def _has_key(file: Path) -> bool:
-    return "PRIVATE KEY-----" in file.read_text("ascii", "replace")
-
-
-def _trust(context: ssl.SSLContext, ca: Path) -> None:
     if not ca.exists():
         raise SetupError(f"there is no {ca}: name the CA directory with --ca or X509_CERT_DIR")
     try:
@@ -120,3 +94,14 @@ def _trust(context: ssl.SSLContext, ca: Path) -> None:
             context.load_verify_locations(cafile=ca)
     except OSError as error:
         raise SetupError(f"{ca}: no CA certificates can be read from it: {error}") from error
+    try:
+        context.load_cert_chain(credential.cert, credential.key)
+    except OSError as error:
+        message = f"{credential.cert} with the key {credential.key} can't be used: {error}"
+        if isinstance(error, ssl.SSLError):  # both files could be read
+            if "PRIVATE KEY-----" not in credential.key.read_text("ascii", "replace"):
+                message = (
+                    f"{credential.key} has no private key: name the file that has it with --key"
+                )
+        raise CredentialUnusable(message) from error
+    return context

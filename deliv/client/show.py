@@ -30,13 +30,10 @@ Row = Sequence[Text]
 
 def printable(value: object) -> str:
     """The text on one line, with whatever could steer the terminal replaced."""
-    return "".join(map(_printable, str(value)))
-
-
-def _printable(character: str) -> str:
-    if character.isprintable():
-        return character
-    return " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"
+    return "".join(
+        one if one.isprintable() else " " if one.isspace() else "\N{REPLACEMENT CHARACTER}"
+        for one in str(value)
+    )
 
 
 def meaning(answer: Answer) -> str:
@@ -99,14 +96,20 @@ def show_rows(rows: Sequence[Row], console: Console) -> None:
     """
     widths = [max(cell.cell_len for cell in column) for column in zip(*rows, strict=True)]
     last = len(widths) - 1
-    room = console.width if console.is_terminal else None
+    screen = console.width if console.is_terminal else None
     for row in rows:
-        for columns in _lines(widths, room):
+        for columns in _lines(widths, screen):
             line = Text(" " * INDENT if columns[0] else "")
             for column in columns:
                 cell = row[column]
                 if column == last:
-                    line.append_text(_folded(cell, room, line.cell_len))
+                    if screen is not None and not cell.no_wrap:
+                        space, indent = max(LEAST, screen - line.cell_len), " " * line.cell_len
+                        folded = textwrap.wrap(
+                            cell.plain, space, break_long_words=False, break_on_hyphens=False
+                        )
+                        cell = Text(f"\n{indent}".join(folded), style=cell.style)
+                    line.append_text(cell)
                 else:
                     line.append_text(cell).append(" " * (widths[column] - cell.cell_len + GAP))
             line.rstrip()
@@ -114,26 +117,17 @@ def show_rows(rows: Sequence[Row], console: Console) -> None:
                 console.print(line)
 
 
-def _lines(widths: Sequence[int], room: int | None) -> list[list[int]]:
+def _lines(widths: Sequence[int], screen: int | None) -> list[list[int]]:
     """Which columns share a line. The last one needs no more than LEAST: it can be folded."""
     lines, used = [[0]], widths[0]
     for column, width in enumerate(widths[1:], 1):
         needed = min(width, LEAST) if column == len(widths) - 1 else width
-        if room is not None and used + GAP + needed > room:
+        if screen is not None and used + GAP + needed > screen:
             lines.append([])
             used = INDENT - GAP
         lines[-1].append(column)
         used += GAP + width
     return lines
-
-
-def _folded(cell: Text, room: int | None, indent: int) -> Text:
-    if room is None or cell.no_wrap:
-        return cell
-    lines = textwrap.wrap(
-        cell.plain, max(LEAST, room - indent), break_long_words=False, break_on_hyphens=False
-    )
-    return Text(f"\n{' ' * indent}".join(lines), style=cell.style)
 
 
 class Progress:
@@ -145,29 +139,22 @@ class Progress:
         self._last = ""
 
     def __call__(self, answer: Answer) -> None:
-        line = self._line(answer)
+        status, attempt = answer.get("status"), answer.get("attempt", 1)
+        line = f"{status}  {meaning(answer)}"
+        line += f" (attempt {attempt})" if attempt != 1 else ""
+        names = []  # of the fields that say what holds the job up
+        if status in {"SUBMITTED", "STAGING", "TRANSFERRING"}:
+            names.append("detailed_status")
+        if status == "STAGING" and "time_staged" not in answer:
+            names.append("stager_status")
+        reasons = [str(answer[name]) for name in names if name in answer]
+        if text := "; ".join(reason for reason in reasons if reason != "accepted"):
+            line += f": {text}"
+        line = printable(line)
         if line != self._last:
             self._last = line
             seconds = time.monotonic() - self._started
             self._console.print(Text(f"{seconds:7.1f} s  ", style="dim").append(line))
-
-    def _line(self, answer: Answer) -> str:
-        attempt = answer.get("attempt", 1)
-        line = f"{answer.get('status')}  {meaning(answer)}"
-        line += f" (attempt {attempt})" if attempt != 1 else ""
-        reasons = "; ".join(_reasons(answer))
-        return printable(f"{line}: {reasons}" if reasons else line)
-
-
-def _reasons(answer: Answer) -> list[str]:
-    """What holds an unfinished job up, as far as it is known."""
-    if answer.get("status") not in {"SUBMITTED", "STAGING", "TRANSFERRING"}:
-        return []
-    names = ["detailed_status"]
-    if answer.get("status") == "STAGING" and "time_staged" not in answer:
-        names.append("stager_status")
-    reasons = [str(answer[name]) for name in names if name in answer]
-    return [reason for reason in reasons if reason != "accepted"]
 
 
 def _header(*names: str) -> Row:

@@ -1,6 +1,6 @@
 """What a failed TLS connection means, in words.
 
-Under TLS 1.3 a server tells its opinion of our certificate after our side believes to be connected:
+Under TLS 1.3 a server may refuse our certificate when our side has finished the handshake already:
 the alert comes with the first read. A server that closes at once may take the alert with it.
 """
 
@@ -13,7 +13,7 @@ from deliv.client.errors import ClientError, CredentialRefused, ServerNotTrusted
 HOSTNAME_MISMATCH, IP_MISMATCH = 62, 64
 EXPIRED, NOT_YET_VALID, REVOKED = 10, 9, 23
 ALERTS = {
-    "CERTIFICATE_REQUIRED": "it wants a certificate and got none",
+    "CERTIFICATE_REQUIRED": "it requires a certificate and got none",
     "UNKNOWN_CA": "it does not trust the CA that issued yours",
     "CERTIFICATE_EXPIRED": "it says yours has expired",
     "CERTIFICATE_REVOKED": "it says yours was revoked",
@@ -22,7 +22,7 @@ ALERTS = {
     "BAD_CERTIFICATE": "it finds yours faulty",
     "ACCESS_DENIED": "it denies access",
     "DECRYPT_ERROR": "a signature in yours does not fit",
-    "HANDSHAKE_FAILURE": "it found no common ground",
+    "HANDSHAKE_FAILURE": "it has no TLS version, cipher or signature algorithm in common with us",
 }
 CHECK = (
     "Check that your proxy or certificate is still valid (openssl x509 -in FILE -noout -enddate), "
@@ -33,9 +33,16 @@ CHECK = (
 def explain(error: OSError, server: str, ca: object) -> ClientError:
     """The error to raise for a connection that failed before its first answer."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return ServerNotTrusted(f"{server} is not trusted: {_distrust(error, ca)}")
-    if isinstance(error, ssl.SSLError) and (reason := _alert(error)):
-        return CredentialRefused(f"{server} refused the credential: {reason}. {CHECK}.")
+        remedy = f"its CA must be among those in {ca} (--ca, X509_CERT_DIR)"
+        if error.verify_code in {HOSTNAME_MISMATCH, IP_MISMATCH}:
+            remedy = "use the name that is in its certificate"
+        elif error.verify_code in {EXPIRED, NOT_YET_VALID, REVOKED}:
+            remedy = "its operators must renew it (or the clock here is wrong)"
+        return ServerNotTrusted(f"{server} is not trusted: {error.verify_message}; {remedy}")
+    if isinstance(error, ssl.SSLError):
+        _, found, alert = (error.reason or "").partition("ALERT_")
+        if found and alert in ALERTS:
+            return CredentialRefused(f"{server} refused the credential: {ALERTS[alert]}. {CHECK}.")
     if isinstance(error, ssl.SSLEOFError | ConnectionResetError | BrokenPipeError):
         return Unreachable(
             f"{server} closed the connection without an answer. If it does so every time, it may "
@@ -44,18 +51,3 @@ def explain(error: OSError, server: str, ca: object) -> ClientError:
     if isinstance(error, TimeoutError):
         return Unreachable(f"{server} did not answer in time")
     return Unreachable(f"{server} can't be reached: {error.strerror or error}")
-
-
-def _distrust(error: ssl.SSLCertVerificationError, ca: object) -> str:
-    code, reason = error.verify_code, error.verify_message
-    if code in {HOSTNAME_MISMATCH, IP_MISMATCH}:
-        return f"{reason}; use the name that stands in its certificate"
-    if code in {EXPIRED, NOT_YET_VALID, REVOKED}:
-        return f"{reason}; this is for its operators to mend (or the clock here is wrong)"
-    return f"{reason}; its CA must be among those in {ca} (--ca, X509_CERT_DIR)"
-
-
-def _alert(error: ssl.SSLError) -> str | None:
-    """What the server's alert says of our certificate; None when it is another kind of error."""
-    _, found, alert = (error.reason or "").partition("ALERT_")
-    return ALERTS.get(alert) if found else None

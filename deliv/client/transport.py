@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from deliv.client.credentials import Credential, tls_context
 from deliv.client.errors import (
     BadAnswer,
-    ClientError,
     SetupError,
     Unavailable,
     Unreachable,
@@ -43,13 +42,22 @@ class Transport:
     """One connection to one server, kept open between calls. Not for several threads at once.
 
     Every new connection reads the credential's files again: a proxy may have been renewed.
-    `timeout` bounds each wait for the network, in seconds. `notice` hears of every failed try.
+    `timeout` bounds each wait for the network, in seconds. `notice` is called with a line for every
+    failed try.
     """
 
     def __init__(
         self, url: str, credential: Credential, ca: Path, *, timeout: float, notice: Notice
     ) -> None:
-        self.server, self._prefix, self._host, self._port = _parts(url)
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port or 443
+        except ValueError as error:
+            raise SetupError(f"{url!r} is no URL: {error}") from error
+        if parts.scheme != "https" or not host or "@" in parts.netloc or parts.query:
+            raise SetupError(f"{url!r} is not deliv's address: it must be https://HOST[:PORT]")
+        self.server = f"https://{parts.netloc}"
+        self._prefix, self._host, self._port = parts.path.rstrip("/"), host, port
         self._credential = credential
         self._ca = ca
         self._timeout = timeout
@@ -72,9 +80,15 @@ class Transport:
         deadline, pause = time.monotonic() + patience, FIRST_PAUSE
         while True:
             try:
-                return _checked(self._try(method, self._prefix + path, body, headers or {}))
+                answer = self._try(method, self._prefix + path, body, headers or {})
+                if answer.status in {200, 202}:
+                    return answer
+                msg = str(answer.document.get("msg", "no reason given"))
+                raise answered(answer.status, msg, answer.retry_after)
             except (Unreachable, Unavailable) as error:
-                wait = _next_wait(error, pause)
+                wait = pause * random.uniform(0.5, 1.0)  # noqa: S311  jitter
+                if isinstance(error, Unavailable) and error.retry_after is not None:
+                    wait = max(SHORTEST_PAUSE, error.retry_after)
                 if time.monotonic() + wait > deadline:
                     raise
                 self._notice(f"{error}; trying again")
@@ -103,7 +117,11 @@ class Transport:
             self.close()
             if kept and not isinstance(error, TimeoutError):
                 return self._try(method, path, body, headers)
-            raise self._explained(error) from error
+            if isinstance(error, OSError):
+                raise explain(error, self.server, self._ca) from error
+            if isinstance(error, http.client.IncompleteRead):
+                raise Unreachable(f"{self.server} broke off in the middle of its answer") from error
+            raise BadAnswer(f"{self.server} does not speak HTTP as expected: {error!r}") from error
 
     def _exchange(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
@@ -113,71 +131,24 @@ class Transport:
             connection.request(method, path, body, dict(headers))
         except (BrokenPipeError, ConnectionResetError):
             if connection.sock:
-                connection.sock.recv(1)  # raises the alert that tells why, if there is one
+                connection.sock.recv(1)  # raises the alert that says why, if there is one
             raise
         response = connection.getresponse()
-        content = _content(response)
-        return Answer(
-            status=response.status,
-            document=_document(response.status, content, self.server),
-            retry_after=_seconds(response.getheader("Retry-After")),
-        )
-
-    def _explained(self, error: Exception) -> ClientError:
-        if isinstance(error, OSError):
-            return explain(error, self.server, self._ca)
-        if isinstance(error, http.client.IncompleteRead):
-            return Unreachable(f"{self.server} broke off in the middle of its answer")
-        return BadAnswer(f"{self.server} does not speak HTTP as expected: {error!r}")
-
-
-def _parts(url: str) -> tuple[str, str, str, int]:
-    """Server for messages, path prefix, host and port; SetupError when it is no https URL."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or 443
-    except ValueError as error:
-        raise SetupError(f"{url!r} is no URL: {error}") from error
-    if parts.scheme != "https" or not host or "@" in parts.netloc or parts.query:
-        raise SetupError(f"{url!r} is not deliv's address: it must be https://HOST[:PORT]")
-    return f"https://{parts.netloc}", parts.path.rstrip("/"), host, port
-
-
-def _content(response: http.client.HTTPResponse) -> bytes:
-    """At most LARGEST_ANSWER of the body; IncompleteRead when the body broke off before that.
-
-    `read` with an amount notices it by itself only where the body comes in chunks.
-    """
-    content = response.read(LARGEST_ANSWER)
-    if response.length and len(content) < LARGEST_ANSWER:
-        raise http.client.IncompleteRead(content, response.length)
-    return content
-
-
-def _document(status: int, content: bytes, server: str) -> dict[str, Any]:
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
-        document = None
-    if isinstance(document, dict):
-        return document
-    if status >= 500:
-        return {"msg": f"{server} has a fault"}
-    raise BadAnswer(f"{server} answered {status}, but not as deliv does: check the URL")
-
-
-def _checked(answer: Answer) -> Answer:
-    if answer.status in {200, 202}:
-        return answer
-    msg = str(answer.document.get("msg", "no reason given"))
-    raise answered(answer.status, msg, answer.retry_after)
-
-
-def _next_wait(error: Unreachable | Unavailable, pause: float) -> float:
-    """Seconds until the next try: what the server wants, else the pause with jitter."""
-    if isinstance(error, Unavailable) and error.retry_after is not None:
-        return max(SHORTEST_PAUSE, error.retry_after)
-    return pause * random.uniform(0.5, 1.0)  # noqa: S311  jitter
+        # `read` with an amount notices a body that broke off only where it comes in chunks.
+        content = response.read(LARGEST_ANSWER)
+        if response.length and len(content) < LARGEST_ANSWER:
+            raise http.client.IncompleteRead(content, response.length)
+        try:
+            document = json.loads(content)
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            if response.status < 500:
+                answer = f"{self.server} answered {response.status}"
+                raise BadAnswer(f"{answer}, but not as deliv does: check the URL")
+            document = {"msg": f"{self.server} has a fault"}
+        retry_after = _seconds(response.getheader("Retry-After"))
+        return Answer(status=response.status, document=document, retry_after=retry_after)
 
 
 def _seconds(text: str | None) -> float | None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from deliv import config
 from deliv.errors import DelivError
 from deliv.identity import hosts
-from deliv.identity.policy import Action, Explanation, Policy
+from deliv.identity.policy import Explanation, Policy
+from deliv.identity.policy_rules import Action
 from deliv.identity.voms import fqan
 
 EVERYBODY = "everybody"

@@ -18,7 +18,7 @@ from deliv.errors import Conflict, Forbidden, InvalidRequest, LostRace, NoCreden
 from deliv.gateways.https import HeldCredential
 from deliv.identity import delegated
 from deliv.identity.delegated import Identify
-from deliv.identity.policy import CopyAs
+from deliv.identity.policy_rules import CopyAs
 from deliv.identity.sealing import KeySealer, SealBroken
 from deliv.model.job import Delegation, TransferIdentity
 from deliv.store import Delegations, Fence
@@ -144,14 +144,14 @@ class CredentialDelegation:
         hours = self._least_life.total_seconds() / 3600
         return f"your delegated credential has less than {hours:g} h left: {HOW}"
 
-    def _key_of(self, known: Delegation, proxy: delegated.Proxy) -> bytes | None:
+    def _key_of(self, known: Delegation, proxy: delegated.DelegatedProxy) -> bytes | None:
         """The sealed key that the proxy is for: that of the request, or of the last proxy."""
         for sealed in (known.request_key, known.proxy_key):
             if sealed is not None and self._fits(sealed, known.dn, proxy):
                 return sealed
         return None
 
-    def _fits(self, sealed: bytes, dn: str, proxy: delegated.Proxy) -> bool:
+    def _fits(self, sealed: bytes, dn: str, proxy: delegated.DelegatedProxy) -> bool:
         try:
             return delegated.public_key(self._vault.open(sealed, _context(dn))) == proxy.key
         except SealBroken as error:

@@ -20,6 +20,8 @@ from deliv.errors import InvalidRequest
 from deliv.gateways.fts import LONGEST_URL
 from deliv.identity import hosts
 from deliv.model.job import Job
+from deliv.model.phase import AT_FTS, phase
+from deliv.model.states import Status
 
 MAX_PRODUCT_ID = 1024
 MAX_URL = LONGEST_URL - 100  # of a directory, so that a file name finds room
@@ -133,6 +135,17 @@ def destination_key(job: Job) -> bytes:
     except InvalidRequest:  # the earlier release took more; no new job can have this destination
         directory = Directory(url=job.destination_path, host=job.destination_host)
     return sha256(_file(job, directory).encode()).digest()
+
+
+def writes_destination(job: Job) -> bool:
+    """Whether FTS may be writing its destination file, so that no other job may."""
+    return phase(job) in AT_FTS
+
+
+def may_keep_destination(job: Job) -> bool:
+    """Whether it may keep its destination file from other jobs: from its first transfer on."""
+    staged_again = job.status is Status.STAGING and job.attempt > 1
+    return staged_again or job.status is Status.TRANSFERRING
 
 
 def _file(job: Job, directory: Directory) -> str:

@@ -1,4 +1,4 @@
-"""What to do next for a job: the one place that maps its state to an action.
+"""What to do next for a job: the action of its phase (deliv/model/phase.py) is done here.
 
 A job that is not at rest has a due time. A message from the broker makes it be looked at now; the
 sweep looks at whatever is overdue, so that no message is ever needed for a job to go on.
@@ -20,12 +20,15 @@ from deliv.delivery.transfer import Transfers
 from deliv.errors import LostRace
 from deliv.failpoints import Point, reach
 from deliv.model.job import Job
-from deliv.model.states import FINAL, Status
+from deliv.model.phase import ACTIONS, Action, phase
 from deliv.store import Store
 
 log = structlog.get_logger()
 
-Action = Callable[[Job], Awaitable[object]]
+Step = Callable[[Job], Awaitable[object]]
+
+# By these a job goes on to the stager and to FTS, if the policy still allows it.
+ONWARD = frozenset({Action.REQUEST_STAGING, Action.START_TRANSFER, Action.POST_TRANSFER})
 
 
 class Engine:
@@ -40,14 +43,18 @@ class Engine:
         config: Config,
     ) -> None:
         self._store = store
-        self._staging = staging
-        self._transfers = transfers
         self._cancelling = cancelling
-        self._closing = closing
         self._permission = permission
         self._config = config
-        # By these a job goes on to the stager and to FTS, if the policy still allows it.
-        self._onward: tuple[Action, ...] = (staging.request, transfers.start, transfers.post)
+        self._steps: dict[Action, Step] = {
+            Action.REQUEST_STAGING: staging.request,
+            Action.CHECK_STAGING_DEADLINE: staging.time_out,
+            Action.START_TRANSFER: transfers.start,
+            Action.POST_TRANSFER: transfers.post,
+            Action.STOP_TRANSFER: cancelling.proceed,
+            Action.CLEAN_UP: closing.close,
+            Action.REST: self._rest,
+        }
 
     async def admit_next(self) -> bool:
         """Admit whoever is next by fairness and caps; False when nobody may be."""
@@ -66,10 +73,10 @@ class Engine:
             return
         await reach(Point.STEP_TAKEN)
         try:
-            action = self._action(job)
-            allowed = await self._permission.granted(job) if action in self._onward else job
+            action = ACTIONS[phase(job)]
+            allowed = await self._permission.granted(job) if action in ONWARD else job
             if allowed is not None:
-                await action(allowed)
+                await self._steps[action](allowed)
         except LostRace as error:
             log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
 
@@ -79,25 +86,6 @@ class Engine:
             await self._cancelling.expire(job_id)
         except LostRace as error:
             log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
-
-    def _action(self, job: Job) -> Action:
-        if job.status in FINAL:
-            return self._closing.close if self._closing.needed(job) else self._rest
-        if job.status is Status.STAGING:
-            return self._staging_action(job)
-        return self._transferring_action(job)
-
-    def _staging_action(self, job: Job) -> Action:
-        if job.time_staged is not None:
-            return self._transfers.start
-        return self._staging.time_out if job.stager_accepted else self._staging.request
-
-    def _transferring_action(self, job: Job) -> Action:
-        if job.is_to_end:
-            return self._cancelling.proceed
-        if job.fts_posted is not None:
-            return self._rest  # polled by the periodic callbacks
-        return self._transfers.post if job.fts_jobid else self._transfers.start
 
     async def _rest(self, job: Job) -> None:
         await self._store.update(job, delay=None)

@@ -16,7 +16,8 @@ import structlog
 
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.transfer import WAITING
-from deliv.identity.policy import Action, CopyAs, Decision, LivePolicy
+from deliv.identity.policy import Decision, LivePolicy
+from deliv.identity.policy_rules import Action, CopyAs
 from deliv.model.job import Job, TransferIdentity
 from deliv.ops.audit import AuditEntry, AuditEvent, AuditLog, AuditOutcome
 from deliv.store import Store

@@ -16,7 +16,8 @@ from deliv.gateways.redaction import Redaction
 from deliv.gateways.stager import Stager
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job, StageReport
-from deliv.model.states import FINAL, Event, Status
+from deliv.model.phase import AT_STAGER, phase
+from deliv.model.states import FINAL, Event
 from deliv.store import NOW, Store
 
 log = structlog.get_logger()
@@ -123,8 +124,7 @@ class Staging:
         if (
             job is None
             or not authcode.matches(report.authcode, job.stager_callback)
-            or job.status is not Status.STAGING
-            or job.time_staged is not None
+            or phase(job) not in AT_STAGER
         ):
             raise Forbidden("no staging of this job expects this code: unknown, used or outdated")
         if report.product_id != job.product_id:
@@ -179,6 +179,5 @@ class Staging:
 
 
 def _is_expected(job: Job) -> bool:
-    """Whether the stager's report on the job is being waited for."""
-    waiting = job.status is Status.STAGING and job.time_staged is None
-    return waiting and job.stager_callback is not None
+    """Whether the stager's report on the job would be taken."""
+    return phase(job) in AT_STAGER and job.stager_callback is not None

@@ -18,6 +18,7 @@ from deliv.failpoints import Point, reach
 from deliv.gateways.fts import Endpoint, Fts, Transfer, TransferOutcome, Verdict
 from deliv.model.error_classes import IN_USE, ErrorClass
 from deliv.model.job import Job, TransferIdentity
+from deliv.model.phase import Phase, phase
 from deliv.model.states import FINAL, Event, Status
 from deliv.store import NOW, Store
 
@@ -83,7 +84,7 @@ class Transfers:
             failure = Failure(
                 error_class=outcome.error_class or ErrorClass.OTHER,
                 reason=outcome.reason,
-                partial=outcome.partial or (job.is_to_end and outcome.begun),
+                partial=outcome.partial or (phase(job) is Phase.STOPPING and outcome.begun),
                 copy_begun=outcome.written_to == destination_file(job),
                 corrupt_source=outcome.corrupt_source,
                 details=outcome.details,
@@ -98,16 +99,17 @@ class Transfers:
 
         Unavailable, Refused: not confirmed.
         """
-        fts_jobid = job.fts_jobid or ""
+        if job.fts_jobid is None:
+            return None
         try:
             endpoint = await self._copiers.of(job)
         except NoCredential as error:
             return _beyond_reach(error)
-        known = await endpoint.cancel(fts_jobid)
+        known = await endpoint.cancel(job.fts_jobid)
         await reach(Point.CANCEL_SENT)
         if known is None:
             return None
-        return (await endpoint.details([fts_jobid])).get(fts_jobid)
+        return (await endpoint.details([job.fts_jobid])).get(job.fts_jobid)
 
     async def withdraw(self, job: Job) -> None:
         """See that FTS does nothing more for a job that has ended. Unavailable: not confirmed."""
@@ -236,9 +238,9 @@ def sid(job: Job) -> str:
 
 
 def _no_longer_waiting(job: Job) -> dict[str, None]:
-    """A job that is to end waits until FTS says that its copy is over."""
-    waited = (job.detailed_status or "").startswith(WAITING) and not job.is_to_end
-    return {"detailed_status": None} if waited else {}
+    """A job that is being stopped waits until FTS says that its copy is over."""
+    waited = (job.detailed_status or "").startswith(WAITING)
+    return {"detailed_status": None} if waited and phase(job) is not Phase.STOPPING else {}
 
 
 def _transfer(job: Job) -> Transfer:

@@ -20,7 +20,7 @@ import structlog
 from deliv import config
 from deliv.errors import Unavailable
 from deliv.gateways.https import HttpsClient
-from deliv.identity.tokens import Checker, Keys, Token
+from deliv.identity.tokens import Keys, Token, TokenChecker
 
 log = structlog.get_logger()
 
@@ -44,7 +44,7 @@ class Issuer:
             None, ca_directory, ca_file=settings.ca_file, max_clients=1, max_body=LARGEST
         )
         self._settings = settings
-        self._checker = Checker(settings)
+        self._checker = TokenChecker(settings)
         self._between = between
         self._clock = clock
         self._lock = asyncio.Lock()

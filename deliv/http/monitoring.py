@@ -1,4 +1,4 @@
-"""The second port, plain and for the machine's own loopback: liveness, readiness, metrics."""
+"""The monitoring port, HTTP on loopback: liveness, readiness, metrics."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ READ_HEADER = 2**14
 Readiness = Callable[[], dict[str, Any]]
 
 
-class Answer(RequestHandler):
-    """Says in JSON what is wrong, and not which software says it."""
+class MonitoringCall(RequestHandler):
+    """Answers errors in JSON, without the name of the software."""
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
@@ -29,19 +29,19 @@ class Answer(RequestHandler):
         self.finish({"error": True, "msg": self._reason})
 
 
-class Nothing(Answer):
+class UnknownMonitoringPath(MonitoringCall):
     def prepare(self) -> None:
         raise HTTPError(404)
 
 
-class Live(Answer):
-    """GET /live: 200 while the process's loop turns."""
+class Live(MonitoringCall):
+    """GET /live: 200 while the process's event loop runs."""
 
     def get(self) -> None:
         self.write({"status": "alive"})
 
 
-class Ready(Answer):
+class Ready(MonitoringCall):
     """GET /ready: each dependency's state; 503 while requests can't be served at all."""
 
     def initialize(self, readiness: Readiness) -> None:
@@ -53,7 +53,7 @@ class Ready(Answer):
         self.write(report)
 
 
-class Metrics(Answer):
+class Metrics(MonitoringCall):
     """GET /metrics, in Prometheus' text format."""
 
     def get(self) -> None:
@@ -62,14 +62,14 @@ class Metrics(Answer):
 
 
 def server(readiness: Readiness, rest: Rest) -> Listener:
-    """With the time limits of the REST port. A request has no body, and nothing waits for us."""
+    """With the time limits of the REST port. A request has no body."""
     return Listener(
         application(readiness),
         rest=rest,
-        room=ConnectionLimiter(
+        limiter=ConnectionLimiter(
             most=CONNECTIONS, per_host=CONNECTIONS, count=metrics.MONITORING_CONNECTIONS
         ),
-        in_hand=InFlight(),
+        in_flight=InFlight(),
         max_header_size=READ_HEADER,
         max_body_size=0,
     )
@@ -82,5 +82,5 @@ def application(readiness: Readiness) -> Application:
             ("/ready", Ready, {"readiness": readiness}),
             ("/metrics", Metrics),
         ],
-        default_handler_class=Nothing,
+        default_handler_class=UnknownMonitoringPath,
     )

@@ -5,53 +5,43 @@ from __future__ import annotations
 import resource
 import socket
 import ssl
+from typing import Any
 
 import structlog
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from deliv.config import Address
-from deliv.http.call.base import Call, Services, UnknownPath
-from deliv.http.call.malformed import Malformed
+from deliv.http.call.base import Call, UnknownPath
+from deliv.http.call.malformed import MalformedHttp
 from deliv.http.connections.limiter import ConnectionLimiter
 from deliv.http.connections.tls_listener import TlsListener
-from deliv.http.handlers.delegation import Delegated, Entry, ProxyCredential, ProxyRequest, Whoami
-from deliv.http.handlers.description import Description
-from deliv.http.handlers.jobs import CancelTransfer, DoneStaging, SubmitTransfer, TransferStatus
-from deliv.http.handlers.lists import TransferEvents, Transfers
+from deliv.http.handlers import delegation, description, jobs, lists
+from deliv.http.services import Services
 from deliv.identity.x509.certificates import costly
 from deliv.ops import metrics
 
 log = structlog.get_logger()
 
-READ_HEADER = 2**18  # what is larger gets no 431 but is cut off
+READ_HEADER = 2**18  # bytes; for a larger one the connection is closed without a 431
 OTHER_FILES = 256  # open files beside the callers' connections
 BACKLOG = 1024
 
 
-def calls() -> list[tuple[str, type[Call]]]:
-    """Which path is which call; deliv/http/openapi.yaml describes them."""
+def calls() -> list[type[Call[Any]]]:
+    """Every call of the modules in deliv/http/handlers; deliv/http/openapi.yaml describes them."""
     return [
-        ("/submitTransfer", SubmitTransfer),
-        ("/transferStatus", TransferStatus),
-        ("/cancelTransfer", CancelTransfer),
-        ("/doneStaging", DoneStaging),
-        ("/transfers", Transfers),
-        ("/transferEvents", TransferEvents),
-        ("/openapi.yaml", Description),
-        # FTS's clients put two slashes before a path.
-        ("/+", Entry),
-        ("/+whoami", Whoami),
-        ("/+delegation/([^/]+)", Delegated),
-        ("/+delegation/([^/]+)/request", ProxyRequest),
-        ("/+delegation/([^/]+)/credential", ProxyCredential),
+        found
+        for module in (jobs, lists, delegation, description)
+        for found in vars(module).values()
+        if isinstance(found, type) and issubclass(found, Call) and "path" in vars(found)
     ]
 
 
 def application(services: Services) -> Application:
     arguments = {"services": services}
     return Application(
-        [(path, call, arguments) for path, call in calls()],
+        [(call.path, call, arguments) for call in calls()],
         default_handler_class=UnknownPath,
         default_handler_args=arguments,
         log_function=lambda handler: None,  # Call.on_finish logs
@@ -60,7 +50,7 @@ def application(services: Services) -> Application:
 
 def https_server(services: Services, tls: ssl.SSLContext) -> TlsListener:
     rest = services.rest
-    room = ConnectionLimiter(
+    limiter = ConnectionLimiter(
         most=allow_files(rest.connections),
         per_host=rest.connections_per_address,
         handshakes=rest.handshakes,
@@ -70,16 +60,16 @@ def https_server(services: Services, tls: ssl.SSLContext) -> TlsListener:
         application(services),
         tls=tls,
         rest=rest,
-        room=room,
-        in_hand=services.in_hand,
+        limiter=limiter,
+        in_flight=services.in_flight,
         costly=lambda connection: costly(services.identities.chain(connection)),
-        malformed=Malformed(services.identities, services.audit).answer,
+        malformed=MalformedHttp(services.identities, services.audit).answer,
         max_header_size=max(READ_HEADER, 2 * rest.header_limit),
     )
 
 
 def allow_files(connections: int) -> int:
-    """Have this process hold so many connections open; how many the system lets it."""
+    """Raise this process's limit on open files for so many connections; how many it allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + OTHER_FILES
     if hard != resource.RLIM_INFINITY and wanted > hard:

@@ -1,7 +1,7 @@
-"""A proxy that a caller signs for a key of ours (RFC 3820), as the gridsite calls bring it.
+"""A proxy that a caller signs for a key of deliv's (RFC 3820), as the gridsite calls send it.
 
-It must be signed by the very certificate that the caller shows on this connection, and come with
-that one's chain: so everything above it has been verified by TLS and by `chain.identify` already.
+It must be signed by the certificate that the caller presents on this connection, and come with that
+one's chain: so everything above it has been verified by TLS and by `chain.identify` already.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ Identify = Callable[[list[bytes]], Identity]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proxy:
-    """A delegated proxy as it came: `pem` with its chain, `key` is the public one, in DER."""
+class DelegatedProxy:
+    """A proxy as it was sent: `pem` with its chain, `key` is the public one, in DER."""
 
     pem: str
     key: bytes
@@ -53,27 +53,29 @@ def new_request() -> tuple[str, bytes]:
 
 
 def public_key(private: bytes) -> bytes:
-    """The public key of a private one in PEM, as Proxy.key has it."""
-    return _encoded(load_pem_private_key(private, password=None).public_key())
+    """The public key of a private one in PEM, in the form of DelegatedProxy.key."""
+    return encode_key(load_pem_private_key(private, password=None).public_key())
 
 
-def read(body: bytes) -> Proxy:
+def read(body: bytes) -> DelegatedProxy:
     """The proxy and its chain from PEM, the proxy first; InvalidRequest when they are malformed."""
     try:
         certificates = x509.load_pem_x509_certificates(body)
-        key = _encoded(certificates[0].public_key())
+        key = encode_key(certificates[0].public_key())
     except MALFORMED as error:
         raise _refused("malformed PEM") from error
     if not 2 <= len(certificates) <= LONGEST:
         raise _refused(f"expected a proxy and its chain, at most {LONGEST} certificates")
     pem = "".join(one.public_bytes(Encoding.PEM).decode() for one in certificates)
-    return Proxy(pem=pem, key=key, chain=tuple(certificates))
+    return DelegatedProxy(pem=pem, key=key, chain=tuple(certificates))
 
 
-def check(proxy: Proxy, presented: Sequence[bytes], dn: str, identify: Identify) -> datetime:
-    """When a proxy for `dn` ends, if it is good; InvalidRequest or CredentialRefused if not.
+def check(
+    proxy: DelegatedProxy, presented: Sequence[bytes], dn: str, identify: Identify
+) -> datetime:
+    """When a proxy for `dn` ends; InvalidRequest or CredentialRefused when it is not acceptable.
 
-    `presented` is the chain that the caller showed and TLS has verified, in DER, leaf first.
+    `presented` is the caller's chain, which TLS has verified, in DER, leaf first.
     """
     first, *above = proxy.chain
     encoded = [certificate.public_bytes(Encoding.DER) for certificate in above]
@@ -90,7 +92,8 @@ def check(proxy: Proxy, presented: Sequence[bytes], dn: str, identify: Identify)
     return identity.not_after
 
 
-def _encoded(key: object) -> bytes:
+def encode_key(key: object) -> bytes:
+    """A public key in DER; ValueError unless it is RSA."""
     if not isinstance(key, rsa.RSAPublicKey):
         raise ValueError("the key is not RSA")
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

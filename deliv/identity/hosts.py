@@ -1,8 +1,8 @@
 """Destination hosts: their one spelling, and patterns of them.
 
-`*` is every host. In a host name `*` stands for one or more characters of one label, never for a
-dot: `*.example.org` is `dtn1.example.org`, neither `example.org` nor `a.b.example.org`. The last
-label can't have one, so that `192.168.*` can't be meant to be a network and be `192.168.evil`.
+`*` is every host. In a host name `*` matches one or more characters of one label, never a dot:
+`*.example.org` is `dtn1.example.org`, neither `example.org` nor `a.b.example.org`. The last label
+can't have one: somebody who writes `192.168.*` for a network would allow `192.168.evil`.
 Addresses are given as such or as networks: `192.0.2.7`, `192.168.0.0/16`, `2001:db8::/32`.
 """
 
@@ -25,8 +25,8 @@ NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 def normal(host: str) -> str:
     """The one spelling of a DNS name or address, IPv6 without brackets. ValueError: it is none.
 
-    Names are lower-case and have no dot at their end. An address has its usual form alone, since
-    others are read differently by different programs; one mapped from IPv4 is that IPv4 address.
+    Names are in lower case, without a dot at their end. An address is accepted in its usual form
+    only, since programs differ in how they read others; one mapped from IPv4 is that IPv4 address.
     """
     name = host.lower()
     if not host.isascii():
@@ -54,23 +54,19 @@ def compiled(pattern: str) -> Callable[[str], bool]:
     try:
         network = ip_network(pattern.strip("[]"))
     except ValueError:
-        return _name_pattern(pattern)
-    return lambda host: (address := _address(host)) is not None and address in network
+        labels = pattern.lower().split(".")
+        malformed = len(pattern) > LONGEST or not all(map(LABEL.fullmatch, labels))
+        if malformed or "*" in labels[-1] or labels[-1].isdigit():
+            raise ValueError(
+                f"expected a host, *.example.org, an address or a network, got {pattern!r}"
+            ) from None
+        expression = patterns.compiled(pattern.lower(), one=r"[a-z0-9_-]", many=r"[a-z0-9_-]+")
+        return lambda host: expression.fullmatch(host.lower().removesuffix(".")) is not None
 
+    def inside(host: str) -> bool:
+        try:
+            return ip_address(host.strip("[]")) in network
+        except ValueError:
+            return False
 
-def _name_pattern(pattern: str) -> Callable[[str], bool]:
-    labels = pattern.lower().split(".")
-    malformed = len(pattern) > LONGEST or not all(map(LABEL.fullmatch, labels))
-    if malformed or "*" in labels[-1] or labels[-1].isdigit():
-        raise ValueError(
-            f"expected a host, *.example.org, an address or a network, got {pattern!r}"
-        )
-    expression = patterns.compiled(pattern.lower(), one=r"[a-z0-9_-]", many=r"[a-z0-9_-]+")
-    return lambda host: expression.fullmatch(host.lower().removesuffix(".")) is not None
-
-
-def _address(host: str) -> object:
-    try:
-        return ip_address(host.strip("[]"))
-    except ValueError:
-        return None
+    return inside

@@ -1,7 +1,7 @@
 """Shell-like patterns of names, `*` and `?`, matched in time linear in the name.
 
-Between two stars the earliest match of the text that separates them is kept (an atomic group):
-what comes later could never help, so nothing is tried twice.
+Between two stars the earliest match of the text that separates them is kept (an atomic group): a
+later match can't succeed where that one fails, so nothing is tried twice.
 """
 
 from __future__ import annotations
@@ -12,15 +12,11 @@ import re
 def compiled(pattern: str, *, one: str, many: str, rest: str = "") -> re.Pattern[str]:
     """A pattern as a regular expression, for `fullmatch`.
 
-    `one` is the expression that `?` stands for, `many`, ending in a quantifier, that of `*`;
-    `rest` is an expression for what follows the pattern.
+    `one` is the expression for `?`, `many`, which ends in a quantifier, that for `*`; `rest` is an
+    expression for what follows the pattern.
     """
-    first, *chunks = (_literal(chunk, one) for chunk in pattern.split("*"))
+    first, *chunks = (one.join(map(re.escape, chunk.split("?"))) for chunk in pattern.split("*"))
     if not chunks:
         return re.compile(first + rest, re.DOTALL)
     middle = "".join(f"(?>{many}?{chunk})" for chunk in chunks[:-1])
     return re.compile(f"{first}{middle}{many}{chunks[-1]}{rest}", re.DOTALL)
-
-
-def _literal(chunk: str, one: str) -> str:
-    return one.join(map(re.escape, chunk.split("?")))

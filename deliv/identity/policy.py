@@ -1,73 +1,28 @@
-"""Who may do what: a YAML file of rules, each for DNs, for VOMS attributes (FQANs), or for both.
+"""Who may do what: decisions by the rules of a policy file, which is read again when it changes.
 
-What no rule allows is refused. config/policy.example.yaml explains every key.
-
-In a pattern of DNs `?` stands for one character and `*` for any number of them, both within the
-value of one attribute: neither matches the `/` or `+` that begins another one, so that nobody gets
-past `/O=Example/CN=*` with a longer name. `/**` at the end stands for one or more further parts. An
-escaped `\\/` or `\\+` is part of a value. For patterns of FQANs see deliv/identity/voms/fqan.py.
+What no rule allows is refused.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 import structlog
 
 from deliv import documents
 from deliv.errors import ConfigError
-from deliv.identity import hosts, patterns
-from deliv.identity.voms import fqan
+from deliv.identity.policy_rules import AccessRequest, Action, CopyAs, PolicyRule, Role, Rules
 from deliv.identity.x509.chain import Identity
 from deliv.ops.files import WatchedFiles, reason
 
 log = structlog.get_logger()
 
-CHARACTER = r"(?:\\.|[^/+\\])"  # one of an attribute's value
-BELOW = "/**"
-REMEMBERED = 4096  # callers whose rules are not looked for again
-
-
-class Role(StrEnum):
-    SUBMITTER = "submitter"
-    OPERATOR = "operator"
-    STAGER = "stager"
-
-
-class Action(StrEnum):
-    SUBMIT = "submit"
-    STATUS = "status"
-    EVENTS = "events"
-    LIST = "list"
-    CANCEL = "cancel"
-    STAGE_REPORT = "stage_report"
-    WHOAMI = "whoami"
-    DELEGATE = "delegate"
-
-
-class CopyAs(StrEnum):
-    """Under whose identity a job may be copied: that of its user needs a delegated credential."""
-
-    EITHER = "either"
-    USER = "user"
-    SERVICE = "service"
-
-
-# A limited proxy may read; these it may do only by a rule with allow_limited.
-ACTING = frozenset({Action.SUBMIT, Action.CANCEL, Action.STAGE_REPORT, Action.DELEGATE})
-NEEDED = {
-    Action.SUBMIT: Role.SUBMITTER,
-    Action.DELEGATE: Role.SUBMITTER,
-    Action.STAGE_REPORT: Role.STAGER,
-}
+REMEMBERED = 4096  # callers whose rules are cached
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,102 +41,25 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What is to be decided. `owner` None is everybody's jobs; `unfinished` None is not counted."""
-
-    dn: str
-    fqans: tuple[str, ...]
-    limited: bool
-    action: Action
-    owner: str | None
-    destination_host: str | None
-    unfinished: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """A decision, and of every rule for this caller what it says: pairs of rule and sentence."""
+    """A decision, and the result of each rule for this caller: pairs of rule and sentence."""
 
     action: Action
     decision: Decision
     considered: tuple[tuple[str, str], ...]
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`dn` or `fqan` None: whatever it is; at least one is given."""
-
-    dn: str | None = None
-    fqan: str | None = None
-    roles: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1)]
-    destinations: tuple[str, ...] = ()
-    quota: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    allow_limited: bool = False
-    copy_as: CopyAs = CopyAs.EITHER
-
-    def __post_init__(self) -> None:
-        if self.dn is None and self.fqan is None:
-            raise ValueError("a rule is for a dn, for a fqan, or for both")
-        self.matcher()
-        for destination in self.destinations:
-            hosts.compiled(destination)
-        if Role.SUBMITTER in self.roles and not self.destinations:
-            raise ValueError('a submitter needs destinations; ["*"] stands for every host')
-        if Role.SUBMITTER not in self.roles and (self.destinations or self.quota):
-            raise ValueError("destinations and quota are for submitters")
-
-    @property
-    def who(self) -> str:
-        return " with ".join(part for part in (self.dn, self.fqan) if part)
-
-    def matcher(self) -> Matcher:
-        """Whom the rule is for, as a predicate on a DN and the caller's FQANs."""
-        is_dn = compiled(self.dn) if self.dn is not None else lambda dn: True
-        if self.fqan is None:
-            return lambda dn, fqans: is_dn(dn)
-        is_fqan = fqan.compiled(self.fqan)
-        return lambda dn, fqans: is_dn(dn) and any(map(is_fqan, fqans))
-
-    def covers(self, request: Request) -> bool:
-        """Whether the roles are the right ones for the action."""
-        needed = NEEDED.get(request.action)
-        if needed is not None:
-            return needed in self.roles
-        own = request.owner == request.dn and Role.SUBMITTER in self.roles
-        return own or Role.OPERATOR in self.roles
-
-    def objection(self, request: Request) -> str | None:
-        """Why this rule does not allow it; None when it does."""
-        if not self.covers(request):
-            return f"its roles do not let {request.dn} {_phrase(request)}"
-        if request.limited and request.action in ACTING and not self.allow_limited:
-            return "a limited proxy may only look at transfers"
-        if request.action is not Action.SUBMIT:
-            return None
-        return self._submission_objection(request)
-
-    def _submission_objection(self, request: Request) -> str | None:
-        host = request.destination_host or ""
-        if not any(hosts.compiled(pattern)(host) for pattern in self.destinations):
-            return f"{request.dn} may not deliver to {host or 'a host that is not named'}"
-        if self.quota is not None and (request.unfinished or 0) >= self.quota:
-            return f"{request.dn} has {request.unfinished} unfinished jobs, its quota"
-        return None
-
-
-Matcher = Callable[[str, tuple[str, ...]], bool]
-
-
-class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    rules: tuple[Rule, ...]
-
-
 class Policy:
     """The rules of one policy file."""
 
-    def __init__(self, rules: tuple[Rule, ...]) -> None:
-        self._rules = [(f"rules[{n}] {rule.who}", rule) for n, rule in enumerate(rules)]
-        self._matchers = [rule.matcher() for rule in rules]
-        self._rules_of = lru_cache(REMEMBERED)(self._find_rules)
+    def __init__(self, rules: tuple[PolicyRule, ...]) -> None:
+        named = [(f"rules[{n}] {rule.who}", rule, rule.matcher()) for n, rule in enumerate(rules)]
+
+        @lru_cache(REMEMBERED)
+        def rules_of(dn: str, fqans: tuple[str, ...]) -> list[tuple[str, PolicyRule]]:
+            return [(name, rule) for name, rule, matches in named if matches(dn, fqans)]
+
+        self._rules_of = rules_of
 
     @classmethod
     def load(cls, path: Path) -> Policy:
@@ -214,12 +92,12 @@ class Policy:
         """Whether `identity` may do this; what no rule allows is refused.
 
         `owner` is the DN whose jobs `status`, `events`, `list` and `cancel` are about; without one
-        they are about everybody's. `submit` needs the `destination_host` and, where the rule has a
-        quota, the caller's `unfinished` jobs: without them the caller of this has to hold
-        `Decision.quota` itself. ValueError for an action that there isn't.
+        they are about the jobs of all. `submit` needs the `destination_host` and, where the rule
+        has a quota, the number of the user's `unfinished` jobs: without it `Decision.quota` has to
+        be checked elsewhere. ValueError for an unknown action.
         """
         return self._decide(
-            Request(
+            AccessRequest(
                 dn=identity.dn,
                 fqans=identity.attributes.fqans,
                 limited=identity.limited,
@@ -233,16 +111,14 @@ class Policy:
     def reconsider(
         self, dn: str, *, fqans: tuple[str, ...], limited: bool, destination_host: str
     ) -> Decision:
-        """Whether what was submitted with these attributes might be now, but for the quota."""
+        """Whether a job that was submitted with these attributes might be now, ignoring quotas."""
         return self._decide(
-            Request(
+            AccessRequest(
                 dn=dn,
                 fqans=fqans,
                 limited=limited,
                 action=Action.SUBMIT,
-                owner=None,
                 destination_host=destination_host,
-                unfinished=None,
             )
         )
 
@@ -257,8 +133,8 @@ class Policy:
         destination_host: str | None = None,
         unfinished: int | None = None,
     ) -> Explanation:
-        """The decision on a DN with these FQANs, and what each rule for them says."""
-        request = Request(
+        """The decision on a DN with these FQANs, and the result of each rule for them."""
+        request = AccessRequest(
             dn=dn,
             fqans=fqans,
             limited=limited,
@@ -272,12 +148,13 @@ class Policy:
         decision = self._decide(request)
         return Explanation(action=request.action, decision=decision, considered=tuple(considered))
 
-    def _decide(self, request: Request) -> Decision:
+    def _decide(self, request: AccessRequest) -> Decision:
         if request.action is Action.WHOAMI:
             return Decision(allowed=True, reason="everybody may ask who they are")
         rules = self._rules_of(request.dn, request.fqans)
-        covering = [named for named in rules if named[1].covers(request)]
-        objections = [(name, rule, rule.objection(request)) for name, rule in covering]
+        objections = [
+            (name, rule, rule.objection(request)) for name, rule in rules if rule.covers(request)
+        ]
         for name, rule, objection in objections:
             if objection is None:
                 return Decision(
@@ -289,12 +166,8 @@ class Policy:
                 )
         for name, _, objection in objections:
             return Decision(allowed=False, reason=str(objection), rule=name)
-        reason = f"no rule lets {request.dn} {_phrase(request)}"
+        reason = f"no rule lets {request.dn} {request.phrase}"
         return Decision(allowed=False, reason=reason)
-
-    def _find_rules(self, dn: str, fqans: tuple[str, ...]) -> list[tuple[str, Rule]]:
-        pairs = zip(self._matchers, self._rules, strict=True)
-        return [named for matches, named in pairs if matches(dn, fqans)]
 
 
 OnReload = Callable[[str | None], None]
@@ -362,29 +235,3 @@ def _rules(path: Path) -> tuple[datetime, Policy]:
     """The rules, and when their file was put in place: a copy may keep its time of writing."""
     changed = datetime.fromtimestamp(path.stat().st_ctime, UTC)
     return changed, Policy.parse(path.read_text(encoding="utf-8"))
-
-
-def compiled(pattern: str) -> Callable[[str], bool]:
-    """A DN or a pattern of DNs as a predicate; ValueError when it is neither."""
-    if pattern != BELOW and not re.match(r"/[^/+=]+=", pattern):
-        raise ValueError(f"expected a DN like /O=Example/CN=Alice, got {pattern!r}")
-    if not pattern.isascii() or not pattern.isprintable():
-        raise ValueError(f"characters that aren't ASCII are written \\xHH in a DN, got {pattern!r}")
-    body = pattern.removesuffix(BELOW)
-    if "**" in body or (body != pattern and body.endswith("\\")):
-        raise ValueError(f"'**' stands only after a last '/', got {pattern!r}")
-    rest = f"(?:[/+]{CHARACTER}+)+" if body != pattern else ""
-    expression = patterns.compiled(body, one=CHARACTER, many=f"{CHARACTER}*", rest=rest)
-    return lambda dn: dn == pattern or expression.fullmatch(dn) is not None
-
-
-def _phrase(request: Request) -> str:
-    if request.action is Action.SUBMIT:
-        return "submit transfers"
-    if request.action is Action.STAGE_REPORT:
-        return "report on staging"
-    if request.action is Action.DELEGATE:
-        return "delegate a credential"
-    verb = {Action.CANCEL: "cancel", Action.LIST: "list"}.get(request.action, "see")
-    whose = "their own transfers" if request.owner == request.dn else "the transfers of others"
-    return f"{verb} {whose}"

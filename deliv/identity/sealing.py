@@ -1,8 +1,8 @@
 """Private keys at rest: encrypted by AES-256-GCM with a key from a file.
 
-What is sealed is bound to a context, the delegation that it belongs to: in another row it can't be
-opened. The file has a key on each line, 32 bytes in base64; the first one seals, all of them open,
-so that keys can be changed without losing what the last one sealed.
+A sealed key is bound to a context, the delegation that it belongs to: in another row it can't be
+opened. The file has a key on each line, 32 bytes in base64. The first one seals and all of them
+open, so that keys can be changed without losing what an older one has sealed.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from deliv.errors import ConfigError, DelivError
 
 KEY_BYTES = 32
 NONCE_BYTES = 12  # random: safe for 2^32 seals by one key (NIST SP 800-38D)
-NAME_BYTES = 4  # of a key, so that it is found again
+NAME_BYTES = 4  # of the hash of a key, stored with what it sealed to find the key
 
 
 class SealBroken(DelivError):
-    """What was sealed is damaged, belongs elsewhere, or its key has left the file."""
+    """A sealed key is damaged, belongs elsewhere, or was sealed by one that is not in the file."""
 
 
 class KeySealer:
     def __init__(self, keys: Sequence[bytes]) -> None:
-        """ValueError unless there is one key at least, each of 32 bytes."""
+        """ValueError unless there is at least one key, each of 32 bytes."""
         if not keys or any(len(key) != KEY_BYTES for key in keys):
             raise ValueError(f"expected keys of {KEY_BYTES} bytes")
         self._ciphers = {_name(key): AESGCM(key) for key in keys}
@@ -38,7 +38,7 @@ class KeySealer:
 
     @classmethod
     def load(cls, path: Path) -> KeySealer:
-        """From the file of keys; ConfigError when it is none."""
+        """From a file of keys; ConfigError when it is none."""
         try:
             lines = config.secret(path).split()
             return cls([base64.b64decode(line, validate=True) for line in lines])
@@ -52,7 +52,7 @@ class KeySealer:
         return self._current + nonce + sealed
 
     def open(self, sealed: bytes, context: str) -> bytes:
-        """SealBroken when it can't be."""
+        """The secret; SealBroken when it can't be opened."""
         name, rest = sealed[:NAME_BYTES], sealed[NAME_BYTES:]
         cipher = self._ciphers.get(name)
         if cipher is None:

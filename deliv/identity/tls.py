@@ -1,12 +1,9 @@
-"""TLS towards callers: a client certificate or nothing, from the CAs of a grid CA directory.
+"""TLS towards callers: a client certificate from a CA of the grid CA directory is required.
 
-Each connection starts on a context of its own and switches to the shared one (certificate, CAs,
-CRLs) when the client's greeting has arrived. So a changed file counts from the next connection
-on, no open one is closed for it, and nothing outlives a connection that a second one could
-resume: a resumed session would carry no chain and verify nothing.
-
-Who is behind an open connection is worked out again when the files that decide about callers
-change, and when the first of a chain's certificates, CRLs and attributes ends.
+Each connection starts with a context of its own and switches to the shared one (certificate, CAs,
+CRLs) when the ClientHello has arrived. So a changed file counts from the next connection on, no
+open one is closed for it, and there is no session that a second connection could resume: a resumed
+one has no chain, and nothing would be verified.
 """
 
 from __future__ import annotations
@@ -14,25 +11,20 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
-import structlog
-
-from deliv.errors import ConfigError, CredentialRefused
+from deliv.errors import ConfigError
 from deliv.identity.trust import TrustFiles
-from deliv.identity.voms.verification import Voms
+from deliv.identity.voms.verification import VomsVerifier
 from deliv.identity.x509.anchors import Anchors
 from deliv.identity.x509.chain import NO_ATTRIBUTES, Attributes, Identity, identify
 from deliv.identity.x509.revocation import Mode, Revocations
 from deliv.identity.x509.signing_policy import SigningPolicies
 from deliv.ops.audit import address
 from deliv.ops.files import WatchedFiles
-
-log = structlog.get_logger()
 
 # TLS 1.2: forward secrecy and authenticated encryption only; TLS 1.3 has no others. Level 2 asks
 # for keys of 2048 bits and signatures better than SHA-1.
@@ -44,17 +36,17 @@ OPTIONS = (
     | ssl.OP_CIPHER_SERVER_PREFERENCE
 )
 UNFINISHED = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
-LEFT = (ssl.SSLEOFError, ssl.SSLZeroReturnError)  # the client went away: nobody was refused
+CLOSED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)  # by the client, which is no refusal
 
 OnRefusal = Callable[[str, str], None]
 
 
 class ServerTls:
-    """The server's side of TLS. `.context` stays the same object for the life of the service.
+    """The server's side of TLS. `.context` stays the same object while the service runs.
 
-    `on_refusal(peer, reason)` is told of every handshake that failed. `vomsdir` None: callers have
-    no VOMS attributes; `host` is how they call this service. A certificate, key or directory that
-    can't be used raises ConfigError.
+    `on_refusal(address, reason)` is called for each handshake that failed. `vomsdir` None: callers
+    have no VOMS attributes; `host` is the name of this service in them. A certificate, key or
+    directory that can't be used raises ConfigError.
     """
 
     def __init__(
@@ -75,18 +67,26 @@ class ServerTls:
         self._trust = TrustFiles(ca_directory, vomsdir)
         self._shared = self._load()
         self.generation = 0  # grows with each change of what decides about callers
-        self.context: ssl.SSLContext = _Entrance(self._greeting)
+        self.context: ssl.SSLContext = _ContextPerConnection(self._context, lambda: self._shared)
         self.anchors = Anchors(ca_directory)
         self.policies = SigningPolicies(ca_directory)
         self.revocations = Revocations(ca_directory, crl)
-        self._voms = self._voms_servers(vomsdir, host) if vomsdir else None
+        self._voms: VomsVerifier | None = None
+        if vomsdir is not None:
+            self._voms = VomsVerifier(
+                vomsdir,
+                host,
+                policies=self.policies,
+                revocations=self.revocations,
+                anchors=self.anchors,
+            )
 
     def reload(self) -> bool:
-        """Take up changed files; False when nothing changes by it.
+        """Read changed files again; False when none has changed.
 
         The trust in callers and our own certificate are independent of each other: while our own
-        files are broken the last good pair stays in use. A broken file of the CA directory or the
-        vomsdir makes no caller trusted.
+        files are broken the last good pair stays in use. With a broken file of the CA directory or
+        the vomsdir no caller becomes trusted.
         """
         trust, own = self._trust.refresh(), self._own.refresh()
         if trust:
@@ -101,7 +101,7 @@ class ServerTls:
         return [self._own.broken, *files] if self._own.broken else files
 
     def identify(self, chain_der: list[bytes]) -> Identity:
-        """The identity behind a verified chain, as the files stand now."""
+        """The identity behind a verified chain, by the files as they are now."""
         return identify(
             chain_der,
             now=datetime.now(UTC),
@@ -112,35 +112,18 @@ class ServerTls:
         )
 
     def attributes(self, proxy_pem: bytes) -> Attributes:
-        """What VOMS says in a proxy and its chain, in PEM, which was verified before."""
+        """The VOMS attributes in a proxy and its chain, in PEM, which was verified before."""
         if self._voms is None:
             return NO_ATTRIBUTES
         return self._voms.of_pem(proxy_pem, datetime.now(UTC))
-
-    def _voms_servers(self, vomsdir: Path, host: str) -> Voms:
-        return Voms(
-            vomsdir,
-            host,
-            policies=self.policies,
-            revocations=self.revocations,
-            anchors=self.anchors,
-        )
-
-    def _greeting(self) -> ssl.SSLContext:
-        context = self._context()
-        context.sni_callback = self._take_over
-        return context
-
-    def _take_over(self, connection: Any, name: str | None, context: ssl.SSLContext) -> None:
-        connection.context = self._shared
 
     def _load(self) -> ssl.SSLContext:
         context = self._own.context()
         context.load_verify_locations(capath=self._directory)
         return context
 
-    def _context(self) -> _Context:
-        context = _Context(ssl.PROTOCOL_TLS_SERVER)
+    def _context(self) -> _CallerContext:
+        context = _CallerContext(ssl.PROTOCOL_TLS_SERVER)
         context.on_refusal = self._on_refusal
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= OPTIONS
@@ -179,7 +162,7 @@ class _OwnCredential:
         return self._files.refresh()
 
     def context(self) -> ssl.SSLContext:
-        """A new context that shows the pair."""
+        """A new context with the pair."""
         return self._loaded(*self._files.value)
 
     def _read(self, certificate: Path, key: Path) -> tuple[bytes, bytes]:
@@ -194,137 +177,70 @@ class _OwnCredential:
         return context
 
 
-class ConnectionIdentities:
-    """Who is behind each connection: worked out once, again when it lapses or trust changed."""
-
-    def __init__(self, tls: ServerTls) -> None:
-        self._tls = tls
-        self._known: WeakKeyDictionary[Any, tuple[int, Identity | str]] = WeakKeyDictionary()
-
-    def of(self, connection: Any) -> Identity:
-        """The caller's identity; `connection` is an SSLSocket, an SSLObject or Tornado's stream.
-
-        CredentialRefused, with the reason, when the chain is not acceptable (any more).
-        """
-        connection = getattr(connection, "socket", connection)
-        if connection is None:
-            raise CredentialRefused("the connection has been closed")
-        known = self._known.get(connection)
-        if known is None or known[0] != self._tls.generation or _lapsed(known[1]):
-            known = self._tls.generation, self._identify(connection)
-            self._known[connection] = known
-        outcome = known[1]
-        if isinstance(outcome, str):
-            raise CredentialRefused(outcome)
-        return outcome
-
-    def chain(self, connection: Any) -> list[bytes]:
-        """The caller's verified chain in DER, leaf first."""
-        return peer(getattr(connection, "socket", connection))
-
-    def identify(self, chain_der: list[bytes]) -> Identity:
-        """See ServerTls.identify."""
-        return self._tls.identify(chain_der)
-
-    def attributes(self, proxy_pem: bytes) -> Attributes:
-        """See ServerTls.attributes."""
-        return self._tls.attributes(proxy_pem)
-
-    def _identify(self, connection: Any) -> Identity | str:
-        try:
-            found = self._tls.identify(peer(connection))
-        except CredentialRefused as error:
-            return str(error)
-        if found.attributes.refused:
-            reason = found.attributes.refused
-            log.warning("VOMS attributes do not count", dn=found.dn, reason=reason)
-        return found
-
-
-def _lapsed(known: Identity | str) -> bool:
-    return isinstance(known, Identity) and known.lapses < datetime.now(UTC)
-
-
-def peer(connection: ssl.SSLSocket | ssl.SSLObject) -> list[bytes]:
-    """The chain that OpenSSL verified, in DER, the caller's certificate first.
-
-    CredentialRefused when there is none.
-    """
-    if connection.session_reused:
-        raise CredentialRefused("a resumed TLS session, which carries no certificates")
-    chain = _verified_chain(connection)
-    if not chain:
-        raise CredentialRefused("no verified client certificate")
-    return chain
-
-
-def _verified_chain(connection: Any) -> list[bytes]:
-    if hasattr(connection, "get_verified_chain"):  # Python 3.13
-        return list(connection.get_verified_chain())
-    encode = ssl._ssl.ENCODING_DER  # type: ignore[attr-defined]
-    chain = connection._sslobj.get_verified_chain() or ()
-    return [certificate.public_bytes(encode) for certificate in chain]
-
-
 @contextmanager
 def _in_memory(content: bytes) -> Iterator[str]:
-    """A path to read it from: OpenSSL's Python module takes files alone."""
+    """A path that the content can be read from: the ssl module accepts only files."""
     with os.fdopen(os.memfd_create("pem"), "wb") as file:
         file.write(content)
         file.flush()
         yield f"/proc/self/fd/{file.fileno()}"
 
 
-class _Context(ssl.SSLContext):
+class _CallerContext(ssl.SSLContext):
     on_refusal: OnRefusal | None = None
 
 
-class _Socket(ssl.SSLSocket):
-    """Tells of handshakes that fail, which no request will ever show."""
+class _CallerSocket(ssl.SSLSocket):
+    """Reports handshakes that fail, since they never become a request."""
 
     def do_handshake(self, block: bool = False) -> None:
         try:
             super().do_handshake(block)
-        except (*UNFINISHED, *LEFT):
+        except (*UNFINISHED, *CLOSED):
             raise
         except ssl.SSLError as error:
             hook = getattr(self.context, "on_refusal", None)
             if hook is not None:
-                hook(_peer_name(self), _reason(error))
+                caller = "unknown"
+                with suppress(OSError):
+                    caller = address(*self.getpeername()[:2])
+                hook(caller, str(getattr(error, "verify_message", None) or error.reason or error))
             raise
 
 
-_Context.sslsocket_class = _Socket
+_CallerContext.sslsocket_class = _CallerSocket
 
 
-class _Entrance(ssl.SSLContext):
-    """Looks like one context and gives every connection its own."""
+class _ContextPerConnection(ssl.SSLContext):
+    """Used as one context, it makes a `fresh` one for each connection.
+
+    At the ClientHello the context that is `shared` then replaces it.
+    """
 
     _fresh: Callable[[], ssl.SSLContext]
+    _shared: Callable[[], ssl.SSLContext]
 
-    def __new__(cls, fresh: Callable[[], ssl.SSLContext]) -> _Entrance:
+    def __new__(
+        cls, fresh: Callable[[], ssl.SSLContext], shared: Callable[[], ssl.SSLContext]
+    ) -> _ContextPerConnection:
         self = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
-        self._fresh = fresh
+        self._fresh, self._shared = fresh, shared
         return self
 
     def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
-        return self._fresh().wrap_socket(*args, **kwargs)
+        return self._first().wrap_socket(*args, **kwargs)
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        return self._fresh().wrap_bio(*args, **kwargs)
+        return self._first().wrap_bio(*args, **kwargs)
+
+    def _first(self) -> ssl.SSLContext:
+        def replace(connection: Any, name: str | None, context: ssl.SSLContext) -> None:
+            connection.context = self._shared()
+
+        first = self._fresh()
+        first.sni_callback = replace
+        return first
 
 
 def _no_password() -> str:
     raise ValueError("the key is encrypted; a service needs one that is not")
-
-
-def _reason(error: ssl.SSLError) -> str:
-    return str(getattr(error, "verify_message", None) or error.reason or error)
-
-
-def _peer_name(connection: ssl.SSLSocket) -> str:
-    try:
-        host, port = connection.getpeername()[:2]
-    except OSError:
-        return "unknown"
-    return address(host, port)

@@ -1,7 +1,7 @@
-"""OAuth2 access tokens: JWTs by RFC 9068, checked to the letter. The only user of joserfc.
+"""OAuth2 access tokens: JWTs by RFC 9068, checked strictly. The only user of joserfc.
 
-    checker = Checker(config.stager.callback.token)
-    kid = checker.key_id(token)        # names a key of the issuer's; proves nothing yet
+    checker = TokenChecker(config.stager.callback.token)
+    kid = checker.key_id(token)        # names a key of the issuer's; nothing is verified yet
     checker.check(token, keys, thumbprint=identity.thumbprint)
 
 The algorithms are those of the configuration, whatever the token says, and a key is used with its
@@ -30,7 +30,7 @@ RSA_BITS = 2048
 MOST_KEYS = 64
 LONGEST_KID = 256
 PARAMETERS = ("kty", "kid", "use", "key_ops", "alg", "n", "e", "crv", "x", "y")
-# What joserfc lets through when JSON holds other types than it expects, or too deep ones.
+# What joserfc raises when JSON has other types than it expects, or is too deep.
 MALFORMED = (JoseError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 INSUFFICIENT_SCOPE = "insufficient_scope"
 
@@ -39,7 +39,7 @@ PublicKey = RSAKey | ECKey
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """A token that was found good: whom it was issued to, and its own id, for the records."""
+    """A token that was accepted: whom it was issued to, and its own id, for the audit log."""
 
     client_id: str
     subject: str
@@ -55,13 +55,18 @@ class Keys:
 
     @classmethod
     def parse(cls, document: bytes) -> Keys:
-        """Read a JWK Set (RFC 7517); ValueError when it is none, or holds no key of use."""
-        entries = _entries(document)
+        """Read a JWK Set (RFC 7517); ValueError when it is none, or has no usable key."""
+        try:
+            entries = json.loads(document)["keys"]
+        except MALFORMED as error:
+            raise ValueError("not a JWK Set") from error
+        if not isinstance(entries, list) or len(entries) > MOST_KEYS:
+            raise ValueError(f"not a JWK Set of at most {MOST_KEYS} keys")
         found: dict[str, PublicKey] = {}
         unused = []
         for number, entry in enumerate(entries):
             try:
-                kid, key = _key(entry, found)
+                kid, key = _read_key(entry, found)
             except MALFORMED as error:
                 unused.append(f"keys[{number}]: {error}")
             else:
@@ -71,8 +76,8 @@ class Keys:
         return cls(by_id=found, unused=tuple(unused))
 
 
-class Checker:
-    """Checks tokens against what the configuration expects of them."""
+class TokenChecker:
+    """Checks tokens against what the configuration requires of them."""
 
     def __init__(self, expected: config.CallbackToken) -> None:
         self._expected = expected
@@ -81,7 +86,7 @@ class Checker:
     def key_id(self, token: str) -> str:
         """The `kid` of the key that a token says it is signed with.
 
-        TokenRefused when its form or header rule it out already, so that no key is looked for.
+        TokenRefused when its form or its header is not acceptable: then no key is looked up.
         """
         try:
             header = jws.extract_compact(token.encode("ascii"), registry=self._registry).headers()
@@ -107,51 +112,41 @@ class Checker:
             raise TokenRefused("the token is signed with a key that its issuer does not publish")
         try:
             claims = jwt.decode(token, key, registry=self._registry).claims
-            self._claims(time.time() if now is None else now).validate(claims)
+            required = _Claims(  # by RFC 9068, section 2.2
+                now=int(time.time() if now is None else now),
+                leeway=int(self._expected.clock_skew),
+                iss={"essential": True, "value": self._expected.issuer},
+                aud={"essential": True, "value": self._expected.audience},
+                exp={"essential": True},
+                iat={"essential": True},
+                sub={"essential": True},
+                jti={"essential": True},
+                client_id={"essential": True},
+            )
+            required.validate(claims)
         except MALFORMED as error:
             _refuse(error)
-        self._check_binding(claims, thumbprint)
-        self._check_scope(claims)
-        return Token(client_id=claims["client_id"], subject=claims["sub"], token_id=claims["jti"])
-
-    def _claims(self, now: float) -> _Claims:
-        """RFC 9068, section 2.2, says which claims there must be."""
-        return _Claims(
-            now=int(now),
-            leeway=int(self._expected.clock_skew),
-            iss={"essential": True, "value": self._expected.issuer},
-            aud={"essential": True, "value": self._expected.audience},
-            exp={"essential": True},
-            iat={"essential": True},
-            sub={"essential": True},
-            jti={"essential": True},
-            client_id={"essential": True},
-        )
-
-    def _check_binding(self, claims: Mapping[str, Any], thumbprint: str) -> None:
-        """RFC 8705, section 3.1. Another kind of binding can't be checked, so it can't be met."""
-        bound_to = claims.get("cnf")
-        if bound_to is None:
-            if self._expected.bound:
-                raise TokenRefused("the token is not bound to a certificate (cnf)")
-            return
-        if not isinstance(bound_to, dict) or bound_to.keys() != {"x5t#S256"}:
-            raise TokenRefused("the token is bound to something else than a certificate (cnf)")
-        if bound_to["x5t#S256"] != thumbprint:
-            raise TokenRefused("the token is bound to another certificate")
-
-    def _check_scope(self, claims: Mapping[str, Any]) -> None:
+        bound_to = claims.get("cnf")  # RFC 8705, section 3.1
+        if bound_to is None and self._expected.bound:
+            raise TokenRefused("the token is not bound to a certificate (cnf)")
+        if bound_to is not None:
+            # Another kind of binding can't be checked, so it is refused
+            if not isinstance(bound_to, dict) or bound_to.keys() != {"x5t#S256"}:
+                raise TokenRefused("the token is bound to something else than a certificate (cnf)")
+            if bound_to["x5t#S256"] != thumbprint:
+                raise TokenRefused("the token is bound to another certificate")
         scope = claims.get("scope")
         if not isinstance(scope, str) or self._expected.scope not in scope.split(" "):
             raise TokenRefused(
                 f"the token lacks the scope {self._expected.scope}", code=INSUFFICIENT_SCOPE
             )
+        return Token(client_id=claims["client_id"], subject=claims["sub"], token_id=claims["jti"])
 
 
 class _Registry(jws.JWSRegistry):
-    """A token with a critical header parameter, whichever, is refused; others may be there."""
+    """Refuses a token with any critical header parameter, and ignores unknown other ones."""
 
-    max_header_length = 4096  # some issuers put their certificates there
+    max_header_length = 4096  # some issuers send their certificates in it
     max_payload_length = 16384
 
     def __init__(self, algorithms: Collection[str]) -> None:
@@ -172,7 +167,7 @@ class _Claims(jwt.JWTClaimsRegistry):
 
 
 def _refuse(error: Exception) -> NoReturn:
-    """The claims of a token, but not its content, are named."""
+    """TokenRefused, which names claims of a token and never what they hold."""
     if isinstance(error, ExpiredTokenError):
         reason = "the token has expired"
     elif isinstance(error, MissingClaimError):
@@ -186,18 +181,8 @@ def _refuse(error: Exception) -> NoReturn:
     raise TokenRefused(reason) from error
 
 
-def _entries(document: bytes) -> list[Any]:
-    try:
-        entries = json.loads(document)["keys"]
-    except MALFORMED as error:
-        raise ValueError("not a JWK Set") from error
-    if not isinstance(entries, list) or len(entries) > MOST_KEYS:
-        raise ValueError(f"not a JWK Set of at most {MOST_KEYS} keys")
-    return entries
-
-
-def _key(entry: Any, known: Collection[str]) -> tuple[str, PublicKey]:
-    """A key that verifies signatures; one of MALFORMED when the entry is anything else."""
+def _read_key(entry: Any, known: Collection[str]) -> tuple[str, PublicKey]:
+    """A `kid` and its key for verifying signatures; one of MALFORMED when the entry is none."""
     kid, use = entry.get("kid"), entry.get("use", "sig")
     if not isinstance(kid, str) or not 0 < len(kid) <= LONGEST_KID:
         raise ValueError("it has no kid")

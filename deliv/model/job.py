@@ -89,11 +89,6 @@ class Job:
     submitter_fqans: tuple[str, ...] | None = None
     submitter_limited: bool = False
 
-    @property
-    def is_to_end(self) -> bool:
-        """Whether its copy is to be stopped: its owner wants it, or its deadline is over."""
-        return self.cancel_requested is not None or self.deadline_passed is not None
-
 
 INTERNAL = frozenset(
     {

@@ -31,7 +31,16 @@ class Event(StrEnum):
 
 
 FINAL = frozenset({Status.SUCCESS, Status.ERROR, Status.CANCELLED})
-IN_FLIGHT = frozenset({Status.STAGING, Status.TRANSFERRING})
+UNFINISHED = frozenset(Status) - FINAL
+IN_FLIGHT = UNFINISHED - {Status.SUBMITTED}
+# The column with the time of each end.
+END_TIMES = MappingProxyType(
+    {
+        Status.SUCCESS: "time_success",
+        Status.ERROR: "time_error",
+        Status.CANCELLED: "time_cancelled",
+    }
+)
 
 TRANSITIONS = MappingProxyType(
     {

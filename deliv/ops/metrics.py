@@ -34,7 +34,7 @@ def _connections(name: str, port: str) -> Connections:
 
 JOBS = Gauge("deliv_jobs", "Jobs by status, as last counted in the database", ["status"])
 REQUESTS = Counter("deliv_http_requests_total", "Answers given", ["call", "code"])
-IN_FLIGHT = Gauge("deliv_http_requests_in_flight", "Requests that are being answered")
+IN_FLIGHT = Gauge("deliv_http_requests_in_flight", "Requests in flight")
 REQUEST_SECONDS = Histogram("deliv_http_request_seconds", "Time to answer", ["call"])
 PERIODIC_FAILURES = Counter("deliv_periodic_failures_total", "Failed periodic runs", ["name"])
 PERIODIC_SUCCESS = Gauge(

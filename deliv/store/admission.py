@@ -11,20 +11,22 @@ from __future__ import annotations
 from deliv.config import Limits
 from deliv.db.database import Connection, Row
 from deliv.model.job import Job
-from deliv.model.states import Event
+from deliv.model.phase import Phase
+from deliv.model.states import IN_FLIGHT, Event
 from deliv.store import jobs
 from deliv.store.columns import SELECT, to_job
+from deliv.store.conditions import in_phase, of_status
 
 LEASE = "admission"
 LOCK = "SELECT fence FROM leases WHERE name = %s FOR UPDATE"
-CANDIDATES = """
+CANDIDATES = f"""
 WITH flying AS (
   SELECT submitter, destination_host, COUNT(*) AS jobs FROM jobs
-  WHERE status IN ('STAGING', 'TRANSFERRING') GROUP BY submitter, destination_host
+  WHERE {of_status(IN_FLIGHT)} GROUP BY submitter, destination_host
 ),
 waiting AS (
   SELECT submitter, destination_host, MIN(due_at) AS oldest FROM jobs
-  WHERE status = 'SUBMITTED' GROUP BY status, submitter, destination_host
+  WHERE {in_phase(Phase.QUEUED)} GROUP BY status, submitter, destination_host
 )
 SELECT waiting.submitter, waiting.destination_host
 FROM waiting
@@ -38,9 +40,9 @@ WHERE waiting.oldest <= NOW(6)
   AND COALESCE(host.jobs, 0) < %s
 ORDER BY COALESCE(mine.jobs, 0), waiting.oldest
 LIMIT 100
-"""
+"""  # noqa: S608 - constants
 OLDEST = f"""{SELECT} FORCE INDEX (turn)
-WHERE status = 'SUBMITTED' AND submitter = %s AND destination_host = %s AND due_at <= NOW(6)
+WHERE {in_phase(Phase.QUEUED)} AND submitter = %s AND destination_host = %s AND due_at <= NOW(6)
 ORDER BY due_at, job_id LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 

@@ -10,18 +10,18 @@ from datetime import UTC, datetime
 
 from deliv.db.database import Connection
 from deliv.model.job import Job
-from deliv.model.states import FINAL
+from deliv.model.states import END_TIMES, FINAL
 from deliv.store import leases
 from deliv.store.columns import COLUMNS, SELECT, microseconds, placeholders, to_job
 from deliv.store.leases import Fence
 
 AGO = "SELECT NOW(6) - INTERVAL %s MICROSECOND AS time"
-ENDED = """
+ENDED = f"""
 SELECT job_id FROM jobs FORCE INDEX (due)
 WHERE status = %s AND due_at IS NULL AND job_id < %s
-  AND COALESCE(time_success, time_error, time_cancelled) < %s
+  AND COALESCE({", ".join(END_TIMES.values())}) < %s
 ORDER BY job_id LIMIT %s FOR UPDATE SKIP LOCKED
-"""
+"""  # noqa: S608 - constants
 NAMES = ", ".join(COLUMNS)  # constants, as is EVENT
 EVENT = "event_id, job_id, submitter, status, attempt, staged, detailed_status, error_class, time"
 # Each job that leaves locks its submitter's row of counts: whoever moves many takes them in order.

@@ -7,14 +7,15 @@ holds that row sees in `jobs` exactly what has been counted.
 from __future__ import annotations
 
 from deliv.db.database import Connection
-from deliv.model.states import Status
+from deliv.model.states import UNFINISHED, Status
 
 COLUMNS = {status: status.value.lower() for status in Status}
 SUMS = ", ".join(f"COALESCE(SUM({column}), 0) AS {column}" for column in COLUMNS.values())
 BY_STATUS = f"SELECT {SUMS} FROM submitter_jobs"  # noqa: S608 - constants
-UNFINISHED = """
-SELECT submitted + staging + transferring AS jobs FROM submitter_jobs WHERE submitter = %s
-"""
+UNFINISHED_JOBS = f"""
+SELECT {" + ".join(COLUMNS[status] for status in Status if status in UNFINISHED)} AS jobs
+FROM submitter_jobs WHERE submitter = %s
+"""  # noqa: S608 - constants
 CREATE = "INSERT IGNORE INTO submitter_jobs (submitter) VALUES (%s)"
 LOCK = "SELECT submitter FROM submitter_jobs WHERE submitter = %s FOR UPDATE"
 COUNTED = "SELECT status, COUNT(*) AS jobs FROM jobs WHERE submitter = %s GROUP BY status"
@@ -30,7 +31,7 @@ def by_status(tx: Connection) -> dict[Status, int]:
 
 
 def unfinished(tx: Connection, submitter: str) -> int:
-    row = tx.get(UNFINISHED, submitter)
+    row = tx.get(UNFINISHED_JOBS, submitter)
     return row["jobs"] if row else 0
 
 

@@ -8,8 +8,11 @@ from datetime import datetime
 from deliv.db.database import Connection, Database, Duplicate, Row
 from deliv.errors import LostRace
 from deliv.model.job import Delegation, Job
+from deliv.model.phase import AT_FTS
+from deliv.model.states import UNFINISHED
 from deliv.store import leases, outbox
 from deliv.store.columns import SELECT, microseconds, to_job
+from deliv.store.conditions import POSTED, in_phase, of_status
 from deliv.store.leases import Fence
 
 FIELDS = "delegation_id, dn, request, request_key, proxy, proxy_key, expires, told, version"
@@ -51,19 +54,18 @@ TELL = """
 UPDATE delegations SET told = NOW(6) WHERE delegation_id = %s AND version = %s AND told IS NULL
 """
 CONCERNED = f"""{SELECT} FORCE INDEX (turn)
-WHERE status IN ('SUBMITTED', 'STAGING', 'TRANSFERRING') AND submitter = %s AND copied_as = 'user'
+WHERE {of_status(UNFINISHED)} AND submitter = %s AND copied_as = 'user'
 LIMIT %s
 """
-COPYING = """
+COPYING = f"""
 SELECT DISTINCT submitter FROM jobs FORCE INDEX (polled)
-WHERE status = 'TRANSFERRING' AND fts_endpoint = %s AND copied_as = 'user'
-  AND fts_posted IS NOT NULL
-"""
-IN_USE = """
+WHERE {POSTED} AND fts_endpoint = %s AND copied_as = 'user'
+"""  # noqa: S608 - constants
+IN_USE = f"""
 SELECT job_id FROM jobs FORCE INDEX (turn)
-WHERE status = 'TRANSFERRING' AND submitter = %s AND copied_as = 'user' AND fts_jobid IS NOT NULL
+WHERE {in_phase(*AT_FTS)} AND submitter = %s AND copied_as = 'user'
 LIMIT 1
-"""
+"""  # noqa: S608 - constants
 MOST = 500  # jobs that one event is told about
 
 

@@ -10,9 +10,11 @@ from typing import TypeVar
 
 from deliv.db.database import Connection, Database, Row
 from deliv.model.job import Job
+from deliv.model.phase import Phase
 from deliv.model.states import Status
 from deliv.store import counts, jobs
 from deliv.store.columns import PROSE, placeholders, to_job
+from deliv.store.conditions import POSTED, in_phase
 
 T = TypeVar("T")
 
@@ -33,12 +35,12 @@ SHARED = """
 SELECT fts_jobid, COUNT(*) AS number, MIN(job_id) AS first, MAX(job_id) AS last FROM jobs
 WHERE fts_jobid IS NOT NULL GROUP BY fts_jobid HAVING COUNT(*) > 1 LIMIT %s
 """
-USERS = """
+USERS = f"""
 SELECT dn FROM delegations WHERE expires > NOW(6)
 UNION SELECT submitter FROM jobs FORCE INDEX (polled)
-WHERE status = 'TRANSFERRING' AND copied_as = 'user' AND fts_posted IS NOT NULL
+WHERE {POSTED} AND copied_as = 'user'
 ORDER BY 1
-"""
+"""  # noqa: S608 - constants
 # Of jobs and counts as of one moment: they change in the same transactions.
 MISCOUNTED = f"""
 SELECT submitter FROM (
@@ -52,7 +54,7 @@ ORDER BY submitter LIMIT %s
 TWICE = "SELECT job_id FROM jobs_archive JOIN jobs USING (job_id) ORDER BY job_id LIMIT %s"
 AWAITED = f"""
 SELECT {COLUMNS} FROM jobs FORCE INDEX (due)
-WHERE status = 'STAGING' AND stager_accepted IS NOT NULL AND time_staged IS NULL AND job_id > %s
+WHERE {in_phase(Phase.WAITING_FOR_STAGER)} AND job_id > %s
 ORDER BY job_id LIMIT %s
 """  # noqa: S608 - COLUMNS are the names of Job's fields
 RELEASED = f"""

@@ -9,7 +9,8 @@ from deliv.db.database import Connection, Duplicate
 from deliv.errors import DestinationBusy, LostRace
 from deliv.failpoints import Point, reach_in_thread
 from deliv.model.job import Job
-from deliv.model.states import Event, Status, after
+from deliv.model.phase import AT_FTS, Phase
+from deliv.model.states import UNFINISHED, Event, Status, after
 from deliv.store import outbox
 from deliv.store.columns import (
     LATER,
@@ -20,23 +21,26 @@ from deliv.store.columns import (
     placeholders,
     to_job,
 )
+from deliv.store.conditions import POSTED, in_phase, of_status
 from deliv.store.rows import JobEvent
+
+ADMITTED = frozenset(Status) - {Status.SUBMITTED}
 
 TAKE = f"""
 UPDATE jobs SET due_at = {LATER}, version = version + 1
-WHERE job_id = %s AND due_at <= NOW(6) AND status <> 'SUBMITTED'
-"""  # noqa: S608 - LATER is a constant
-DUE = """
+WHERE job_id = %s AND due_at <= NOW(6) AND NOT {in_phase(Phase.QUEUED)}
+"""  # noqa: S608 - constants
+DUE = f"""
 SELECT job_id FROM jobs FORCE INDEX (due)
-WHERE status IN ('STAGING', 'TRANSFERRING', 'SUCCESS', 'ERROR', 'CANCELLED') AND due_at <= NOW(6)
+WHERE {of_status(ADMITTED)} AND due_at <= NOW(6)
 ORDER BY due_at LIMIT %s
-"""
-EXPIRED = """
+"""  # noqa: S608 - constants
+EXPIRED = f"""
 SELECT job_id FROM jobs FORCE INDEX (deadline)
-WHERE status IN ('SUBMITTED', 'STAGING', 'TRANSFERRING') AND deadline <= NOW(6)
+WHERE {of_status(UNFINISHED)} AND deadline <= NOW(6)
   AND deadline_passed IS NULL AND cancel_requested IS NULL
 ORDER BY deadline LIMIT %s
-"""
+"""  # noqa: S608 - constants
 EVENTS = """
 SELECT event_id, job_id, submitter, status, attempt, staged, detailed_status, error_class, time
 FROM job_events WHERE job_id = %s ORDER BY event_id
@@ -44,9 +48,9 @@ FROM job_events WHERE job_id = %s ORDER BY event_id
 ARCHIVED_EVENTS = EVENTS.replace("job_events", "job_events_archive")
 AGE = "SELECT TIMESTAMPDIFF(MICROSECOND, %s, NOW(6)) AS age"
 BY_FTS = f"""{SELECT} FORCE INDEX (fts_jobid)
-WHERE status = 'TRANSFERRING' AND fts_endpoint = %s AND fts_jobid IN"""
-POSTED = f"""{SELECT} FORCE INDEX (polled)
-WHERE status = 'TRANSFERRING' AND fts_endpoint = %s AND job_id > %s
+WHERE {in_phase(*AT_FTS)} AND fts_endpoint = %s AND fts_jobid IN"""
+TAKEN_BY_FTS = f"""{SELECT} FORCE INDEX (polled)
+WHERE {POSTED} AND fts_endpoint = %s AND job_id > %s
   AND fts_posted <= NOW(6) - INTERVAL %s MICROSECOND
 ORDER BY job_id LIMIT %s
 """
@@ -126,7 +130,7 @@ def by_fts(tx: Connection, endpoint: str, fts_ids: Sequence[str]) -> list[Job]:
 def transferring(
     tx: Connection, endpoint: str, older_than: float, after_id: str, limit: int
 ) -> list[Job]:
-    rows = tx.query(POSTED, endpoint, after_id, microseconds(older_than), limit)
+    rows = tx.query(TAKEN_BY_FTS, endpoint, after_id, microseconds(older_than), limit)
     return [to_job(row) for row in rows]
 
 

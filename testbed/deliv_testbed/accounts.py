@@ -6,7 +6,7 @@ import dataclasses
 import os
 import pwd
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,25 +61,26 @@ class Account:
         """This user where these directories can be reached; TestbedError where that can't be."""
         if self.is_caller:
             return self
-        covers = {path: self._closed_above(path) for path in directories}
-        account = self._seeing({path: cover for path, cover in covers.items() if cover})
+        closed = {}
+        for path in directories:
+            if above := view.closed_above(path, lambda parent: self.can("x", parent)):
+                closed[path] = above
+        account = self
+        if closed:
+            enter = view.command(closed.values(), closed, self.uid, self.gid)
+            account = dataclasses.replace(self, enter=enter)
         for path in directories:
             if not account.can("x", path):
-                raise TestbedError(_no_way(self.name, path, covers[path]))
+                raise TestbedError(
+                    f"the testbed drops root's rights and runs as {self.name}, who can't get to "
+                    f"{path}: {closed.get(path, path)} is closed. Work where every user may go "
+                    "(such as /srv or /opt), or as an ordinary user."
+                )
         return account
-
-    def _closed_above(self, path: Path) -> Path | None:
-        return view.closed_above(path, lambda directory: self.can("x", directory))
-
-    def _seeing(self, covers: Mapping[Path, Path]) -> Account:
-        if not covers:
-            return self
-        enter = view.command(covers.values(), covers, self.uid, self.gid)
-        return dataclasses.replace(self, enter=enter)
 
 
 def unprivileged(*directories: Path) -> Account:
-    """The caller, or nobody when the caller is root, able to reach these directories.
+    """The caller, or the user nobody when the caller is root, able to reach these directories.
 
     TestbedError when there is no such user in passwd, or no way to a directory.
     """
@@ -90,11 +91,3 @@ def unprivileged(*directories: Path) -> Account:
         raise TestbedError(f"{user} has no passwd entry; the GridFTP server needs one") from None
     account = Account(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid)
     return account.reaching(*directories)
-
-
-def _no_way(user: str, path: Path, closed: Path | None) -> str:
-    return (
-        f"the testbed drops root's rights and runs as {user}, who can't get to {path}: "
-        f"{closed or path} is closed. Work where every user may go (such as /srv or /opt), "
-        f"or as an ordinary user."
-    )

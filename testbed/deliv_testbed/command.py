@@ -17,8 +17,7 @@ from deliv.client import ClientError
 from deliv_testbed import control
 from deliv_testbed.demo.show import show
 from deliv_testbed.errors import TestbedError
-from deliv_testbed.layout import Layout, Request
-from deliv_testbed.parts import BASIC, DELIV
+from deliv_testbed.layout import DELIV, DUMMIES, SERVERS, Layout, Request
 from deliv_testbed.stack import Stack
 
 if TYPE_CHECKING:
@@ -38,21 +37,24 @@ def add_parser(subparsers: Subparsers) -> None:
         action="extend",
         default=[],
         metavar="PART",
-        help=f"leave out: {', '.join((*BASIC, DELIV))} or {DELIV}@N; `start` adds it later",
+        help=f"leave out: {', '.join((*SERVERS, *DUMMIES, DELIV))} or {DELIV}@N; "
+        "`start` adds it later",
     )
     up.add_argument(
-        "--fts-servers", type=_count, default=1, metavar="N", help="dummies of FTS3 (1)"
+        "--fts-servers", type=_count, default=1, metavar="N", help="dummy FTS3 servers (1)"
     )
     up.add_argument("--fts", metavar="URL", help="an existing FTS3 in place of the dummy")
-    up.add_argument("--fts-ca", type=Path, metavar="DIR", help="the CAs that FTS3 is trusted by")
+    up.add_argument(
+        "--fts-ca", type=Path, metavar="DIR", help="the CAs that FTS3's certificate comes from"
+    )
     _add(commands, "down", _down, "stop everything; data and logs stay")
     _add(commands, "demo", _demo, "up, deliver real files, compare the checksums, down")
     _add(commands, "status", _status, "what runs; exit code 1 when a wanted part doesn't")
     for name, action, text in (
         ("kill", Stack.kill, "end a part at once, as a crash would"),
         ("start", Stack.start, "start a part that was left out or killed"),
-        ("freeze", Stack.freeze, "stop a part's clock: it answers nothing and closes nothing"),
-        ("thaw", Stack.thaw, "let a frozen part go on"),
+        ("freeze", Stack.freeze, "suspend a part: it answers nothing and closes no connection"),
+        ("thaw", Stack.thaw, "resume a frozen part"),
     ):
         _add(commands, name, _on_part(action), text).add_argument("part", metavar="PART")
 
@@ -93,15 +95,15 @@ def _up(options: argparse.Namespace) -> None:
         fts_url=options.fts,
         fts_ca=str(options.fts_ca.resolve()) if options.fts_ca else None,
     )
-    news = "up" if control.up(where, request) else "already up"
-    print(f"{news} after {time.monotonic() - started:.1f} s: {where.description}")
+    state = "up" if control.up(where, request) else "already up"
+    print(f"{state} after {time.monotonic() - started:.1f} s: {where.description}")
     if request.fts_url:
         print(f"{request.fts_url} must trust the CA {where.ca_file}")
     if not request.without:
-        _tell_first_steps(where)
+        _print_first_steps(where)
 
 
-def _tell_first_steps(where: Layout) -> None:
+def _print_first_steps(where: Layout) -> None:
     """The commands to paste for a first delivery, then where all else is."""
     testbed = json.loads(where.description.read_text(encoding="utf-8"))
     command = shlex.quote(str(Path(sys.executable).with_name("deliv")))
@@ -130,27 +132,25 @@ def _demo(options: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):  # so that the stack is taken down then, too
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
-        kept = show(_where(options))
+        correct = show(_where(options))
     except ClientError as error:
         raise TestbedError(str(error)) from error
-    if not kept:
-        raise TestbedError("not everything was delivered as promised")
+    if not correct:
+        raise TestbedError("not everything was delivered as expected")
 
 
 def _status(options: argparse.Namespace) -> None:
     where = _where(options)
     with control.stack(where) as stack:
-        missing = [part for part in stack.parts.names if not _tell(stack, part)]
+        missing = []
+        for part in stack.parts.names:
+            pid, state = stack.processes.pid(part), stack.processes.state(part)
+            wanted = stack.parts.wanted(part)
+            print(f"{part:20} {pid or '-':>8} {state if pid or wanted else 'left out'}")
+            if wanted and state != "running":
+                missing.append(part)
     if missing:
         raise TestbedError(f"not running: {', '.join(missing)}")
-
-
-def _tell(stack: Stack, part: str) -> bool:
-    """Print a part's line; whether it is as it was asked for."""
-    pid, state = stack.processes.pid(part), stack.processes.state(part)
-    wanted = stack.parts.wanted(part)
-    print(f"{part:20} {pid or '-':>8} {state if pid or wanted else 'left out'}")
-    return state == "running" or not wanted
 
 
 def _on_part(action: Callable[[Stack, str], None]) -> Callable[[argparse.Namespace], None]:

@@ -1,4 +1,4 @@
-"""Bring a stack up, take it down, and hold it while something is done to it."""
+"""Bring a stack up, take it down, and lock it for one command."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from pathlib import Path
 from deliv_testbed import accounts, interpreter, layout
 from deliv_testbed.accounts import Account
 from deliv_testbed.errors import TestbedError
-from deliv_testbed.layout import Layout, Request
-from deliv_testbed.parts import BASIC, DELIV, more_fts
+from deliv_testbed.layout import DELIV, Layout, Request
 from deliv_testbed.processes import Processes
 from deliv_testbed.stack import Stack, stop_all
 
@@ -88,8 +87,7 @@ def _lock(descriptor: int, directory: Path) -> None:
 
 
 def _check(request: Request) -> None:
-    instances = (f"{DELIV}@{number}" for number in range(1, request.instances + 1))
-    known = (*BASIC, *more_fts(request.fts_servers), DELIV, *instances)
+    known = (*request.parts, DELIV)
     for part in request.without:
         if part not in known:
             raise TestbedError(f"there is no part {part!r} to leave out; there are {known}")

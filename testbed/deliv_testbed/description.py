@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from deliv_testbed import gridftp, products, services
 from deliv_testbed.identities import STAGER, USERS, Identities
-from deliv_testbed.layout import Layout, Plan
+from deliv_testbed.layout import DUMMIES, Layout
 from deliv_testbed.parts import Parts
 from deliv_testbed.pki import write
 
 
-def write_description(
-    where: Layout, plan: Plan, parts: Parts, identities: Identities, pids: dict[str, int]
-) -> None:
+def write_description(parts: Parts, identities: Identities, pids: dict[str, int]) -> None:
     """The file holds passwords: only the caller may read it."""
+    where, plan, database = parts.layout, parts.plan, parts.database
+    urls = services.dummy_urls(plan)
     document = {
         "url": services.rest_url(plan.instances[0]),
         "monitoring_url": services.monitoring_url(plan.instances[0]),
@@ -29,11 +28,16 @@ def write_description(
             "archive": _gridftp(parts.archive),
             "destination": _gridftp(parts.destination),
         },
-        "fts_url": services.fts_url(plan),
-        "stager_url": services.stager_url(plan),
-        "issuer_url": services.issuer_url(plan),
+        **{f"{name}_url": urls[name] for name in DUMMIES},
         "products": products.known(parts.archive.root),
-        "database": _database(parts),
+        # The service's own account: it reads and changes rows, not the schema.
+        "database": {
+            "host": database.host,
+            "port": database.port,
+            "user": database.user,
+            "password": database.password(database.user),
+            "name": database.name,
+        },
         "broker_url": parts.broker.url,
         "pids": pids,
     }
@@ -53,15 +57,3 @@ def _user(where: Layout, identities: Identities, owner: str) -> dict[str, str]:
 
 def _gridftp(server: gridftp.Server) -> dict[str, str]:
     return {"url": server.url, "root": str(server.root)}
-
-
-def _database(parts: Parts) -> dict[str, Any]:
-    """The service's own account: it reads and changes rows, not the schema."""
-    database = parts.database
-    return {
-        "host": database.host,
-        "port": database.port,
-        "user": database.user,
-        "password": database.password(database.user),
-        "name": database.name,
-    }

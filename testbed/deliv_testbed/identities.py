@@ -1,4 +1,4 @@
-"""Who there is in a testbed: its CA, users, services and hosts, as files."""
+"""The identities of a testbed as files: its CA, users, services and hosts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from deliv_testbed import pki
 from deliv_testbed.accounts import Account
 from deliv_testbed.errors import TestbedError
-from deliv_testbed.layout import Layout
+from deliv_testbed.layout import DUMMIES, Layout
 
 USERS = ("alice", "bob", "operator")
 STAGER = "users/stager"
 SERVICE = "services/deliv"
-HOSTS = ("deliv", "stager", "fts", "issuer")
+HOSTS = ("deliv", *DUMMIES)
 PROXY_LIFETIME = timedelta(days=7)
 
 
@@ -30,13 +30,15 @@ class Identities:
         authority = self._authority()
         self._layout.ca_directory.mkdir(parents=True)
         if more_authorities:
-            _copy_files(more_authorities, self._layout.ca_directory)
+            for path in more_authorities.iterdir():  # also those behind links, readable by all
+                if path.is_file():
+                    pki.write(self._layout.ca_directory / path.name, path.read_bytes())
         authority.install(self._layout.ca_directory)
-        owners = [*(f"users/{user}" for user in USERS), STAGER, SERVICE]
+        hosts = [f"hosts/{host}" for host in HOSTS]
+        owners = [*(f"users/{user}" for user in USERS), STAGER, SERVICE, *hosts]
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda owner: self._issue(authority, owner), owners))
-            list(pool.map(lambda host: self._issue_host(authority, host), HOSTS))
-        for owner in (STAGER, SERVICE, *(f"hosts/{host}" for host in HOSTS)):
+        for owner in (STAGER, SERVICE, *hosts):
             for path in (*self._layout.credential(owner), self._layout.proxy(owner)):
                 if path.exists():
                     account.own(path)
@@ -46,7 +48,7 @@ class Identities:
         """The DN in the owner's certificate."""
         return pki.load(*self._layout.credential(owner)).dn
 
-    def copiers(self) -> list[str]:
+    def gridftp_users(self) -> list[str]:
         """The DNs that the GridFTP servers let in: users, and the service on their behalf."""
         return [self.dn(owner) for owner in (*(f"users/{user}" for user in USERS), SERVICE)]
 
@@ -68,25 +70,18 @@ class Identities:
         return authority
 
     def _issue(self, authority: pki.Authority, owner: str) -> None:
+        """The owner's certificate and key, and a user's proxy."""
         kind, _, name = owner.partition("/")
-        subject = pki.user_name(name) if kind == "users" else pki.service_name(name)
-        credential = authority.issue(subject)
-        self._write(owner, credential)
-        if kind == "users":
-            proxy = credential.proxy(lifetime=PROXY_LIFETIME)
-            pki.write_proxy(self._layout.proxy(owner), proxy)
-
-    def _issue_host(self, authority: pki.Authority, host: str) -> None:
-        self._write(f"hosts/{host}", authority.issue_host())
-
-    def _write(self, owner: str, credential: pki.Credential) -> None:
+        match kind:
+            case "users":
+                credential = authority.issue(pki.user_name(name))
+            case "services":
+                credential = authority.issue(pki.service_name(name))
+            case _:
+                credential = authority.issue_host(name)
         certificate, key = self._layout.credential(owner)
         certificate.parent.mkdir(exist_ok=True)
         pki.write_credential(certificate, key, credential)
-
-
-def _copy_files(source: Path, target: Path) -> None:
-    """Every file, also those behind links, readable by all."""
-    for path in source.iterdir():
-        if path.is_file():
-            pki.write(target / path.name, path.read_bytes())
+        if kind == "users":
+            proxy = credential.proxy(lifetime=PROXY_LIFETIME)
+            pki.write_proxy(self._layout.proxy(owner), proxy)

@@ -45,7 +45,7 @@ def find(account: Account) -> Interpreter:
 
 
 def directories(account: Account) -> tuple[Path, ...]:
-    """What the account has to be shown so that it can run Python; nothing when it can already."""
+    """The directories that the account must reach to run Python; none when it can already."""
     try:
         find(account)
     except TestbedError:

@@ -1,4 +1,4 @@
-"""Where things stand below a testbed's directory, and what `up` was asked for."""
+"""The stack's parts, what `up` was asked for, and where files are below the stack's directory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ import msgspec
 from deliv_testbed import ports
 from deliv_testbed.pki import write
 
+SERVERS = ("mariadb", "rabbitmq", "gridftp-archive", "gridftp-destination")
+# Each is `python -m deliv_testbed.NAME --config FILE`: an HTTPS server that has a certificate, a
+# port, a directory, and a URL in testbed.json. To add one: write that module (see serving.py), name
+# it here, and give its settings in services.py.
+DUMMIES = ("issuer", "stager", "fts")
+DELIV = "deliv"
 DATA_PORTS = 1000
 
 
@@ -19,7 +25,7 @@ class Layout:
 
     @property
     def description(self) -> Path:
-        """What others read to find the stack: its keys are DESIGN section 7's."""
+        """What others read to find the stack."""
         return self.directory / "testbed.json"
 
     @property
@@ -46,7 +52,7 @@ class Layout:
 
     @property
     def authority(self) -> Path:
-        """The CA's own directory. It outlives the stack: who trusts the CA need not begin anew."""
+        """The CA's own directory. It is kept for the next stack: others may trust it."""
         return self.directory / "authority"
 
     @property
@@ -95,43 +101,48 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     fts_url: str | None = None
     fts_ca: str | None = None
 
+    @property
+    def dummies(self) -> tuple[str, ...]:
+        """The dummies by name: the FTS servers beside the first are fts@2, fts@3 and so on."""
+        more_fts = (f"fts@{number}" for number in range(2, self.fts_servers + 1))
+        return (*DUMMIES, *more_fts)
+
+    @property
+    def deliv(self) -> tuple[str, ...]:
+        """The instances of deliv by name."""
+        return tuple(f"{DELIV}@{number}" for number in range(1, self.instances + 1))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Every part, whether it is to run or was left out."""
+        return (*SERVERS, *self.dummies, *self.deliv)
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """A request and the ports chosen for it, kept for later commands."""
+    """A request and the ports chosen for it, kept for later commands.
+
+    `ports` by the name of what listens there; `data_ports` the first of each GridFTP server's.
+    """
 
     request: Request
-    mariadb: int
-    rabbitmq: tuple[int, int, int]
-    gridftp_archive: int
-    gridftp_destination: int
-    archive_data: int
-    destination_data: int
-    stager: int
-    fts: tuple[int, ...]
-    issuer: int
+    ports: dict[str, int]
+    data_ports: dict[str, int]
     instances: tuple[Instance, ...]
 
 
 def choose(request: Request) -> Plan:
     """A plan with ports that are free now."""
-    archive_data = ports.choose_block(DATA_PORTS)
-    destination_data = ports.choose_block(DATA_PORTS, taken=archive_data)
-    blocks = (*archive_data, *destination_data)
-    chosen = ports.choose(8 + request.fts_servers + 2 * request.instances, taken=blocks)
-    mariadb, archive, destination, stager, issuer, amqp, distribution, epmd = chosen[:8]
-    fts, others = chosen[8 : 8 + request.fts_servers], chosen[8 + request.fts_servers :]
+    archive = ports.choose_block(DATA_PORTS)
+    destination = ports.choose_block(DATA_PORTS, taken=archive)
+    names = (*SERVERS, "rabbitmq-distribution", "epmd", *request.dummies)
+    count = len(names) + 2 * request.instances
+    chosen = ports.choose(count, taken=(*archive, *destination))
+    others = chosen[len(names) :]
     pairs = zip(others[::2], others[1::2], strict=True)
     return Plan(
         request=request,
-        mariadb=mariadb,
-        rabbitmq=(amqp, distribution, epmd),
-        gridftp_archive=archive,
-        gridftp_destination=destination,
-        archive_data=archive_data.start,
-        destination_data=destination_data.start,
-        stager=stager,
-        fts=tuple(fts),
-        issuer=issuer,
+        ports=dict(zip(names, chosen, strict=False)),
+        data_ports={"archive": archive.start, "destination": destination.start},
         instances=tuple(Instance(rest=rest, monitoring=other) for rest, other in pairs),
     )
 

@@ -23,7 +23,7 @@ class Database:
     """Where the server is and who may do what.
 
     `deliv` reads and changes rows, `deliv_migrations` changes the schema of the database `deliv`,
-    `root` may do everything. The passwords stand in files of these names in `secrets`.
+    `root` may do everything. The passwords are in files of these names in `secrets`.
     """
 
     directory: Path
@@ -46,8 +46,19 @@ class Database:
         self.directory.mkdir(parents=True, mode=0o700)
         for user in (self.user, self.migrations_user, self.admin):
             secrets.write(self.password_file(user), account)
+        # What the server runs at each start, before it takes connections.
+        template = string.Template(ACCOUNTS.read_text(encoding="ascii"))
+        text = template.substitute(
+            name=self.name,
+            host=self.host,
+            root_password=self.password(self.admin),
+            migrations_user=self.migrations_user,
+            migrations_password=self.password(self.migrations_user),
+            user=self.user,
+            password=self.password(self.user),
+        )
         statements = self.directory / "accounts.sql"
-        statements.write_text(self._statements(), encoding="ascii")
+        statements.write_text(text, encoding="ascii")
         statements.chmod(0o600)
         account.own(self.directory)
         processes.run(
@@ -90,18 +101,6 @@ class Database:
     @property
     def _data(self) -> Path:
         return self.directory / "data"
-
-    def _statements(self) -> str:
-        """What the server runs at each start, before it takes connections."""
-        return string.Template(ACCOUNTS.read_text(encoding="ascii")).substitute(
-            name=self.name,
-            host=self.host,
-            root_password=self.password(self.admin),
-            migrations_user=self.migrations_user,
-            migrations_password=self.password(self.migrations_user),
-            user=self.user,
-            password=self.password(self.user),
-        )
 
 
 def greets(host: str, port: int) -> bool:

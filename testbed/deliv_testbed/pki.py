@@ -95,7 +95,10 @@ class Credential:
     ) -> Credential:
         """A proxy of this credential (RFC 3820), never longer valid than its issuers."""
         serial, key = _serial(), key or rsa_key()
-        subject = subject or _below(self.certificate.subject, str(serial))
+        if subject is None:
+            added = x509.NameAttribute(NameOID.COMMON_NAME, str(serial))
+            rdns = [*self.certificate.subject.rdns, x509.RelativeDistinguishedName([added])]
+            subject = x509.Name(rdns)
         ends = min(
             datetime.now(UTC) + lifetime,
             *(issuer.not_valid_after_utc for issuer in (self.certificate, *self.chain)),
@@ -119,7 +122,7 @@ class Credential:
         )
 
     def proxy_pem(self) -> bytes:
-        """One file as grid tools want it: certificate, key, chain."""
+        """One file in the order of grid tools: certificate, key, chain."""
         chain = b"".join(certificate_pem(one) for one in self.chain)
         return certificate_pem(self.certificate) + self.key_pem() + chain
 
@@ -167,14 +170,26 @@ class Authority:
     ) -> Credential:
         """A certificate; `hosts` (names or addresses) makes it a server's as well.
 
-        `extensions` are added as (extension, critical), for what tests want to see refused.
+        `extensions` are added as (extension, critical), for certificates that must be refused.
         """
         key, hosts = key or rsa_key(), tuple(hosts)
         now = datetime.now(UTC)
         ends = (starts or now) + lifetime
         builder = _builder(subject, self.certificate.subject, key, starts or now - SKEW, ends)
         builder = builder.serial_number(_serial())
-        for extension, critical in (*self._usual(key, hosts), *extensions):
+        uses = [ExtendedKeyUsageOID.CLIENT_AUTH]
+        usual: list[tuple[x509.ExtensionType, bool]] = [
+            (x509.BasicConstraints(ca=False, path_length=None), True),
+            (_END_ENTITY_USE, True),
+            (_subject_key(key), False),
+            (self._key_identifier(), False),
+        ]
+        if hosts:
+            uses.append(ExtendedKeyUsageOID.SERVER_AUTH)
+            names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
+            usual.append((names, False))
+        usual.append((x509.ExtendedKeyUsage(uses), False))
+        for extension, critical in (*usual, *extensions):
             builder = builder.add_extension(extension, critical=critical)
         return Credential(certificate=builder.sign(self.key, hashes.SHA256()), key=key)
 
@@ -200,7 +215,9 @@ class Authority:
         builder = builder.add_extension(number, critical=False)
         builder = builder.add_extension(self._key_identifier(), critical=False)
         for certificate in revoked:
-            builder = builder.add_revoked_certificate(_revocation(certificate))
+            entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number)
+            entry = entry.revocation_date(datetime.now(UTC) - SKEW)
+            builder = builder.add_revoked_certificate(entry.build())
         return builder.sign(self.key, hashes.SHA256())
 
     def signing_policy(self, *patterns: str) -> str:
@@ -225,22 +242,6 @@ class Authority:
         crl = self.revocation_list(revoked)
         path = directory / f"{name_hash(self.certificate.subject)}.r0"
         write(path, crl.public_bytes(serialization.Encoding.PEM))
-
-    def _usual(
-        self, key: PrivateKey, hosts: tuple[str, ...]
-    ) -> list[tuple[x509.ExtensionType, bool]]:
-        uses = [ExtendedKeyUsageOID.CLIENT_AUTH]
-        extensions: list[tuple[x509.ExtensionType, bool]] = [
-            (x509.BasicConstraints(ca=False, path_length=None), True),
-            (_END_ENTITY_USE, True),
-            (_subject_key(key), False),
-            (self._key_identifier(), False),
-        ]
-        if hosts:
-            uses.append(ExtendedKeyUsageOID.SERVER_AUTH)
-            names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
-            extensions.append((names, False))
-        return [*extensions, (x509.ExtendedKeyUsage(uses), False)]
 
     def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
         return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
@@ -325,11 +326,6 @@ def _subject_key(key: PrivateKey) -> x509.SubjectKeyIdentifier:
     return x509.SubjectKeyIdentifier.from_public_key(key.public_key())
 
 
-def _below(subject: x509.Name, common_name: str) -> x509.Name:
-    added = x509.NameAttribute(NameOID.COMMON_NAME, common_name)
-    return x509.Name([*subject.rdns, x509.RelativeDistinguishedName([added])])
-
-
 def _proxy_cert_info(policy: bytes, path_length: int | None) -> bytes:
     """SEQUENCE { INTEGER OPTIONAL, SEQUENCE { policy language } }, RFC 3820 section 3.8."""
     length = b"" if path_length is None else _der(0x02, bytes([path_length]))
@@ -345,8 +341,3 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
-
-
-def _revocation(certificate: x509.Certificate) -> x509.RevokedCertificate:
-    builder = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number)
-    return builder.revocation_date(datetime.now(UTC) - SKEW).build()

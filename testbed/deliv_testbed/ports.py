@@ -1,6 +1,6 @@
 """Free TCP ports on loopback, outside the range the kernel gives to outgoing connections.
 
-Blocks lie above the single ports: a port that a GridFTP server's data passed through can't be
+Blocks are above the single ports: a port that a GridFTP server's data passed through can't be
 bound for a minute, which would hit other servers that are stopped for a moment.
 """
 
@@ -31,7 +31,7 @@ def is_free(port: int) -> bool:
 
 
 def choose(count: int, taken: Iterable[int] = ()) -> list[int]:
-    """`count` different ports that nobody listens on, none of them in `taken`."""
+    """`count` different ports without a listener, none of them in `taken`."""
     avoid, chosen = set(taken), list[int]()
     for _ in range(ATTEMPTS):
         if len(chosen) == count:

@@ -30,7 +30,7 @@ SPAWN = 'setsid "$@" >>"$0" 2>&1 </dev/null & echo $!'
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What to run as the part `name`; `ready` is asked until it says yes, for `deadline` s."""
+    """What runs as the part `name`, and for how many seconds `ready` may be false at first."""
 
     name: str
     command: tuple[str | Path, ...]
@@ -67,7 +67,7 @@ class Processes:
             account.own(path)
 
     def environment(self, name: str, more: Mapping[str, str | Path]) -> dict[str, str]:
-        """All that a part's process gets to see: nothing of the caller's environment."""
+        """The environment of a part's process, with nothing of the caller's."""
         home, temporary = self._directory / "home", self._directory / "tmp"
         own = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": home, "TMPDIR": temporary, **more}
         return {MARK: self._mark(name)} | {key: str(value) for key, value in own.items()}
@@ -78,7 +78,7 @@ class Processes:
         environment: Mapping[str, str | Path] = MappingProxyType({}),
         timeout: float = 60,
     ) -> str:
-        """Run a command to its end as the testbed's user; TestbedError with what it said."""
+        """Run a command to its end as the testbed's user; TestbedError with its output."""
         words = [str(word) for word in command]
         try:
             done = self._account.run(
@@ -109,7 +109,20 @@ class Processes:
         if self._abandoned.is_set():
             raise TestbedError(f"{program.name} was not started")
         self._signal(program.name, signal.SIGKILL)
-        pid = self._spawn(program)
+        command = ["/bin/sh", "-c", SPAWN, self.log(program.name), *program.command]
+        done = self._account.run(
+            command,
+            env=self.environment(program.name, program.environment),
+            cwd=program.directory,
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=10,
+            umask=0o077,
+        )
+        pid = int(done.stdout)
+        if process := _process(pid):
+            text = json.dumps({"pid": pid, "started": process.started})
+            self._record_file(program.name).write_text(text, encoding="utf-8")
         self._wait_until_ready(program)
         return pid
 
@@ -133,7 +146,7 @@ class Processes:
 
         def gone() -> bool:
             killed.update(self._signal(name, signal.SIGKILL))
-            # A dying process shows its mark no more; one just forked was not signalled yet.
+            # The mark of a dying process is gone; one just forked was not signalled yet.
             return not any(map(_is_same, killed)) and not self._members(name)
 
         if not wait(gone, 10):
@@ -141,15 +154,16 @@ class Processes:
         self._record_file(name).unlink(missing_ok=True)
 
     def freeze(self, name: str) -> None:
-        """Stop a part's clock; returns when it stands still."""
+        """Suspend a part; returns when it has stopped."""
         self._switch(name, signal.SIGSTOP, "frozen")
 
     def thaw(self, name: str) -> None:
-        """Let a frozen part go on; returns when it does."""
+        """Resume a frozen part; returns when it runs."""
         self._switch(name, signal.SIGCONT, "running")
 
     def _switch(self, name: str, number: signal.Signals, state: str) -> None:
-        self._require(name)
+        if not self.alive(name):
+            raise TestbedError(f"{name} is not running")
 
         def switched() -> bool:
             # One that is in vfork(2) stops only when its child, let go on, has left it.
@@ -161,7 +175,7 @@ class Processes:
             raise TestbedError(f"{name} is {self.state(name)}, not {state}")
 
     def pid(self, name: str) -> int | None:
-        """The pid of the part's first process while it lives."""
+        """The pid of the part's first process while it runs."""
         record = self._record(name)
         return record.pid if record and _is_same(record) else None
 
@@ -182,23 +196,6 @@ class Processes:
         marked = {mark.removeprefix(prefix) for _, mark in _marks() if mark.startswith(prefix)}
         return sorted({path.stem for path in self._directory.glob("run/*.json")} | marked)
 
-    def _spawn(self, program: Program) -> int:
-        command = ["/bin/sh", "-c", SPAWN, self.log(program.name), *program.command]
-        done = self._account.run(
-            command,
-            env=self.environment(program.name, program.environment),
-            cwd=program.directory,
-            stdout=subprocess.PIPE,
-            check=True,
-            timeout=10,
-            umask=0o077,
-        )
-        pid = int(done.stdout)
-        if process := _process(pid):
-            text = json.dumps({"pid": pid, "started": process.started})
-            self._record_file(program.name).write_text(text, encoding="utf-8")
-        return pid
-
     def _wait_until_ready(self, program: Program) -> None:
         def decided() -> bool:
             return program.ready() or not self.alive(program.name) or self._abandoned.is_set()
@@ -212,12 +209,8 @@ class Processes:
     def log(self, name: str) -> Path:
         return self._directory / "log" / f"{name}.log"
 
-    def _require(self, name: str) -> None:
-        if not self.alive(name):
-            raise TestbedError(f"{name} is not running")
-
     def _signal(self, name: str, number: signal.Signals) -> list[Process]:
-        """Send a signal to all of a part; whom."""
+        """Send a signal to all processes of a part; returns those."""
         members = self._members(name)
         for process in members:
             try:
@@ -227,7 +220,7 @@ class Processes:
         return members
 
     def _members(self, name: str) -> list[Process]:
-        """The part's living processes: the marked ones and all below them."""
+        """The part's running processes: the marked ones and all below them."""
         found = {pid for pid, mark in _marks() if mark == self._mark(name)}
         if pid := self.pid(name):
             found.add(pid)
@@ -275,7 +268,7 @@ def _is_same(record: Process) -> bool:
 
 
 def _process(pid: int) -> Process | None:
-    """proc(5): the fields after the name, which stands in the last pair of parentheses."""
+    """proc(5): the fields after the name, which is in the last pair of parentheses."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):

@@ -52,7 +52,15 @@ class Broker:
         secrets.write(self.directory / "home" / ".erlang.cookie", account)
         (self.directory / "home" / ".erlang.cookie").chmod(0o400)
         configuration = self.directory / "conf"
-        (configuration / "rabbitmq.conf").write_text(self._configuration(), encoding="ascii")
+        text = (
+            f"listeners.tcp.1 = {self.host}:{self.port}\n"
+            f"default_user = {self.user}\n"
+            f"default_pass = {self.password()}\n"
+            "disk_free_limit.absolute = 50MB\n"
+            "vm_memory_high_watermark.absolute = 512MB\n"
+            "log.console = false\n"
+        )
+        (configuration / "rabbitmq.conf").write_text(text, encoding="ascii")
         (configuration / "rabbitmq.conf").chmod(0o600)
         (configuration / "enabled_plugins").write_text("[].\n", encoding="ascii")
         (configuration / "env.conf").touch()
@@ -80,16 +88,6 @@ class Broker:
     def answers(self) -> bool:
         """Whether the node opens an AMQP connection."""
         return speaks_amqp(self.host, self.port)
-
-    def _configuration(self) -> str:
-        return (
-            f"listeners.tcp.1 = {self.host}:{self.port}\n"
-            f"default_user = {self.user}\n"
-            f"default_pass = {self.password()}\n"
-            "disk_free_limit.absolute = 50MB\n"
-            "vm_memory_high_watermark.absolute = 512MB\n"
-            "log.console = false\n"
-        )
 
     def _environment(self) -> dict[str, str | Path]:
         configuration = self.directory / "conf"

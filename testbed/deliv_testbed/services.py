@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from deliv_testbed import ports
-from deliv_testbed.accounts import Account
-from deliv_testbed.gridftp import Server
 from deliv_testbed.identities import SERVICE, STAGER, Identities
 from deliv_testbed.layout import Instance, Layout, Plan
-from deliv_testbed.mariadb import Database
-from deliv_testbed.parts import Parts, more_fts
-from deliv_testbed.rabbitmq import Broker
+from deliv_testbed.parts import Parts
 
-# Failures are seen soon: a person or a test waits for them.
+# Few and quick: a person or a test waits for the outcome.
 RETRIES = {
     "unreachable": {"attempts": 4, "backoff": "2s"},
     "timeout": {"attempts": 2, "backoff": "2s"},
@@ -40,44 +37,53 @@ def monitoring_url(instance: Instance) -> str:
     return f"http://{ports.LOOPBACK}:{instance.monitoring}"
 
 
-def stager_url(plan: Plan) -> str:
-    return f"https://{ports.LOOPBACK}:{plan.stager}"
+def dummy_urls(plan: Plan) -> dict[str, str]:
+    """By the name of the part; an existing FTS3 takes the place of the first dummy FTS."""
+    urls = {name: f"https://{ports.LOOPBACK}:{plan.ports[name]}" for name in plan.request.dummies}
+    return urls | ({"fts": plan.request.fts_url} if plan.request.fts_url else {})
 
 
-def fts_url(plan: Plan) -> str:
-    return next(iter(fts_urls(plan).values()))
-
-
-def fts_urls(plan: Plan) -> dict[str, str]:
-    """By the name of the part, as deliv calls its endpoints too."""
-    names = ("fts", *more_fts(len(plan.fts)))
-    dummies = {
-        name: f"https://{ports.LOOPBACK}:{port}" for name, port in zip(names, plan.fts, strict=True)
-    }
-    return dummies | ({"fts": plan.request.fts_url} if plan.request.fts_url else {})
-
-
-def issuer_url(plan: Plan) -> str:
-    return f"https://{ports.LOOPBACK}:{plan.issuer}"
-
-
-def write_deliv(layout: Layout, plan: Plan, parts: Parts) -> None:
+def write_deliv(parts: Parts) -> None:
     """One configuration for each instance; they differ in their ports."""
-    for number, instance in enumerate(plan.instances, 1):
+    layout, database, broker = parts.layout, parts.database, parts.broker
+    urls = dummy_urls(parts.plan)
+    for number, instance in enumerate(parts.plan.instances, 1):
         document = {
-            **_addresses(layout, instance),
+            "rest": {
+                "listen": f"{ports.LOOPBACK}:{instance.rest}",
+                "public_url": rest_url(instance),
+                **_pair(layout, "hosts/deliv"),
+            },
+            "monitoring": f"{ports.LOOPBACK}:{instance.monitoring}",
             "ca_directory": str(layout.ca_directory),
-            "credential": _pair(layout, "services/deliv"),
+            "credential": _pair(layout, SERVICE),
             "policy": str(layout.policy),
-            "database": _database(parts.database),
-            "broker": _broker(parts.broker),
+            "database": {
+                "host": database.host,
+                "port": database.port,
+                "name": database.name,
+                **_account(database.user, database.password_file(database.user)),
+                "migrations": _account(
+                    database.migrations_user, database.password_file(database.migrations_user)
+                ),
+            },
+            "broker": {
+                "host": broker.host,
+                "port": broker.port,
+                **_account(broker.user, broker.password_file),
+            },
             "stager": {
-                "url": stager_url(plan),
+                "url": urls["stager"],
                 "gridftp_hosts": [parts.archive.address],
                 "timeout": STAGING_TIMEOUT,
-                "callback": {"certificate": True, "token": _expected_token(plan)},
+                "callback": {"certificate": True, "token": _expected_token(urls["issuer"])},
             },
-            "fts": {"endpoints": fts_urls(plan), "poll_every": "1s"},
+            "fts": {
+                "endpoints": {
+                    name: url for name, url in urls.items() if name.partition("@")[0] == "fts"
+                },
+                "poll_every": "1s",
+            },
             "delegation": {"key_file": str(layout.delegation_key), "every": "2s"},
             "retries": RETRIES,
             "audit": {"file": str(layout.audit_log)},
@@ -88,7 +94,7 @@ def write_deliv(layout: Layout, plan: Plan, parts: Parts) -> None:
 
 
 def write_policy(layout: Layout, identities: Identities) -> None:
-    """Users submit, the operator sees to all, the stager reports; all to loopback only."""
+    """Who may do what; deliveries go to loopback only."""
     hosts = [ports.LOOPBACK, "localhost"]
     rules: list[dict[str, Any]] = [
         {"dn": identities.dn("users/alice"), "roles": ["submitter"], "destinations": hosts},
@@ -104,99 +110,77 @@ def write_policy(layout: Layout, identities: Identities) -> None:
     layout.policy.write_text(text, encoding="utf-8")
 
 
-def write_stager(
-    layout: Layout, plan: Plan, archive: Server, identities: Identities, account: Account
-) -> None:
-    """The dummy stager's settings: it copies within the archive's GridFTP server's root.
-
-    deliv may use it, and be called back, and nobody else.
-    """
-    certificate, key = layout.credential("users/stager")
-    staging, state = archive.root / "staging", layout.directory / "stager"
-    for directory in (staging, state):
-        directory.mkdir()
-        account.own(directory)
-    _write_json(
-        layout.settings("stager"),
-        _server(layout, "stager", plan.stager)
-        | {
-            "clients": [identities.dn(SERVICE)],
-            "callbacks": [rest_url(instance) for instance in plan.instances],
-            "client_certificate": str(certificate),
-            "client_key": str(key),
-            "archive_root": str(archive.root),
-            "gridftp": archive.address,
-            "staging_directory": str(staging),
-            "staging_path": str(staging),
-            "state_directory": str(state),
-            "token": {
-                "url": f"{issuer_url(plan)}/token",
-                "client_id": CLIENT,
-                "scope": SCOPE,
-                "audience": AUDIENCE,
-            },
-        },
-    )
-
-
-def write_fts(layout: Layout, plan: Plan, account: Account) -> None:
-    """The settings of each dummy FTS."""
-    for name, port in zip(("fts", *more_fts(len(plan.fts))), plan.fts, strict=True):
-        state = layout.directory / name
-        state.mkdir()
-        account.own(state)
-        settings = _server(layout, "fts", port)
-        settings |= {"state": str(state), "stalled_after": STALLED_AFTER}
-        _write_json(layout.settings(name), settings)
-
-
-def write_issuer(layout: Layout, plan: Plan, identities: Identities, account: Account) -> None:
-    """The token issuer's settings: its one client is the stager."""
-    state = layout.directory / "issuer"
+def write_dummy(name: str, parts: Parts, identities: Identities) -> None:
+    """A dummy's directory and its settings: what all of them have, and what is its own."""
+    layout, kind = parts.layout, name.partition("@")[0]
+    state = layout.directory / name
     state.mkdir()
-    account.own(state)
-    stager = {"dn": identities.dn(STAGER), "scopes": [SCOPE], "audiences": [AUDIENCE]}
-    settings = {"issuer": issuer_url(plan), "state": str(state), "clients": {CLIENT: stager}}
-    _write_json(layout.settings("issuer"), _server(layout, "issuer", plan.issuer) | settings)
+    parts.account.own(state)
+    document = {
+        "host": ports.LOOPBACK,
+        "port": parts.plan.ports[name],
+        "ca_directory": str(layout.ca_directory),
+        **_pair(layout, f"hosts/{kind}"),
+        **SETTINGS[kind](parts, identities, state),
+    }
+    text = json.dumps(document, ensure_ascii=False, indent=1)
+    layout.settings(name).write_text(text, encoding="utf-8")
 
 
-def _expected_token(plan: Plan) -> dict[str, Any]:
-    """Tokens are bound to the stager's certificate; a key that is withdrawn is soon forgotten."""
+def stager(parts: Parts, identities: Identities, state: Path) -> dict[str, Any]:
+    """It copies within the archive's GridFTP server's root; deliv alone may use it."""
+    certificate, key = parts.layout.credential(STAGER)
+    staging = parts.archive.root / "staging"
+    staging.mkdir()
+    parts.account.own(staging)
     return {
-        "issuer": issuer_url(plan),
+        "clients": [identities.dn(SERVICE)],
+        "callbacks": [rest_url(instance) for instance in parts.plan.instances],
+        "client_certificate": str(certificate),
+        "client_key": str(key),
+        "archive_root": str(parts.archive.root),
+        "gridftp": parts.archive.address,
+        "staging_directory": str(staging),
+        "staging_path": str(staging),
+        "state_directory": str(state),
+        "token": {
+            "url": f"{dummy_urls(parts.plan)['issuer']}/token",
+            "client_id": CLIENT,
+            "scope": SCOPE,
+            "audience": AUDIENCE,
+        },
+    }
+
+
+def fts(parts: Parts, identities: Identities, state: Path) -> dict[str, Any]:
+    return {"state": str(state), "stalled_after": STALLED_AFTER}
+
+
+def issuer(parts: Parts, identities: Identities, state: Path) -> dict[str, Any]:
+    """Its one client is the stager."""
+    client = {"dn": identities.dn(STAGER), "scopes": [SCOPE], "audiences": [AUDIENCE]}
+    url = dummy_urls(parts.plan)["issuer"]
+    return {"issuer": url, "state": str(state), "clients": {CLIENT: client}}
+
+
+SETTINGS: dict[str, Callable[[Parts, Identities, Path], dict[str, Any]]] = {
+    "stager": stager,
+    "fts": fts,
+    "issuer": issuer,
+}
+
+
+def _expected_token(issuer_url: str) -> dict[str, Any]:
+    """Tokens are bound to the stager's certificate; a key that is withdrawn is soon refused."""
+    return {
+        "issuer": issuer_url,
         "audience": AUDIENCE,
         "scope": SCOPE,
-        "jwks_url": f"{issuer_url(plan)}/jwks",
+        "jwks_url": f"{issuer_url}/jwks",
         "algorithms": ["ES256"],
         "bound": True,
         "refresh": "30s",
     }
-
-
-def _addresses(layout: Layout, instance: Instance) -> dict[str, Any]:
-    rest = {
-        "listen": f"{ports.LOOPBACK}:{instance.rest}",
-        "public_url": rest_url(instance),
-        **_pair(layout, "hosts/deliv"),
-    }
-    return {"rest": rest, "monitoring": f"{ports.LOOPBACK}:{instance.monitoring}"}
-
-
-def _database(database: Database) -> dict[str, Any]:
-    return {
-        "host": database.host,
-        "port": database.port,
-        "name": database.name,
-        **_account(database.user, database.password_file(database.user)),
-        "migrations": _account(
-            database.migrations_user, database.password_file(database.migrations_user)
-        ),
-    }
-
-
-def _broker(broker: Broker) -> dict[str, Any]:
-    account = _account(broker.user, broker.password_file)
-    return {"host": broker.host, "port": broker.port, **account}
 
 
 def _account(user: str, password_file: Path) -> dict[str, str]:
@@ -206,16 +190,3 @@ def _account(user: str, password_file: Path) -> dict[str, str]:
 def _pair(layout: Layout, owner: str) -> dict[str, str]:
     certificate, key = layout.credential(owner)
     return {"certificate": str(certificate), "key": str(key)}
-
-
-def _server(layout: Layout, name: str, port: int) -> dict[str, Any]:
-    return {
-        "host": ports.LOOPBACK,
-        "port": port,
-        "ca_directory": str(layout.ca_directory),
-        **_pair(layout, f"hosts/{name}"),
-    }
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    path.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How the dummies read their settings: JSON, typed, unknown keys refused."""
+"""The settings of the stack's own servers: a JSON file for each, typed, unknown keys refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ import msgspec
 
 from deliv.errors import ConfigError
 
-Settings = TypeVar("Settings", bound=msgspec.Struct)
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a server listens and with what; `ca_directory` has the CAs that it trusts."""
+
+    host: str
+    port: int
+    certificate: Path
+    key: Path
+    ca_directory: Path
+
+
+Settings = TypeVar("Settings", bound=ServerSettings)
 
 
 def read(path: Path, kind: type[Settings]) -> Settings:

@@ -15,7 +15,7 @@ from deliv_testbed import description, gridftp, parts, products, secrets, servic
 from deliv_testbed.accounts import Account
 from deliv_testbed.errors import TestbedError
 from deliv_testbed.identities import Identities
-from deliv_testbed.layout import Instance, Layout, Plan
+from deliv_testbed.layout import DELIV, Instance, Layout, Plan
 from deliv_testbed.parts import Parts
 from deliv_testbed.processes import Processes, wait
 from deliv_testbed.rabbitmq import EPMD
@@ -32,22 +32,34 @@ class Stack:
 
     def up(self) -> None:
         """Make everything and start the wanted parts; returns when they are ready."""
+        instances = [part for part in self.plan.request.deliv if self.parts.wanted(part)]
         with ThreadPoolExecutor() as pool:
             try:
-                self._up_in(pool)
+                slow = [pool.submit(self._up_broker), pool.submit(self._make_products)]
+                _results([pool.submit(self._up_database), pool.submit(self._up_grid)])
+                if instances:
+                    self._migrate()
+                _results(slow)
+                _side_by_side(self._start, instances)
             except BaseException:
                 self.processes.abandon()
                 raise
-        self._wait_until_deliv_is_ready()
+        for part, instance in zip(self.plan.request.deliv, self.plan.instances, strict=True):
+            if part in instances and not wait(
+                lambda: not self._missing(instance),  # noqa: B023  runs now
+                READY_DEADLINE,
+            ):
+                raise TestbedError(f"{part} waits for {self._missing(instance)}; see its log")
         self.describe()
 
     def start(self, part: str) -> None:
         """Start a part that was left out, killed or has crashed."""
         self.parts.check(part)
-        if part in self.parts.instances:
+        instances = self.plan.request.deliv
+        if part in instances:
             self._migrate()
         self._start(part)
-        if part == "mariadb" and any(map(self.parts.wanted, self.parts.instances)):
+        if part == "mariadb" and any(map(self.parts.wanted, instances)):
             self._migrate()
         self.describe()
 
@@ -66,23 +78,12 @@ class Stack:
         self.processes.thaw(part)
 
     def describe(self) -> None:
-        """Write testbed.json as things stand now."""
-        description.write_description(
-            self.layout, self.plan, self.parts, self.identities, self.pids()
-        )
+        """Write testbed.json with the processes that run now."""
+        description.write_description(self.parts, self.identities, self.pids())
 
     def pids(self) -> dict[str, int]:
         found = {part: self.processes.pid(part) for part in self.parts.names}
         return {part: pid for part, pid in found.items() if pid}
-
-    def _up_in(self, pool: ThreadPoolExecutor) -> None:
-        slow = [pool.submit(self._up_broker), pool.submit(self._make_products)]
-        _results([pool.submit(self._up_database), pool.submit(self._up_grid)])
-        instances = [part for part in self.parts.instances if self.parts.wanted(part)]
-        if instances:
-            self._migrate()
-        _results(slow)
-        _side_by_side(self._start, instances)
 
     def _up_database(self) -> None:
         self.parts.database.install(self.processes, self.account)
@@ -100,17 +101,16 @@ class Stack:
         """What needs certificates: both GridFTP servers, the dummies, all configurations."""
         more = Path(self.plan.request.fts_ca) if self.plan.request.fts_ca else None
         authority = self.identities.create(self.account, more)
-        allowed = gridftp.grid_map(self.identities.copiers(), self.account)
+        allowed = gridftp.grid_map(self.identities.gridftp_users(), self.account)
         archive, destination = self.parts.archive, self.parts.destination
         for server in (archive, destination):
             server.install(authority, allowed, self.account)
         services.write_policy(self.layout, self.identities)
         secrets.write_key(self.layout.delegation_key, self.account)
-        services.write_deliv(self.layout, self.plan, self.parts)
-        services.write_stager(self.layout, self.plan, archive, self.identities, self.account)
-        services.write_fts(self.layout, self.plan, self.account)
-        services.write_issuer(self.layout, self.plan, self.identities, self.account)
-        dummies = ("issuer", "stager", "fts", *parts.more_fts(len(self.plan.fts)))
+        services.write_deliv(self.parts)
+        dummies = self.plan.request.dummies
+        for name in dummies:
+            services.write_dummy(name, self.parts, self.identities)
         _side_by_side(self._start_wanted, (archive.name, destination.name, *dummies))
 
     def _start_wanted(self, part: str) -> None:
@@ -131,14 +131,6 @@ class Stack:
         command = python.module("deliv.cli", "migrate", "--config", self.layout.config(1))
         self.processes.run(command, python.environment)
 
-    def _wait_until_deliv_is_ready(self) -> None:
-        """Until every instance has found the parts that are there."""
-        for part, instance in zip(self.parts.instances, self.plan.instances, strict=True):
-            if not self.parts.wanted(part):
-                continue
-            if not wait(lambda: not self._missing(instance), READY_DEADLINE):  # noqa: B023  runs now
-                raise TestbedError(f"{part} waits for {self._missing(instance)}; see its log")
-
     def _missing(self, instance: Instance) -> list[str]:
         """What an instance waits for, as it says itself, of the parts that `up` starts."""
         report = parts.health(instance, "/ready")
@@ -152,7 +144,7 @@ class Stack:
 def stop_all(processes: Processes) -> list[str]:
     """Stop whatever runs, deliv first and RabbitMQ's epmd last; the names."""
     names = processes.names()
-    deliv = [name for name in names if name.partition("@")[0] == parts.DELIV]
+    deliv = [name for name in names if name.partition("@")[0] == DELIV]
     last = [name for name in names if name == EPMD]
     others = [name for name in names if name not in (*deliv, *last)]
     for group in (deliv, others, last):

@@ -205,7 +205,7 @@ def test_a_body_that_never_ends_keeps_nothing_busy(stack: Stack) -> None:
         context.wrap_socket(plain, server_hostname=address.hostname) as half,
     ):
         half.sendall(b"POST /submitTransfer HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
-        until(lambda: stack.metric("deliv_http_requests_in_flight") > before, "it is in hand")
+        until(lambda: stack.metric("deliv_http_requests_in_flight") > before, "it is in flight")
     until(lambda: stack.metric("deliv_http_requests_in_flight") == before, "it is let go")
 
 

@@ -132,7 +132,7 @@ def test_a_new_list_counts_on_the_live_port(request: pytest.FixtureRequest, mode
 def test_a_revoked_user_is_out_while_our_key_is_half_written(
     request: pytest.FixtureRequest, mode: str
 ) -> None:
-    """On the connection that was open; /ready and a metric tell of the key."""
+    """On the connection that was open; /ready and a metric report the key."""
     opened: Gate = request.getfixturevalue(mode)
     mine, host_key = user(opened.grid.root, "carol"), opened.directory / "host.key"
     good, call = host_key.read_bytes(), f"GET {NOTHING} HTTP/1.1\r\nHost: x\r\n\r\n".encode()

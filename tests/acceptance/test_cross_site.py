@@ -83,6 +83,16 @@ def test_pages_of_its_own_and_programs_go_on(stack: Stack, target: Target) -> No
 
 def test_a_link_from_elsewhere_may_look(stack: Stack) -> None:
     """A page can't read the answer: there is no Access-Control-Allow-Origin."""
-    answer = stack.curl("/transfers", "-H", EVIL, "-H", "Sec-Fetch-Site: cross-site")
-    assert answer.status == 200
-    assert not [name for name in answer.headers if name.startswith("access-control")]
+    own = stack.curl("/whoami").document["delegation_id"]
+    for path in ("/transfers", f"/delegation/{own}/request"):
+        answer = stack.curl(path, "-H", EVIL, "-H", "Sec-Fetch-Site: cross-site")
+        assert answer.status == 200
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_a_link_from_elsewhere_changes_no_request_for_a_proxy(stack: Stack) -> None:
+    """The one thing that a look may store is a key, where there is none."""
+    request = f"/delegation/{stack.curl('/whoami').document['delegation_id']}/request"
+    before = stack.curl(request).body
+    assert stack.curl(request, "-H", EVIL, "-H", "Sec-Fetch-Site: cross-site").body == before
+    assert stack.curl(request).body == before

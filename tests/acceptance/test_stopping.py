@@ -40,13 +40,13 @@ def stop(instance: Instance) -> None:
 def test_who_has_come_is_answered(instance: Instance) -> None:
     """One has only connected, one has shown a certificate, one is in the middle of a request."""
     tls = context(instance.stack)
-    with connect(instance) as plain, connected(instance.port, tls) as shaken:
+    with connect(instance) as plain, connected(instance.port, tls) as handshaken:
         with connected(instance.port, tls) as asking:
             asking.sendall(REQUEST[:20])
             until(lambda: 'stage="open"} 2.0' in instance.status("/metrics")[1], "they are in", 20)
             stop(instance)
             assert exchange(asking, REQUEST[20:]).status == 404
-        assert exchange(shaken, REQUEST).status == 404
+        assert exchange(handshaken, REQUEST).status == 404
         with tls.wrap_socket(plain, server_hostname="localhost") as late:
             reply = exchange(late, REQUEST)
         assert reply.status == 404

@@ -8,6 +8,7 @@ from random import Random
 from urllib.parse import urlencode
 
 from deliv.errors import DelivError
+from deliv.http import types
 from deliv.http.call import parameters
 from fuzz.engine import Disagreement, Target, agree
 from fuzz.mutation import BYTES, Mutator, joined
@@ -64,7 +65,19 @@ TYPES = (
     "text/plain",
     "application/jsonx",
 )
-ACCEPTS = parameters.Accepts(optional=NAMES[:7])
+
+
+class Fuzzed(parameters.Parameters, frozen=True, kw_only=True):
+    """NAMES without the last two."""
+
+    job_id: str | None = None
+    product_id: str | None = None
+    success: types.Boolean | None = None
+    size: types.Size | None = None
+    checksum: types.Checksum | None = None
+    msg: str | None = None
+    destination_path: str | None = None
+
 
 Body = tuple[str, bytes]
 _form = Mutator(FORM_SAMPLES, (*BYTES, *FORM_WORDS * 4))
@@ -93,27 +106,15 @@ def garbled_json(random: Random) -> Body:
 
 def check(given: Body) -> None:
     content_type, body = given
-    pairs = parameters.from_body(content_type, body)
-    values = ACCEPTS.check(pairs)
-    agree(list(values.items()), pairs)
-    if content_type == parameters.FORM:
-        agree(parameters.from_body(parameters.FORM, urlencode(pairs).encode()), pairs)
-    for name, value in values.items():
-        value.encode()
-        _check_value(name, values)
-
-
-def _check_value(name: str, values: dict[str, str]) -> None:
-    if name == "success":
-        parameters.boolean(values, name)
-    elif name == "size":
-        size = parameters.size(values, name)
-        if size is not None and not 0 <= size < 2**63:
-            raise Disagreement(f"size {size}")
-    elif name == "checksum":
-        checksum = parameters.checksum(values, name)
-        if checksum is not None and not re.fullmatch(r"ADLER32:[0-9a-f]{8}", checksum):
-            raise Disagreement(f"checksum {checksum!r}")
+    values = parameters.from_body(content_type, body, Fuzzed)
+    agree(parameters.from_body(parameters.FORM, urlencode(values).encode(), Fuzzed), values)
+    for text in values.values():
+        str(text).encode()
+    read = parameters.decode(Fuzzed, values)
+    if read.size is not None and not 0 <= read.size < 2**63:
+        raise Disagreement(f"size {read.size}")
+    if read.checksum is not None and not re.fullmatch(r"ADLER32:[0-9a-f]{8}", read.checksum):
+        raise Disagreement(f"checksum {read.checksum!r}")
 
 
 def _pairs(random: Random) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """Whole certificate chains, as TLS hands them over, with names and extensions put into them.
 
-Nothing is signed anew: signatures are OpenSSL's to check, before deliv looks at a chain.
+Nothing is signed again: OpenSSL checks signatures before deliv reads a chain.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _with(certificate: bytes, number: int, field: bytes) -> bytes:
 
 
 def _respliced(encoding: bytes, old: bytes, new: bytes) -> bytes:
-    """The encoding with `old`, wherever it stands, as `new`, and the lengths around it right."""
+    """The encoding with every `old` replaced by `new`, and the lengths around it adapted."""
     if encoding == old:
         return new
     if old not in encoding:

@@ -12,7 +12,7 @@ from joserfc.util import urlsafe_b64encode
 from support import minting
 
 from deliv.errors import TokenRefused
-from deliv.identity.tokens import Checker, Keys
+from deliv.identity.tokens import Keys, TokenChecker
 from fuzz.engine import Disagreement, Target
 from fuzz.mutation import BYTES, CHARACTERS, Mutator
 
@@ -59,7 +59,7 @@ def check(token: str) -> None:
     signed, _, _ = token.rpartition(".")
     claims = _signed_claims.get(signed)
     if claims is None:
-        raise Disagreement("nobody signed this")
+        raise Disagreement("this was not signed")
     now = time.time()
     right = (
         claims["iss"] == minting.ISSUER,
@@ -152,8 +152,8 @@ def _keys() -> Keys:
 
 
 @cache
-def _checker() -> Checker:
-    return Checker(minting.expected())
+def _checker() -> TokenChecker:
+    return TokenChecker(minting.expected())
 
 
 @cache

@@ -11,7 +11,7 @@ CHARACTERS = (
     *map(chr, range(128)),
     *"\x80\x9f\xa0\xe9\u0130\u0661\u200b\u202e\u2028\u2100\ud800\udfff\uff0f\U0001f600",
 )
-LARGEST = 4096  # a doubled sample may not grow for ever
+LARGEST = 4096  # so that a doubled sample does not grow without bound
 
 
 class Mutator(Generic[AnyStr]):

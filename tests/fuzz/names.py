@@ -65,7 +65,7 @@ def check(name: bytes) -> None:
 
 def _check_meaning(printed: str, rdns: dn.Name) -> None:
     """Of all names without ambiguity, those that print one line mean the same."""
-    meaning = [[(one.type, dn._text(one)) for one in rdn] for rdn in rdns]
+    meaning = [[(one.type, one.text()) for one in rdn] for rdn in rdns]
     if len(printed) <= REMEMBERED and _meanings.setdefault(printed, meaning) != meaning:
         raise Disagreement(f"{printed} is {meaning} and {_meanings[printed]}")
 

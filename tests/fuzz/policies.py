@@ -8,8 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
-from deliv.identity import hosts, policy
-from deliv.identity.policy import Action, Policy
+from deliv.identity import dn_patterns, hosts
+from deliv.identity.policy import Policy
+from deliv.identity.policy_rules import Action
 from fuzz.engine import Target, agree
 from fuzz.mutation import CHARACTERS, Mutator, joined
 
@@ -58,7 +59,7 @@ def mutated_file(random: Random) -> str:
 
 
 def check_file(text: str) -> None:
-    """What is taken decides, whoever asks for what; nobody without a DN gets a role."""
+    """A policy that is accepted decides every request; a caller without a DN gets no role."""
     found = Policy.parse(text)
     for caller in CALLERS:
         for action in Action:
@@ -73,7 +74,7 @@ def generated_pattern(random: Random) -> Pair:
 
 def check_pattern(given: Pair) -> None:
     pattern, text = given
-    matches = policy.compiled(pattern)
+    matches = dn_patterns.compiled(pattern)
     agree(matches(text), text == pattern or _matches(pattern, text))
 
 
@@ -98,7 +99,7 @@ def generated_host(random: Random) -> Pair:
 
 
 def check_host(given: Pair) -> None:
-    """No star stands for a dot, none for nothing."""
+    """No star matches a dot, and none matches nothing."""
     pattern, host = given
     if not hosts.compiled(pattern)(host) or pattern == "*":
         return
@@ -109,8 +110,8 @@ def check_host(given: Pair) -> None:
 
 def _matches(pattern: str, text: str) -> bool:
     """By a set of places in the pattern, one unit of the text after the other."""
-    below = pattern.endswith(policy.BELOW)
-    parts = UNITS.findall(pattern.removesuffix(policy.BELOW))
+    below = pattern.endswith(dn_patterns.BELOW)
+    parts = UNITS.findall(pattern.removesuffix(dn_patterns.BELOW))
     units = UNITS.findall(text)
     places = _on(parts, {0})
     for position, unit in enumerate(units):
@@ -121,7 +122,7 @@ def _matches(pattern: str, text: str) -> bool:
 
 
 def _on(parts: list[str], places: set[int]) -> set[int]:
-    """With those behind stars, which may stand for nothing."""
+    """With those behind stars, which may match nothing."""
     found = set(places)
     for place in sorted(places):
         while place < len(parts) and parts[place] == "*":
@@ -154,7 +155,7 @@ def _further(units: list[str]) -> bool:
 
 def _like(random: Random, pattern: str) -> str:
     """Something that the pattern could match."""
-    body = pattern.removesuffix(policy.BELOW)
+    body = pattern.removesuffix(dn_patterns.BELOW)
     stars = {"*": ("", "a", "ab", r"\/"), "?": ("a", r"\+", "/")}
     text = "".join(random.choice(stars.get(one, (one,))) for one in UNITS.findall(body))
     return text + (joined(random, ("/CN=", "a", "+", "b"), 4) if body != pattern else "")

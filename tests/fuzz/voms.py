@@ -26,7 +26,7 @@ from support.credentials import key, user
 
 from deliv.errors import CredentialRefused
 from deliv.identity.voms import attribute_certificate, fqan, vomsdir
-from deliv.identity.voms import verification as voms_module
+from deliv.identity.voms.verification import VomsVerifier
 from deliv.identity.x509 import certificates, dn
 from fuzz import chains
 from fuzz.engine import Target, agree
@@ -58,12 +58,12 @@ def holder() -> Credential:
 
 
 @cache
-def believing() -> voms_module.Voms:
+def verifier() -> VomsVerifier:
     directory = chains.directory()[1] / "vomsdir"
     (directory / VO).mkdir(parents=True)
     (directory / VO / f"{HOST}.lsc").write_bytes(LSC)
     trust: dict[str, Any] = chains.files()
-    return voms_module.Voms(directory, THIS_HOST, **trust)
+    return VomsVerifier(directory, THIS_HOST, **trust)
 
 
 def mutated(random: Random) -> bytes:
@@ -95,7 +95,7 @@ def check(extension: bytes) -> None:
         agree(all(f"{name}/".startswith(f"/{one.vo}/") for name in one.fqans), True)
         agree("/" in one.vo + one.host or ".." in (one.vo, one.host), False)
     link = _holder_link()
-    attributes = believing().judge(found, link, datetime.now(UTC))
+    attributes = verifier().judge(found, link, datetime.now(UTC))
     agree(attributes.fqans in ((), SIGNED), True)
     agree(str(attributes.refused).isascii() and str(attributes.refused).isprintable(), True)
     if not attributes.fqans:
@@ -107,7 +107,7 @@ def lsc_files(random: Random) -> bytes:
 
 
 def check_lsc(content: bytes) -> None:
-    """Names that are taken stand in the file; never fewer than a server's and a CA's."""
+    """A chain that is accepted has names, at least a server's and a CA's."""
     for chain in vomsdir.parse(content):
         agree(len(chain) >= 2 and all(name.startswith("/") for name in chain), True)
 
@@ -147,7 +147,7 @@ def _like(random: Random, pattern: str) -> str:
 
 
 @cache
-def _holder_link() -> certificates.Link:
+def _holder_link() -> certificates.ChainLink:
     return certificates.load(holder().certificate.public_bytes(Encoding.DER))
 
 

@@ -24,7 +24,7 @@ from deliv.errors import Conflict, Forbidden, InvalidRequest, NoCredential, Unav
 from deliv.gateways.fts import Fts
 from deliv.gateways.fts.users import IDLE, MOST, UserEndpoints
 from deliv.gateways.https import HeldCredential, HttpsClient
-from deliv.identity.policy import CopyAs
+from deliv.identity.policy_rules import CopyAs
 from deliv.identity.sealing import KeySealer
 from deliv.identity.x509.chain import Identity, identify
 from deliv.identity.x509.signing_policy import SigningPolicies

@@ -15,7 +15,7 @@ from support.samples import admitted
 
 from deliv.delivery import authcode
 from deliv.errors import InvalidRequest
-from deliv.http.handlers.jobs import public
+from deliv.http.handlers.job_view import public
 from deliv.model.job import Job, StageReport
 from deliv.store import Store
 from integration.scripted_fts import Asked, Grid, Reply, reply

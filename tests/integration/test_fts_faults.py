@@ -639,6 +639,19 @@ async def test_a_failing_server_is_left_alone_for_a_while(grid: Grid) -> None:
         assert endpoint.breaker.state is BreakerState.CLOSED
 
 
+async def test_what_a_server_says_to_one_caller_is_not_told_to_the_next(grid: Grid) -> None:
+    """Nor by /ready: it may name the file or the user of another's job."""
+    async with two_servers(grid, Clock()) as (fts, first, _):
+        endpoint = fts.endpoint("first")
+        first.on("GET", "/jobs", reply({"message": "no room for alice"}, 500))
+        for _ in range(3):
+            with pytest.raises(Unreachable, match="no room for alice"):
+                await endpoint.unfinished()
+        with pytest.raises(Unreachable, match=r"FTS first answered 500$"):
+            await endpoint.unfinished()
+        assert endpoint.breaker.reason == "FTS first answered 500"
+
+
 async def test_a_server_that_was_out_for_long_is_found_again_soon(grid: Grid) -> None:
     """Jobs wait for it: it is tried again every 5 s at most, however often that failed."""
     clock = Clock()

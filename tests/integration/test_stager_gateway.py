@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.private_mariadb import Server
-from support.samples import admitted
+from support.samples import admitted, staged
 
 from deliv import config
 from deliv.config import Config
@@ -19,7 +19,7 @@ from deliv.gateways.breaker import BreakerState
 from deliv.gateways.https import HttpsClient
 from deliv.gateways.stager import Stager
 from deliv.model.job import Job
-from deliv.model.states import Status
+from deliv.model.states import Event, Status
 from deliv.store import NOW, Store
 from integration.scripted_fts import Grid, Reply, ScriptedFts, html, reply
 
@@ -85,6 +85,26 @@ async def test_what_the_stager_refuses_ends_the_job(grid: Grid, store: Store) ->
     job = await now(store, job)
     assert (job.status, job.error_class) == (Status.ERROR, "stager")
     assert "the stager refused (404): no such product" in (job.detailed_status or "")
+
+
+async def test_a_product_is_staged_again_once_its_first_copy_is_given_back(
+    grid: Grid, store: Store
+) -> None:
+    """The stager would report that copy again, which was corrupt or unreadable."""
+    job = await staged(store)
+    job = await store.apply(job, Event.RESTAGE, attempt=2, stager_callback=None)
+    release = f"/stage/{job.job_id}"
+    async with stagers(grid) as (stager, server):
+        server.on("DELETE", release, html(502), reply({}))
+        server.on("POST", "/stage", reply({}))
+        await staging(store, stager).request(job)
+        job = await now(store, job)
+        assert (job.stager_status or "").startswith("not reached yet")
+        assert not server.calls("POST", "/stage")
+        await staging(store, stager).request(job)
+        asked = [(one.method, one.path) for one in server.asked]
+    assert asked == [("DELETE", release), ("DELETE", release), ("POST", "/stage")]
+    assert (await now(store, job)).stager_status == "accepted"
 
 
 @ANSWERS

@@ -19,6 +19,7 @@ from deliv_testbed.stager.callbacks import Callbacks
 from deliv_testbed.stager.register import Staging, State
 from deliv_testbed.stager.settings import TokenSettings
 from deliv_testbed.stager.tokens import NoToken, Tokens
+from deliv_testbed.tls import server_context
 from support.minting import expected
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -70,7 +71,7 @@ async def issuing(grid: Grid, directory: Path, lifetime: int = 300) -> AsyncIter
     )
     keys = KeyRing(directory / "keys.json", lifetime=lifetime, rotate_every=3600)
     application = issuer_server.application(settings, keys)
-    server = HTTPServer(application, ssl_options=issuer_server.server_context(settings))
+    server = HTTPServer(application, ssl_options=server_context(settings, ssl.CERT_OPTIONAL))
     server.add_sockets([listening])
     try:
         yield url

@@ -1,6 +1,6 @@
 """deliv beside a real GridFTP server: the same credentials, and where the two disagree.
 
-What Globus refuses, deliv refuses. deliv refuses more, each for a reason that is told here.
+What Globus refuses, deliv refuses. deliv refuses more, each for a reason that is given here.
 """
 
 from __future__ import annotations

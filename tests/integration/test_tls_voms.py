@@ -1,4 +1,4 @@
-"""VOMS attributes on connections that stay open, while what they rest on changes."""
+"""VOMS attributes on connections that stay open, while what they depend on changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.attribute_certificates import HOST, THIS_HOST, Server, carrying
 from support.credentials import ALICE, Grid, alice, days_ago, user
 from support.voms_kinds import BOTH
 
-from deliv.identity import tls
+from deliv.identity import connection_identities, tls
 from deliv.identity.voms import attribute_certificate
 from integration.tls_server import Client, serving
 
@@ -28,7 +28,7 @@ def fqans(client: Client) -> list[str]:
     return found
 
 
-def test_attributes_go_with_what_they_rest_on_on_an_open_connection(server: Server) -> None:
+def test_attributes_end_with_what_they_depend_on_on_an_open_connection(server: Server) -> None:
     holder = alice(server.grid)
     lsc = server.vomsdir / "skao" / f"{HOST}.lsc"
     with serving(server.grid, vomsdir=server.vomsdir, host=THIS_HOST) as served:
@@ -80,6 +80,25 @@ def test_a_link_in_the_vomsdir_that_cannot_be_followed_hides_nothing(server: Ser
             assert f"{link}: File name too long" in served.tls.unusable()
 
 
+def test_an_lsc_file_that_cannot_be_read_gives_nothing_and_hides_nothing(server: Server) -> None:
+    holder, other = alice(server.grid), user(server.grid.root, "bob")
+    lsc = server.vomsdir / "skao" / f"{HOST}.lsc"
+    with serving(server.grid, vomsdir=server.vomsdir, host=THIS_HOST) as served:
+        with (
+            served.client(carrying(holder, server.ac(holder))) as client,
+            served.client(other) as revoked,
+        ):
+            assert fqans(client) == list(BOTH)
+            assert revoked.whoami()[0] == 200
+            lsc.unlink()
+            lsc.symlink_to(lsc)
+            server.grid.revoke(other.certificate)
+            assert served.tls.reload()
+            assert fqans(client) == []
+            assert revoked.whoami()[0] == 403
+            assert f"{lsc}: Too many levels of symbolic links" in served.tls.unusable()
+
+
 def test_attributes_end_with_the_list_of_their_servers_ca(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,7 +112,7 @@ def test_attributes_end_with_the_list_of_their_servers_ca(
     with serving(server.grid, vomsdir=server.vomsdir, host=THIS_HOST) as served:
         with served.client(carrying(holder, server.ac(holder))) as client:
             assert fqans(client) == list(BOTH)
-            monkeypatch.setattr(tls, "datetime", InTwoHours)
+            in_two_hours(monkeypatch)
             assert fqans(client) == []
 
 
@@ -105,8 +124,13 @@ def test_attributes_end_on_an_open_connection(
     with serving(server.grid, vomsdir=server.vomsdir, host=THIS_HOST) as served:
         with served.client(carrying(holder, *acs)) as client:
             assert fqans(client) == list(BOTH)
-            monkeypatch.setattr(tls, "datetime", InTwoHours)
+            in_two_hours(monkeypatch)
             assert fqans(client) == ["/skao"]
+
+
+def in_two_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (connection_identities, tls):
+        monkeypatch.setattr(module, "datetime", InTwoHours)
 
 
 class InTwoHours(datetime):
@@ -115,7 +139,7 @@ class InTwoHours(datetime):
         return datetime.now(zone) + timedelta(hours=2)
 
 
-def test_attributes_are_worked_out_once_a_connection(
+def test_attributes_are_verified_once_a_connection(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     holder = alice(server.grid)

@@ -17,9 +17,10 @@ from deliv.db.database import Database
 from deliv.delivery.ending.failure import Failure
 from deliv.delivery.transfer import sid
 from deliv.errors import NoCredential
-from deliv.http.handlers.jobs import public
+from deliv.http.handlers.job_view import public
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job, TransferIdentity
+from deliv.model.phase import Phase, phase
 from deliv.model.states import Event, Status
 from deliv.store import NOW
 from integration.fts_bench import DELIV, MISSES, Bench, bench
@@ -472,7 +473,7 @@ async def test_a_miss_takes_no_cancellation_away(opened: Opened) -> None:
         job = await here.posted(DELIV)
         here.server.on("DELETE", f"/jobs/{job.fts_jobid}", html(500))
         job = await here.cancelling.cancel(job.job_id)
-        assert (job.status, job.is_to_end) == (Status.TRANSFERRING, True)
+        assert phase(job) is Phase.STOPPING
         here.jobs.states.clear()
         await here.reconcile()
         again = await here.now(job)

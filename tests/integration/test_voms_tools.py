@@ -1,7 +1,7 @@
-"""deliv beside VOMS's own tools: it takes what they make, and refuses what their library refuses.
+"""deliv beside VOMS's own tools: it accepts what they make, and refuses what their library does.
 
-Where it refuses more, or takes what they do not, the reason is told here; in some of that one
-version of the library differs from another.
+Where it refuses more, or accepts what they do not, the reason is given here; some of that differs
+between versions of the library.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def library(server: Server, directory: Path, credential: Credential) -> tuple[st
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_the_library_takes_what_deliv_takes(server: Server, tmp_path: Path, kind: Kind) -> None:
+def test_the_library_accepts_what_deliv_accepts(server: Server, tmp_path: Path, kind: Kind) -> None:
     theirs = library(server, tmp_path, kind.make(server, voms_tools.holder(server)))
     assert kind.name in {*STRICTER, *LAXER} or tuple(map(fqan.normal, theirs)) == kind.fqans
 

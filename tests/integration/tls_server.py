@@ -22,7 +22,8 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 from deliv.errors import CredentialRefused
-from deliv.identity.tls import ConnectionIdentities, ServerTls
+from deliv.identity.connection_identities import ConnectionIdentities
+from deliv.identity.tls import ServerTls
 
 TIMEOUT = 20.0
 

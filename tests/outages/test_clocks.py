@@ -11,9 +11,10 @@ from dataclasses import replace
 import pytest
 from deliv_testbed import accounts, layout
 from deliv_testbed.errors import TestbedError
-from deliv_testbed.fts import settings as fts_settings
+from deliv_testbed.fts.settings import Settings as FtsSettings
 from deliv_testbed.parts import Parts
 from deliv_testbed.processes import Processes, Program
+from deliv_testbed.settings import read
 from support.running_stack import Target, until
 
 from outages.conftest import Pair
@@ -105,7 +106,7 @@ def copying_at_another_time(pair: Pair, offset: str) -> Iterator[None]:
     python = where.directory / "python-at-another-time"
     python.write_text(
         "#!/bin/sh\nexport FAKETIME_DONT_FAKE_MONOTONIC=1\n"
-        f'exec {CLOCK} -m -f {offset} {fts_settings.load(file).python} "$@"\n'
+        f'exec {CLOCK} -m -f {offset} {read(file, FtsSettings).python} "$@"\n'
     )
     python.chmod(0o755)
     file.write_text(json.dumps({**json.loads(text), "python": str(python)}))

@@ -51,7 +51,7 @@ def third_instance(pair: Pair, directory: Path, drain: str, **changes: Any) -> I
         yield instance
 
 
-def test_requests_in_hand_are_answered_before_it_ends(
+def test_requests_in_flight_are_answered_before_it_ends(
     pair: Pair, target: Target, tmp_path: Path
 ) -> None:
     """They wait for a database that stands still meanwhile."""
@@ -61,7 +61,7 @@ def test_requests_in_hand_are_answered_before_it_ends(
             asked = [
                 pool.submit(submit, stack, target, f"synthetic-{41_000 + n}") for n in range(4)
             ]
-            until(lambda: stack.metric("deliv_http_requests_in_flight") == 4, "all are in hand")
+            until(lambda: stack.metric("deliv_http_requests_in_flight") == 4, "all are in flight")
             third.process.send_signal(signal.SIGTERM)
             until(lambda: not ports.accepts(third.port), "nobody is let in any more")
             assert third.process.poll() is None
@@ -81,7 +81,7 @@ def test_what_is_not_done_within_the_drain_time_is_cut_off(
         stack = Third(pair, third.url, third.monitoring)
         with frozen(pair, "mariadb"):
             asked = pool.submit(submit, stack, target, "synthetic-41010")
-            until(lambda: stack.metric("deliv_http_requests_in_flight") == 1, "it is in hand")
+            until(lambda: stack.metric("deliv_http_requests_in_flight") == 1, "it is in flight")
             third.process.send_signal(signal.SIGTERM)
             with pytest.raises(Exception, match="curl"):
                 asked.result()

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from deliv_testbed.pki import Authority, Credential
 
 from deliv.identity.voms import attribute_certificate as ac
-from deliv.identity.voms.verification import Voms
+from deliv.identity.voms.verification import VomsVerifier
 from deliv.identity.x509 import der, dn
 from deliv.identity.x509.anchors import Anchors
 from deliv.identity.x509.chain import Identity, identify
@@ -72,7 +72,7 @@ class Server:
         return identify(
             self.grid.chain(credential),
             now=now or datetime.now(UTC),
-            read_attributes=Voms(self.vomsdir, THIS_HOST, **trust).read,
+            read_attributes=VomsVerifier(self.vomsdir, THIS_HOST, **trust).read,
             **trust,
         )
 
@@ -121,7 +121,7 @@ def minted(
     identifier = _general(holder_name or dn.issuer(holder)) + _integer(serial)
     authority = der.encode(der.CONTEXT_0, _uri(uri or f"{vo}://{host}:15000"))
     values = b"".join(der.encode(der.OCTET_STRING, _octets(one)) for one in fqans)
-    told = _sequence(authority, der.encode(der.SEQUENCE, values))
+    attributes = _sequence(authority, der.encode(der.SEQUENCE, values))
     carried = (*_usual(server, certificates, targets, without), *extensions)
     kind = _sequence(_oid(algorithm), b"" if algorithm == ECDSA_SHA256 else ac.NULL)
     info = _sequence(
@@ -131,7 +131,7 @@ def minted(
         kind,
         _integer(7),
         _sequence(_time(starts or days_ago(0.1)), _time(ends or days_ago(-1))),
-        _sequence(_sequence(_oid(ac.FQANS), der.encode(der.SET, told))),
+        _sequence(_sequence(_oid(ac.FQANS), der.encode(der.SET, attributes))),
         _sequence(*(_extension(*one) for one in carried)),
     )
     proof = _sign(signer or server.key, info, algorithm) if signature is None else signature
@@ -204,7 +204,7 @@ def _octets(text: str | bytes) -> bytes:
 
 
 def _oid(dotted: str) -> bytes:
-    return der.encode(der.OBJECT_IDENTIFIER, dn._encode_type(dotted))
+    return der.encode(der.OBJECT_IDENTIFIER, der.encode_object_identifier(dotted))
 
 
 def _integer(number: int) -> bytes:

@@ -82,7 +82,7 @@ def huge_key() -> rsa.RSAPrivateKey:
     ).private_key(unsafe_skip_rsa_key_validation=True)
 
 
-# --- certificates with exactly what they are told to have
+# --- certificates with exactly the given extensions
 
 
 def certificate(
@@ -115,7 +115,7 @@ def rewritten(
     subject: bytes | None = None,
     digest: str = "sha256",
 ) -> x509.Certificate:
-    """The certificate signed anew with another subject (its DER) or another digest."""
+    """The certificate signed again with another subject (its DER) or another digest."""
     arc, algorithm = DIGESTS[digest]
     content = der.content(original.tbs_certificate_bytes, der.SEQUENCE)
     fields = [element.encoding for element in der.elements(content)]
@@ -210,7 +210,7 @@ class Grid:
         return grid
 
     def install(self) -> None:
-        """Write the CA directory anew."""
+        """Write the CA directory again."""
         revoked = (self.revoked.certificate, self.revoked_intermediate.certificate)
         impostor = Authority(certificate=self.foreign_crl.certificate, key=key("impostor"))
         old = self.old_crl.revocation_list(updated=days_ago(9), lifetime=DAY)

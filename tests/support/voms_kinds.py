@@ -242,7 +242,7 @@ SERVERS = (
 CONTENTS = (
     _bad("an AC for other hosts", _ac(targets=["other.example.org"]), "meant for other hosts"),
     _bad("an AC for no host", _ac(targets=[]), "meant for other hosts"),
-    _bad("an AC with a critical extension that nobody knows",
+    _bad("an AC with an unknown critical extension",
          _ac(extensions=[("1.2.3.4", b"x", True)]), "critical extension 1.2.3.4"),
     _bad("an AC whose missing revocation is critical",
          _ac(without=[ac.NO_REVOCATION], extensions=[(ac.NO_REVOCATION, ac.NULL, True)]),

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deliv_testbed.fts import clock, reasons, settings, submission, transferlog
+from deliv_testbed.fts import clock, reasons, submission, transferlog
 from deliv_testbed.fts.caller import Caller
 from deliv_testbed.fts.database import Database, Duplicate
 from deliv_testbed.fts.scheduler import job_state
 from deliv_testbed.fts.settings import Settings
+from deliv_testbed.settings import read
 
 from deliv.errors import ConfigError
 
@@ -152,12 +153,12 @@ def test_the_log_of_a_copy(tmp_path: Path) -> None:
 def test_settings(tmp_path: Path) -> None:
     path = tmp_path / "fts.json"
     path.write_text(json.dumps({**NEEDED, "slots": 3}))
-    loaded = settings.load(path)
+    loaded = read(path, Settings)
     assert (loaded.slots, loaded.state) == (3, Path("s"))
     assert (loaded.stalled_after, loaded.metadata_limit) == (900, 2048), "as at FTS"
     for wrong in ({**NEEDED, "slot": 3}, {**NEEDED, "port": "x"}, {}):
         path.write_text(json.dumps(wrong))
         with pytest.raises(ConfigError, match=r"fts\.json"):
-            settings.load(path)
+            read(path, Settings)
     with pytest.raises(ConfigError, match="No such file"):
-        settings.load(tmp_path / "nosuch.json")
+        read(tmp_path / "nosuch.json", Settings)

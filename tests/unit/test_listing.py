@@ -7,9 +7,16 @@ from datetime import UTC, datetime
 import pytest
 
 from deliv.errors import InvalidRequest
-from deliv.http.handlers.lists import MOST, USUAL, parse
+from deliv.http.call.parameters import decode
+from deliv.http.handlers.lists import ListParameters
+from deliv.http.types import MOST, USUAL
 from deliv.model.job import Listing
 from deliv.model.states import Status
+
+
+def parse(values: dict[str, str]) -> Listing:
+    return decode(ListParameters, values).listing()
+
 
 JOB = "01890a5d-ac96-774b-bcce-b302099a8057"
 

@@ -7,18 +7,20 @@ from typing import Any
 
 import pytest
 import yaml
-from tornado.web import RequestHandler
 
-from deliv.http.call.base import METHODS, Call
+from deliv.http.call.base import Call
+from deliv.http.call.parameters import fields
 from deliv.http.handlers.description import TEXT
-from deliv.http.handlers.lists import LEFT_OUT, MOST, STEP, USUAL
+from deliv.http.handlers.job_view import LISTED
 from deliv.http.server import calls
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import PUBLIC
-from deliv.model.states import Status
+from deliv.model.states import FINAL, Status
+from tools import openapi_components
 
 DESCRIPTION: dict[str, Any] = yaml.safe_load(TEXT)
 SCHEMAS = DESCRIPTION["components"]["schemas"]
+CALLS: dict[str, type[Call[Any]]] = {call.path: call for call in calls()}
 OPERATIONS = {
     (path, method.upper()): operation
     for path, item in DESCRIPTION["paths"].items()
@@ -28,19 +30,13 @@ OPERATIONS = {
 ALWAYS = {"400", "403", "405", "413", "414", "429", "431", "500", "503"}
 
 
-def methods(call: type[Call]) -> set[str]:
-    own = {m for m in METHODS if getattr(call, m.lower()) is not getattr(RequestHandler, m.lower())}
-    assert own, f"{call.__name__} takes no method"
-    return own
-
-
 def template(pattern: str) -> str:
     """A route's pattern as the description writes it."""
     return re.sub(r"\([^)]+\)", "{id}", pattern.replace("/+", "/"))
 
 
 def test_it_names_the_calls_that_there_are_and_their_methods() -> None:
-    there = {(template(path), method) for path, call in calls() for method in methods(call)}
+    there = {(template(call.path), method) for call in calls() for method in call.allowed_methods()}
     assert set(OPERATIONS) == there
 
 
@@ -51,40 +47,44 @@ def test_what_every_call_may_answer(operation: dict[str, Any]) -> None:
     assert takes_form == ("415" in operation["responses"])
 
 
-@pytest.mark.parametrize(
-    ("path", "method"),
-    [("/submitTransfer", "POST"), ("/cancelTransfer", "POST"), ("/doneStaging", "POST")],
-)
-def test_it_names_the_parameters_in_a_body(path: str, method: str) -> None:
-    call = dict(calls())[path]
-    content = OPERATIONS[path, method]["requestBody"]["content"]
-    for kind in ("application/json", "application/x-www-form-urlencoded"):
-        schema = content[kind]["schema"]
-        schema = SCHEMAS[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
-        assert set(schema["properties"]) == {*call.accepts.required, *call.accepts.optional}
-        assert set(schema["required"]) == set(call.accepts.required)
+def test_its_schemas_are_those_of_the_structs() -> None:
+    text = TEXT.decode()
+    assert openapi_components.generated(text) == text, "run python tools/openapi_components.py"
+
+
+@pytest.mark.parametrize("path", ["/submitTransfer", "/cancelTransfer", "/doneStaging"])
+def test_it_names_the_parameters_in_a_body(path: str) -> None:
+    content = OPERATIONS[path, "POST"]["requestBody"]["content"]
+    name = CALLS[path].accepts.__name__
+    in_json = f"{name}InJson" if f"{name}InJson" in SCHEMAS else name
+    referred = {kind: body["schema"]["$ref"] for kind, body in content.items()}
+    assert referred == {
+        "application/x-www-form-urlencoded": f"#/components/schemas/{name}",
+        "application/json": f"#/components/schemas/{in_json}",
+    }
 
 
 @pytest.mark.parametrize("path", ["/transferStatus", "/transferEvents", "/transfers"])
 def test_it_names_the_parameters_in_a_query(path: str) -> None:
-    call = dict(calls())[path]
-    parameters = OPERATIONS[path, "GET"].get("parameters", [])
-    assert {one["name"] for one in parameters if one.get("required")} == set(call.accepts.required)
-    assert {one["name"] for one in parameters} == {*call.accepts.required, *call.accepts.optional}
+    kind = CALLS[path].accepts
+    described = {one["name"]: one for one in OPERATIONS[path, "GET"].get("parameters", [])}
+    required = {name: bool(one.get("required")) for name, one in described.items()}
+    assert required == {name: field.required for name, field in fields(kind).items()}
+    schemas = {name: one["schema"] for name, one in described.items()}
+    assert schemas == SCHEMAS[kind.__name__]["properties"]
 
 
 def test_it_names_the_fields_of_a_job() -> None:
-    assert set(SCHEMAS["Job"]["properties"]) == {*PUBLIC, "warning"}
-    assert set(SCHEMAS["ListedJob"]["properties"]) == set(PUBLIC) - LEFT_OUT
-    assert set(SCHEMAS["JobEvent"]["properties"]) == set(STEP)
+    assert set(SCHEMAS["JobAnswer"]["properties"]) == {*PUBLIC, "warning"}
+    assert set(SCHEMAS["ListedJobAnswer"]["properties"]) == set(LISTED)
 
 
 def test_it_names_the_values_there_are() -> None:
-    assert SCHEMAS["Status"]["enum"] == list(Status)
-    assert SCHEMAS["ErrorClass"]["enum"] == list(ErrorClass)
-    limit = next(
-        one["schema"]
-        for one in OPERATIONS["/transfers", "GET"]["parameters"]
-        if one["name"] == "limit"
-    )
-    assert (limit["maximum"], limit["default"]) == (MOST, USUAL)
+    assert SCHEMAS["Status"]["enum"] == sorted(Status)
+    assert SCHEMAS["ErrorClass"]["enum"] == sorted(ErrorClass)
+
+
+def test_the_schema_of_a_job_has_a_case_for_each_status() -> None:
+    cases = [case["properties"]["status"] for case in SCHEMAS["JobAnswer"]["oneOf"]]
+    assert cases[0] == {"enum": [status for status in Status if status not in FINAL]}
+    assert {case["const"] for case in cases[1:]} == FINAL

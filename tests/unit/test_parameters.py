@@ -1,35 +1,97 @@
 """Parameters of calls: strict about names, encodings and shapes."""
 
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deliv.errors import DelivError, InvalidRequest
+from deliv.http.call.errors import UnsupportedMediaType
 from deliv.http.call.parameters import (
     FORM,
     JSON,
-    Accepts,
-    UnsupportedMediaType,
-    boolean,
-    checksum,
+    MAX_ITEMS,
+    Parameters,
+    Reader,
+    decode,
     from_body,
-    size,
+    from_query,
 )
+from deliv.http.types import read_boolean, read_checksum, read_size
 
-ACCEPTS = Accepts(required=("a",), optional=("b",))
+
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+Number = Annotated[int, Reader(parse=lambda name, text: int(text), literal=True)]
+
+
+class Given(Parameters, frozen=True, kw_only=True):
+    a: str
+    b: str | None = None
+
+
+class Wide(Parameters, frozen=True, kw_only=True):
+    number: Number = 7
+    colour: Colour | None = None
+    names: list[str] = msgspec.field(default_factory=list)
+    numbers: list[Number] = msgspec.field(default_factory=list)
+    needed: list[str]
 
 
 def test_forms_and_json_say_the_same() -> None:
-    form = ACCEPTS.check(from_body(FORM, b"a=x+y&b=%C3%A9"))
-    document = ACCEPTS.check(from_body(f"{JSON}; charset=utf-8", '{"a": "x y", "b": "é"}'.encode()))
-    assert form == document == {"a": "x y", "b": "é"}
+    form = decode(Given, from_body(FORM, b"a=x+y&b=%C3%A9", Given))
+    body = '{"a": "x y", "b": "é"}'.encode()
+    document = decode(Given, from_body(f"{JSON}; charset=utf-8", body, Given))
+    assert form == document == Given(a="x y", b="é")
+    assert form == decode(Given, from_query("a=x+y&b=%C3%A9", Given))
 
 
-def test_json_numbers_booleans_and_nulls() -> None:
-    given = b'{"a": true, "b": 12, "c": null}'
-    assert from_body(JSON, given, ("a", "b")) == [("a", "true"), ("b", "12")]
+def test_each_type_is_read() -> None:
+    form = b"number=12&colour=red&names=x&numbers=1&names=&numbers=2&needed=y"
+    body = (
+        b'{"number": 12, "colour": "red", "names": ["x", ""], "numbers": [1, "2"], "needed": ["y"]}'
+    )
+    expected = Wide(number=12, colour=Colour.RED, names=["x", ""], numbers=[1, 2], needed=["y"])
+    assert decode(Wide, from_body(FORM, form, Wide)) == expected
+    assert decode(Wide, from_body(JSON, body, Wide)) == expected
+    assert decode(Wide, from_query("needed=z", Wide)) == Wide(needed=["z"])
+
+
+def test_what_is_null_in_json_is_not_given() -> None:
+    body = b'{"needed": ["y"], "number": null, "names": null}'
+    assert decode(Wide, from_body(JSON, body, Wide)) == Wide(needed=["y"])
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (b'{"needed": "y"}', "needed must be an array"),
+        (b'{"needed": [1]}', "'needed' must be a string"),
+        (b'{"needed": {"a": "b"}}', "needed must be an array"),
+        (b'{"needed": []}', "needed is empty"),
+        (b"{}", "needed is missing"),
+        (b'{"needed": ["y"], "needed": ["z"]}', "needed is given more than once"),
+        (b'{"needed": ["y"], "colour": "green"}', "colour must be one of red, blue"),
+        (b'{"needed": [%s]}' % b",".join([b'"y"'] * (MAX_ITEMS + 1)), "at most 1000"),
+    ],
+)
+def test_bad_lists_and_values_are_named(body: bytes, complaint: str) -> None:
+    with pytest.raises(InvalidRequest, match=complaint):
+        decode(Wide, from_body(JSON, body, Wide))
+
+
+def test_json_numbers_and_booleans_are_only_for_types_that_take_them() -> None:
     with pytest.raises(InvalidRequest, match="'b' must be a string"):
-        from_body(JSON, given, ("a",))
+        from_body(JSON, b'{"a": "x", "b": 12}', Given)
+    assert from_body(JSON, b'{"needed": ["x"], "number": true}', Wide)["number"] == "true"
 
 
 @pytest.mark.parametrize(
@@ -61,47 +123,47 @@ def test_json_numbers_booleans_and_nulls() -> None:
 )
 def test_bad_bodies_are_named(kind: str, body: bytes, complaint: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        ACCEPTS.check(from_body(kind, body))
+        from_body(kind, body, Given)
     assert complaint in str(caught.value)
 
 
 def test_other_media_types_are_refused() -> None:
     with pytest.raises(UnsupportedMediaType, match="multipart/form-data"):
-        from_body("multipart/form-data; boundary=x", b"")
+        from_body("multipart/form-data; boundary=x", b"", Given)
 
 
 @given(st.sampled_from([FORM, JSON]), st.binary(max_size=60))
 def test_any_body_is_read_or_refused_clearly(kind: str, body: bytes) -> None:
     try:
-        pairs = from_body(kind, body)
+        values = from_body(kind, body, Given)
     except DelivError as error:
         assert 400 <= error.status < 500
     else:
-        assert all(isinstance(name, str) and isinstance(value, str) for name, value in pairs)
+        assert all(isinstance(name, str) and isinstance(text, str) for name, text in values.items())
 
 
 def test_booleans_sizes_and_checksums() -> None:
-    assert boolean({"s": "True"}, "s") is True
-    assert boolean({"s": "0"}, "s") is False
-    assert size({"n": "12"}, "n") == 12
-    assert size({}, "n") is None
-    assert checksum({"c": "adler32:1F"}, "c") == "ADLER32:0000001f"
-    assert checksum({"c": ""}, "c") is None
+    assert read_boolean("s", "True") is True
+    assert read_boolean("s", "0") is False
+    assert read_size("n", "12") == 12
+    assert read_size("n", "") is None
+    assert read_checksum("c", "adler32:1F") == "ADLER32:0000001f"
+    assert read_checksum("c", "") is None
 
 
-@pytest.mark.parametrize("value", ["maybe", "", "2"])
-def test_other_words_are_not_booleans(value: str) -> None:
+@pytest.mark.parametrize("text", ["maybe", "", "2"])
+def test_other_words_are_not_booleans(text: str) -> None:
     with pytest.raises(InvalidRequest, match="true or false"):
-        boolean({"s": value}, "s")
+        read_boolean("s", text)
 
 
-@pytest.mark.parametrize("value", ["-1", "1e3", "x", "٣", str(2**63), "9" * 5000])
-def test_other_sizes_are_refused(value: str) -> None:
+@pytest.mark.parametrize("text", ["-1", "1e3", "x", "٣", str(2**63), "9" * 5000])
+def test_other_sizes_are_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="bytes"):
-        size({"n": value}, "n")
+        read_size("n", text)
 
 
-@pytest.mark.parametrize("value", ["MD5:00", "ADLER32:", "ADLER32:xyz", "ADLER32:123456789", "12"])
-def test_other_checksums_are_refused(value: str) -> None:
+@pytest.mark.parametrize("text", ["MD5:00", "ADLER32:", "ADLER32:xyz", "ADLER32:123456789", "12"])
+def test_other_checksums_are_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="ADLER32:HEX"):
-        checksum({"c": value}, "c")
+        read_checksum("c", text)

@@ -26,20 +26,20 @@ from support.minting import (
 )
 
 from deliv.errors import TokenRefused
-from deliv.identity.tokens import Checker, Keys, Token
+from deliv.identity.tokens import Keys, Token, TokenChecker
 
 KEYS = Keys.parse(published("rsa", "ec"))
-CHECKER = Checker(expected())
+CHECKER = TokenChecker(expected())
 
 
 def refusal(token: str, *, keys: Keys = KEYS, **settings: Any) -> TokenRefused:
     with pytest.raises(TokenRefused) as caught:
-        Checker(expected(**settings)).check(token, keys, thumbprint=THUMBPRINT)
+        TokenChecker(expected(**settings)).check(token, keys, thumbprint=THUMBPRINT)
     return caught.value
 
 
 def accepted(token: str, *, keys: Keys = KEYS, **settings: Any) -> Token:
-    return Checker(expected(**settings)).check(token, keys, thumbprint=THUMBPRINT)
+    return TokenChecker(expected(**settings)).check(token, keys, thumbprint=THUMBPRINT)
 
 
 def signed_by(kid: str, algorithm: str) -> str:
@@ -143,7 +143,7 @@ def test_clocks_may_differ_by_a_minute(claim: str, offset: int, good: bool) -> N
         assert good
 
 
-def test_an_expired_one_is_told_so() -> None:
+def test_an_expired_one_is_refused_as_such() -> None:
     assert str(refusal(minted(claims(exp=1)))) == "the token has expired"
 
 
@@ -197,7 +197,7 @@ def test_a_key_that_is_not_named(kid: object) -> None:
     refusal(unsigned(claims(), b"x" * 256, alg="RS256", kid=kid, typ="at+jwt"))
 
 
-def test_a_key_that_nobody_knows() -> None:
+def test_an_unknown_key() -> None:
     assert "does not publish" in str(refusal(minted(kid="stranger")))
 
 
@@ -262,7 +262,7 @@ def test_a_curve_that_is_not_the_algorithms() -> None:
 
 
 @pytest.mark.parametrize("name", ["jwk", "jku", "x5u", "x5c"])
-def test_a_key_in_the_token_itself_is_not_looked_at(name: str) -> None:
+def test_a_key_in_the_token_itself_is_ignored(name: str) -> None:
     value: Any = public("mine") if name == "jwk" else "https://mine.example.org/jwks"
     value = [base64.b64encode(b"x").decode()] if name == "x5c" else value
     refusal(minted(signer=key("mine"), kid="rsa", **{name: value}))
@@ -272,7 +272,7 @@ def test_a_key_in_the_token_itself_is_not_looked_at(name: str) -> None:
 
 
 def test_no_character_can_be_changed() -> None:
-    """ES256, whose signature is short; base64url lets some last characters stand for others."""
+    """ES256, whose signature is short; in base64url some last characters are equal to others."""
     token = minted(kid="ec")
     for place, character in enumerate(token):
         for other in {"A", "B", "_", "-", "9", "=", ".", "\n", " ", "é"} - {character}:
@@ -326,7 +326,7 @@ def test_any_header_without_a_signature_is_refused(header: dict[str, Any], conte
 
 
 @given(st.dictionaries(CLAIMS, JSON, min_size=1))
-def test_signed_claims_of_any_kind_are_judged(changes: dict[str, Any]) -> None:
+def test_signed_claims_of_any_kind_are_accepted_or_refused(changes: dict[str, Any]) -> None:
     """Accepted only when each of the claims that count is what it is in a good token."""
     content = {**claims(), **changes}
     try:
@@ -347,7 +347,7 @@ def jwks(*entries: Any) -> bytes:
     return json.dumps({"keys": entries}).encode()
 
 
-def test_what_can_not_be_used_is_passed_over_and_named() -> None:
+def test_unusable_keys_are_skipped_and_named() -> None:
     weak = {"kty": "RSA", "kid": "weak", "n": "y" * 171, "e": "AQAB"}
     keys = Keys.parse(
         jwks(

@@ -30,7 +30,7 @@ from support.voms_kinds import BOTH, KINDS, Kind
 from deliv.identity.voms import attribute_certificate, fqan, verification, vomsdir
 from deliv.identity.voms.attribute_certificate import EXTENSION
 from deliv.identity.x509 import der
-from deliv.identity.x509.certificates import Link
+from deliv.identity.x509.certificates import ChainLink
 from deliv.identity.x509.chain import NO_ATTRIBUTES
 
 
@@ -70,7 +70,7 @@ def test_a_users_own_certificate_carries_none(server: Server) -> None:
     assert server.seen(full(given)).attributes == NO_ATTRIBUTES
 
 
-def test_attributes_end_with_the_first_of_what_they_rest_on(server: Server) -> None:
+def test_attributes_end_with_the_first_of_what_they_depend_on(server: Server) -> None:
     holder, soon, later = alice(server.grid), days_ago(-0.5), days_ago(-1)
     both = carrying(holder, server.ac(holder, ends=later), server.ac(holder, ends=soon))
     assert server.seen(both).attributes.ends == soon
@@ -169,7 +169,7 @@ def test_names_of_old_lsc_files() -> None:
         ("/skao/Role=NULLs", "/skao/Role=NULLs"),
     ],
 )
-def test_what_says_nothing_is_left_out(given: str, expected: str) -> None:
+def test_meaningless_parts_are_left_out(given: str, expected: str) -> None:
     assert fqan.normal(given) == expected
     assert fqan.normal(expected) == expected
 
@@ -211,7 +211,7 @@ def test_what_is_no_pattern(pattern: str) -> None:
         fqan.compiled(pattern)
 
 
-def test_a_path_of_a_hundred_turns_is_not_followed(server: Server) -> None:
+def test_a_loop_of_two_cas_is_refused(server: Server) -> None:
     """Two certificates of self-made CAs that have issued each other."""
     names = [pki.name(("O", "Grid"), ("CN", f"loop {n}")) for n in (0, 1)]
     keys = [key("loop 0"), key("loop 1")]
@@ -225,7 +225,7 @@ def test_a_path_of_a_hundred_turns_is_not_followed(server: Server) -> None:
     assert "no trusted CA" in refused(server, carrying(holder, given))
 
 
-def test_no_key_is_used_before_a_ca_has_vouched_for_it(
+def test_no_key_is_used_before_a_ca_signature_on_it_is_verified(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Public exponents as long as their keys make a signature a matter of milliseconds."""
@@ -239,7 +239,7 @@ def test_no_key_is_used_before_a_ca_has_vouched_for_it(
     used: list[str] = []
     plain = verification._issued
 
-    def issued(link: Link, authority: Link) -> bool:
+    def issued(link: ChainLink, authority: ChainLink) -> bool:
         used.append(authority.dn)
         return plain(link, authority)
 
@@ -253,14 +253,14 @@ def test_no_key_is_used_before_a_ca_has_vouched_for_it(
     assert set(used) == {"/O=Grid/CN=root CA"}
 
 
-def test_a_reason_is_no_longer_than_one_reads(server: Server) -> None:
+def test_the_length_of_a_reason_is_bounded(server: Server) -> None:
     holder = alice(server.grid)
     long = user(server.grid.no_crl, subject=name_of(*("x" * 64 for _ in range(16))))
     given = minted(long, holder.certificate)
     assert len(refused(server, carrying(holder, *[given] * 8))) == 500
 
 
-def test_the_worst_that_fits_is_read_in_a_moment() -> None:
+def test_the_costliest_extension_is_parsed_quickly() -> None:
     many = der.encode(der.SEQUENCE, der.encode(der.SEQUENCE, b"\x30\x00" * 30_000))
     nested = b""
     for _ in range(10_000):

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from deliv.commands.check.findings import Finding, Mend
 from deliv.commands.check.pages import PAGE, chunks
-from deliv.delivery.ending.cleanup import Cleanup
 from deliv.delivery.transfer import sid
 from deliv.gateways.fts import Endpoint, Origin
 from deliv.model.job import Job, TransferIdentity
+from deliv.model.phase import AT_FTS, Phase, phase
 from deliv.model.states import FINAL, Status
 from deliv.store import Store
 from deliv.store.inspection import Inspection
@@ -82,7 +82,7 @@ def orphan(endpoint: str, origin: Origin, job: Job | None) -> Finding | None:
         text = f"is unknown here, but {works}: is it another deliv's?"
         return Finding(rule="fts", text=text, job_id=origin.deliv_job_id)
     its_own = job.fts_jobid == origin.job_id
-    if its_own and (job.status is Status.TRANSFERRING or Cleanup.needed(job)):
+    if its_own and phase(job) in AT_FTS | {Phase.CLEANING_UP}:
         return None
     mend = None if its_own and job.status is Status.SUCCESS else Mend.WITHDRAW
     ended = "has ended" if job.status in FINAL else "has gone on"

@@ -6,16 +6,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 
-from deliv.model.states import FINAL, TRANSITIONS, Event, Status
+from deliv.model.states import END_TIMES, FINAL, TRANSITIONS, Event, Status
 from deliv.store.inspection import Record, Step
 
 CLOCK_SLACK = timedelta(seconds=5)  # the clocks of two database servers may differ
 NEW_ATTEMPT = frozenset({Event.RESTAGE, Event.RETRANSFER})
-ENDS = {
-    Status.SUCCESS: "time_success",
-    Status.ERROR: "time_error",
-    Status.CANCELLED: "time_cancelled",
-}
 
 
 def problems(record: Record) -> Iterator[str]:
@@ -61,7 +56,7 @@ def _fits(event: Event, before: Step, after: Step) -> bool:
 def _end(record: Record) -> Iterator[str]:
     job, last = record.job, record.steps[-1]
     if job.status in FINAL and last.status is job.status:
-        time = getattr(job, ENDS[job.status])
+        time = getattr(job, END_TIMES[job.status])
         if time is not None and abs(time - last.time) > CLOCK_SLACK:
             yield f"ended at {time:%F %T}, but its last event is of {last.time:%F %T}"
 

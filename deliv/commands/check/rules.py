@@ -13,13 +13,18 @@ from itertools import pairwise
 
 from deliv.commands.check import history
 from deliv.commands.check.findings import Finding, Mend
-from deliv.commands.check.history import CLOCK_SLACK, ENDS
-from deliv.delivery.destination import destination_file, destination_key
-from deliv.delivery.ending.cleanup import Cleanup
+from deliv.commands.check.history import CLOCK_SLACK
+from deliv.delivery.destination import (
+    destination_file,
+    destination_key,
+    may_keep_destination,
+    writes_destination,
+)
 from deliv.errors import InvalidRequest
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
-from deliv.model.states import FINAL, Status
+from deliv.model.phase import AT_FTS, AT_STAGER, Phase, needs_attention, phase
+from deliv.model.states import END_TIMES, FINAL, Status
 from deliv.store.inspection import Record
 
 TIMES = ("time_submitted", "time_staging", "time_staged", "time_transferring")
@@ -36,6 +41,7 @@ NOT_YET = {
     Status.SUBMITTED: WORKED,
     Status.STAGING: frozenset({"time_transferring"}),
 }
+BEFORE_FTS = frozenset({Phase.QUEUED, Phase.STAGED}) | AT_STAGER
 CLASSES = frozenset(str(error_class) for error_class in ErrorClass)
 
 
@@ -61,28 +67,19 @@ def examine(record: Record, moment: Moment, *, archived: bool = False) -> Iterat
     for name, (rule, mend) in RULES.items():
         for text in rule(record.job, moment):
             yield _finding(record.job, name, text, None if archived else mend)
-    if archived and (record.job.status not in FINAL or needs_attention(record.job)):
+    if archived and phase(record.job) is not Phase.CLOSED:
         yield _finding(record.job, "archive", "is archived, but has not ended for good", None)
 
 
-def needs_attention(job: Job) -> bool:
-    """Whether somebody must look at it again without being told by the stager or by FTS."""
-    if job.status in FINAL:
-        return Cleanup.needed(job)
-    if job.status is Status.TRANSFERRING and job.fts_posted is not None:
-        return job.is_to_end
-    return True
-
-
 def times(job: Job, _: Moment) -> Iterator[str]:
-    others = {name for status, name in ENDS.items() if status is not job.status}
+    others = {name for status, name in END_TIMES.items() if status is not job.status}
     for name in sorted(NEEDED[job.status]):
         if getattr(job, name) is None:
             yield f"is {job.status}, but {name} is not set"
     for name in sorted(others | NOT_YET.get(job.status, frozenset())):
         if getattr(job, name) is not None:
             yield f"is {job.status}, but {name} is set"
-    order = [(name, getattr(job, name)) for name in (*TIMES, *ENDS.values())]
+    order = [(name, getattr(job, name)) for name in (*TIMES, *END_TIMES.values())]
     for (before, first), (after, second) in pairwise(step for step in order if step[1]):
         if second < first - CLOCK_SLACK:
             yield f"has a {after} before its {before}"
@@ -111,19 +108,21 @@ def outcome(job: Job, _: Moment) -> Iterator[str]:
 def transfer(job: Job, _: Moment) -> Iterator[str]:
     if (job.fts_jobid is None) != (job.fts_endpoint is None):
         yield "has a transfer's id without an FTS endpoint, or the other way round"
-    if job.fts_posted is not None and job.fts_jobid is None:
-        yield "was handed to FTS, but has no transfer's id"
-    if job.fts_jobid is not None and job.status in {Status.SUBMITTED, Status.STAGING}:
+    if job.fts_jobid is not None and phase(job) in BEFORE_FTS:
         yield f"is {job.status}, but has the transfer {job.fts_jobid}"
-    if job.status is Status.SUCCESS and job.fts_jobid is None:
-        yield "was delivered, but by no transfer"
+    if job.fts_jobid is None:
+        if job.fts_posted is not None:
+            yield "was handed to FTS, but has no transfer's id"
+        if job.status is Status.SUCCESS:
+            yield "was delivered, but by no transfer"
     if job.status is Status.TRANSFERRING and not (job.stager_hostname and job.stager_path):
         yield "is TRANSFERRING, but nobody knows where its staged copy is"
 
 
 def endpoint(job: Job, moment: Moment) -> Iterator[str]:
-    to_ask = job.status is Status.TRANSFERRING
-    to_withdraw = job.status is not Status.SUCCESS and Cleanup.needed(job)
+    at = phase(job)
+    to_ask = at in AT_FTS
+    to_withdraw = at is Phase.CLEANING_UP and job.status is not Status.SUCCESS
     if job.fts_endpoint not in {None, *moment.endpoints} and (to_ask or to_withdraw):
         yield (
             f"is with FTS {job.fts_endpoint}, which fts.endpoints does not name: nobody can ask "
@@ -132,14 +131,12 @@ def endpoint(job: Job, moment: Moment) -> Iterator[str]:
 
 
 def destination(job: Job, _: Moment) -> Iterator[str]:
-    again = job.status is Status.STAGING and job.attempt > 1
-    written = again or job.status is Status.TRANSFERRING
-    if job.destination_key is not None and not written:
+    if job.destination_key is not None and not may_keep_destination(job):
         yield f"is {job.status}, but keeps its destination from other jobs"
 
 
 def writer(job: Job, _: Moment) -> Iterator[str]:
-    if job.status is not Status.TRANSFERRING or job.fts_jobid is None:
+    if not writes_destination(job):
         return
     try:
         url = destination_file(job)
@@ -151,14 +148,12 @@ def writer(job: Job, _: Moment) -> Iterator[str]:
 
 
 def code(job: Job, _: Moment) -> Iterator[str]:
-    expected = job.status is Status.STAGING and job.time_staged is None
-    if job.stager_callback is not None and not expected:
+    if job.stager_callback is not None and phase(job) not in AT_STAGER:
         yield f"is {job.status} and expects no report, but a one-time code would be taken"
 
 
 def report(job: Job, _: Moment) -> Iterator[str]:
-    waiting = job.status is Status.STAGING and job.time_staged is None
-    if waiting and job.stager_accepted is not None and job.stager_callback is None:
+    if phase(job) is Phase.WAITING_FOR_STAGER and job.stager_callback is None:
         yield "waits for the stager's report, but no one-time code would be taken"
 
 

@@ -9,7 +9,7 @@ from deliv.commands.check.findings import Finding, Mend, Unchecked
 from deliv.commands.check.pages import PAGE, chunks, paged
 from deliv.gateways.stager import Stager
 from deliv.model.job import Job
-from deliv.model.states import FINAL
+from deliv.model.phase import Phase, phase
 from deliv.store.inspection import Inspection
 
 SAMPLE = 200  # of the jobs released last, to ask a stager about that has no list
@@ -52,7 +52,8 @@ def orphan(job_id: str, job: Job | None, before: datetime) -> Finding | None:
     if job is None:
         text = "is unknown here, but the stager holds a copy for it: is it another deliv's?"
         return Finding(rule="stager", text=text, job_id=job_id)
-    if job.status not in FINAL or job.time_released is None or job.time_released >= before:
+    closed = phase(job) is Phase.CLOSED
+    if not closed or job.time_released is None or job.time_released >= before:
         return None
     text = "has given its staged copy back, but the stager holds one"
     return Finding(rule="stager", text=text, job_id=job_id, mend=Mend.RELEASE)

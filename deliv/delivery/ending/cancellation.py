@@ -16,6 +16,7 @@ from deliv.errors import Conflict, LostRace, NotFound, Refused, Unavailable
 from deliv.failpoints import Point, reach
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
+from deliv.model.phase import AT_FTS, Phase, phase
 from deliv.model.states import FINAL, Status
 from deliv.store import NOW, Store
 
@@ -67,7 +68,7 @@ class Cancellation:
         job = await self._store.job(job_id)
         if job is None or job.status in FINAL:
             return
-        if not _is_at_fts(job):
+        if phase(job) not in AT_FTS:
             copy = Failure(error_class=ErrorClass.DEADLINE, reason="")
             await self._failing.overdue(job, copy, delay=self._delay(job))
             return
@@ -88,9 +89,9 @@ class Cancellation:
         return await self._failing.end(job, failure, delay=self._delay(job))
 
     async def _begin(self, job: Job) -> Job:
-        if not _is_at_fts(job):
+        if phase(job) not in AT_FTS:
             return await self._failing.stopped(job, delay=self._delay(job))
-        if job.cancel_requested is None:
+        if job.cancel_requested is None:  # one whose deadline is over has none
             job = await self._ask_to_stop(job, cancel_requested=NOW)
         await reach(Point.CANCEL_STORED)
         return await self.proceed(job)
@@ -104,10 +105,7 @@ class Cancellation:
 
     def _delay(self, job: Job) -> float:
         """Seconds until a request that may be on its way to the stager or to FTS has arrived."""
-        asking = job.stager_callback is not None and job.stager_accepted is None
-        posting = job.fts_jobid is not None and job.fts_posted is None
+        at = phase(job)
+        asking = at is Phase.ASKING_STAGER and job.stager_callback is not None
+        posting = at in AT_FTS and job.fts_posted is None
         return self._on_its_way if asking or posting else 0
-
-
-def _is_at_fts(job: Job) -> bool:
-    return job.status is Status.TRANSFERRING and job.fts_jobid is not None

@@ -25,11 +25,6 @@ class Cleanup:
         self._transfers = transfers
         self._ask_again = float(config.ask_again)
 
-    @staticmethod
-    def needed(job: Job) -> bool:
-        """Whether a final job may still have a copy at the stager or at FTS."""
-        return job.time_staging is not None and job.time_released is None
-
     async def close(self, job: Job) -> None:
         """Stop what FTS may still do for an undelivered job, then release the staged copy."""
         await reach(Point.CLOSING)

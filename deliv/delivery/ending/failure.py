@@ -13,6 +13,7 @@ from deliv.failpoints import Point, reach
 from deliv.model.backoff import Backoff
 from deliv.model.error_classes import ADVICE, ErrorClass
 from deliv.model.job import Job
+from deliv.model.phase import Phase, phase
 from deliv.model.states import Event, Status
 from deliv.store import Store
 
@@ -59,7 +60,7 @@ class FailureHandler:
         A job that was to be stopped ends. `columns` of the job are set along with it.
         """
         await reach(Point.FAILURE_SEEN)
-        if job.is_to_end:
+        if phase(job) is Phase.STOPPING:
             return await self.stopped(job, failure)
         retry = self._config.retry(failure.error_class)
         if job.attempt >= retry.attempts:

@@ -1,4 +1,4 @@
-"""The access token of a request (RFC 6750, section 2.1): in its header and nowhere else."""
+"""The access token of a request (RFC 6750, section 2.1): only from the Authorization header."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from deliv.errors import TokenMissing
 
 
 def bearer(headers: Mapping[str, str]) -> str:
-    """What stands behind `Authorization: Bearer`, whatever it is; TokenMissing without that."""
+    """The text after `Authorization: Bearer`, not checked; TokenMissing without that header."""
     scheme, _, token = headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise TokenMissing("this call needs an access token: Authorization: Bearer TOKEN")

@@ -1,4 +1,4 @@
-"""The answer to what is not HTTP: like every other one, and on record like every other one."""
+"""The answer to what is not HTTP: in the form of every other answer, with an audit line."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from tornado.httputil import format_timestamp
 
 from deliv.errors import CredentialRefused
 from deliv.http.call import headers
-from deliv.http.connections.tls_listener import Stream
-from deliv.identity.tls import ConnectionIdentities
-from deliv.ops import audit, metrics
+from deliv.http.call.audit_line import AuditLine
+from deliv.http.connections.tls_listener import HttpsStream
+from deliv.identity.connection_identities import ConnectionIdentities
+from deliv.ops import metrics
 from deliv.ops.audit import AuditLog
 
 log = structlog.get_logger()
@@ -21,16 +22,23 @@ log = structlog.get_logger()
 REASON = "this is not well-formed HTTP/1.1"
 
 
-class Malformed:
-    def __init__(self, identities: ConnectionIdentities, log: AuditLog) -> None:
+class MalformedHttp:
+    def __init__(self, identities: ConnectionIdentities, audit: AuditLog) -> None:
         self._identities = identities
-        self._log = log
+        self._audit = audit
 
-    def answer(self, stream: Stream) -> bytes:
+    def answer(self, stream: HttpsStream) -> bytes:
         """A whole answer with status 400, after which Tornado closes the connection."""
         request_id = uuid.uuid4().hex
+        try:
+            dn = self._identities.of(stream).dn
+        except CredentialRefused:
+            dn = None
         metrics.REQUESTS.labels(call="Malformed", code=400).inc()
-        self._record(stream, request_id)
+        log.info("malformed HTTP", dn=dn, request_id=request_id)
+        line = AuditLine(self._audit)
+        line.note(dn=dn, reason=REASON, request_id=request_id)
+        line.write(400, stream.client)
         body = json.dumps({"error": True, "msg": REASON}).encode()
         fields = {
             **headers.SECURITY,
@@ -43,21 +51,3 @@ class Malformed:
         lines = [f"{name}: {value}" for name, value in fields.items()]
         head = "\r\n".join(["HTTP/1.1 400 Bad Request", *lines, "", ""])
         return head.encode("ascii") + body
-
-    def _record(self, stream: Stream, request_id: str) -> None:
-        try:
-            dn = self._identities.of(stream).dn
-        except CredentialRefused:
-            dn = None
-        log.info("malformed HTTP", dn=dn, request_id=request_id)
-        self._log.write(
-            audit.AuditEntry(
-                event=audit.AuditEvent.REQUEST,
-                outcome=audit.outcome(400),
-                peer=stream.peer,
-                dn=dn,
-                status=400,
-                reason=REASON,
-                request_id=request_id,
-            )
-        )

@@ -2,7 +2,7 @@
 
 A browser shows its user's certificate to whatever asks for one, and sends with each request where
 the page came from: `Sec-Fetch-Site` (W3C Fetch Metadata) and `Origin` (RFC 6454). Programs send
-neither. Reading is left alone: no page of another site can see the answer.
+neither. Methods that only read are not checked: no page of another site can see the answer.
 """
 
 from __future__ import annotations
@@ -23,18 +23,24 @@ class CrossSite(Forbidden):
 
 
 def check(method: str, headers: Mapping[str, str], public_url: str) -> None:
-    """CrossSite for a method that may change something, on behalf of another site's page."""
+    """CrossSite when another site's page sends a method that may change something."""
     if method in SAFE:
         return
     site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
     if site is not None and site not in OWN_SITE:
-        raise _refused(f"Sec-Fetch-Site: {site}", public_url)
-    if origin is not None and (_origin(origin) or origin) != _origin(public_url):
-        raise _refused(f"Origin: {origin}", public_url)
+        header = f"Sec-Fetch-Site: {site}"
+    elif origin is not None and (_origin(origin) or origin) != _origin(public_url):
+        header = f"Origin: {origin}"
+    else:
+        return
+    raise CrossSite(
+        f"a web page of another site sent this ({header[:SHOWN]}): only pages of {public_url} may, "
+        "and programs, which send neither Origin nor Sec-Fetch-Site"
+    )
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port; None when they can't be told, as of `null`."""
+    """Scheme, host and port; None for what is not an origin, as `null`."""
     try:
         parts = urlsplit(url)
         port = parts.port or DEFAULT_PORTS.get(parts.scheme)
@@ -43,10 +49,3 @@ def _origin(url: str) -> tuple[str, str, int] | None:
     if not parts.hostname or port is None or "@" in parts.netloc or parts.path.strip("/"):
         return None
     return parts.scheme, parts.hostname, port
-
-
-def _refused(header: str, public_url: str) -> CrossSite:
-    return CrossSite(
-        f"a web page of another site sent this ({header[:SHOWN]}): only pages of {public_url} may, "
-        "and programs, which send neither Origin nor Sec-Fetch-Site"
-    )

@@ -1,129 +1,191 @@
-"""A call's parameters, strictly: form-encoded or JSON, UTF-8, each known and given once."""
+"""The parameters of a call: declared as a msgspec struct, read from a query, a form or JSON.
+
+One mechanism for all three, and strict: UTF-8, each parameter known and given once, a list by
+repeating its name (in JSON by an array). The structs are the source of deliv/http/openapi.yaml.
+"""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache, partial
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
-from deliv.errors import DelivError, InvalidRequest
+import msgspec
+
+from deliv.errors import InvalidRequest
+from deliv.http.call.errors import UnsupportedMediaType
 
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 MAX_FIELDS = 32
-MAX_VALUE = 8192  # characters; what a parameter may be in particular is checked further on
+MAX_ITEMS = 1000  # of a list
+MAX_VALUE = 8192  # characters; each type has its own limits besides
+
+Values = Mapping[str, str | list[str]]  # as given: the text of each parameter
 
 
-class UnsupportedMediaType(DelivError):
-    status = 415
+class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The parameters of one call. Those without a default must be given and not be empty.
+
+    The type of a field is `str`, a StrEnum, or annotated by a Reader, or a list of these.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
-class Accepts:
-    """The parameters of a call: `required` must be there and not be empty.
+class Reader:
+    """How a parameter's text becomes its value.
 
-    In JSON they are strings; of those in `plain` the value may also be true, false or a number.
+    `parse` takes the parameter's name and text and raises InvalidRequest; `literal`: in JSON it may
+    be true, false or a whole number too.
     """
 
-    required: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-    plain: tuple[str, ...] = ()
-
-    def check(self, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-        """The pairs as a dict; InvalidRequest names the first thing that is wrong."""
-        values: dict[str, str] = {}
-        for name, value in pairs:
-            if name not in self.required + self.optional:
-                raise InvalidRequest(f"unknown parameter {name[:64]!r}; allowed: {self._allowed()}")
-            if len(value) > MAX_VALUE:
-                raise InvalidRequest(f"the parameter {name} is longer than {MAX_VALUE} characters")
-            if name in values:
-                raise InvalidRequest(f"the parameter {name} is given more than once")
-            values[name] = value
-        for name in self.required:
-            if not values.get(name):
-                state = "empty" if name in values else "missing"
-                raise InvalidRequest(f"the parameter {name} is {state}")
-        return values
-
-    def _allowed(self) -> str:
-        return ", ".join(self.required + self.optional)
+    parse: Callable[[str, str], Any]
+    literal: bool = False
 
 
-def from_query(query: str) -> list[tuple[str, str]]:
-    return _form(query)
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    required: bool
+    many: bool
+    reader: Reader
 
 
-def from_body(content_type: str, body: bytes, plain: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    """The parameters in a request's body, by its Content-Type (none counts as a form).
+P = TypeVar("P", bound=Parameters)
 
-    `plain` as in Accepts. What is null in JSON counts as not given.
-    """
-    kind = content_type.partition(";")[0].strip().lower() or FORM
-    if kind not in {FORM, JSON}:
-        raise UnsupportedMediaType(f"Content-Type {kind[:64]!r} is not read here: {FORM} or {JSON}")
+
+@cache
+def fields(kind: type[Parameters]) -> dict[str, Field]:
+    hints = get_type_hints(kind, include_extras=True)
+    declared = {field.name: field.required for field in msgspec.structs.fields(kind)}
+    found = {}
+    for name, required in declared.items():
+        parts = list(_parts(hints[name]))
+        readers = [part for part in parts if isinstance(part, Reader)]
+        enums = [p for p in parts if isinstance(p, type) and issubclass(p, StrEnum)]
+        readers += [Reader(parse=partial(_member, enum)) for enum in enums]
+        many = any(get_origin(part) is list for part in parts)
+        found[name] = Field(
+            required=required, many=many, reader=readers[0] if readers else Reader(parse=_text)
+        )
+    return found
+
+
+def decode(kind: type[P], values: Values) -> P:
+    """InvalidRequest names the first parameter that is wrong, and what is allowed."""
+    read: dict[str, Any] = {}
+    for name, field in fields(kind).items():
+        given = values.get(name)
+        if isinstance(given, list):
+            read[name] = [field.reader.parse(name, text) for text in given]
+        elif given is not None:
+            read[name] = field.reader.parse(name, given)
+    return kind(**read)
+
+
+def from_query(query: str, kind: type[Parameters]) -> Values:
+    return _checked(_form(query, kind), kind)
+
+
+def from_body(content_type: str, body: bytes, kind: type[Parameters]) -> Values:
+    """By its Content-Type; none counts as a form. What is null in JSON counts as not given."""
+    media_type = content_type.partition(";")[0].strip().lower() or FORM
+    if media_type not in {FORM, JSON}:
+        raise UnsupportedMediaType(
+            f"Content-Type {media_type[:64]!r} is not read here: {FORM} or {JSON}"
+        )
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"the body is not UTF-8 (byte {error.start})") from error
-    return _form(text) if kind == FORM else _json(text, plain)
+    return _checked(_form(text, kind) if media_type == FORM else _json(text, kind), kind)
 
 
-def _form(text: str) -> list[tuple[str, str]]:
+def _checked(pairs: Iterable[tuple[str, str | list[str]]], kind: type[Parameters]) -> Values:
+    known = fields(kind)
+    values: dict[str, str | list[str]] = {}
+    for name, value in pairs:
+        if name not in known:
+            allowed = ", ".join(known)
+            raise InvalidRequest(f"unknown parameter {name[:64]!r}; allowed: {allowed}")
+        if any(len(text) > MAX_VALUE for text in ([value] if isinstance(value, str) else value)):
+            raise InvalidRequest(f"the parameter {name} is longer than {MAX_VALUE} characters")
+        if known[name].many and isinstance(value, str):
+            value = [*values.pop(name, []), value]
+        if name in values:
+            raise InvalidRequest(f"the parameter {name} is given more than once")
+        values[name] = value
+    for name, field in known.items():
+        if field.required and not values.get(name):
+            state = "empty" if name in values else "missing"
+            raise InvalidRequest(f"the parameter {name} is {state}")
+    return values
+
+
+def _form(text: str, kind: type[Parameters]) -> list[tuple[str, str]]:
+    most = MAX_FIELDS + (MAX_ITEMS if any(field.many for field in fields(kind).values()) else 0)
     if not text:
         return []
     try:
         return parse_qsl(
-            text,
-            keep_blank_values=True,
-            strict_parsing=True,
-            errors="strict",
-            max_num_fields=MAX_FIELDS,
+            text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=most
         )
     except UnicodeDecodeError as error:
         raise InvalidRequest("a parameter is not UTF-8 behind its percent-encoding") from error
     except ValueError as error:
         # not its words, which quote what was sent: that may be a code
-        form = f"NAME=VALUE&NAME=VALUE, {MAX_FIELDS} at most"
+        form = f"NAME=VALUE&NAME=VALUE, {most} at most"
         raise InvalidRequest(f"the parameters are not well-formed: {form}") from error
-
-
-def _json(text: str, plain: tuple[str, ...]) -> list[tuple[str, str]]:
-    try:
-        pairs = json.loads(text, object_pairs_hook=_Pairs, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the body is not valid JSON: {_problem(text, error)}") from error
-    if not isinstance(pairs, _Pairs):
-        raise InvalidRequest("the body must be a JSON object of parameters")
-    given = [(name, value) for name, value in pairs if value is not None]
-    return [(name, _text(name, value, name in plain)) for name, value in given]
 
 
 class _Pairs(list[tuple[str, object]]):
     """A JSON object as its pairs, so that a name given twice is seen."""
 
 
-def _problem(text: str, error: Exception) -> str:
-    """In our own words: the library's are about itself."""
-    if text.startswith("\ufeff"):
-        return "it begins with a byte order mark"
-    if isinstance(error, json.JSONDecodeError):
-        return f"see line {error.lineno}, column {error.colno}"
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    return "a number in it is none of JSON's, or too long"
+def _json(text: str, kind: type[Parameters]) -> list[tuple[str, str | list[str]]]:
+    def refuse_constant(name: str) -> object:
+        raise ValueError(f"{name} is not JSON")
+
+    try:
+        pairs = json.loads(text, object_pairs_hook=_Pairs, parse_constant=refuse_constant)
+    except (ValueError, RecursionError) as error:
+        # in our own words: the library's are about itself
+        if text.startswith("\ufeff"):
+            problem = "it begins with a byte order mark"
+        elif isinstance(error, json.JSONDecodeError):
+            problem = f"see line {error.lineno}, column {error.colno}"
+        elif isinstance(error, RecursionError):
+            problem = "it is nested too deeply"
+        else:
+            problem = "a number in it is none of JSON's, or too long"
+        raise InvalidRequest(f"the body is not valid JSON: {problem}") from error
+    if not isinstance(pairs, _Pairs):
+        raise InvalidRequest("the body must be a JSON object of parameters")
+    known = fields(kind)
+    return [
+        (name, _json_value(name, value, known.get(name)))
+        for name, value in pairs
+        if value is not None
+    ]
 
 
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
+def _json_value(name: str, value: object, field: Field | None) -> str | list[str]:
+    if field and field.many:
+        if not isinstance(value, list) or isinstance(value, _Pairs) or len(value) > MAX_ITEMS:
+            raise InvalidRequest(
+                f"the parameter {name} must be an array of at most {MAX_ITEMS} strings"
+            )
+        return [_json_text(name, item, literal=field.reader.literal) for item in value]
+    return _json_text(name, value, literal=field is not None and field.reader.literal)
 
 
-def _text(name: str, value: object, plain: bool) -> str:
-    if plain and isinstance(value, bool):
+def _json_text(name: str, value: object, *, literal: bool) -> str:
+    if literal and isinstance(value, bool):
         return "true" if value else "false"
-    if plain and isinstance(value, int):
+    if literal and isinstance(value, int):
         return str(value)
     if not isinstance(value, str):
         raise InvalidRequest(f"the parameter {name[:64]!r} must be a string")
@@ -134,30 +196,19 @@ def _text(name: str, value: object, plain: bool) -> str:
     return value
 
 
-def boolean(values: Mapping[str, str], name: str) -> bool:
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+def _parts(hint: Any) -> Iterable[Any]:
+    """A type and all that it is made of, annotations included."""
+    yield hint
+    for part in get_args(hint):
+        yield from _parts(part)
+
+
+def _text(name: str, text: str) -> str:
+    return text
+
+
+def _member(enum: type[StrEnum], name: str, text: str) -> StrEnum:
     try:
-        return words[values[name].lower()]
-    except KeyError as error:
-        raise InvalidRequest(f"{name} must be true or false") from error
-
-
-def checksum(values: Mapping[str, str], name: str) -> str | None:
-    """ADLER32:HEX, when given; upper-case algorithm, eight lower-case hex digits."""
-    text = values.get(name)
-    if not text:
-        return None
-    match = re.fullmatch(r"(?i:adler32):([0-9A-Fa-f]{1,8})", text)
-    if not match:
-        raise InvalidRequest(f"{name} must be ADLER32:HEX with up to eight hexadecimal digits")
-    return f"ADLER32:{match[1].lower():0>8}"
-
-
-def size(values: Mapping[str, str], name: str) -> int | None:
-    """A number of bytes, when given."""
-    text = values.get(name)
-    if not text:
-        return None
-    if not re.fullmatch("[0-9]{1,19}", text) or int(text) >= 2**63:
-        raise InvalidRequest(f"{name} must be a number of bytes")
-    return int(text)
+        return enum(text)
+    except ValueError as error:
+        raise InvalidRequest(f"{name} must be one of {', '.join(enum)}") from error

@@ -1,4 +1,4 @@
-"""The requests under way: how many, whose, and on which connections."""
+"""The requests in flight: how many, whose, and on which connections."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from deliv.ops import metrics
 
 
 class InFlight:
-    """Counts the requests under way."""
+    """Each request is added when it arrives and removed when it was answered or has lost its
+    connection."""
 
     def __init__(self) -> None:
         self._streams: dict[int, object] = {}
         self._callers: dict[int, str] = {}
         self._of_caller: Counter[str] = Counter()
 
-    def enter(self, call: object, stream: object) -> None:
-        self._streams[id(call)] = stream
+    def add(self, request: object, stream: object) -> None:
+        self._streams[id(request)] = stream
         metrics.IN_FLIGHT.set(len(self._streams))
 
-    def claim(self, call: object, caller: str) -> int:
-        """The request is this caller's; how many of theirs there are with it."""
-        self._callers[id(call)] = caller
+    def assign(self, request: object, caller: str) -> int:
+        """Count the request as this caller's; how many requests the caller has in flight now."""
+        self._callers[id(request)] = caller
         self._of_caller[caller] += 1
         return self._of_caller[caller]
 
-    def leave(self, call: object) -> None:
-        """It was answered, or its connection is gone; doing this twice does no harm."""
-        self._streams.pop(id(call), None)
-        caller = self._callers.pop(id(call), None)
+    def remove(self, request: object) -> None:
+        """Idempotent."""
+        self._streams.pop(id(request), None)
+        caller = self._callers.pop(id(request), None)
         if caller is not None:
             self._of_caller[caller] -= 1
             if not self._of_caller[caller]:
@@ -36,4 +37,5 @@ class InFlight:
         metrics.IN_FLIGHT.set(len(self._streams))
 
     def serves(self, stream: object) -> bool:
+        """Whether a request is in flight on this connection."""
         return any(one is stream for one in self._streams.values())

@@ -1,31 +1,30 @@
-"""How many connections there may be, and which of them gives way when there are too many."""
+"""How many connections there may be, and which one is closed when there are too many."""
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from enum import StrEnum
-from itertools import chain, filterfalse
-from operator import attrgetter
+from itertools import chain
 from typing import Protocol
 
 from deliv.ops import metrics
 
-ASKED = 16  # of those who came first, whether they are busy: asking costs a system call
+PROBED = 16  # of the oldest connections, whether they are busy: that costs a system call each
 
 
 class Stage(StrEnum):
     """How far a connection has come."""
 
-    GREETING = "greeting"  # its TLS greeting is not all there
+    GREETING = "greeting"  # its TLS ClientHello is not complete
     HANDSHAKE = "handshake"
-    OPEN = "open"  # with a certificate that was verified
+    OPEN = "open"  # its certificate is verified
 
 
 class LimitedConnection(Protocol):
-    """A connection. `busy`: it waits for us, not for its peer.
+    """A connection. `busy`: it waits for this process, not for its client.
 
-    `unanswered`: it came to ask something and has no answer yet.
+    `unanswered`: it has not had an answer to what it was opened for.
     """
 
     host: str
@@ -38,18 +37,18 @@ class LimitedConnection(Protocol):
 
     def close(self) -> None: ...
 
-    def shed(self) -> None:
-        """Drop all that the handshake has cost, but not the connection."""
+    def drop_tls(self) -> None:
+        """Free all that the handshake has allocated, and keep the connection."""
 
 
 class ConnectionLimiter:
     """At most `most` connections, `per_host` of one address, `handshakes` unfinished ones.
 
-    Whoever comes is let in as long as somebody inside can give way: who has not shown a certificate
-    first, then who has no request, each time the one that has waited longest. So those who only
-    hold connections can't keep others out. A handshake that gives way to another is not closed,
-    just not gone on with: who is closed comes again at once, and each time costs more than to let
-    them wait until their time is over.
+    A new connection is admitted as long as an older one can be closed for it: one without a
+    verified certificate first, then one without a request, each time the one that has waited
+    longest. So clients that only hold connections can't keep others out. A handshake in excess is
+    stopped, but its connection is not closed: its client would reconnect at once, which costs more
+    than to let it wait for its time-out.
     """
 
     def __init__(
@@ -66,80 +65,71 @@ class ConnectionLimiter:
         return sum(map(len, self._stages.values()))
 
     def __iter__(self) -> Iterator[LimitedConnection]:
-        for guests in self._stages.values():
-            yield from guests
+        return chain.from_iterable(self._stages.values())
 
-    def admit(self, guest: LimitedConnection) -> bool:
-        """Let it in, at the first stage; False when everybody inside is being served."""
-        if self._hosts[guest.host] >= self._per_host and not self._make_way(guest.host):
+    def admit(self, new: LimitedConnection) -> bool:
+        """Add it at the first stage; False when all others are being served."""
+        if self._hosts[new.host] >= self._per_host and not self._make_space(new.host):
             return False
-        if len(self) >= self._most and not self._make_way():
+        if len(self) >= self._most and not self._make_space():
             return False
-        self._hosts[guest.host] += 1
-        self._put(guest, Stage.GREETING)
+        self._hosts[new.host] += 1
+        self._put(new, Stage.GREETING)
         return True
 
-    def move(self, guest: LimitedConnection, stage: Stage) -> None:
-        """It has come so far; from now on it waits, at the end of the line."""
-        self._take(guest)
-        self._put(guest, stage)
+    def move(self, connection: LimitedConnection, stage: Stage) -> None:
+        """It has reached this stage; its waiting time starts again."""
+        self._take(connection)
+        self._put(connection, stage)
         unfinished = self._stages[Stage.HANDSHAKE]
-        if len(unfinished) > self._handshakes:
-            for oldest in filterfalse(attrgetter("busy"), unfinished):
-                self._shed(oldest)
-                break
+        if len(unfinished) <= self._handshakes:
+            return
+        oldest = next((one for one in unfinished if not one.busy), None)
+        if oldest is not None:
+            self._count.closed.labels(why="crowded").inc()
+            self._take(oldest)
+            self._put(oldest, Stage.GREETING)
+            self._stages[Stage.GREETING].move_to_end(oldest, last=False)
+            oldest.drop_tls()
 
-    def leave(self, guest: LimitedConnection) -> None:
-        """It is gone; doing this twice does no harm."""
-        if self._take(guest):
-            self._hosts[guest.host] -= 1
-            if not self._hosts[guest.host]:
-                del self._hosts[guest.host]
+    def remove(self, connection: LimitedConnection) -> None:
+        """It is closed. Idempotent."""
+        if self._take(connection):
+            self._hosts[connection.host] -= 1
+            if not self._hosts[connection.host]:
+                del self._hosts[connection.host]
 
     def close(self, *stages: Stage) -> None:
-        """Close all that stand at these stages."""
+        """Close all connections at these stages."""
         for stage in stages:
-            for guest in list(self._stages[stage]):
-                self.leave(guest)
-                guest.close()
+            for connection in list(self._stages[stage]):
+                self.remove(connection)
+                connection.close()
 
-    def _make_way(self, host: str | None = None) -> bool:
-        for guest in self._in_order(host):
-            self._close(guest)
-            return True
-        self._count.closed.labels(why="full").inc()
-        return False
-
-    def _in_order(self, host: str | None) -> Iterator[LimitedConnection]:
-        """Who gives way, who does so first coming first."""
+    def _make_space(self, host: str | None = None) -> bool:
+        """Close one connection, of this host if one is named; False when none can be closed."""
         every = chain(self._stages[Stage.GREETING], self._stages[Stage.HANDSHAKE])
-        unproven = [guest for guest in every if host in (None, guest.host)]
-        yield from (guest for guest in unproven[:ASKED] if not guest.busy)
-        yield from unproven
-        for guest in self._stages[Stage.OPEN]:
-            if host in (None, guest.host) and not guest.busy:
-                yield guest
-
-    def _shed(self, guest: LimitedConnection) -> None:
+        unverified = [one for one in every if host in (None, one.host)]
+        quiet = (one for one in unverified[:PROBED] if not one.busy)
+        verified = self._stages[Stage.OPEN]
+        idle = (one for one in verified if host in (None, one.host) and not one.busy)
+        dispensable = next(chain(quiet, unverified, idle), None)
+        if dispensable is None:
+            self._count.closed.labels(why="full").inc()
+            return False
         self._count.closed.labels(why="crowded").inc()
-        self._take(guest)
-        self._put(guest, Stage.GREETING)
-        self._stages[Stage.GREETING].move_to_end(guest, last=False)
-        guest.shed()
+        self.remove(dispensable)
+        dispensable.close()
+        return True
 
-    def _close(self, guest: LimitedConnection) -> None:
-        self._count.closed.labels(why="crowded").inc()
-        self.leave(guest)
-        guest.close()
-
-    def _put(self, guest: LimitedConnection, stage: Stage) -> None:
-        self._stages[stage][guest] = None
+    def _put(self, connection: LimitedConnection, stage: Stage) -> None:
+        self._stages[stage][connection] = None
         self._count.now.labels(stage=stage.value).set(len(self._stages[stage]))
 
-    def _take(self, guest: LimitedConnection) -> bool:
-        for stage, guests in self._stages.items():
-            if guest in guests:
-                del guests[guest]
-                self._count.now.labels(stage=stage.value).set(len(guests))
+    def _take(self, connection: LimitedConnection) -> bool:
+        for stage, connections in self._stages.items():
+            if connection in connections:
+                del connections[connection]
+                self._count.now.labels(stage=stage.value).set(len(connections))
                 return True
         return False

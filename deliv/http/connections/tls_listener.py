@@ -1,16 +1,17 @@
-"""TLS before the way in: until a peer has shown a certificate.
+"""The listener for HTTPS: no HTTP before the client has shown a certificate.
 
-Until a client's TLS greeting has arrived in full, its connection costs a socket and an object:
-the kernel is told to wake us no earlier (SO_RCVLOWAT). TLS's buffers come with the handshake,
-HTTP's with the certificate. Each step of a handshake waits for its turn (handshakes.py) and
-runs on a thread. The greeting has `handshake_timeout`, and so has the handshake from when we begin
-it: that we were late is not counted against anybody.
+Until a client's TLS ClientHello has arrived in full, its connection costs a socket and an object:
+the kernel wakes us no earlier (SO_RCVLOWAT). TLS's buffers are allocated when the handshake starts,
+HTTP's when it is done. Each step of a handshake waits in a queue (handshakes.py) and runs on a
+thread. `handshake_timeout` is the limit for the ClientHello, and again for the rest of the
+handshake from when we start it: time that the client waits for us is not counted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -25,141 +26,141 @@ from deliv.http.connections.handshakes import HandshakeQueue
 from deliv.http.connections.limiter import Stage
 from deliv.http.connections.listener import ClientConnection, Listener, tune
 from deliv.ops import metrics
-from deliv.ops.audit import address
+from deliv.ops.audit import address as written_address
 
 NOTHING_MORE = 0
 RECORD_HEAD = 5  # type, version, length: RFC 8446, section 5.1
 HANDSHAKE_RECORD = 22
 LONGEST_RECORD = 2**14
-BARE = b"HTTP/1.1 400 Bad Request\r\n\r\n"  # Tornado's whole answer to what is not HTTP
+# Tornado's whole answer to what is not HTTP, which no handler sees: a 4xx without any header.
+BARE_REFUSAL = re.compile(rb"HTTP/1\.[01] 4[0-9]{2} [^\r\n]*\r\n\r\n")
 
 
-class Stream(SSLIOStream):
-    """Answers what is not HTTP as everything else is answered."""
+class HttpsStream(SSLIOStream):
+    """Answers what is not HTTP by `malformed`. `client` is the address as the audit log has it."""
 
-    peer: str
-    malformed: Callable[[Stream], bytes]
+    client: str
+    malformed: Callable[[HttpsStream], bytes]
 
     def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
-        return super().write(self.malformed(self) if data == BARE else data)
+        return super().write(self.malformed(self) if BARE_REFUSAL.fullmatch(data) else data)
 
 
 class TlsClientConnection(ClientConnection):
-    """A connection on its way in, and after that."""
+    """A connection: ClientHello, handshake, HTTP."""
 
-    def __init__(self, door: TlsListener, plain: socket.socket, peer: Any) -> None:
-        super().__init__(door, plain, peer)
-        self._tls_door = door
+    def __init__(self, listener: TlsListener, plain: socket.socket, address: Any) -> None:
+        super().__init__(listener, plain, address)
+        self._tls_listener = listener
         self._secure: ssl.SSLSocket | None = None
         self._loop = IOLoop.current()
-        self._wanted = RECORD_HEAD
+        self._awaited_bytes = RECORD_HEAD
         self._timer: object | None = None
-        self._waits_for_us = self._stepping = self._closed = False
+        self._queued = self._stepping = self._closed = False
 
     @property
     def busy(self) -> bool:
-        return self._waits_for_us or super().busy
+        return self._queued or super().busy
 
     @property
     def unanswered(self) -> bool:
-        return self._wanted != NOTHING_MORE and super().unanswered
+        return self._awaited_bytes != NOTHING_MORE and super().unanswered
 
-    def begin(self) -> None:
+    def start(self) -> None:
         tune(self._socket)
         self._start_timer()
         self._wait_for(RECORD_HEAD)
-        self._loop.add_handler(self._socket, self._readable, IOLoop.READ)
+        self._loop.add_handler(self._socket, self._on_readable, IOLoop.READ)
 
     def close(self) -> None:
         self._closed = True
         self._stop_timer()
-        self._tls_door.turns.remove(self)
+        self._tls_listener.handshakes.remove(self)
         if self.stream is not None:
             self.stream.close()
         elif not self._stepping and self._socket.fileno() >= 0:
             self._loop.remove_handler(self._socket)
             self._socket.close()
 
-    def shed(self) -> None:
-        """Whatever the client says now ends the connection, as silence does in the end."""
+    def drop_tls(self) -> None:
+        """Whatever the client sends now ends the connection, and so does its time-out."""
         self._loop.remove_handler(self._socket)
         self._socket, self._secure = socket.socket(fileno=self._socket.detach()), None
-        self._wanted = NOTHING_MORE
-        self._loop.add_handler(self._socket, self._readable, IOLoop.READ)
+        self._awaited_bytes = NOTHING_MORE
+        self._loop.add_handler(self._socket, self._on_readable, IOLoop.READ)
 
     def begin_step(self) -> None:
         self._stepping = True
         if self._secure is None:
-            self._door.room.move(self, Stage.HANDSHAKE)
+            self._listener.limiter.move(self, Stage.HANDSHAKE)
             self._stop_timer()
             self._start_timer()
 
     def step(self) -> None:
-        """On a thread, while which the loop leaves the socket alone."""
+        """On a thread; meanwhile the event loop does not touch the socket."""
         if self._secure is None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-            self._socket = self._secure = self._tls_door.secured(self._socket)
+            self._socket = self._secure = self._tls_listener.start_handshake(self._socket)
         self._secure.do_handshake()
 
     def end_step(self, error: OSError | None) -> None:
-        self._waits_for_us = self._stepping = False
+        self._queued = self._stepping = False
         if self._closed:
             self._socket.close()
         elif isinstance(error, ssl.SSLWantReadError):
-            self._loop.add_handler(self._socket, self._await_turn, IOLoop.READ)
+            self._loop.add_handler(self._socket, self._enqueue, IOLoop.READ)
         elif isinstance(error, ssl.SSLWantWriteError):
-            self._loop.add_handler(self._socket, self._await_turn, IOLoop.WRITE)
+            self._loop.add_handler(self._socket, self._enqueue, IOLoop.WRITE)
         elif error is not None or self._secure is None:
-            self._gone()
+            self._disconnect()
         else:
             self._stop_timer()
-            self.enter(self._tls_door.shaken(self.host, self._secure, self._peer))
+            self.start_http(self._tls_listener.stream(self.host, self._secure, self._address))
 
-    def _readable(self, plain: socket.socket, events: int) -> None:
+    def _on_readable(self, plain: socket.socket, events: int) -> None:
+        """All the bytes that were waited for are there, or the client has closed."""
         try:
-            if self._wanted == NOTHING_MORE:
-                self._gone()
-            elif self._wanted > RECORD_HEAD or self._begins(
-                plain.recv(RECORD_HEAD, socket.MSG_PEEK)
-            ):
-                self._await_turn()
+            if self._awaited_bytes == RECORD_HEAD:
+                head = plain.recv(RECORD_HEAD, socket.MSG_PEEK)
+                size = record_size(head)
+                if size is not None:
+                    self._wait_for(size)
+                elif head:
+                    self._enqueue()
+                else:
+                    self._disconnect()
+            elif self._awaited_bytes == NOTHING_MORE:
+                self._disconnect()
+            else:
+                self._enqueue()
         except BlockingIOError:
             return
         except OSError:
-            self._gone()
-
-    def _begins(self, head: bytes) -> bool:
-        """Whether the handshake may begin: either all of the greeting is there, or it is none."""
-        size = record_size(head)
-        if not head:
-            self._gone()
-        elif size is not None:
-            self._wait_for(size)
-        return bool(head) and size is None
+            self._disconnect()
 
     def _wait_for(self, size: int) -> None:
-        self._wanted = size
+        self._awaited_bytes = size
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
-    def _await_turn(self, *unused: object) -> None:
-        """The peer has done its part; the next one is ours."""
+    def _enqueue(self, *unused: object) -> None:
+        """The client has done its part of the handshake; the next step is ours."""
         self._loop.remove_handler(self._socket)
-        self._waits_for_us = True
-        self._tls_door.turns.append(self)
+        self._queued = True
+        self._tls_listener.handshakes.append(self)
 
-    def _late(self) -> None:
-        if self.busy:  # what it waits for is there: we are late ourselves
-            self._start_timer()
-            return
-        metrics.CONNECTIONS.closed.labels(why="slow").inc()
-        self._gone()
-
-    def _gone(self) -> None:
-        self._door.room.leave(self)
+    def _disconnect(self) -> None:
+        self._listener.limiter.remove(self)
         self.close()
 
     def _start_timer(self) -> None:
-        self._timer = self._loop.call_later(self._tls_door.timeout, self._late)
+        self._timer = self._loop.call_later(self._tls_listener.timeout, self._on_timeout)
+
+    def _on_timeout(self) -> None:
+        if self.busy:  # the client has sent what we wait for: the delay is ours
+            self._start_timer()
+            return
+        metrics.CONNECTIONS.closed.labels(why="slow").inc()
+        self._disconnect()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -168,7 +169,7 @@ class TlsClientConnection(ClientConnection):
 
 
 class TlsListener(Listener):
-    """`costly` says whether the peer's chain is one to penalise its address for.
+    """`costly` decides whether a certificate chain uses up its address's CPU budget.
 
     `malformed` gives the answer to what is not HTTP.
     """
@@ -180,36 +181,39 @@ class TlsListener(Listener):
         tls: ssl.SSLContext,
         rest: Rest,
         costly: Callable[[ssl.SSLSocket], bool],
-        malformed: Callable[[Stream], bytes],
+        malformed: Callable[[HttpsStream], bytes],
         **settings: Any,
     ) -> None:
         super().initialize(application, rest=rest, **settings)
         self.timeout = float(rest.handshake_timeout)
-        self.turns = HandshakeQueue(rest.handshake_cpu_per_second, rest.handshake_cpu_burst)
+        self.handshakes = HandshakeQueue(rest.handshake_cpu_per_second, rest.handshake_cpu_burst)
         self._tls, self._costly, self._malformed = tls, costly, malformed
 
     async def close_all_connections(self) -> None:
-        self.room.close(Stage.GREETING, Stage.HANDSHAKE)
-        self.turns.close()
+        self.limiter.close(Stage.GREETING, Stage.HANDSHAKE)
+        self.handshakes.close()
         await super().close_all_connections()
 
-    def visitor(self, plain: socket.socket, peer: Any) -> TlsClientConnection:
-        return TlsClientConnection(self, plain, peer)
+    def connection(self, plain: socket.socket, address: Any) -> TlsClientConnection:
+        return TlsClientConnection(self, plain, address)
 
-    def secured(self, plain: socket.socket) -> ssl.SSLSocket:
+    def start_handshake(self, plain: socket.socket) -> ssl.SSLSocket:
         return self._tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
 
-    def shaken(self, host: str, secure: ssl.SSLSocket, peer: Any) -> Stream:
+    def stream(self, host: str, secure: ssl.SSLSocket, address: Any) -> HttpsStream:
         """What HTTP is spoken over, after the handshake."""
         if self._costly(secure):
-            self.turns.spend(host, math.inf)
-        stream = Stream(secure)
-        stream.peer, stream.malformed = address(*peer[:2]), self._malformed
+            self.handshakes.charge(host, math.inf)
+        stream = HttpsStream(secure)
+        stream.client, stream.malformed = written_address(*address[:2]), self._malformed
         return stream
 
 
 def record_size(head: bytes) -> int | None:
-    """The size of the TLS record that begins so; None: it is none, which OpenSSL is to say."""
+    """The size in bytes of the TLS record with this head; None: not a TLS handshake record.
+
+    Then OpenSSL is given it all the same, and answers with the right alert.
+    """
     if len(head) < RECORD_HEAD or head[0] != HANDSHAKE_RECORD:
         return None
     length = int.from_bytes(head[3:5])

@@ -1,139 +1,141 @@
-"""The REST calls, as the prototype named them."""
+"""The calls about one job, as the prototype named them."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from deliv.delivery.deadline import parse_deadline
+import msgspec
+
 from deliv.delivery.delegation import decide
-from deliv.delivery.destination import parse_directory
+from deliv.http import types
+from deliv.http.call.answers import DoneAnswer
 from deliv.http.call.base import Call
 from deliv.http.call.bearer import bearer
-from deliv.http.call.parameters import Accepts, boolean, checksum, size
-from deliv.model.job import PUBLIC, Job, StageReport, TransferIdentity
+from deliv.http.call.parameters import Parameters
+from deliv.http.handlers.job_view import public
+from deliv.model.job import Job, StageReport, TransferIdentity
+from deliv.model.phase import AT_FTS, AT_STAGER, phase
 from deliv.model.states import FINAL, Status
 
 
-class SubmitTransfer(Call):
+class SubmitParameters(Parameters, frozen=True, kw_only=True):
+    product_id: types.ProductId
+    destination_path: types.Directory
+    deadline: types.Deadline | None = None
+
+
+class SubmitAnswer(DoneAnswer, frozen=True, kw_only=True):
+    job_id: types.JobId
+
+
+class SubmitTransfer(Call[SubmitParameters]):
     """POST /submitTransfer: 202 and the job's id."""
 
+    path = "/submitTransfer"
+    accepts = SubmitParameters
     error_fields: ClassVar[dict[str, Any]] = {"job_id": None}
-    accepts = Accepts(required=("product_id", "destination_path"), optional=("deadline",))
 
     async def post(self) -> None:
-        values = self.body_parameters()
-        directory = parse_directory(values["destination_path"])
-        deadline = parse_deadline(values["deadline"]) if "deadline" in values else None
+        wanted = self.body_parameters()
+        directory = wanted.destination_path
         allowed = self.authorise("submit", destination_host=directory.host)
-        copied_as = await decide(self.services.delegating, self.identity.dn, allowed.copy_as)
+        copied_as = await decide(self.services.delegation, self.identity.dn, allowed.copy_as)
         job = await self.services.submissions.submit(
             self.identity.dn,
-            values["product_id"],
+            wanted.product_id,
             directory,
             key=self.request.headers.get("Idempotency-Key"),
             quota=allowed.quota,
-            deadline=deadline,
+            deadline=wanted.deadline,
             copied_as=copied_as,
             fqans=self.identity.attributes.fqans,
             limited=self.identity.limited,
         )
-        self.note(job_id=job.job_id)
-        self.set_status(202)
-        self.write({"job_id": job.job_id, "error": False, "msg": "accepted for delivery"})
+        self.audit.note(job_id=job.job_id)
+        self.answer(SubmitAnswer(job_id=job.job_id, msg="accepted for delivery"), 202)
 
 
-class TransferStatus(Call):
-    """GET /transferStatus: every column of the job that concerns its owner and is not null."""
+class JobParameters(Parameters, frozen=True, kw_only=True):
+    job_id: types.AnyJobId
 
-    accepts = Accepts(required=("job_id",))
+
+class TransferStatus(Call[JobParameters]):
+    """GET /transferStatus: every column of the job that is shown and not null."""
+
+    path = "/transferStatus"
+    accepts = JobParameters
 
     async def get(self) -> None:
-        job = await self.services.submissions.job(self.query_parameters()["job_id"])
+        job = await self.services.submissions.job(self.query_parameters().job_id)
         self.authorise("status", owner=job.submitter)
-        self.write(self._waiting(job) | public(job) | await self._warning(job))
+        self.write(self._outage(job) | public(job) | await self._warning(job))
 
-    def _waiting(self, job: Job) -> dict[str, Any]:
-        """That whoever has the job in hand is out, which the job itself does not show yet."""
-        trouble = None
-        if job.status is Status.TRANSFERRING:
+    def _outage(self, job: Job) -> dict[str, Any]:
+        """That the stager or the FTS which has the job is down, until the job itself says it."""
+        reason = None
+        if phase(job) in AT_FTS:
             who = f"FTS ({job.fts_endpoint})"
-            trouble = self.services.trouble(f"fts:{job.fts_endpoint}")
-        elif job.status is Status.STAGING and job.time_staged is None:
-            who, trouble = "the stager", self.services.trouble("stager")
-        return {"detailed_status": f"waiting: {who} can't be asked: {trouble}"} if trouble else {}
+            reason = self.services.outage(f"fts:{job.fts_endpoint}")
+        elif phase(job) in AT_STAGER:
+            who, reason = "the stager", self.services.outage("stager")
+        return {"detailed_status": f"waiting: {who} can't be asked: {reason}"} if reason else {}
 
     async def _warning(self, job: Job) -> dict[str, Any]:
         """That the credential which the job is copied with ends soon."""
-        delegating = self.services.delegating
-        if job.copied_as is TransferIdentity.SERVICE or job.status in FINAL or delegating is None:
+        delegation = self.services.delegation
+        if job.copied_as is TransferIdentity.SERVICE or job.status in FINAL or delegation is None:
             return {}
-        warning = await delegating.warning(job.submitter)
+        warning = await delegation.warning(job.submitter)
         return {"warning": warning} if warning else {}
 
 
-class CancelTransfer(Call):
+class CancelAnswer(DoneAnswer, frozen=True, kw_only=True):
+    job_id: types.JobId
+    status: Status
+
+
+class CancelTransfer(Call[JobParameters]):
     """POST /cancelTransfer: 200 when the job is cancelled, 202 while FTS has yet to confirm."""
 
-    accepts = Accepts(required=("job_id",))
+    path = "/cancelTransfer"
+    accepts = JobParameters
 
     async def post(self) -> None:
-        job = await self.services.submissions.job(self.body_parameters()["job_id"])
+        job = await self.services.submissions.job(self.body_parameters().job_id)
         self.authorise("cancel", owner=job.submitter)
-        job = await self.services.cancelling.cancel(job.job_id)
+        job = await self.services.cancellation.cancel(job.job_id)
         pending = job.status is Status.TRANSFERRING
-        self.set_status(202 if pending else 200)
         msg = "FTS is being asked to stop the copy" if pending else "cancelled"
-        self.write({"job_id": job.job_id, "status": job.status, "error": False, "msg": msg})
+        answer = CancelAnswer(job_id=job.job_id, status=job.status, msg=msg)
+        self.answer(answer, 202 if pending else 200)
 
 
-class DoneStaging(Call):
+class StageReportParameters(Parameters, frozen=True, kw_only=True):
+    job_id: types.Text
+    product_id: types.Text
+    authcode: types.AuthCode
+    success: types.Boolean
+    staged_to: types.StagedTo | None = None
+    path: types.StagedPath | None = None
+    msg: str | None = None
+    size: types.Size | None = None
+    checksum: types.Checksum | None = None
+
+
+class DoneStaging(Call[StageReportParameters]):
     """POST /doneStaging: the stager's report on one product."""
 
-    accepts = Accepts(
-        required=("job_id", "product_id", "authcode", "success"),
-        optional=("staged_to", "path", "msg", "size", "checksum"),
-        plain=("success", "size"),
-    )
+    path = "/doneStaging"
+    accepts = StageReportParameters
 
     async def post(self) -> None:
         if self.services.stager_role:
             self.authorise("stage_report")
-        report = self._report()
-        await self._check_token()
-        await self.services.staging.report(report)
-        self.write({"error": False, "msg": "report taken"})
-
-    def _report(self) -> StageReport:
-        values = self.body_parameters()
-        return StageReport(
-            job_id=values["job_id"],
-            product_id=values["product_id"],
-            authcode=values["authcode"],
-            success=boolean(values, "success"),
-            staged_to=values.get("staged_to"),
-            path=values.get("path"),
-            msg=values.get("msg"),
-            size=size(values, "size"),
-            checksum=checksum(values, "checksum"),
-        )
-
-    async def _check_token(self) -> None:
-        """Where `stager.callback.token` wants one."""
-        self.note(action="stage_report")
+        report = StageReport(**msgspec.structs.asdict(self.body_parameters()))
+        self.audit.note(action="stage_report")
         if self.services.issuer:
             token = bearer(self.request.headers)
             good = await self.services.issuer.check(token, self.identity.thumbprint)
-            self.note(client_id=good.client_id, token_id=good.token_id)
-
-
-def public(job: Job) -> dict[str, Any]:
-    """The job as its owner sees it; times in ISO 8601, UTC."""
-    columns = {name: getattr(job, name) for name in PUBLIC}
-    return {name: plain(value) for name, value in columns.items() if value is not None}
-
-
-def plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return value
+            self.audit.note(client_id=good.client_id, token_id=good.token_id)
+        await self.services.staging.report(report)
+        self.answer(DoneAnswer(msg="report taken"))

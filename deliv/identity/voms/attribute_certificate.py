@@ -1,7 +1,7 @@
-"""The attribute certificates (ACs) that a VOMS proxy carries, as they were sent.
+"""The attribute certificates (ACs) that a VOMS proxy carries, parsed and not yet verified.
 
-Only read here; verification.py says which of them count. DER as strict as `der`, and of
-RFC 5755 what VOMS uses: anything else is malformed.
+verification.py says which of them count. Only what VOMS uses of RFC 5755 is accepted, in DER as
+strict as in `der`: anything else is malformed.
 
 Sources: RFC 5755, section 4; https://github.com/italiangrid/voms, src/ac.
 """
@@ -9,7 +9,7 @@ Sources: RFC 5755, section 4; https://github.com/italiangrid/voms, src/ac.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -42,7 +42,7 @@ INFO = [
     der.SEQUENCE,
     der.SEQUENCE,
 ]
-AFTERWARDS = ([der.SEQUENCE], [der.BIT_STRING, der.SEQUENCE])  # a unique id, which says nothing
+AFTERWARDS = ([der.SEQUENCE], [der.BIT_STRING, der.SEQUENCE])  # a unique id, which is ignored
 VERSION_2 = b"\x01"
 NULL = b"\x05\x00"
 DIRECTORY_NAME, URI, DNS_NAME = 0xA4, 0x86, 0x82  # of GeneralName
@@ -55,11 +55,11 @@ TIME = re.compile(rb"\d{14}Z")
 
 @dataclass(frozen=True, kw_only=True)
 class AttributeCertificate:
-    """What a VOMS server `host` says of a member of `vo`, whether it is true or not.
+    """What a VOMS server `host` claims about a member of `vo`.
 
     `holder` and `serial` name the member's certificate, `issuer` the server's. `certificates` are
-    the server's own and its CAs', in DER. `targets`: hosts that it is meant for; None is every one.
-    `signed` is what `signature` is of, by `algorithm`, a dotted object identifier.
+    the server's own and its CAs', in DER. `targets`: hosts that it is for; None is every one.
+    `signature` is that of `signed`, by `algorithm`, a dotted object identifier.
     """
 
     holder: dn.Name
@@ -83,10 +83,10 @@ def parse(extension: bytes) -> tuple[AttributeCertificate, ...]:
     if len(extension) > LARGEST:
         raise ValueError(f"more than {LARGEST} bytes of attributes")
     lists = _sequence(extension, 1)
-    return tuple(_certificate(one) for one in _sequence(lists[0].encoding, MOST)) if lists else ()
+    return tuple(_parse_one(one) for one in _sequence(lists[0].encoding, MOST)) if lists else ()
 
 
-def _certificate(element: der.Element) -> AttributeCertificate:
+def _parse_one(element: der.Element) -> AttributeCertificate:
     info, algorithm, signature = _exactly(
         element, der.SEQUENCE, der.SEQUENCE, der.SEQUENCE, der.BIT_STRING
     )
@@ -94,56 +94,58 @@ def _certificate(element: der.Element) -> AttributeCertificate:
     tags = [field.tag for field in fields]
     if tags[:7] != INFO or tags[7:] not in AFTERWARDS:
         raise ValueError("not the fields of an attribute certificate")
-    version, holder, issuer, inner, _, validity, attributes, *_, extensions = fields
+    version, holder, issuer, inner, _, validity, attributes, *_, last = fields
     if version.content != VERSION_2:
         raise ValueError("not of version 2")
     if inner.encoding != algorithm.encoding:
         raise ValueError("two signature algorithms")
-    holder_name, serial = _holder(holder)
+    (identifier,) = _exactly(holder, der.SEQUENCE, der.CONTEXT_0)
+    holder_names, serial = _exactly(identifier, der.CONTEXT_0, der.SEQUENCE, der.INTEGER)
+    (issuer_names,) = _exactly(issuer, der.CONTEXT_0, der.SEQUENCE)
     starts, ends = _exactly(validity, der.SEQUENCE, der.GENERALIZED_TIME, der.GENERALIZED_TIME)
-    vo, host, fqans = _attributes(attributes)
-    carried = _extensions(extensions)
+    vo, host, fqans = _vo_attributes(attributes)
+    certificates, targets, key_identifier = _extensions(last)
+    kind, *parameters = der.elements(algorithm.content)
+    if [one.encoding for one in parameters] not in ([], [NULL]):
+        raise ValueError("a signature algorithm with parameters")
+    if signature.content[:1] != b"\0":
+        raise ValueError("a signature that is not whole octets")
     return AttributeCertificate(
-        holder=holder_name,
-        serial=serial,
-        issuer=_issuer(issuer),
+        holder=_name(holder_names.content),
+        serial=der.unsigned(serial.content),
+        issuer=_name(issuer_names.content),
         starts=_time(starts),
         ends=_time(ends),
         vo=vo,
         host=host,
         fqans=fqans,
-        certificates=_certificates(carried.get(CERTIFICATES)),
-        targets=_targets(carried[TARGETS]) if TARGETS in carried else None,
-        key_identifier=_key_identifier(carried),
-        algorithm=_algorithm(algorithm),
+        certificates=certificates,
+        targets=targets,
+        key_identifier=key_identifier,
+        algorithm=_type(kind),
         signed=info.encoding,
-        signature=_whole_octets(signature.content),
+        signature=signature.content[1:],
     )
-
-
-def _holder(element: der.Element) -> tuple[dn.Name, int]:
-    (identifier,) = _exactly(element, der.SEQUENCE, der.CONTEXT_0)
-    names, serial = _exactly(identifier, der.CONTEXT_0, der.SEQUENCE, der.INTEGER)
-    return _name(names.content), der.unsigned(serial.content)
-
-
-def _issuer(element: der.Element) -> dn.Name:
-    (names,) = _exactly(element, der.CONTEXT_0, der.SEQUENCE)
-    return _name(names.content)
 
 
 def _name(general_names: bytes) -> dn.Name:
     return dn.parse(der.content(general_names, DIRECTORY_NAME))
 
 
-def _attributes(element: der.Element) -> tuple[str, str, tuple[str, ...]]:
+def _time(element: der.Element) -> datetime:
+    if TIME.fullmatch(element.content) is None:
+        raise ValueError("a time that is not YYYYMMDDHHMMSSZ")
+    return datetime.strptime(element.content.decode(), "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+
+
+def _vo_attributes(element: der.Element) -> tuple[str, str, tuple[str, ...]]:
     """The VO, its server, and the FQANs."""
-    told = []
+    found = []
     for attribute in der.elements(element.content):
         kind, values = _exactly(attribute, der.SEQUENCE, der.OBJECT_IDENTIFIER, der.SET)
         if _type(kind) == FQANS:
-            told.append(values.content)
-    lists = _all(b"".join(told), der.SEQUENCE, 1)
+            found.append(values.content)
+    lists = _all(b"".join(found), der.SEQUENCE, 1)
     if not lists:
         raise ValueError("without attributes of a VO")
     authority, values = _exactly(lists[0], der.SEQUENCE, der.CONTEXT_0, der.SEQUENCE)
@@ -151,60 +153,57 @@ def _attributes(element: der.Element) -> tuple[str, str, tuple[str, ...]]:
     if server is None:
         raise ValueError("a server that is not named as VO://HOST:PORT")
     vo, host = server.groups()
-    return vo, host, _fqans(vo, _all(values.content, der.OCTET_STRING, MOST_FQANS))
-
-
-def _fqans(vo: str, values: Sequence[der.Element]) -> tuple[str, ...]:
-    found = tuple(fqan.normal(value.content.decode("ascii")) for value in values)
-    if not all(f"{one}/".startswith(f"/{vo}/") for one in found):
+    names = _all(values.content, der.OCTET_STRING, MOST_FQANS)
+    fqans = tuple(fqan.normal(name.content.decode("ascii")) for name in names)
+    if not all(f"{one}/".startswith(f"/{vo}/") for one in fqans):
         raise ValueError(f"an FQAN that is not of the VO {vo}")
-    return found
+    return vo, host, fqans
 
 
-def _extensions(element: der.Element) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    for extension in _all(element.content, der.SEQUENCE, MOST_EXTENSIONS):
-        kind, *flag, value = _extension(extension)
-        oid = _type(kind)
-        if oid in found:
-            raise ValueError(f"the extension {oid} twice")
-        if flag and oid not in MAY_BE_CRITICAL:
-            raise ValueError(f"a critical extension {oid}")
-        found[oid] = value.content
-    if found.get(NO_REVOCATION) != NULL:
+def _extensions(
+    element: der.Element,
+) -> tuple[tuple[bytes, ...], frozenset[str] | None, bytes]:
+    """The certificates of the server and its CAs, the targets, and the key identifier."""
+    values = _extension_values(element)
+    if values.get(NO_REVOCATION) != NULL:
         raise ValueError("it doesn't say that it can't be revoked")
-    return found
+    lists = _sequence(values[CERTIFICATES], 1) if CERTIFICATES in values else []
+    certificates = _sequence(lists[0].encoding, MOST_CERTIFICATES) if lists else []
+    if not certificates:
+        raise ValueError("without the certificate of its server")
+    targets = None
+    if TARGETS in values:
+        names = _target_names(der.content(values[TARGETS], der.SEQUENCE), 0)
+        targets = frozenset(name.lower() for name in names)
+    if KEY_IDENTIFIER not in values:
+        raise ValueError("without a key identifier")
+    parts = der.elements(der.content(values[KEY_IDENTIFIER], der.SEQUENCE))
+    key_identifier = b"".join(part.content for part in parts if part.tag == KEY_ID)
+    return tuple(one.encoding for one in certificates), targets, key_identifier
 
 
-def _extension(element: der.Element) -> list[der.Element]:
-    """Its type, a flag when it is critical, and its value."""
-    parts = list(der.elements(element.content))
-    tags = [part.tag for part in parts]
-    if tags == [der.OBJECT_IDENTIFIER, der.BOOLEAN, der.OCTET_STRING]:
-        if parts[1].content != b"\xff":
+def _extension_values(element: der.Element) -> dict[str, bytes]:
+    """The value of each extension, by its object identifier."""
+    values: dict[str, bytes] = {}
+    for extension in _all(element.content, der.SEQUENCE, MOST_EXTENSIONS):
+        parts = list(der.elements(extension.content))
+        tags = [part.tag for part in parts]
+        critical = tags == [der.OBJECT_IDENTIFIER, der.BOOLEAN, der.OCTET_STRING]
+        if critical and parts[1].content != b"\xff":
             raise ValueError("a flag that is not true")
-        return parts
-    if tags != [der.OBJECT_IDENTIFIER, der.OCTET_STRING]:
-        raise ValueError("not an extension")
-    return parts
-
-
-def _certificates(value: bytes | None) -> tuple[bytes, ...]:
-    if value is None:
-        raise ValueError("without the certificate of its server")
-    lists = _sequence(value, 1)
-    found = _sequence(lists[0].encoding, MOST_CERTIFICATES) if lists else []
-    if not found:
-        raise ValueError("without the certificate of its server")
-    return tuple(one.encoding for one in found)
-
-
-def _targets(value: bytes) -> frozenset[str]:
-    return frozenset(name.lower() for name in _target_names(der.content(value, der.SEQUENCE), 0))
+        if not critical and tags != [der.OBJECT_IDENTIFIER, der.OCTET_STRING]:
+            raise ValueError("not an extension")
+        oid = _type(parts[0])
+        if oid in values:
+            raise ValueError(f"the extension {oid} twice")
+        if critical and oid not in MAY_BE_CRITICAL:
+            raise ValueError(f"a critical extension {oid}")
+        values[oid] = parts[-1].content
+    return values
 
 
 def _target_names(content: bytes, depth: int) -> Iterator[str]:
-    """VOMS has one sequence more around each target than RFC 5755, or one less."""
+    """The hosts of targets. VOMS has one SEQUENCE more around each than RFC 5755, or one less."""
     for number, element in enumerate(der.elements(content)):
         if number >= MOST_TARGETS:
             raise ValueError(f"more than {MOST_TARGETS} targets")
@@ -216,36 +215,6 @@ def _target_names(content: bytes, depth: int) -> Iterator[str]:
                     yield name.content.decode("ascii")
         else:
             raise ValueError("a target that is not a name")
-
-
-def _key_identifier(carried: dict[str, bytes]) -> bytes:
-    value = carried.get(KEY_IDENTIFIER)
-    if value is None:
-        raise ValueError("without a key identifier")
-    return b"".join(
-        part.content
-        for part in der.elements(der.content(value, der.SEQUENCE))
-        if part.tag == KEY_ID
-    )
-
-
-def _algorithm(element: der.Element) -> str:
-    kind, *parameters = der.elements(element.content)
-    if [one.encoding for one in parameters] not in ([], [NULL]):
-        raise ValueError("a signature algorithm with parameters")
-    return _type(kind)
-
-
-def _time(element: der.Element) -> datetime:
-    if TIME.fullmatch(element.content) is None:
-        raise ValueError("a time that is not YYYYMMDDHHMMSSZ")
-    return datetime.strptime(element.content.decode(), "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
-
-
-def _whole_octets(bits: bytes) -> bytes:
-    if bits[:1] != b"\0":
-        raise ValueError("a signature that is not whole octets")
-    return bits[1:]
 
 
 def _type(element: der.Element) -> str:

@@ -1,10 +1,10 @@
-"""What VOMS says of a member, as one line each: /VO/GROUP/Role=ROLE (an FQAN).
+"""FQANs, in which VOMS writes a member's groups and roles: /VO/GROUP/Role=ROLE.
 
-`/Role=NULL` and `/Capability=NULL` say nothing and are left out, in patterns too.
+`/Role=NULL` and `/Capability=NULL` have no meaning and are left out, in patterns too.
 
-In a pattern `?` stands for one character and `*` for any number of them, neither for a `/` or `=`:
-`/skao/*` is any group directly below, and no role. `/**` at the end stands for one or more further
-parts, groups or roles. The VO is always written out.
+In a pattern `?` matches one character and `*` any number of them, neither a `/` or `=`: `/skao/*`
+is any group directly below, and no role. `/**` at the end matches one or more further parts, groups
+or roles. The VO has to be written out.
 
 Source: GFD.182, and https://github.com/italiangrid/voms-api-java, PathNamingScheme.
 """
@@ -24,11 +24,11 @@ PATTERN = re.compile(
     rf"(/{NAME}(?:/[A-Za-z0-9_.*?-]+)*)(/Role=[A-Za-z0-9_.*?-]+)?(/Capability=[A-Za-z0-9_. *?-]+)?"
 )
 CHARACTER = "[A-Za-z0-9_. -]"
-NOTHING = ("/Role=NULL", "/Capability=NULL")
+MEANINGLESS = ("/Role=NULL", "/Capability=NULL")
 
 
 def normal(fqan: str) -> str:
-    """An FQAN without what says nothing; ValueError when it is none."""
+    """An FQAN without its meaningless parts; ValueError when it is none."""
     found = FQAN.fullmatch(fqan)
     if found is None or len(fqan) > LONGEST:
         raise ValueError("not an FQAN")
@@ -47,4 +47,4 @@ def compiled(pattern: str) -> Callable[[str], bool]:
 
 
 def _joined(found: re.Match[str]) -> str:
-    return "".join(part for part in found.groups() if part and part not in NOTHING)
+    return "".join(part for part in found.groups() if part and part not in MEANINGLESS)

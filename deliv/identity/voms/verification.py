@@ -1,11 +1,11 @@
 """Which of the VOMS attributes in a proxy count.
 
-Those of an attribute certificate (AC) that names the caller's own certificate, is in force and
-meant for this service, and is signed by a server that the vomsdir has for its VO and that a trusted
-CA vouches for, with keys and digests as strong as are asked of callers. One that fails gives
-nothing, and says why; the caller's identity stands without it.
+Those of an attribute certificate (AC) that names the caller's own certificate, is in force and is
+for this service, and is signed by a server that the vomsdir has for its VO and whose certificate
+was issued by a trusted CA, with keys and digests as strong as are required of callers. An AC that
+fails has no effect, and the reason is kept; the caller's identity is accepted without it.
 
-As in VOMS the ACs of one proxy count: of the one nearest to the caller that carries any.
+As in VOMS, only the ACs of one proxy count: the one nearest to the leaf that carries any.
 
 Sources: https://github.com/italiangrid/voms-api-java, LeafACLookupStrategy and
 DefaultVOMSValidationStrategy; https://github.com/italiangrid/voms, src/ac/validate.cc.
@@ -32,12 +32,12 @@ from deliv.identity.voms.attribute_certificate import AttributeCertificate
 from deliv.identity.voms.vomsdir import Vomsdir
 from deliv.identity.x509 import certificates, chain, dn, proxy
 from deliv.identity.x509.anchors import Anchors
-from deliv.identity.x509.certificates import MALFORMED, Link
-from deliv.identity.x509.chain import Attributes, Chain
+from deliv.identity.x509.certificates import MALFORMED, ChainLink
+from deliv.identity.x509.chain import NO_ATTRIBUTES, Attributes, Chain
 from deliv.identity.x509.revocation import Revocations
 from deliv.identity.x509.signing_policy import SigningPolicies
 
-SKEW = timedelta(minutes=5)  # that a server's clock may be ahead; VOMS allows as much
+SKEW = timedelta(minutes=5)  # by which a server's clock may be ahead, as in VOMS
 LONGEST_REASON = 500  # characters
 LONGEST = 8  # certificates from a server's to its trust anchor
 RSA: dict[str, hashes.HashAlgorithm] = {
@@ -52,7 +52,7 @@ ELLIPTIC: dict[str, hashes.HashAlgorithm] = {
     "1.2.840.10045.4.3.3": hashes.SHA384(),
     "1.2.840.10045.4.3.4": hashes.SHA512(),
 }
-# What a CA may demand of a certificate, and is seen to here or in `chain`, or does not matter.
+# Critical extensions that are checked here or in `chain`, or that do not matter here.
 UNDERSTOOD = (
     x509.BasicConstraints,
     x509.KeyUsage,
@@ -62,8 +62,8 @@ UNDERSTOOD = (
 )
 
 
-class Voms:
-    """`host` is how this service is called: what an AC that names its targets must name."""
+class VomsVerifier:
+    """`host` is the name of this service, which an AC that names targets has to name."""
 
     def __init__(
         self,
@@ -79,19 +79,28 @@ class Voms:
         self._policies, self._revocations, self._anchors = policies, revocations, anchors
 
     def read(self, caller: Chain, now: datetime) -> Attributes:
-        """What counts at this time of what the caller's proxies carry."""
+        """What counts now of the attributes in the caller's proxies."""
         return self.of(caller.proxies, caller.user, now)
 
-    def of(self, proxies: Sequence[Link], user: Link, now: datetime) -> Attributes:
-        """The same of a user's proxies, the one to the leaf first, whose chain is verified."""
-        try:
-            found = _topmost(proxies)
-        except ValueError as error:
-            return Attributes(refused=f"malformed: {error}")
-        return self.judge(found, user, now)
+    def of(self, proxies: Sequence[ChainLink], user: ChainLink, now: datetime) -> Attributes:
+        """The same of a user's proxies, from the leaf upwards, whose chain is verified."""
+        for extension in (extension for link in proxies for extension in link.extensions):
+            if extension.oid.dotted_string != attribute_certificate.EXTENSION:
+                continue
+            if not isinstance(extension.value, x509.UnrecognizedExtension):
+                continue
+            try:
+                found = attribute_certificate.parse(extension.value.value)
+            except ValueError as error:
+                return Attributes(refused=f"malformed: {error}")
+            if found:
+                return self.judge(found, user, now)
+        return NO_ATTRIBUTES
 
-    def judge(self, found: Sequence[AttributeCertificate], user: Link, now: datetime) -> Attributes:
-        """What counts of the ACs that a user brings."""
+    def judge(
+        self, found: Sequence[AttributeCertificate], user: ChainLink, now: datetime
+    ) -> Attributes:
+        """What counts of the ACs that a user has sent."""
         good, refused = [], []
         for one in found:
             try:
@@ -114,11 +123,18 @@ class Voms:
         proxies = list(takewhile(proxy.is_proxy, links))
         return self.of(proxies, links[len(proxies)], now)
 
-    def _check(self, one: AttributeCertificate, user: Link, now: datetime) -> datetime:
-        """Until when it counts; CredentialRefused when it doesn't."""
-        _check_holder(one, user)
-        _check_times(one, now)
-        _check_targets(one, self._host)
+    def _check(self, one: AttributeCertificate, user: ChainLink, now: datetime) -> datetime:
+        """Until when an AC counts; CredentialRefused when it doesn't."""
+        # Servers write the holder's own name where RFC 5755 has its issuer's; VOMS accepts either
+        named = dn.same(one.holder, user.issuer) or dn.same(one.holder, user.subject)
+        if not named or one.serial != user.certificate.serial_number:
+            raise CredentialRefused("it was given to another certificate")
+        if now > one.ends:
+            raise CredentialRefused(f"expired at {one.ends:%Y-%m-%d %H:%M:%S} UTC")
+        if now < one.starts - SKEW:
+            raise CredentialRefused(f"not valid before {one.starts:%Y-%m-%d %H:%M:%S} UTC")
+        if one.targets is not None and self._host not in one.targets:
+            raise CredentialRefused(f"it is meant for other hosts than {self._host}")
         server, *authorities = path = self._path(one)
         self._directory.check(one.vo, one.host, [link.dn for link in path])
         _check_use(path)
@@ -127,11 +143,11 @@ class Voms:
         _check_signature(one, server)
         return min(one.ends, checked.lapses)
 
-    def _path(self, one: AttributeCertificate) -> list[Link]:
+    def _path(self, one: AttributeCertificate) -> list[ChainLink]:
         """The certificates from the server's to a trust anchor's, each issued by the next.
 
-        Signatures are verified from the anchor downwards, so that no key is used before a CA has
-        vouched for it: verifying with a key made for that takes long.
+        Signatures are verified from the anchor downwards, so that a key is used only after a CA's
+        signature on it was verified: a key can be made so that verifying with it takes long.
         """
         server, *carried = map(certificates.load, one.certificates)
         if proxy.is_proxy(server) or not dn.same(server.subject, one.issuer):
@@ -147,52 +163,19 @@ class Voms:
                 raise CredentialRefused(f"{link.dn} was not issued by {authority.dn}")
         return path
 
-    def _issuer(self, link: Link, carried: Sequence[Link]) -> Link:
-        """A CA of the directory that has issued it, or else one that is named so."""
+    def _issuer(self, link: ChainLink, carried: Sequence[ChainLink]) -> ChainLink:
+        """A CA of the directory that has issued it, or else a sent one with its issuer's name."""
         known = map(certificates.load, self._anchors.named(link.issuer_der))
         trusted = (one for one in known if _issued(link, one))
-        shown = (one for one in carried if one.subject_der == link.issuer_der)
-        found = next(chained(trusted, shown), None)
+        sent = (one for one in carried if one.subject_der == link.issuer_der)
+        found = next(chained(trusted, sent), None)
         if found is None:
             raise CredentialRefused(f"the CA {dn.oneline_rdns(link.issuer)} is not trusted")
         return found
 
 
-def _topmost(proxies: Sequence[Link]) -> tuple[AttributeCertificate, ...]:
-    """The ACs that count; ValueError when they are malformed."""
-    for link in proxies:
-        for extension in link.extensions:
-            value = extension.value
-            if extension.oid.dotted_string == attribute_certificate.EXTENSION and isinstance(
-                value, x509.UnrecognizedExtension
-            ):
-                found = attribute_certificate.parse(value.value)
-                if found:
-                    return found
-    return ()
-
-
-def _check_holder(one: AttributeCertificate, user: Link) -> None:
-    """Servers write the holder's own name where RFC 5755 has its issuer's; VOMS takes either."""
-    named = dn.same(one.holder, user.issuer) or dn.same(one.holder, user.subject)
-    if not named or one.serial != user.certificate.serial_number:
-        raise CredentialRefused("it was given to another certificate")
-
-
-def _check_times(one: AttributeCertificate, now: datetime) -> None:
-    if now > one.ends:
-        raise CredentialRefused(f"expired at {one.ends:%Y-%m-%d %H:%M:%S} UTC")
-    if now < one.starts - SKEW:
-        raise CredentialRefused(f"not valid before {one.starts:%Y-%m-%d %H:%M:%S} UTC")
-
-
-def _check_targets(one: AttributeCertificate, host: str) -> None:
-    if one.targets is not None and host not in one.targets:
-        raise CredentialRefused(f"it is meant for other hosts than {host}")
-
-
-def _check_use(path: Sequence[Link]) -> None:
-    """What OpenSSL sees to in the chains of callers, and `chain.check` does not."""
+def _check_use(path: Sequence[ChainLink]) -> None:
+    """What OpenSSL checks in the chains of callers, and `chain.check` does not."""
     server, *authorities = path
     usage = server.extension(x509.KeyUsage)
     if usage and not usage.digital_signature:
@@ -211,9 +194,11 @@ def _check_use(path: Sequence[Link]) -> None:
                 raise CredentialRefused(f"{link.dn} has the unknown critical extension {oid}")
 
 
-def _check_signature(one: AttributeCertificate, server: Link) -> None:
+def _check_signature(one: AttributeCertificate, server: ChainLink) -> None:
     key: Any = server.certificate.public_key()
-    if one.key_identifier not in _key_identifiers(server, key):
+    given = server.extension(x509.SubjectKeyIdentifier)
+    derived = x509.SubjectKeyIdentifier.from_public_key(key)  # the one that VOMS makes
+    if one.key_identifier not in [each.digest for each in (given, derived) if each is not None]:
         raise CredentialRefused("it was signed with another key than its issuer's")
     try:
         if isinstance(key, rsa.RSAPublicKey) and one.algorithm in RSA:
@@ -226,14 +211,7 @@ def _check_signature(one: AttributeCertificate, server: Link) -> None:
         raise CredentialRefused("its signature is wrong") from error
 
 
-def _key_identifiers(server: Link, key: Any) -> set[bytes]:
-    """The one that its CA gave it, and the one that VOMS makes from the key."""
-    given = server.extension(x509.SubjectKeyIdentifier)
-    made = x509.SubjectKeyIdentifier.from_public_key(key)
-    return {one.digest for one in (given, made) if one is not None}
-
-
-def _issued(link: Link, authority: Link) -> bool:
+def _issued(link: ChainLink, authority: ChainLink) -> bool:
     try:
         link.certificate.verify_directly_issued_by(authority.certificate)
     except (InvalidSignature, *MALFORMED):

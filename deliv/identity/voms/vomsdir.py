@@ -1,7 +1,7 @@
-"""Which VOMS servers are believed for which VO: the files VO/HOST.lsc of one directory.
+"""Which VOMS servers are trusted for which VO: the files VO/HOST.lsc of one directory.
 
 A file has the names of the server's certificate and of the CAs above it, one a line, as many as
-the site wants to be sure of, but at least the server's and its CA's:
+the site wants to have checked, but at least the server's and its CA's:
 
     /DC=org/DC=example/CN=voms.example.org
     /DC=org/DC=example/CN=Example CA
@@ -9,7 +9,7 @@ the site wants to be sure of, but at least the server's and its CA's:
     /DC=org/DC=example/CN=voms.example.org
     /DC=org/DC=example/CN=Example CA 2
 
-Some files name each certificate's subject and issuer in turn, so that a CA stands there twice.
+Some files name each certificate's subject and issuer in turn, so that a CA is named twice.
 
 Source: https://github.com/italiangrid/voms, src/api/ccapi/api_util.cc, check_from_file.
 """
@@ -41,7 +41,7 @@ class Vomsdir:
         self._files: Parsed[tuple[Names, ...]] = Parsed(parse)
 
     def check(self, vo: str, host: str, path: Sequence[str]) -> None:
-        """CredentialRefused unless a server with these names may speak for the VO.
+        """CredentialRefused unless a server with these names is one of the VO.
 
         `path` begins with the server's own name and ends with that of its trust anchor. `vo` and
         `host` are names of a directory and of a file, and nothing else.
@@ -74,10 +74,10 @@ def parse(content: bytes) -> tuple[Names, ...]:
     if len(content) > LARGEST:
         raise ValueError(f"larger than {LARGEST} bytes")
     lines = [line.strip().strip('"') for line in content.decode("ascii").splitlines()]
-    told = [line for line in lines if line and not line.startswith("#")]
+    used = [line for line in lines if line and not line.startswith("#")]
     chains = [
         tuple(_normal(name) for name, _ in groupby(group))
-        for between, group in groupby(told, key=lambda line: line.startswith("-"))
+        for between, group in groupby(used, key=lambda line: line.startswith("-"))
         if not between
     ]
     for chain in chains:

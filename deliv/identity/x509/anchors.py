@@ -1,7 +1,7 @@
 """Which CAs a CA directory trusts: HASH.0, HASH.1 and so on, in PEM.
 
-OpenSSL looks there in the handshake; this look is for connections that were open before a CA was
-taken out.
+OpenSSL reads them in the handshake. They are read here again for connections that were opened
+before a CA was removed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from deliv.errors import CredentialRefused
 from deliv.identity.files import Parsed, numbered
 from deliv.identity.x509 import dn
-from deliv.identity.x509.certificates import MALFORMED, Link
+from deliv.identity.x509.certificates import MALFORMED, ChainLink
 
 
 class Anchors:
@@ -25,8 +25,8 @@ class Anchors:
         self._directory = directory
         self._files: Parsed[frozenset[bytes]] = Parsed(parse)
 
-    def check(self, anchor: Link) -> None:
-        """CredentialRefused unless exactly this certificate stands in the directory."""
+    def check(self, anchor: ChainLink) -> None:
+        """CredentialRefused unless exactly this certificate is in the directory."""
         encoding = anchor.certificate.public_bytes(Encoding.DER)
         if not any(encoding in found for found in self._under(anchor.subject_der)):
             raise CredentialRefused(f"the CA {anchor.dn} is not trusted")
@@ -36,7 +36,7 @@ class Anchors:
         return [encoding for found in self._under(name) for encoding in sorted(found)]
 
     def _under(self, name: bytes) -> Iterator[frozenset[bytes]]:
-        """What can't be read makes no CA trusted."""
+        """The certificates in each file for this name; a file that can't be read has none."""
         try:
             paths = numbered(self._directory, f"{dn.name_hash(name)}.")
         except ValueError:
@@ -51,7 +51,7 @@ class Anchors:
 
 
 def parse(content: bytes) -> frozenset[bytes]:
-    """The certificates in a PEM file, in DER."""
+    """The certificates in a PEM file, in DER; ValueError when it is malformed."""
     try:
         found = x509.load_pem_x509_certificates(content)
     except MALFORMED as error:

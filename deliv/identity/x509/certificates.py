@@ -1,4 +1,4 @@
-"""One certificate of a chain, with its names as they were signed."""
+"""One certificate of a chain: its names as they were signed, and how strong its key is."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HASHES = frozenset(
     {"sha224", "sha256", "sha384", "sha512", "sha3-224", "sha3-256", "sha3-384", "sha3-512"}
 )
 EDWARDS = (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)
-# What `cryptography` raises on certificates that are not what they should be.
+# What `cryptography` raises for malformed certificates.
 MALFORMED = (
     ValueError,
     TypeError,
@@ -37,8 +37,8 @@ MALFORMED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Link:
-    """A certificate of a chain. Names come parsed from their DER and as that DER."""
+class ChainLink:
+    """A certificate of a chain, with its names parsed and in DER."""
 
     certificate: x509.Certificate
     extensions: x509.Extensions
@@ -74,14 +74,14 @@ class Link:
         return constraints is not None and constraints.ca
 
 
-def load(encoding: bytes) -> Link:
+def load(encoding: bytes) -> ChainLink:
     """A certificate from its DER; CredentialRefused when it is malformed."""
     try:
         certificate = x509.load_der_x509_certificate(encoding)
         subject, issuer = dn.subject(certificate), dn.issuer(certificate)
         for name in (subject, issuer):
-            dn.name_hash(name)  # without one, no CA's files can be looked for
-        return Link(
+            dn.name_hash(name)  # ValueError: no CA files can be found for such a name
+        return ChainLink(
             certificate=certificate,
             extensions=certificate.extensions,
             subject=dn.parse(subject),
@@ -112,7 +112,7 @@ def key_problem(certificate: x509.Certificate) -> str | None:
 
 
 def signature_problem(certificate: x509.Certificate) -> str | None:
-    """Why the signature on the certificate is not good enough; None when it is."""
+    """Why the signature on the certificate is not accepted; None when it is."""
     try:
         algorithm = certificate.signature_hash_algorithm
     except MALFORMED:

@@ -1,4 +1,4 @@
-"""Whom a verified certificate chain stands for."""
+"""The identity behind a verified certificate chain, and the grid's rules for chains."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import takewhile
 from deliv.errors import CredentialRefused
 from deliv.identity.x509 import certificates, dn, proxy
 from deliv.identity.x509.anchors import Anchors
-from deliv.identity.x509.certificates import Link
+from deliv.identity.x509.certificates import ChainLink
 from deliv.identity.x509.revocation import Revocations
 from deliv.identity.x509.signing_policy import SigningPolicies
 
@@ -19,9 +19,9 @@ LONGEST_DN = 1000  # characters; the width of jobs.submitter
 
 @dataclass(frozen=True, kw_only=True)
 class Attributes:
-    """What VOMS says of a caller: the `fqans` of the `vos`, until the first of them `ends`, in UTC.
+    """A caller's VOMS attributes: `fqans` of the `vos`, until the first of them `ends`, in UTC.
 
-    `refused` says why others that the caller brought do not count.
+    `refused` says why others that the caller sent do not count.
     """
 
     fqans: tuple[str, ...] = ()
@@ -35,11 +35,11 @@ NO_ATTRIBUTES = Attributes()
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Who is calling.
+    """The caller.
 
     `dn` is the user's, without proxy CNs, in the grid's one-line form; `subject` is that of the
     certificate presented. `not_after` is when the first certificate of the chain expires, in UTC,
-    `lapses` when this whole answer ends: with that, a CA's revocation list or an attribute.
+    `lapses` when this result ends: with that, a CA's revocation list or an attribute.
     `ca_dn` is the user's CA. `thumbprint` is that of the certificate presented.
     """
 
@@ -56,20 +56,20 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """A chain by the parts its certificates play: proxies and CAs, the one to the leaf first."""
+    """A chain by the roles of its certificates; proxies and CAs in order from the leaf upwards."""
 
-    proxies: tuple[Link, ...]
-    user: Link
-    authorities: tuple[Link, ...]
+    proxies: tuple[ChainLink, ...]
+    user: ChainLink
+    authorities: tuple[ChainLink, ...]
 
     @property
-    def links(self) -> tuple[Link, ...]:
+    def links(self) -> tuple[ChainLink, ...]:
         return (*self.proxies, self.user, *self.authorities)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What holds of a good chain: until when, and whether a limited proxy is in it."""
+    """A chain that was accepted: until when, and whether it has a limited proxy."""
 
     limited: bool
     lapses: datetime
@@ -89,7 +89,7 @@ def identify(
 ) -> Identity:
     """The identity behind a chain that OpenSSL verified, its leaf first, a trust anchor last.
 
-    OpenSSL has checked signatures and issuers; what the grid asks beyond that is checked here,
+    OpenSSL has checked signatures and issuers; what the grid requires beyond that is checked here,
     and CredentialRefused names the first rule that is broken.
     """
     chain = split(chain_der)
@@ -115,18 +115,36 @@ def check(
     revocations: Revocations | None = None,
     anchors: Anchors | None = None,
 ) -> Checked:
-    """CredentialRefused when a chain breaks a rule of the grid.
-
-    Its signatures have been verified before.
-    """
-    _check_validity(chain, now)
-    _check_strength(chain)
-    _check_user(chain.user)
-    _check_authorities(chain)
+    """CredentialRefused when a chain, whose signatures are verified, breaks a rule of the grid."""
+    *intermediates, anchor = chain.authorities
+    for link in chain.links:
+        if now > link.expires:
+            raise CredentialRefused(f"{link.dn} expired at {link.expires:%Y-%m-%d %H:%M:%S} UTC")
+        starts = link.certificate.not_valid_before_utc
+        if now < starts:
+            raise CredentialRefused(f"{link.dn} is not valid before {starts:%Y-%m-%d %H:%M:%S} UTC")
+    for link in chain.links:
+        problem = certificates.key_problem(link.certificate)
+        if problem is None and link is not anchor:  # whose own signature proves nothing
+            problem = certificates.signature_problem(link.certificate)
+        if problem is not None:
+            raise CredentialRefused(f"{link.dn} is not accepted: {problem}")
+    if chain.user.is_authority:
+        raise CredentialRefused("a CA's certificate is not a user's")
+    ambiguity = dn.ambiguity(chain.user.subject)
+    if ambiguity is not None:
+        raise CredentialRefused(f"a name that could be taken for another: {ambiguity}")
+    if len(chain.user.dn) > LONGEST_DN:
+        raise CredentialRefused(f"a name of more than {LONGEST_DN} characters")
+    if not all(link.is_authority for link in intermediates):
+        raise CredentialRefused("a certificate issued by one that is not a CA's")
     limited = proxy.check(chain.proxies, chain.user)
     if anchors is not None:
-        anchors.check(chain.authorities[-1])
-    _check_namespaces(chain, policies)
+        anchors.check(anchor)
+    policies.check(chain.user.issuer_der, chain.user.dn)
+    for link in chain.authorities:  # a self-issued one is in its own namespace
+        if not link.self_issued:
+            policies.check(link.issuer_der, link.dn)
     ends = [link.expires for link in chain.links]
     if revocations is not None:
         lists_end = revocations.check((chain.user, *chain.authorities), now)
@@ -148,45 +166,3 @@ def split(chain_der: Sequence[bytes]) -> Chain:
     if len(rest) < 2:
         raise CredentialRefused("no user certificate that a CA issued")
     return Chain(proxies=proxies, user=rest[0], authorities=rest[1:])
-
-
-def _check_validity(chain: Chain, now: datetime) -> None:
-    for link in chain.links:
-        if now > link.expires:
-            raise CredentialRefused(f"{link.dn} expired at {link.expires:%Y-%m-%d %H:%M:%S} UTC")
-        starts = link.certificate.not_valid_before_utc
-        if now < starts:
-            raise CredentialRefused(f"{link.dn} is not valid before {starts:%Y-%m-%d %H:%M:%S} UTC")
-
-
-def _check_strength(chain: Chain) -> None:
-    """The trust anchor's signature is its own and proves nothing, so it may be of any kind."""
-    for link in chain.links:
-        problem = certificates.key_problem(link.certificate)
-        if problem is None and link is not chain.authorities[-1]:
-            problem = certificates.signature_problem(link.certificate)
-        if problem is not None:
-            raise CredentialRefused(f"{link.dn} is not accepted: {problem}")
-
-
-def _check_user(user: Link) -> None:
-    if user.is_authority:
-        raise CredentialRefused("a CA's certificate is not a user's")
-    doubt = dn.ambiguity(user.subject)
-    if doubt is not None:
-        raise CredentialRefused(f"a name that could be taken for another: {doubt}")
-    if len(user.dn) > LONGEST_DN:
-        raise CredentialRefused(f"a name of more than {LONGEST_DN} characters")
-
-
-def _check_authorities(chain: Chain) -> None:
-    if not all(link.is_authority for link in chain.authorities[:-1]):
-        raise CredentialRefused("a certificate issued by one that is not a CA's")
-
-
-def _check_namespaces(chain: Chain, policies: SigningPolicies) -> None:
-    """Each CA's policy covers what it issued; a self-issued CA certificate is its own."""
-    policies.check(chain.user.issuer_der, chain.user.dn)
-    for link in chain.authorities:
-        if not link.self_issued:
-            policies.check(link.issuer_der, link.dn)

@@ -1,4 +1,4 @@
-"""Reading the little DER that deliv must see as it was sent: names, proxyCertInfo, VOMS's ACs.
+"""The DER that deliv reads as it was signed: names, proxyCertInfo, attribute certificates of VOMS.
 
 Strict: low tag numbers and minimal definite lengths only (X.690, section 10). Malformed input
 raises ValueError.
@@ -34,7 +34,7 @@ def elements(data: bytes) -> Iterator[Element]:
     """The values that follow one another in `data`."""
     position = 0
     while position < len(data):
-        start, end = _content(data, position)
+        start, end = _content_bounds(data, position)
         yield Element(tag=data[position], content=data[start:end], encoding=data[position:end])
         position = end
 
@@ -49,7 +49,16 @@ def content(data: bytes, tag: int) -> bytes:
 
 def object_identifier(data: bytes) -> str:
     """The dotted form of an OBJECT IDENTIFIER's contents."""
-    numbers = list(_base128(data))
+    numbers, value, pending = [], 0, False
+    for octet in data:
+        if not pending and octet == 0x80:
+            raise ValueError("an object identifier that is not in its shortest form")
+        value, pending = value << 7 | octet & 0x7F, octet >= 0x80
+        if not pending:
+            numbers.append(value)
+            value = 0
+    if pending:
+        raise ValueError("an object identifier ends early")
     if not numbers:
         raise ValueError("an empty object identifier")
     first = min(numbers[0] // 40, 2)
@@ -64,6 +73,17 @@ def unsigned(data: bytes) -> int:
     return value
 
 
+def encode_object_identifier(dotted: str) -> bytes:
+    """The contents of an OBJECT IDENTIFIER from its dotted form."""
+    first, second, *rest = map(int, dotted.split("."))
+    octets: list[int] = []
+    for number in reversed((40 * first + second, *rest)):
+        octets.append(number & 0x7F)
+        while number := number >> 7:
+            octets.append(number & 0x7F | 0x80)
+    return bytes(reversed(octets))
+
+
 def encode(tag: int, data: bytes) -> bytes:
     """One value with these contents."""
     if len(data) < 0x80:
@@ -72,37 +92,19 @@ def encode(tag: int, data: bytes) -> bytes:
     return bytes((tag, 0x80 | len(length))) + length + data
 
 
-def _content(data: bytes, position: int) -> tuple[int, int]:
+def _content_bounds(data: bytes, position: int) -> tuple[int, int]:
+    """Where the contents of the value at `position` start and end."""
     if data[position] & 0x1F == 0x1F:
         raise ValueError("a DER tag of several octets")
-    start, length = _length(data, position + 1)
+    if position + 1 >= len(data):
+        raise ValueError("a DER value without a length")
+    start, length = position + 2, data[position + 1]
+    if length >= 0x80:  # the long form: how many octets of length follow
+        start += length & 0x7F
+        octets = data[position + 2 : start]
+        length = int.from_bytes(octets, "big")
+        if start > len(data) or length < 0x80 or octets[0] == 0:
+            raise ValueError("a DER length that is not in its shortest form")
     if start + length > len(data):
         raise ValueError("a DER value ends early")
     return start, start + length
-
-
-def _length(data: bytes, position: int) -> tuple[int, int]:
-    if position >= len(data):
-        raise ValueError("a DER value without a length")
-    first = data[position]
-    if first < 0x80:
-        return position + 1, first
-    end = position + 1 + (first & 0x7F)
-    octets = data[position + 1 : end]
-    length = int.from_bytes(octets, "big")
-    if end > len(data) or length < 0x80 or octets[0] == 0:
-        raise ValueError("a DER length that is not in its shortest form")
-    return end, length
-
-
-def _base128(data: bytes) -> Iterator[int]:
-    value, pending = 0, False
-    for octet in data:
-        if not pending and octet == 0x80:
-            raise ValueError("an object identifier that is not in its shortest form")
-        value, pending = value << 7 | octet & 0x7F, octet >= 0x80
-        if not pending:
-            yield value
-            value = 0
-    if pending:
-        raise ValueError("an object identifier ends early")

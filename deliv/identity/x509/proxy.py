@@ -1,8 +1,8 @@
-"""RFC 3820: which proxy certificates speak for the user above them.
+"""RFC 3820: which proxy certificates are accepted for the user above them.
 
 OpenSSL has verified the signatures. It accepts some proxies that Globus refuses (a full one below
-a limited one, a proxyCertInfo that is not critical) and does not look at policy languages, so the
-rules stand here in full.
+a limited one, a proxyCertInfo that is not critical) and ignores policy languages, so all of the
+rules are checked here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cryptography import x509
 
 from deliv.errors import CredentialRefused
 from deliv.identity.x509 import der, dn
-from deliv.identity.x509.certificates import Link
+from deliv.identity.x509.certificates import ChainLink
 
 PROXY_CERT_INFO = "1.3.6.1.5.5.7.1.14"
 DRAFT_PROXY_CERT_INFO = "1.3.6.1.4.1.3536.1.222"
@@ -35,11 +35,11 @@ class ProxyInfo:
     critical: bool
 
 
-def is_proxy(link: Link) -> bool:
+def is_proxy(link: ChainLink) -> bool:
     return link.has(PROXY_CERT_INFO)
 
 
-def is_legacy(link: Link) -> bool:
+def is_legacy(link: ChainLink) -> bool:
     """A proxy from before RFC 3820: Globus 2 (known by its name) or the draft (by its OID)."""
     if is_proxy(link) or link.has(DRAFT_PROXY_CERT_INFO):
         return link.has(DRAFT_PROXY_CERT_INFO)
@@ -47,24 +47,24 @@ def is_legacy(link: Link) -> bool:
     return added is not None and added.value.lower() in LEGACY_NAMES
 
 
-def check(proxies: Sequence[Link], user: Link) -> bool:
+def check(proxies: Sequence[ChainLink], user: ChainLink) -> bool:
     """Whether the chain (its leaf first) is limited; CredentialRefused when a rule is broken."""
     if len(proxies) > MOST:
         raise CredentialRefused(f"more than {MOST} proxies above one another")
-    if proxies:
-        _check_issuer_use(user)
-    limited = False
-    for below, proxy, issuer in _downwards(proxies, user):
-        _check_form(proxy, issuer)
-        info = read_info(proxy)
-        _check_info(info, below)
+    usage = user.extension(x509.KeyUsage)
+    if proxies and usage and not usage.digital_signature:
+        raise CredentialRefused("a proxy of a certificate that may not sign")
+    limited, issuer = False, user
+    for below, proxy in reversed(list(enumerate(proxies))):  # from the user's to the leaf
+        info = _check_proxy(proxy, issuer, below)
+        issuer = proxy
         if limited and info.language != LIMITED:
             raise CredentialRefused("a full proxy below a limited one")
         limited = info.language == LIMITED
     return limited
 
 
-def read_info(proxy: Link) -> ProxyInfo:
+def read_info(proxy: ChainLink) -> ProxyInfo:
     """The proxyCertInfo of a proxy; CredentialRefused when it is malformed.
 
     Source: RFC 3820, section 3.8 and appendix A.
@@ -87,28 +87,30 @@ def parse_info(encoding: bytes, *, critical: bool) -> ProxyInfo:
         path_length = der.unsigned(fields.pop(0).content)
     if [field.tag for field in fields] != [der.SEQUENCE]:
         raise ValueError("not a path length and a policy")
-    language, policy = _parse_policy(fields[0].content)
-    return ProxyInfo(path_length=path_length, language=language, policy=policy, critical=critical)
-
-
-def _parse_policy(encoding: bytes) -> tuple[str, bytes | None]:
-    fields = list(der.elements(encoding))
-    tags = [field.tag for field in fields]
+    parts = list(der.elements(fields[0].content))
+    tags = [part.tag for part in parts]
     if tags not in ([der.OBJECT_IDENTIFIER], [der.OBJECT_IDENTIFIER, der.OCTET_STRING]):
         raise ValueError("a policy that is not a language and a text")
-    policy = fields[1].content if len(fields) > 1 else None
-    return der.object_identifier(fields[0].content), policy
+    return ProxyInfo(
+        path_length=path_length,
+        language=der.object_identifier(parts[0].content),
+        policy=parts[1].content if len(parts) > 1 else None,
+        critical=critical,
+    )
 
 
-def _downwards(proxies: Sequence[Link], user: Link) -> list[tuple[int, Link, Link]]:
-    """From the user's proxy to the leaf: how many are below, the proxy, its issuer."""
-    if not proxies:
-        return []
-    issuers = [*proxies[1:], user]
-    return list(reversed(list(zip(range(len(proxies)), proxies, issuers, strict=True))))
-
-
-def _check_info(info: ProxyInfo, below: int) -> None:
+def _check_proxy(proxy: ChainLink, issuer: ChainLink, below: int) -> ProxyInfo:
+    """The proxyCertInfo of a proxy that keeps the rules; `below` is how many are below it."""
+    if _added_common_name(proxy, issuer.subject) is None:
+        raise CredentialRefused("a proxy's subject is not its issuer's plus one CN")
+    if proxy.is_authority:
+        raise CredentialRefused("a proxy that claims to be a CA")
+    if proxy.extension(x509.SubjectAlternativeName) or proxy.extension(x509.IssuerAlternativeName):
+        raise CredentialRefused("a proxy with an alternative name")
+    usage = proxy.extension(x509.KeyUsage)
+    if usage and (usage.key_cert_sign or not usage.digital_signature):
+        raise CredentialRefused("a proxy whose key usage is not that of a proxy")
+    info = read_info(proxy)
     if not info.critical:
         raise CredentialRefused("a proxy whose proxyCertInfo is not critical")
     if info.language == INDEPENDENT:
@@ -121,27 +123,10 @@ def _check_info(info: ProxyInfo, below: int) -> None:
         raise CredentialRefused(
             f"a proxy allows {info.path_length} proxies below itself and has {below}"
         )
+    return info
 
 
-def _check_form(proxy: Link, issuer: Link) -> None:
-    if _added_common_name(proxy, issuer.subject) is None:
-        raise CredentialRefused("a proxy's subject is not its issuer's plus one CN")
-    if proxy.is_authority:
-        raise CredentialRefused("a proxy that claims to be a CA")
-    if proxy.extension(x509.SubjectAlternativeName) or proxy.extension(x509.IssuerAlternativeName):
-        raise CredentialRefused("a proxy with an alternative name")
-    usage = proxy.extension(x509.KeyUsage)
-    if usage and (usage.key_cert_sign or not usage.digital_signature):
-        raise CredentialRefused("a proxy whose key usage is not that of a proxy")
-
-
-def _check_issuer_use(user: Link) -> None:
-    usage = user.extension(x509.KeyUsage)
-    if usage and not usage.digital_signature:
-        raise CredentialRefused("a proxy of a certificate that may not sign")
-
-
-def _added_common_name(link: Link, base: dn.Name) -> dn.Attribute | None:
+def _added_common_name(link: ChainLink, base: dn.Name) -> dn.Attribute | None:
     """The one CN that the link's subject has beyond `base`; None when that isn't its form."""
     *above, last = link.subject or ((),)
     if len(last) != 1 or last[0].type != dn.COMMON_NAME:

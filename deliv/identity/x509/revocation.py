@@ -1,12 +1,12 @@
 """Certificate revocation lists of a CA directory: HASH.r0, HASH.r1 and so on, in PEM.
 
-OpenSSL checks them in the handshake, when they are required; this check is made beside it, when
+OpenSSL checks them in the handshake, when they are required. They are checked here again whenever
 an identity is computed, so that a list replaced since then counts on open connections too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from deliv.errors import CredentialRefused
 from deliv.identity.files import Parsed, numbered
 from deliv.identity.x509 import der, dn
-from deliv.identity.x509.certificates import MALFORMED, Link
+from deliv.identity.x509.certificates import MALFORMED, ChainLink
 
 Mode = Literal["hard", "soft"]
 
@@ -38,25 +38,23 @@ class RevocationList:
         """What it revokes; computed on first use, as it takes longer than parsing the rest."""
         return frozenset(entry.serial_number for entry in self.crl)
 
-    def signed_by(self, authority: Link) -> bool:
+    def signed_by(self, authority: ChainLink) -> bool:
         """Verified once for each CA: the list may have megabytes."""
         signer = authority.certificate.fingerprint(SHA256())
         if signer not in self._signers:
-            self._signers[signer] = self._verify(authority)
+            try:
+                valid = self.crl.is_signature_valid(authority.certificate.public_key())  # type: ignore[arg-type]
+            except MALFORMED:
+                valid = False
+            self._signers[signer] = valid
         return self._signers[signer]
-
-    def _verify(self, authority: Link) -> bool:
-        try:
-            return self.crl.is_signature_valid(authority.certificate.public_key())  # type: ignore[arg-type]
-        except MALFORMED:
-            return False
 
 
 class Revocations:
-    """`hard`: a CA without a list refuses all of its certificates; `soft`: it refuses none.
+    """`hard`: without a list of a CA all of its certificates are refused; `soft`: none.
 
-    A list that is there counts in both: an expired or broken one refuses. Of several of one CA
-    the newest that has begun counts.
+    A list that is there counts in both modes: when it is expired or broken, its CA's certificates
+    are refused. Of several lists of one CA the newest that is in force counts.
     """
 
     def __init__(self, directory: Path, mode: Mode = "hard") -> None:
@@ -64,8 +62,8 @@ class Revocations:
         self._mode = mode
         self._files: Parsed[RevocationList] = Parsed(parse)
 
-    def check(self, links: Sequence[Link], now: datetime) -> datetime | None:
-        """Until when this answer holds: the first list's end, None when no list has one.
+    def check(self, links: Sequence[ChainLink], now: datetime) -> datetime | None:
+        """Until when this result is valid: the first list's end, None when no list has one.
 
         CredentialRefused when one of the links is revoked by the next, which issued it.
         """
@@ -73,7 +71,7 @@ class Revocations:
         ends = (found.expires for found in lists if found is not None)
         return min((end for end in ends if end is not None), default=None)
 
-    def _check(self, link: Link, authority: Link, now: datetime) -> RevocationList | None:
+    def _check(self, link: ChainLink, authority: ChainLink, now: datetime) -> RevocationList | None:
         found = self._current(link.issuer_der, authority, now)
         if found is None:
             if self._mode == "hard":
@@ -85,13 +83,17 @@ class Revocations:
             raise CredentialRefused(f"{link.dn} is revoked")
         return found
 
-    def _current(self, issuer: bytes, authority: Link, now: datetime) -> RevocationList | None:
+    def _current(self, issuer: bytes, authority: ChainLink, now: datetime) -> RevocationList | None:
         """The list of this CA that counts; other CAs may have some under the same hash."""
         try:
-            lists = list(self._lists(issuer))
+            paths = numbered(self._directory, f"{dn.name_hash(issuer)}.r")
+            found = list(map(self._files.get, paths))
+            if None in found:  # a link to a file that is gone
+                raise ValueError("it can't be read")
         except ValueError as error:
             reason = f"the revocation list of the CA {authority.dn} is broken: {error}"
             raise CredentialRefused(reason) from error
+        lists = [one for one in found if one is not None]
         own = [one for one in lists if dn.same(one.issuer, authority.subject)]
         signed = [one for one in own if one.signed_by(authority)]
         if own and not signed:
@@ -102,20 +104,16 @@ class Revocations:
             raise CredentialRefused(reason)
         return max(begun, key=lambda one: one.updated, default=None)
 
-    def _lists(self, issuer: bytes) -> Iterator[RevocationList]:
-        for path in numbered(self._directory, f"{dn.name_hash(issuer)}.r"):
-            found = self._files.get(path)
-            if found is None:  # a link to a file that is gone
-                raise ValueError("it can't be read")
-            yield found
-
 
 def parse(content: bytes) -> RevocationList:
     """A revocation list from PEM; ValueError when it is malformed or of an unknown kind."""
+    if content.count(b"-----BEGIN ") > 1:  # OpenSSL would use every one
+        raise ValueError("it holds more than one PEM block: a file is one list")
     try:
-        if content.count(b"-----BEGIN ") > 1:  # of which OpenSSL would count every one
-            raise ValueError("it holds more than one PEM block: a file is one list")
-        crl = _from_pem(content)
+        crl = x509.load_pem_x509_crl(content)
+    except MALFORMED:
+        raise ValueError("it is not a revocation list in PEM") from None
+    try:
         if any(extension.critical for extension in crl.extensions):
             raise ValueError("it has a critical extension: a partial or indirect list")
         return RevocationList(
@@ -128,14 +126,7 @@ def parse(content: bytes) -> RevocationList:
         raise ValueError(str(error)) from error
 
 
-def _from_pem(content: bytes) -> x509.CertificateRevocationList:
-    try:
-        return x509.load_pem_x509_crl(content)
-    except MALFORMED:
-        raise ValueError("it is not a revocation list in PEM") from None
-
-
 def _issuer(crl: x509.CertificateRevocationList) -> dn.Name:
-    """The issuer stands behind the signature algorithm, and behind a version if there is one."""
+    """The issuer follows the signature algorithm, and before that a version if there is one."""
     fields = list(der.elements(der.content(crl.tbs_certlist_bytes, der.SEQUENCE)))
     return dn.parse(fields[2 if fields[0].tag == der.INTEGER else 1].encoding)

@@ -5,7 +5,7 @@
     cond_subjects  globus  '"/O=Example/OU=users/*" "/O=Example/OU=hosts/*"'
 
 Matching is Globus's: letter case does not count, `E` and `Email` are `emailAddress`, `USERID` is
-`UID`, and `*` stands for at least one character. `?` stands for exactly one.
+`UID`. `*` matches at least one character, `?` exactly one.
 
 Source: https://github.com/gridcf/gct, gsi/callback/source/library/oldgaa.
 """
@@ -13,7 +13,7 @@ Source: https://github.com/gridcf/gct, gsi/callback/source/library/oldgaa.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from deliv.errors import CredentialRefused
@@ -22,7 +22,7 @@ from deliv.identity.files import Parsed
 from deliv.identity.x509 import dn
 
 LARGEST = 2**20  # octets in one file
-TOKEN = re.compile(
+WORD = re.compile(
     r"""\s*(?:
         \#[^\n]*                                      # a comment, to the end of its line
         | '(?P<quoted>(?:[^'\\]|\\.)*)'(?=\s|$)       # a backslash makes any character plain
@@ -69,15 +69,23 @@ def allows(entries: Mapping[str, Subjects], authority: str, subject: str) -> boo
 
 
 def parse(content: bytes) -> dict[str, Subjects]:
-    """Each CA's subject patterns; ValueError where a file says what deliv can't hold to."""
+    """Each CA's subject patterns; ValueError where a file says what deliv does not implement."""
     if len(content) > LARGEST:
         raise ValueError(f"larger than {LARGEST} bytes")
     if not content.isascii():
         raise ValueError("it has other characters than ASCII")
-    tokens = _tokens(content.decode("ascii"))
+    words = _words(content.decode("ascii"))
+    if len(words) % 3:
+        raise ValueError("the file ends in the middle of a statement")
+    statements = [tuple(words[i : i + 3]) for i in range(0, len(words), 3)]
     entries: dict[str, Subjects] = {}
-    for authorities, subjects in _entries(tokens):
-        for authority in authorities:
+    while statements:  # an entry: CAs, then their right with its conditions
+        authorities = _take(statements, "access_id_CA", "X509")
+        if _take(statements, "pos_rights", "globus") != ["CA:sign"]:
+            raise ValueError("expected one pos_rights globus CA:sign for each CA")
+        conditions = _take(statements, "cond_subjects", "globus")
+        subjects = tuple(pattern for one in conditions for pattern in _subjects(one))
+        for authority in map(normal, authorities):
             entries[authority] = entries.get(authority, ()) + subjects
     if not entries:
         raise ValueError("no access_id_CA entry")
@@ -89,31 +97,19 @@ def normal(name: str) -> str:
     return SYNONYM.sub(lambda match: f"/{SYNONYMS[match[1]]}=", name.lower())
 
 
-def _tokens(text: str) -> list[str]:
-    tokens, position, end = [], 0, len(text.rstrip())
+def _words(text: str) -> list[str]:
+    """The words of a file, without its comments, quotes and backslashes."""
+    words, position, end = [], 0, len(text.rstrip())
     while position < end:
-        match = TOKEN.match(text, position, end)
+        match = WORD.match(text, position, end)
         if match is None:
             raise ValueError(f"line {text.count(chr(10), 0, position) + 1}: a quote is not closed")
         if match["quoted"] is not None:
-            tokens.append(re.sub(r"\\(.)", r"\1", match["quoted"], flags=re.DOTALL))
+            words.append(re.sub(r"\\(.)", r"\1", match["quoted"], flags=re.DOTALL))
         elif match["bare"]:
-            tokens.append(match["bare"])
+            words.append(match["bare"])
         position = match.end()
-    return tokens
-
-
-def _entries(tokens: list[str]) -> Iterator[tuple[list[str], Subjects]]:
-    """Entries are CAs, then rights with their conditions, in groups of three words."""
-    if len(tokens) % 3:
-        raise ValueError("the file ends in the middle of a statement")
-    statements = [tuple(tokens[i : i + 3]) for i in range(0, len(tokens), 3)]
-    while statements:
-        authorities = _take(statements, "access_id_CA", "X509")
-        if _take(statements, "pos_rights", "globus") != ["CA:sign"]:
-            raise ValueError("expected one pos_rights globus CA:sign for each CA")
-        conditions = _take(statements, "cond_subjects", "globus")
-        yield list(map(normal, authorities)), _subjects(conditions)
+    return words
 
 
 def _take(statements: list[tuple[str, ...]], kind: str, authority: str) -> list[str]:
@@ -127,15 +123,12 @@ def _take(statements: list[tuple[str, ...]], kind: str, authority: str) -> list[
     return values
 
 
-def _subjects(conditions: list[str]) -> Subjects:
-    found = [subject for condition in conditions for subject in _subject_list(condition)]
+def _subjects(condition: str) -> Subjects:
+    """The pattern, or the patterns in double quotes, of one condition."""
+    found = [condition]
+    if '"' in condition:
+        rest = SUBJECT.sub("", condition)
+        if rest.strip():
+            raise ValueError(f"expected patterns in double quotes, found {rest.strip()!r}")
+        found = SUBJECT.findall(condition)
     return tuple(patterns.compiled(normal(subject), one=".", many=".+") for subject in found)
-
-
-def _subject_list(condition: str) -> list[str]:
-    if '"' not in condition:
-        return [condition]
-    rest = SUBJECT.sub("", condition)
-    if rest.strip():
-        raise ValueError(f"expected patterns in double quotes, found {rest.strip()!r}")
-    return SUBJECT.findall(condition)

@@ -34,7 +34,7 @@ def progress(console: Console) -> Iterator[Progress]:
 
 
 class LiveTable:
-    """A table that is drawn anew in place."""
+    """A table that is drawn again in place."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -52,17 +52,17 @@ class LiveTable:
 
 
 class Lines:
-    """A line for each change of state, and one now and then to say that all is well."""
+    """A line for each change of state, and one every few seconds in between."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._told: dict[str, Status] = {}
+        self._shown: dict[str, Status] = {}
         self._last = time.monotonic()
 
     def show(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
-            if self._told.get(delivery.job_id) is not delivery.status:
-                self._told[delivery.job_id] = delivery.status
+            if self._shown.get(delivery.job_id) is not delivery.status:
+                self._shown[delivery.job_id] = delivery.status
                 self._say(f"{delivery.status:<12}  {delivery.product_id} ({units(delivery.size)})")
         if time.monotonic() - self._last > HEARTBEAT:
             ended = sum(delivery.ended for delivery in deliveries)

@@ -16,7 +16,7 @@ from rich.console import Console
 from deliv.client import Client
 from deliv_testbed.demo.delivery import Delivery, units
 from deliv_testbed.demo.progress import progress
-from deliv_testbed.demo.verdict import Verdict, judge
+from deliv_testbed.demo.verdict import judge
 from deliv_testbed.stager.archive import INDEX
 
 DEADLINE = 150.0  # seconds for all deliveries together
@@ -28,7 +28,7 @@ Testbed = Mapping[str, Any]
 
 
 def run(testbed: Testbed, console: Console) -> bool:
-    """Deliver every seed product and one that has to fail; whether all was as promised.
+    """Deliver every seed product and one that has to fail; whether all ended as expected.
 
     `testbed` is what testbed.json says.
     """
@@ -42,10 +42,16 @@ def run(testbed: Testbed, console: Console) -> bool:
     say(console, "\nBoth sides, read from the files behind the GridFTP servers:\n")
     verdicts = [judge(delivery) for delivery in deliveries]
     for verdict in verdicts:
-        _tell(verdict, console)
-    kept = sum(verdict.kept for verdict in verdicts)
-    say(console, f"{kept} of {len(verdicts)} deliveries are as promised.\n")
-    return kept == len(verdicts)
+        headline, *facts = verdict.lines
+        mark, colour = ("✓", "green") if verdict.correct else ("✗", "red")
+        console.print(f"[{colour}]{mark}[/] ", end="")
+        say(console, headline)
+        for fact in facts:
+            say(console, f"    {fact}")
+        say(console, "")
+    correct = sum(verdict.correct for verdict in verdicts)
+    say(console, f"{correct} of {len(verdicts)} deliveries ended as expected.\n")
+    return correct == len(verdicts)
 
 
 def _fresh_directory(root: Path) -> Path:
@@ -62,7 +68,13 @@ def _fresh_directory(root: Path) -> Path:
 def _submit(client: Client, testbed: Testbed, directory: Path) -> Iterator[Delivery]:
     """One job for each seed product, and one for a product whose staging fails."""
     destination = f"{testbed['gridftp']['destination']['url']}/{directory.name}"
-    for product_id, size, source in [*_products(testbed), (FAILING, 0, None)]:
+    archive = Path(testbed["gridftp"]["archive"]["root"])
+    index = json.loads((archive / INDEX).read_text(encoding="utf-8"))
+    products: list[tuple[str, int, Path | None]] = [
+        (product_id, entry["size"], archive / index[product_id]["file"])
+        for product_id, entry in testbed["products"].items()
+    ]
+    for product_id, size, source in [*products, (FAILING, 0, None)]:
         yield Delivery(
             product_id=product_id,
             size=size,
@@ -71,16 +83,6 @@ def _submit(client: Client, testbed: Testbed, directory: Path) -> Iterator[Deliv
             job_id=client.submit(product_id, destination),
             answer={},
         )
-
-
-def _products(testbed: Testbed) -> list[tuple[str, int, Path]]:
-    """Id, size in bytes and the archive's file of every seed product."""
-    archive = Path(testbed["gridftp"]["archive"]["root"])
-    index = json.loads((archive / INDEX).read_text(encoding="utf-8"))
-    return [
-        (product_id, entry["size"], archive / index[product_id]["file"])
-        for product_id, entry in testbed["products"].items()
-    ]
 
 
 def _watch(client: Client, deliveries: Sequence[Delivery], console: Console) -> None:
@@ -95,16 +97,6 @@ def _watch(client: Client, deliveries: Sequence[Delivery], console: Console) -> 
             if all(delivery.ended for delivery in deliveries):
                 return
             time.sleep(PAUSE)
-
-
-def _tell(verdict: Verdict, console: Console) -> None:
-    headline, *facts = verdict.lines
-    mark, colour = ("✓", "green") if verdict.kept else ("✗", "red")
-    console.print(f"[{colour}]{mark}[/] ", end="")
-    say(console, headline)
-    for fact in facts:
-        say(console, f"    {fact}")
-    say(console, "")
 
 
 def say(console: Console, line: str) -> None:

@@ -16,19 +16,19 @@ STARTING = "Bringing the local stack up: MariaDB, RabbitMQ, GridFTP, stager, FTS
 
 
 def show(where: Layout) -> bool:
-    """Whether everything was delivered as promised. A stack that was up before stays up."""
+    """Whether everything was delivered as expected. A stack that was up before stays up."""
     console, started = Console(), time.monotonic()
     ours = bring_up(where, console)
     try:
         description = json.loads(where.description.read_text(encoding="utf-8"))
-        kept = run(description, console)
+        correct = run(description, console)
         tell_places(description, where.directory, console)
     finally:
         if ours:
             say(console, "Taking the local stack down ...")
             control.down(where)
-    say(console, f"{'Done' if kept else 'FAILED'} after {time.monotonic() - started:.0f} s.")
-    return kept
+    say(console, f"{'Done' if correct else 'FAILED'} after {time.monotonic() - started:.0f} s.")
+    return correct
 
 
 def bring_up(where: Layout, console: Console) -> bool:

@@ -1,4 +1,4 @@
-"""Whether a delivery kept what was promised: its end, and the bytes on both sides."""
+"""Whether a delivery went as expected: its end, and the bytes on both sides."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHUNK = 2**20
 class Verdict:
     """`lines` for people; the first one names the product and how it ended."""
 
-    kept: bool
+    correct: bool
     lines: tuple[str, ...]
 
 
@@ -24,7 +24,7 @@ def judge(delivery: Delivery) -> Verdict:
     """Read both files, or, of a product that has to fail, the reason that was given."""
     if not delivery.ended:
         lines = f"{delivery.product_id}: still {delivery.status}", f"job      {delivery.job_id}"
-        return Verdict(kept=False, lines=lines)
+        return Verdict(correct=False, lines=lines)
     judged = _judge_failure if delivery.must_fail else _judge_success
     return judged(delivery)
 
@@ -42,7 +42,7 @@ def _judge_failure(delivery: Delivery) -> Verdict:
     failed = delivery.status is Status.ERROR and bool(delivery.reason)
     remark = "as it has to be" if failed else "but it had to fail"
     return Verdict(
-        kept=failed,
+        correct=failed,
         lines=(
             f"{delivery.product_id}: {delivery.status}, {remark}",
             *_facts(delivery),
@@ -56,12 +56,12 @@ def _judge_success(delivery: Delivery) -> Verdict:
     file = delivery.arrived
     if delivery.status is not Status.SUCCESS or not (delivery.source and file and file.exists()):
         reason = f"reason   {delivery.reason}"
-        return Verdict(kept=False, lines=(headline, *_facts(delivery), reason))
+        return Verdict(correct=False, lines=(headline, *_facts(delivery), reason))
     there, here = adler32(delivery.source), adler32(file)
     size = file.stat().st_size
     equal = there == here and size == delivery.size
     return Verdict(
-        kept=equal,
+        correct=equal,
         lines=(
             headline,
             *_facts(delivery),

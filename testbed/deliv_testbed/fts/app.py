@@ -11,7 +11,7 @@ from tornado.web import Application
 
 from deliv_testbed.fts.bans import STORAGES, USERS
 from deliv_testbed.fts.errors import BadRequest, Forbidden
-from deliv_testbed.fts.handler import FORM, JSON, Handler, NothingHandler, Service
+from deliv_testbed.fts.handler import FORM, JSON, Handler, NotFoundHandler, Service
 
 ENTRY = {
     "delegation": {"major": 1, "minor": 0, "patch": 0},
@@ -118,7 +118,10 @@ class JobHandler(Handler):
 
     def post(self, ids: str) -> None:
         caller = self.identified
-        priority = _priority(self.body())
+        try:
+            priority = min(max(int(self.body()["params"]["priority"]), 1), 5)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadRequest("Invalid priority value") from error
         self._answer_all(ids, self.jobs.set_priority(caller, _split(ids), priority))
 
     def _answer_all(
@@ -240,17 +243,10 @@ def application(service: Service) -> Rest:
     ]
     return Rest(
         [(path, handler, arguments) for path, handler in routes],
-        default_handler_class=NothingHandler,
+        default_handler_class=NotFoundHandler,
         default_handler_args=arguments,
     )
 
 
 def _split(ids: str) -> list[str]:
     return [job_id for job_id in ids.split(",") if job_id]
-
-
-def _priority(body: Any) -> int:
-    try:
-        return min(max(int(body["params"]["priority"]), 1), 5)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadRequest("Invalid priority value") from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cryptography import x509
 
 from deliv.identity.x509.dn import oneline
-from deliv_testbed.peers import is_proxy
+from deliv_testbed.tls import is_proxy
 
 BASE_ID = uuid.UUID("01874efb-4735-4595-bc9c-591aef8240c9")
 LEVEL = {"transfer": "vo", "datamanagement": "all"}
@@ -18,7 +18,7 @@ LEVEL = {"transfer": "vo", "datamanagement": "all"}
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """A user by DN; `proxies` are the DNs of the proxies that stand for that user."""
+    """A user by DN; `proxies` are the DNs of that user's proxies."""
 
     user_dn: str
     proxies: tuple[str, ...] = ()

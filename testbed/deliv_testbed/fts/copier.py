@@ -4,8 +4,8 @@
 
 Runs under the system's Python, which has gfal2, and imports nothing of deliv. Orders and events
 are JSON, one a line. An order's keys are those of the class Order. Its events are `size` or
-`active` (with the file size), `progress` (with the throughput), and at last `done` or `failed`.
-X509_USER_PROXY and X509_CERT_DIR stand in the environment. The process ends with its input, and
+`active` (with the file size), `progress` (with the throughput), and finally `done` or `failed`.
+X509_USER_PROXY and X509_CERT_DIR are in the environment. The process ends with its input, and
 dies with its parent.
 
 The steps are those of FTS's fts_url_copy: stat of the source (SOURCE), stat of the destination
@@ -13,7 +13,7 @@ The steps are those of FTS's fts_url_copy: stat of the source (SOURCE), stat of 
 repeats these checks at a login each, because its sessions don't outlive a change of server. So
 each end has a context here, whose login is kept, and the copy itself is strict, that is, nothing
 but a copy. Whatever is out of the ordinary goes through gfal2's full copy after all, so that the
-error is told in gfal2's words.
+error is in gfal2's words.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Copy:
         self._emit = emit
 
     def run(self) -> None:
-        """From beginning to end; Failure tells what went wrong."""
+        """From beginning to end; Failure says what went wrong."""
         size = self._size(self._source, self._order.source, "SOURCE")
         self._emit("size", filesize=size)
         ready = self._order.strict or self._prepare()
@@ -121,9 +121,17 @@ class Copy:
         self._emit("active", filesize=size, timeout=timeout)
         started = time.monotonic()
         if not (ready and self._quick(timeout)):
-            self._full(timeout)
+            parameters = self._parameters(timeout)
+            parameters.create_parent = True
+            parameters.overwrite = True
+            if self._order.mode in MODES:
+                mode = MODES[self._order.mode]
+                parameters.set_checksum(mode, self._order.algorithm, self._order.checksum)
+            self._copy(parameters)
         elapsed = time.monotonic() - started
-        self._verify(size)
+        if self._size(self._destination, self._order.destination, "DESTINATION") != size:
+            words = "Source and destination file size mismatch"
+            raise Failure("DESTINATION", errno.EINVAL, words)
         self._emit("done", tx_duration=elapsed)
 
     def _prepare(self) -> bool:
@@ -132,15 +140,19 @@ class Copy:
         Failure when the file is there and must not be replaced.
         """
         target = self._order.destination
-        if not self._exists(target):
-            return self._attempt(lambda context: make_directory(context, parent(target)))
+        try:
+            self._destination.do(lambda context: context.stat(target))
+        except gfal2.GError as error:
+            if error.code == errno.ENOENT:
+                return self._attempt(lambda context: make_directory(context, parent(target)))
+            raise Failure("DESTINATION", error.code, error.message) from error
         if not self._order.overwrite:
             words = "Destination file exists and overwrite is not enabled"
             raise Failure("DESTINATION", errno.EEXIST, words)
         return self._attempt(lambda context: context.unlink(target))
 
     def _quick(self, timeout: int) -> bool:
-        """A strict copy, checksums around it; False where the full copy must tell what is wrong."""
+        """A strict copy, checksums around it; False where the full copy must say what is wrong."""
         expected = self._order.checksum
         if self._order.mode in "sb":
             found = self._checksum(self._source, self._order.source)
@@ -154,16 +166,6 @@ class Copy:
             return True
         return agree(expected, self._checksum(self._destination, self._order.destination))
 
-    def _full(self, timeout: int) -> None:
-        parameters = self._parameters(timeout)
-        parameters.create_parent = True
-        parameters.overwrite = True
-        if self._order.mode in MODES:
-            parameters.set_checksum(
-                MODES[self._order.mode], self._order.algorithm, self._order.checksum
-            )
-        self._copy(parameters)
-
     def _copy(self, parameters: Any) -> None:
         order = self._order
         try:
@@ -175,27 +177,12 @@ class Copy:
                 self._attempt(lambda context: context.unlink(order.destination))
             raise Failure("TRANSFER", error.code, error.message) from error
 
-    def _verify(self, size: int) -> None:
-        found = self._size(self._destination, self._order.destination, "DESTINATION")
-        if found != size:
-            words = "Source and destination file size mismatch"
-            raise Failure("DESTINATION", errno.EINVAL, words)
-
     def _size(self, end: Context, url: str, scope: str) -> int:
         """In bytes."""
         try:
             return int(end.do(lambda context: context.stat(url)).st_size)
         except gfal2.GError as error:
             raise Failure(scope, error.code, error.message) from error
-
-    def _exists(self, url: str) -> bool:
-        try:
-            self._destination.do(lambda context: context.stat(url))
-        except gfal2.GError as error:
-            if error.code == errno.ENOENT:
-                return False
-            raise Failure("DESTINATION", error.code, error.message) from error
-        return True
 
     def _attempt(self, work: Callable[[Any], object]) -> bool:
         """Whether it could be done at the destination."""

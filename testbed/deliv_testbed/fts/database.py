@@ -1,4 +1,4 @@
-"""All SQL of the dummy FTS: one SQLite file in WAL mode, which a SIGKILL can't harm.
+"""All SQL of the dummy FTS: one SQLite file in WAL mode, which survives a SIGKILL.
 
 Columns are named and written as the REST interface shows them. Those that begin with an
 underscore are ours and never shown: `_not_before` (epoch) holds a file back until its retry,
@@ -113,7 +113,7 @@ class Database:
     # jobs
 
     def insert(self, job: Mapping[str, Any], files: Iterable[Mapping[str, Any]]) -> None:
-        """Store a job with its files; Duplicate tells by which column it is one already."""
+        """Store a job with its files; Duplicate says by which column it is one already."""
         try:
             with self.transaction():
                 self._insert("jobs", job)
@@ -325,13 +325,8 @@ def _stored(row: Mapping[str, Any]) -> Iterator[object]:
 
 
 def _row(cursor: sqlite3.Cursor, values: tuple[object, ...]) -> Row:
-    names = (column[0] for column in cursor.description)
-    return {name: _shown(name, value) for name, value in zip(names, values, strict=True)}
-
-
-def _shown(column: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if column in JSON_COLUMNS:
-        return json.loads(value)
-    return bool(value) if column in FLAGS else value
+    row: Row = {column[0]: value for column, value in zip(cursor.description, values, strict=True)}
+    for name in row.keys() & (JSON_COLUMNS | FLAGS):
+        if row[name] is not None:
+            row[name] = json.loads(row[name]) if name in JSON_COLUMNS else bool(row[name])
+    return row

@@ -21,7 +21,7 @@ LEAST_LIFE = 3600.0
 
 
 class Delegation:
-    """What stands behind /delegation/ID."""
+    """The calls below /delegation/ID."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -34,7 +34,7 @@ class Delegation:
         return {"termination_time": credential["termination_time"], "voms_attrs": [""]}
 
     async def request(self, caller: Caller, dlg_id: str) -> str:
-        """A PEM certificate request. It is kept and given again, as FTS does: two clients that
+        """A PEM certificate request. It is kept and sent again, as FTS does: two clients that
         delegate at the same time don't invalidate each other's."""
         _require_own(caller, dlg_id)
         if self._database.request(dlg_id) is None:
@@ -49,14 +49,15 @@ class Delegation:
         request = self._database.request(dlg_id)
         if request is None:
             raise BadRequest("No credential cache found")
-        chain = _certificates(body)
-        _validate(chain, request["priv_key"])
+        chain = _validated(body, request["priv_key"])
         ends = min(certificate.not_valid_after_utc for certificate in chain)
+        first, *rest = (item.public_bytes(serialization.Encoding.PEM).decode() for item in chain)
         self._database.put_credential(
             {
                 "dlg_id": dlg_id,
                 "dn": caller.user_dn,
-                "proxy": _proxy_file(chain, request["priv_key"]),
+                # Certificate, key, chain: the order that Globus reads.
+                "proxy": "".join((first, request["priv_key"], *rest)),
                 "termination_time": clock.text(ends.timestamp()),
             }
         )
@@ -91,7 +92,11 @@ def _new_request(dlg_id: str) -> Row:
     return {
         "dlg_id": dlg_id,
         "cert_request": request.public_bytes(serialization.Encoding.PEM).decode(),
-        "priv_key": _key_pem(key),
+        "priv_key": key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        ).decode(),
     }
 
 
@@ -100,54 +105,36 @@ def _require_own(caller: Caller, dlg_id: str) -> None:
         raise Forbidden("The requested ID and the credentials ID do not match")
 
 
-def _certificates(body: bytes) -> list[x509.Certificate]:
+def _validated(body: bytes, key_pem: str) -> list[x509.Certificate]:
+    """The proxy and its chain, for the key that the request was made with."""
     try:
         chain = x509.load_pem_x509_certificates(body)
     except ValueError as error:
         raise _refused("Malformed proxy") from error
     if len(chain) < 2:
         raise _refused("Malformed proxy")
-    return chain
-
-
-def _validate(chain: list[x509.Certificate], key_pem: str) -> None:
     proxy, issuer = chain[:2]
     key = serialization.load_pem_private_key(key_pem.encode(), password=None)
     if proxy.public_key() != key.public_key():
         raise _refused("The proxy does not match the stored associated private key")
-    _verify_signature(proxy, issuer)
+    issuer_key, algorithm = issuer.public_key(), proxy.signature_hash_algorithm
+    try:
+        if not isinstance(issuer_key, rsa.RSAPublicKey) or algorithm is None:
+            raise InvalidSignature
+        issuer_key.verify(
+            proxy.signature, proxy.tbs_certificate_bytes, padding.PKCS1v15(), algorithm
+        )
+    except InvalidSignature as error:
+        raise _refused(
+            "Failed to verify the proxy, maybe signed with the wrong private key?"
+        ) from error
     names = [proxy.subject.rdns, proxy.issuer.rdns]
     if names[0][:-1] != names[1] or proxy.issuer != issuer.subject:
         raise _refused("The subject and the issuer of the proxy do not match")
     if [attribute.oid for attribute in names[0][-1]] != [NameOID.COMMON_NAME]:
         raise _refused("Missing trailing Common Name in the proxy")
-
-
-def _verify_signature(proxy: x509.Certificate, issuer: x509.Certificate) -> None:
-    key, algorithm = issuer.public_key(), proxy.signature_hash_algorithm
-    try:
-        if not isinstance(key, rsa.RSAPublicKey) or algorithm is None:
-            raise InvalidSignature
-        key.verify(proxy.signature, proxy.tbs_certificate_bytes, padding.PKCS1v15(), algorithm)
-    except InvalidSignature as error:
-        raise _refused(
-            "Failed to verify the proxy, maybe signed with the wrong private key?"
-        ) from error
+    return chain
 
 
 def _refused(reason: str) -> BadRequest:
     return BadRequest(f"Could not process the proxy: {reason}")
-
-
-def _proxy_file(chain: list[x509.Certificate], key_pem: str) -> str:
-    """Certificate, key, chain: the order that Globus reads."""
-    first, *rest = (item.public_bytes(serialization.Encoding.PEM).decode() for item in chain)
-    return "".join((first, key_pem, *rest))
-
-
-def _key_pem(key: rsa.RSAPrivateKey) -> str:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.TraditionalOpenSSL,
-        serialization.NoEncryption(),
-    ).decode()

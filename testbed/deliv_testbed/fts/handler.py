@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-import ssl
 from asyncio import Future
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qsl
 from weakref import WeakKeyDictionary
 
-from tornado.http1connection import HTTP1Connection
 from tornado.iostream import IOStream
 from tornado.web import HTTPError, RequestHandler
 
@@ -24,7 +22,7 @@ from deliv_testbed.fts.delegation import Delegation
 from deliv_testbed.fts.errors import BadRequest, Forbidden, RestError, status_line
 from deliv_testbed.fts.jobs import Jobs
 from deliv_testbed.fts.settings import Settings
-from deliv_testbed.peers import verified_chain
+from deliv_testbed.tls import stream_of, verified_chain
 
 log = logging.getLogger("deliv_testbed.fts")
 
@@ -72,24 +70,24 @@ MESSAGES = {
 
 
 @dataclass
-class Upstream:
-    """A connection: who is at the other end, parsed once, and how much it has asked."""
+class Connection:
+    """A client's connection: who is at the other end, parsed once, and how much it has asked."""
 
     stream: IOStream
     caller: Caller
     requests: int = 0
 
 
-class Peers:
-    """The connections that are open."""
+class Connections:
+    """Those that are open."""
 
     def __init__(self) -> None:
-        self._known: WeakKeyDictionary[IOStream, Upstream] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[IOStream, Connection] = WeakKeyDictionary()
 
-    def of(self, stream: IOStream) -> Upstream:
+    def of(self, stream: IOStream) -> Connection:
         if stream not in self._known:
-            chain = verified_chain(cast("ssl.SSLSocket", stream.socket))
-            self._known[stream] = Upstream(stream=stream, caller=caller.from_chain(chain))
+            chain = verified_chain(stream)
+            self._known[stream] = Connection(stream=stream, caller=caller.from_chain(chain))
         return self._known[stream]
 
 
@@ -101,7 +99,7 @@ class Service:
     jobs: Jobs
     delegation: Delegation
     bans: Bans
-    peers: Peers
+    connections: Connections
     administrator: str
 
 
@@ -110,10 +108,20 @@ class Handler(RequestHandler):
         self.service = service
 
     def prepare(self) -> None:
-        connection = cast("HTTP1Connection", self.request.connection)
-        self.peer = self.service.peers.of(connection.stream)
-        self.peer.requests += 1
-        if not (self._is_too_long() or self._is_banned()):
+        self.client = self.service.connections.of(stream_of(self.request))
+        self.client.requests += 1
+        line = f"{self.request.method} {self.request.uri} {self.request.version}"
+        if len(line) > LONGEST_LINE:
+            self.page(414)
+        elif len(self.request.path) > LONGEST_PATH:
+            self.page(404)
+        elif self.service.bans.has_user(self.caller.user_dn):
+            # FTS looks before anything else, where nothing makes JSON of an error yet.
+            status = status_line(403)
+            title = status.partition(" ")[2]
+            text = "The user has been banned"
+            self.reply(FLASK_PAGE.format(status=status, title=title, text=text), 403, FLASK_HTML)
+        else:
             self.begin()
 
     def begin(self) -> None:
@@ -121,7 +129,7 @@ class Handler(RequestHandler):
 
     @property
     def caller(self) -> Caller:
-        return self.peer.caller
+        return self.client.caller
 
     @property
     def member(self) -> Caller:
@@ -132,7 +140,7 @@ class Handler(RequestHandler):
 
     @property
     def identified(self) -> Caller:
-        """The caller, for what FTS doesn't expect anybody to ask without a certificate: a 500."""
+        """The caller, for calls that end with a 500 at FTS without a certificate."""
         if self.caller.anonymous:
             raise HTTPError(500)
         return self.caller
@@ -199,38 +207,14 @@ class Handler(RequestHandler):
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
         """As Tornado's; the last answer of a connection says so, and closes it once it is out."""
-        if not self._is_last():
+        if self.client.requests < self.service.settings.connection_requests:
             return super().finish(chunk)
         self.set_header("Connection", "close")
         done = super().finish(chunk)
-        done.add_done_callback(lambda _: self.peer.stream.close())
+        done.add_done_callback(lambda _: self.client.stream.close())
         return done
 
-    def _is_last(self) -> bool:
-        return self.peer.requests >= self.service.settings.connection_requests
 
-    def _is_banned(self) -> bool:
-        """Looked up before anything else, where nothing makes JSON of an error yet."""
-        if not self.service.bans.has_user(self.caller.user_dn):
-            return False
-        status = status_line(403)
-        title = status.partition(" ")[2]
-        page = FLASK_PAGE.format(status=status, title=title, text="The user has been banned")
-        self.reply(page, 403, FLASK_HTML)
-        return True
-
-    def _is_too_long(self) -> bool:
-        """Whether Apache's limits ended it."""
-        line = f"{self.request.method} {self.request.uri} {self.request.version}"
-        if len(line) > LONGEST_LINE:
-            self.page(414)
-        elif len(self.request.path) > LONGEST_PATH:
-            self.page(404)
-        else:
-            return False
-        return True
-
-
-class NothingHandler(Handler):
+class NotFoundHandler(Handler):
     def begin(self) -> None:
         raise HTTPError(404)

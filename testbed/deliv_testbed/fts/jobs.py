@@ -60,7 +60,7 @@ class Jobs:
         return _permitted(caller, job_id, self._database.job(job_id))
 
     def statuses(self, caller: Caller, job_ids: Sequence[str]) -> list[Row]:
-        """One element for each id, in that order; what went wrong stands in the element."""
+        """One element for each id, in that order; what went wrong is in the element."""
         return [self._status(caller, job_id) for job_id in job_ids]
 
     def with_files(self, elements: Iterable[Row], file_fields: Sequence[str]) -> Iterator[Row]:
@@ -108,10 +108,13 @@ class Jobs:
         states = filters["state_in"].split(",") if filters.get("state_in") else []
         finished = bool(states) and (limit is not None or window is not None)
         columns = self._chosen(filters.get("fields"))
+        names = {"user_dn": "user_dn", "dlg_id": "cred_id"}
+        names |= {"source_se": "source_se", "dest_se": "dest_se"}
+        asked = {column: filters[name] for name, column in names.items() if filters.get(name)}
         read = partial(
             self._database.jobs,
             columns=columns,
-            equal=_columns(caller, filters),
+            equal={**asked, "vo_name": caller.vo},  # another VO's jobs are hidden
             states=states,
             finished_since=clock.text(time.time() - window)
             if finished and window is not None and limit is None
@@ -132,7 +135,11 @@ class Jobs:
                 refused.append(_refusal(job_id, error))
                 continue
             if job["job_state"] in TERMINAL:
-                refused.append(_not_modified(job))
+                head = {
+                    "http_status": "304 Not Modified",
+                    "http_message": "The job is in a terminal state",
+                }
+                refused.append(head | shown(job))
             else:
                 self._cancel(job_id, CANCELED)
                 canceled.append(job_id)
@@ -143,7 +150,7 @@ class Jobs:
         """The state of each of the files afterwards; a copy under way is not stopped.
 
         When nothing of the job is left to do it becomes CANCELED, finished files or not: what
-        FTS does, and why nobody should cancel a finished file.
+        FTS does: a finished file should not be canceled.
         """
         job = self.get(caller, job_id)
         if job["job_type"] != "N":
@@ -248,14 +255,6 @@ def _refusal(job_id: str, error: RestError) -> Row:
     return {"job_id": job_id, "http_status": error.status, "http_message": error.message}
 
 
-def _not_modified(job: Row) -> Row:
-    head = {
-        "http_status": "304 Not Modified",
-        "http_message": "The job is in a terminal state",
-    }
-    return head | shown(job)
-
-
 def _check_filters(caller: Caller, filters: Mapping[str, str]) -> None:
     if filters.get("dlg_id") and filters["dlg_id"] != caller.delegation_id:
         raise Forbidden("The provided delegation id does not match your delegation id")
@@ -264,14 +263,6 @@ def _check_filters(caller: Caller, filters: Mapping[str, str]) -> None:
     limit = _number(filters.get("limit"))
     if limit is not None and not 0 <= limit <= LIST_LIMIT:
         raise BadRequest(f"The limit must be positive and less or equal than {LIST_LIMIT}")
-
-
-def _columns(caller: Caller, filters: Mapping[str, str]) -> dict[str, object]:
-    """The conditions on single columns; nobody sees another VO's jobs."""
-    names = {"user_dn": "user_dn", "dlg_id": "cred_id", "source_se": "source_se",
-             "dest_se": "dest_se"}  # fmt: skip
-    asked = {column: filters[name] for name, column in names.items() if filters.get(name)}
-    return {**asked, "vo_name": caller.vo}
 
 
 def _number(text: str | None) -> int | None:

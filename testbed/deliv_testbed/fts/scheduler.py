@@ -1,7 +1,7 @@
 """Moves files from SUBMITTED to their end, at most `slots` at once between the same two hosts.
 
 A copy whose process is gone, by itself or with the server, is not started again: it stays ACTIVE
-until nothing has been heard of it for `stalled_after`, and is FAILED then. After a restart of the
+until there has been no event of it for `stalled_after`, and is FAILED then. After a restart of the
 server that time begins again.
 """
 
@@ -60,29 +60,35 @@ class Scheduler:
             self._database.update_file(
                 file_id, file_state="SUBMITTED", start_time=None, transfer_host=None
             )
-        self._fail_stalled([file_id for file_id, pid in lost if pid])
+        now, limit = time.monotonic(), self._settings.stalled_after
+        silent = (file_id for file_id, pid in lost if pid)
+        self._silent_since = {file: self._silent_since.get(file, now) for file in silent}
+        for file_id, since in self._silent_since.items():
+            if now - since >= limit:
+                reason = STALLED.format(seconds=limit)
+                self._end(file_id, file_state="FAILED", reason=reason, recoverable=False)
         for file_id in self._database.unended():
             if file_id not in self._copies:
                 self._database.update_file(file_id, finish_time=clock.now())
 
     async def run(self, jobs: Jobs) -> None:
-        """For ever, until canceled."""
+        """Until it is canceled."""
         try:
             while True:
-                await self._round(jobs)
+                try:
+                    self.recover()
+                    jobs.expire()
+                    self._database.archive(clock.text(time.time() - self._settings.archive_after))
+                    self.start_copies()
+                    await self._workers.end_idle()
+                except sqlite3.Error:
+                    log.exception("the database can't be used")
                 await asyncio.sleep(self._settings.interval)
         finally:
-            await self._close()
-
-    async def _round(self, jobs: Jobs) -> None:
-        try:
-            self.recover()
-            jobs.expire()
-            self._database.archive(clock.text(time.time() - self._settings.archive_after))
-            self.start_copies()
-            await self._workers.end_idle()
-        except sqlite3.Error:
-            log.exception("the database can't be used")
+            for task in list(self._copies.values()):
+                task.cancel()
+            await asyncio.gather(*self._copies.values(), return_exceptions=True)
+            await self._workers.close()
 
     def start_copies(self) -> None:
         """Give each free slot a file, and the processes that are left to the first of them."""
@@ -92,21 +98,19 @@ class Scheduler:
             waiting += self._database.eligible(link, time.time(), free)
         waiting.sort(key=lambda file: (-file["priority"], file["file_id"]))
         for file in waiting[: max(self._settings.processes - len(self._copies), 0)]:
-            self._make_ready(file)
+            log_file = transferlog.path(self._settings.state / "logs", file)
+            with self._database.transaction():
+                self._database.update_file(
+                    file["file_id"],
+                    file_state="READY", start_time=clock.now(), throughput=0.0, filesize=0,
+                    tx_duration=0.0, reason="", recoverable=False, transfer_host=self._host,
+                    internal_file_params=_parameters(0), log_file=str(log_file), log_debug=0,
+                    pid=0,
+                )  # fmt: skip
+                self._database.update_job(file["job_id"], job_state="ACTIVE")
             task = asyncio.create_task(self._copy(file))
             self._copies[file["file_id"]] = task
             task.add_done_callback(partial(self._forget, file["file_id"]))
-
-    def _make_ready(self, file: Row) -> None:
-        log_file = transferlog.path(self._settings.state / "logs", file)
-        with self._database.transaction():
-            self._database.update_file(
-                file["file_id"],
-                file_state="READY", start_time=clock.now(), throughput=0.0, filesize=0,
-                tx_duration=0.0, reason="", recoverable=False, transfer_host=self._host,
-                internal_file_params=_parameters(0), log_file=str(log_file), log_debug=0, pid=0,
-            )  # fmt: skip
-            self._database.update_job(file["job_id"], job_state="ACTIVE")
 
     async def _copy(self, file: Row) -> None:
         file_id, job = file["file_id"], self._database.job(file["job_id"])
@@ -121,25 +125,34 @@ class Scheduler:
         try:
             await self._follow(worker, job, file)
         except (WorkerDied, TimeoutError) as error:
-            self._lost(file_id, error)
+            current = self._database.file(file_id)
+            if current and current["file_state"] == "CANCELED":
+                self._database.update_file(file_id, finish_time=clock.now())
+            elif isinstance(error, TimeoutError):
+                self._fail(file_id, "TRANSFER", errno.ETIMEDOUT, "Timeout expired")
+            else:
+                log.warning("the process that copies file %d %s", file_id, error)
         finally:
             del self._at_work[file_id]
             self._workers.release(worker)
 
     async def _follow(self, worker: Worker, job: Row, file: Row) -> None:
-        """Write down what the process tells."""
+        """Write down the process's events."""
         file_id = file["file_id"]
         if not self._unless_canceled(file_id, pid=worker.pid):
             raise WorkerDied("was canceled")
         async with asyncio.timeout(PREPARATION) as patience:
             async for event in worker.copy(_order(job, file)):
                 if event["event"] == "active":
-                    patience.reschedule(_loop_time() + event["timeout"] + GRACE)
+                    now = asyncio.get_running_loop().time()
+                    patience.reschedule(now + event["timeout"] + GRACE)
                 self._note(file_id, event)
 
     def _note(self, file_id: int, event: dict[str, Any]) -> None:
-        if file := self._database.file(file_id):
-            transferlog.write(Path(file["log_file"]), event)
+        file = self._database.file(file_id)
+        if file is None:
+            return
+        transferlog.write(Path(file["log_file"]), event)
         match event["event"]:
             case "size":
                 self._unless_canceled(file_id, filesize=event["filesize"])
@@ -151,19 +164,14 @@ class Scheduler:
             case "progress":
                 self._unless_canceled(file_id, throughput=round(event["throughput"], 3))
             case "done":
-                self._finish(file_id, event["tx_duration"])
+                duration = event["tx_duration"]
+                self._end(
+                    file_id,
+                    file_state="FINISHED", tx_duration=round(duration, 3), recoverable=False,
+                    throughput=round(file["filesize"] / MIB / max(duration, 0.001), 6),
+                )  # fmt: skip
             case "failed":
                 self._fail(file_id, event["scope"], event["code"], event["message"])
-
-    def _finish(self, file_id: int, duration: float) -> None:
-        file = self._database.file(file_id)
-        if file is None:
-            return
-        self._end(
-            file_id,
-            file_state="FINISHED", tx_duration=round(duration, 3), recoverable=False,
-            throughput=round(file["filesize"] / MIB / max(duration, 0.001), 6),
-        )  # fmt: skip
 
     def _fail(self, file_id: int, scope: str, code: int, message: str) -> None:
         file = self._database.file(file_id)
@@ -172,7 +180,8 @@ class Scheduler:
             return
         text = reasons.reason(scope, code, message)
         again = reasons.recoverable(scope, code, message)
-        if again and file["retry"] < self._allowed(job):
+        # How many retries: -1 is none, 0 the server's default.
+        if again and file["retry"] < int(job["retry"] or self._settings.retries):
             return self._retry(job, file, text)
         self._end(file_id, file_state="FAILED", reason=text, recoverable=again)
 
@@ -194,47 +203,23 @@ class Scheduler:
                 _not_before=time.time() + (job["retry_delay"] or self._settings.retry_delay),
             )  # fmt: skip
 
-    def _lost(self, file_id: int, error: WorkerDied | TimeoutError) -> None:
-        """The process is gone: because of a cancel, a timeout, or by itself."""
-        file = self._database.file(file_id)
-        if file and file["file_state"] == "CANCELED":
-            self._database.update_file(file_id, finish_time=clock.now())
-        elif isinstance(error, TimeoutError):
-            self._fail(file_id, "TRANSFER", errno.ETIMEDOUT, "Timeout expired")
-        else:
-            log.warning("the process that copies file %d %s", file_id, error)
-
-    def _fail_stalled(self, silent: list[int]) -> None:
-        now, limit = time.monotonic(), self._settings.stalled_after
-        self._silent_since = {file: self._silent_since.get(file, now) for file in silent}
-        for file_id, since in self._silent_since.items():
-            if now - since >= limit:
-                reason = STALLED.format(seconds=limit)
-                self._end(file_id, file_state="FAILED", reason=reason, recoverable=False)
-
     def _end(self, file_id: int, **columns: object) -> None:
         """A file's end, and its job's if that was the last one."""
+        ended = {"finish_time": clock.now(), "dest_surl_uuid": None}
         with self._database.transaction():
-            if self._unless_canceled(
-                file_id, finish_time=clock.now(), dest_surl_uuid=None, **columns
-            ):
-                self._settle(file_id)
-            else:
+            file = self._database.file(file_id)
+            if file is None or not self._unless_canceled(file_id, **ended, **columns):
                 self._database.update_file(file_id, finish_time=clock.now())
-
-    def _settle(self, file_id: int) -> None:
-        file = self._database.file(file_id)
-        if file is None:
-            return
-        states = [other["file_state"] for other in self._database.files(file["job_id"])]
-        if all(state in TERMINAL for state in states):
-            state = job_state(states)
-            self._database.update_job(
-                file["job_id"],
-                job_state=state,
-                job_finished=clock.now(),
-                reason="" if state == "FINISHED" else FAILED,
-            )
+                return
+            states = [other["file_state"] for other in self._database.files(file["job_id"])]
+            if all(state in TERMINAL for state in states):
+                state = job_state(states)
+                self._database.update_job(
+                    file["job_id"],
+                    job_state=state,
+                    job_finished=clock.now(),
+                    reason="" if state == "FINISHED" else FAILED,
+                )
 
     def _unless_canceled(self, file_id: int, **columns: object) -> bool:
         """Write to a file that is still running."""
@@ -244,20 +229,10 @@ class Scheduler:
         self._database.update_file(file_id, **columns)
         return True
 
-    def _allowed(self, job: Row) -> int:
-        """How many retries: -1 is none, 0 the server's default."""
-        return int(job["retry"] or self._settings.retries)
-
     def _forget(self, file_id: int, task: asyncio.Task[None]) -> None:
         del self._copies[file_id]
         if not task.cancelled() and (error := task.exception()):
             log.error("copy of file %d", file_id, exc_info=error)
-
-    async def _close(self) -> None:
-        for task in list(self._copies.values()):
-            task.cancel()
-        await asyncio.gather(*self._copies.values(), return_exceptions=True)
-        await self._workers.close()
 
 
 def job_state(states: list[str]) -> str:
@@ -266,10 +241,6 @@ def job_state(states: list[str]) -> str:
     if {"FINISHED", "FAILED"} <= kinds:
         return "FINISHEDDIRTY"
     return next(state for state in ("FAILED", "CANCELED", "FINISHED") if state in kinds)
-
-
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def _parameters(timeout: int) -> str:

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
+import ssl
 
 from cryptography import x509
-from tornado.httpserver import HTTPServer
 
 from deliv.identity.x509.dn import oneline
 from deliv_testbed.fts.app import application
 from deliv_testbed.fts.bans import Bans
 from deliv_testbed.fts.database import Database
 from deliv_testbed.fts.delegation import Delegation
-from deliv_testbed.fts.handler import Peers, Service
+from deliv_testbed.fts.handler import Connections, Service
 from deliv_testbed.fts.jobs import Jobs
 from deliv_testbed.fts.scheduler import Scheduler
 from deliv_testbed.fts.settings import Settings
-from deliv_testbed.fts.tls import server_context
-
-log = logging.getLogger("deliv_testbed.fts")
+from deliv_testbed.serving import listening, stop_signal
+from deliv_testbed.tls import server_context
 
 BODY_LIMIT = 64 * 2**20
 
 
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; the processes of copies under way end with it."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = stop_signal()
+    logging.getLogger("tornado.access").setLevel(logging.WARNING)  # it is asked all the time
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database(settings.state / "fts.sqlite")
     scheduler = Scheduler(settings, database)
@@ -43,24 +40,22 @@ async def serve(settings: Settings) -> None:
         jobs=jobs,
         delegation=delegation,
         bans=bans,
-        peers=Peers(),
+        connections=Connections(),
         administrator=oneline(own.subject),
     )
-    server = HTTPServer(
+    context = server_context(settings, ssl.CERT_OPTIONAL)  # without a certificate: "anon"
+    async with listening(
         application(service),
-        ssl_options=server_context(settings),
+        settings,
+        context,
         idle_connection_timeout=settings.keep_alive,
         max_body_size=BODY_LIMIT,
-    )
-    server.listen(settings.port, settings.host)
-    log.info("listening on %s:%d", settings.host, settings.port)
-    rounds = asyncio.create_task(scheduler.run(jobs))
-    rounds.add_done_callback(lambda done: stop.set())  # a server that copies nothing is of no use
-    await stop.wait()
-    server.stop()
+    ):
+        rounds = asyncio.create_task(scheduler.run(jobs))
+        rounds.add_done_callback(lambda done: stop.set())  # a server that copies nothing is no use
+        await stop.wait()
     rounds.cancel()
     await asyncio.wait([rounds])
-    await server.close_all_connections()
     database.close()
     if not rounds.cancelled():
         rounds.result()

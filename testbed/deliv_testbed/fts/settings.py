@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
-
-from deliv_testbed import settings
+from deliv_testbed.settings import ServerSettings
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Listens on `host` and `port` with `certificate` and `key`; trusts the CAs in `ca_directory`.
+class Settings(ServerSettings, frozen=True, kw_only=True):
+    """How the dummy copies.
 
     `state` is a directory of its own: database, delegated proxies, logs of the copies. At most
     `slots` copies run at once between the same two hosts, whatever their ports, and `processes` in
@@ -27,11 +25,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     `metadata_limit` in bytes for each piece of metadata, as FTS's sample configuration has it.
     """
 
-    host: str
-    port: int
-    certificate: Path
-    key: Path
-    ca_directory: Path
     state: Path
     slots: int = 8
     processes: int = 32
@@ -46,7 +39,3 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     connection_requests: int = 100
     check_duplicates: bool = False
     metadata_limit: int = 2048
-
-
-def load(path: Path) -> Settings:
-    return settings.read(path, Settings)

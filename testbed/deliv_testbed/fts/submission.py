@@ -69,7 +69,7 @@ def _build(body: Mapping[str, Any], caller: Caller, settings: Settings) -> tuple
     job = {
         **_job(parameters, caller),
         "job_id": _job_id(parameters, caller),
-        "job_metadata": _with_method(metadata),
+        "job_metadata": {**(metadata or {}), "auth_method": "certificate"},
     }
     files = [
         row
@@ -94,9 +94,10 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _job(parameters: Mapping[str, Any], caller: Caller) -> Row:
+    kind = "Y" if _flag(parameters["reuse"]) else "N"
     return {
         "job_state": "SUBMITTED",
-        "job_type": _job_type(parameters),
+        "job_type": "H" if parameters["multihop"] else kind,
         "submit_host": socket.gethostname(),
         "submit_time": clock.now(),
         "user_dn": caller.user_dn,
@@ -127,12 +128,6 @@ def _job_id(parameters: Mapping[str, Any], caller: Caller) -> str:
     return str(uuid.uuid5(caller.vo_id, sid))
 
 
-def _job_type(parameters: Mapping[str, Any]) -> str:
-    if parameters["multihop"]:
-        return "H"
-    return "Y" if _flag(parameters["reuse"]) else "N"
-
-
 def _overwrite(parameters: Mapping[str, Any]) -> str | None:
     names = ("overwrite", "overwrite_on_retry", "overwrite_when_only_on_disk", "overwrite_hop")
     given = [name for name in names if _flag(parameters[name])]
@@ -151,47 +146,25 @@ def _internal(parameters: Mapping[str, Any]) -> str | None:
 
 
 def _expiry(value: object) -> int | None:
-    """When (epoch) the time in the queue is over; a bare number is in hours, 0 is for ever."""
-    seconds = _duration(value)
-    return None if seconds is None else math.ceil(time.time() + seconds)
-
-
-def _duration(value: object) -> int | None:
-    if isinstance(value, int):
-        return value * 3600 if value else None
-    if isinstance(value, str) and value[:-1].isdigit() and value[-1].lower() in UNITS:
-        return int(value[:-1]) * UNITS[value[-1].lower()]
-    return None
+    """When (epoch) the time in the queue is over; a bare number is in hours, 0 is no limit."""
+    if isinstance(value, int) and value:
+        seconds = value * 3600
+    elif isinstance(value, str) and value[:-1].isdigit() and value[-1].lower() in UNITS:
+        seconds = int(value[:-1]) * UNITS[value[-1].lower()]
+    else:
+        return None
+    return math.ceil(time.time() + seconds)
 
 
 def _files(
     file: Mapping[str, Any], index: int, job: Mapping[str, Any], settings: Settings
 ) -> list[Row]:
     """One row for each pair of source and destination."""
-    common = _file(file, index, job, settings.metadata_limit)
-    rows = []
-    for source in file["sources"]:
-        for destination in file["destinations"]:
-            start, end = _url(source), _url(destination)
-            row = {
-                **common,
-                "source_surl": start.geturl(),
-                "dest_surl": end.geturl(),
-                "source_se": _storage(start),
-                "dest_se": _storage(end),
-                "dest_surl_uuid": str(uuid.uuid5(BASE_ID, end.geturl()))
-                if settings.check_duplicates
-                else None,
-            }
-            rows.append(row)
-    return rows
 
-
-def _file(file: Mapping[str, Any], index: int, job: Mapping[str, Any], metadata_limit: int) -> Row:
     def metadata(name: str, what: str) -> Any:
-        return _metadata(file.get(name), what, metadata_limit)
+        return _metadata(file.get(name), what, settings.metadata_limit)
 
-    return {
+    common = {
         "file_index": index,
         "file_state": "SUBMITTED",
         "file_state_initial": "",
@@ -208,6 +181,22 @@ def _file(file: Mapping[str, Any], index: int, job: Mapping[str, Any], metadata_
         "archive_metadata": metadata("archive_metadata", "Archive metadata"),
         "hashed_id": random.randrange(HASHES),  # noqa: S311 - spreads load, keeps no secret
     }
+    rows = []
+    for source in file["sources"]:
+        for destination in file["destinations"]:
+            start, end = _url(source), _url(destination)
+            row = {
+                **common,
+                "source_surl": start.geturl(),
+                "dest_surl": end.geturl(),
+                "source_se": _storage(start),
+                "dest_se": _storage(end),
+                "dest_surl_uuid": str(uuid.uuid5(BASE_ID, end.geturl()))
+                if settings.check_duplicates
+                else None,
+            }
+            rows.append(row)
+    return rows
 
 
 def _url(text: str) -> SplitResult:
@@ -252,10 +241,6 @@ def _metadata(value: Any, what: str, limit: int) -> Any:
     if len(json.dumps(value)) > limit:
         raise ValueError(f"{what} exceeds size limit of {limit}")
     return value if isinstance(value, dict) else {"label": value}
-
-
-def _with_method(metadata: dict[str, Any] | None) -> dict[str, Any]:
-    return {**(metadata or {}), "auth_method": "certificate"}
 
 
 def _flag(value: object) -> bool:

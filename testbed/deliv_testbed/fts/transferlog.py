@@ -21,7 +21,7 @@ def path(directory: Path, file: Row) -> Path:
 
 
 def write(log: Path, event: dict[str, Any]) -> None:
-    """One line: the time, the event and what it tells."""
+    """One line: the time, the event and its details."""
     log.parent.mkdir(parents=True, exist_ok=True)
     details = " ".join(f"{key}={value}" for key, value in event.items() if key != "event")
     with log.open("a", encoding="utf-8") as stream:

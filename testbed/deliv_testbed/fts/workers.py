@@ -23,7 +23,7 @@ MIN_VALIDITY = 5400.0  # seconds; FTS's DelegCred::minValidityTime
 
 
 class WorkerDied(Exception):
-    """The process ended before its copy did; the message tells how."""
+    """The process ended before its copy did; the message says how."""
 
 
 class Worker:
@@ -84,7 +84,9 @@ class Workers:
         """
         cached = list(self._proxies.glob(f"{dlg_id}-*.pem"))
         for path in cached:
-            if _seconds_left(path) > MIN_VALIDITY:
+            chain = x509.load_pem_x509_certificates(path.read_bytes())
+            ends = min(one.not_valid_after_utc.timestamp() for one in chain)
+            if ends - time.time() > MIN_VALIDITY:
                 return path
         if proxy is None:
             return None
@@ -101,7 +103,8 @@ class Workers:
         """A process that copies with this proxy."""
         worker = next((idle for idle in self._idle if idle.proxy == proxy and idle.alive), None)
         if worker is None:
-            await self._make_room()
+            while self._idle and len(self._idle) + len(self._busy) >= self._settings.processes:
+                await self._idle.pop(0).end()
             worker = Worker(await self._start(proxy), proxy)
         else:
             self._idle.remove(worker)
@@ -131,10 +134,6 @@ class Workers:
             await worker.end()
         self._idle.clear()
 
-    async def _make_room(self) -> None:
-        while self._idle and len(self._idle) + len(self._busy) >= self._settings.processes:
-            await self._idle.pop(0).end()
-
     async def _start(self, proxy: Path) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             self._settings.python, "-I", COPIER,
@@ -149,8 +148,3 @@ class Workers:
                 "X509_CERT_DIR": str(self._settings.ca_directory),
             },
         )  # fmt: skip
-
-
-def _seconds_left(proxy: Path) -> float:
-    chain = x509.load_pem_x509_certificates(proxy.read_bytes())
-    return min(one.not_valid_after_utc.timestamp() for one in chain) - time.time()

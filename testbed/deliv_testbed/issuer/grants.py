@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from deliv.identity.x509 import dn
 from deliv.identity.x509.certificates import thumbprint
 from deliv_testbed.issuer.keys import KeyRing
-from deliv_testbed.issuer.settings import Client, Settings
+from deliv_testbed.issuer.settings import Settings
 
 
 @dataclass(kw_only=True)
@@ -42,45 +43,33 @@ class Grants:
                 code="unsupported_grant_type", description="only client_credentials is known here"
             )
         name = form.get("client_id", "")
-        client = self._authenticated(name, certificate)
-        scopes = _chosen(form.get("scope", "").split(), client.scopes, "invalid_scope")
-        audience = _chosen(form.get("resource", "").split(), client.audiences, "invalid_target")
-        claims = self._claims(name, audience, scopes, thumbprint(certificate or b""))
-        return {
-            "access_token": self._keys.sign(claims),
-            "token_type": "Bearer",
-            "expires_in": self._settings.lifetime,
-            "scope": claims["scope"],
-        }
-
-    def _authenticated(self, name: str, certificate: bytes | None) -> Client:
         client = self._settings.clients.get(name)
-        if client is None or certificate is None or _subject(certificate) != client.dn:
+        holder = x509.load_der_x509_certificate(certificate) if certificate else None
+        if not client or not holder or dn.oneline(dn.subject(holder)) != client.dn:
             raise GrantError(
                 code="invalid_client", description="no client of that id has this certificate"
             )
-        return client
-
-    def _claims(
-        self, client_id: str, audience: list[str], scopes: list[str], bound_to: str
-    ) -> dict[str, object]:
+        scopes = _chosen(form.get("scope", "").split(), client.scopes, "invalid_scope")
+        audience = _chosen(form.get("resource", "").split(), client.audiences, "invalid_target")
         now = int(time.time())
-        return {
+        claims = {
             "iss": self._settings.issuer,
-            "sub": client_id,
-            "client_id": client_id,
+            "sub": name,
+            "client_id": name,
             "aud": audience[0] if len(audience) == 1 else audience,
             "scope": " ".join(scopes),
             "iat": now,
             "nbf": now,
             "exp": now + self._settings.lifetime,
             "jti": secrets.token_urlsafe(16),
-            "cnf": {"x5t#S256": bound_to},
+            "cnf": {"x5t#S256": thumbprint(holder.public_bytes(Encoding.DER))},
         }
-
-
-def _subject(certificate: bytes) -> str:
-    return dn.oneline(dn.subject(x509.load_der_x509_certificate(certificate)))
+        return {
+            "access_token": self._keys.sign(claims),
+            "token_type": "Bearer",
+            "expires_in": self._settings.lifetime,
+            "scope": claims["scope"],
+        }
 
 
 def _chosen(wanted: list[str], allowed: tuple[str, ...], error: str) -> list[str]:

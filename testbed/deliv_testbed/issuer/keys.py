@@ -45,7 +45,10 @@ class KeyRing:
         self._lifetime = lifetime
         self._rotate_every = rotate_every
         self._clock = clock
-        self._keys = _load(path)
+        self._keys = [
+            SigningKey(key=ECKey.import_key(entry["key"]), since=entry["since"])
+            for entry in (json.loads(path.read_bytes()) if path.exists() else ())
+        ]
         if not self._keys:
             self.rotate()
 
@@ -54,10 +57,11 @@ class KeyRing:
         now = self._clock()
         key = ECKey.generate_key("P-256", auto_kid=True)
         successors = [*(known.since for known in self._keys[1:]), now]
-        pairs = zip(self._keys, successors, strict=False)  # the first key follows nobody
+        pairs = zip(self._keys, successors, strict=False)  # the first key has no predecessor
         kept = [known for known, until in pairs if until + self._lifetime + SKEW > now]
         self._keys = [*kept, SigningKey(key=key, since=now)]
-        _save(self._path, self._keys)
+        entries = [{"key": one.key.as_dict(private=True), "since": one.since} for one in self._keys]
+        write(self._path, json.dumps(entries).encode(), mode=0o600)
 
     def jwks(self) -> dict[str, object]:
         """The JWK Set (RFC 7517) of all keys by which a token may be checked now."""
@@ -70,17 +74,3 @@ class KeyRing:
         key = self._keys[-1].key
         header = {"alg": ALGORITHM, "typ": "at+jwt", "kid": key.kid}
         return jwt.encode(header, dict(claims), key, algorithms=[ALGORITHM])
-
-
-def _load(path: Path) -> list[SigningKey]:
-    if not path.exists():
-        return []
-    entries = json.loads(path.read_bytes())
-    return [
-        SigningKey(key=ECKey.import_key(entry["key"]), since=entry["since"]) for entry in entries
-    ]
-
-
-def _save(path: Path, keys: list[SigningKey]) -> None:
-    entries = [{"key": one.key.as_dict(private=True), "since": one.since} for one in keys]
-    write(path, json.dumps(entries).encode(), mode=0o600)

@@ -6,16 +6,16 @@ import asyncio
 import logging
 import signal
 import ssl
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qsl
 
-from tornado.http1connection import HTTP1Connection
-from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
 from deliv_testbed.issuer.grants import GrantError, Grants
 from deliv_testbed.issuer.keys import KeyRing
 from deliv_testbed.issuer.settings import Settings
+from deliv_testbed.serving import listening, stop_signal
+from deliv_testbed.tls import client_certificate, server_context, stream_of
 
 log = logging.getLogger("deliv_testbed.issuer")
 
@@ -39,17 +39,13 @@ class TokenHandler(Handler):
         self.set_header("Cache-Control", "no-store")
         form = dict(parse_qsl(self.request.body.decode("utf-8", "replace")))
         try:
-            answer = self._grants.grant(form, self._certificate())
+            answer = self._grants.grant(form, client_certificate(stream_of(self.request)))
         except GrantError as error:
             self.set_status(error.status)
             answer = {"error": error.code, "error_description": error.description}
         outcome = answer.get("error", "granted")
         log.info("token for %r: %s", form.get("client_id", ""), outcome)
         self.finish(answer)
-
-    def _certificate(self) -> bytes | None:
-        connection = cast("HTTP1Connection", self.request.connection)
-        return cast("ssl.SSLSocket", connection.stream.socket).getpeercert(binary_form=True)
 
 
 class DocumentHandler(Handler):
@@ -82,35 +78,17 @@ def metadata(issuer: str) -> dict[str, object]:
     }
 
 
-def server_context(settings: Settings) -> ssl.SSLContext:
-    """A client certificate is verified where one is shown: the keys are for everybody."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_OPTIONAL
-    context.num_tickets = 0
-    context.options |= ssl.OP_NO_TICKET
-    context.load_verify_locations(capath=settings.ca_directory)
-    context.load_cert_chain(settings.certificate, settings.key)
-    return context
-
-
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; SIGHUP changes the key."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    stop = stop_signal()
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     keys = KeyRing(
         settings.state / "keys.json",
         lifetime=settings.lifetime,
         rotate_every=settings.rotate_every,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, keys.rotate)
-    server = HTTPServer(
-        application(settings, keys), ssl_options=server_context(settings), max_body_size=BODY_LIMIT
-    )
-    server.listen(settings.port, settings.host)
-    log.info("listening on %s:%d", settings.host, settings.port)
-    await stop.wait()
-    server.stop()
-    await server.close_all_connections()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, keys.rotate)
+    # The keys are public; a token needs a certificate.
+    context = server_context(settings, ssl.CERT_OPTIONAL)
+    async with listening(application(settings, keys), settings, context, max_body_size=BODY_LIMIT):
+        await stop.wait()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from deliv_testbed import settings
+from deliv_testbed.settings import ServerSettings
 
 
 class Client(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,25 +18,15 @@ class Client(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     audiences: tuple[str, ...]
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Listens on `host` and `port` with `certificate` and `key`; trusts the CAs in `ca_directory`.
+class Settings(ServerSettings, frozen=True, kw_only=True):
+    """`issuer` is its own URL, `state` a directory for the keys.
 
-    `issuer` is its own URL. `state` is a directory for the keys. Tokens live for `lifetime`; a key
-    signs for `rotate_every`, and stays published while a token of its may be valid; in seconds.
-    SIGHUP changes the key at once.
+    Tokens are valid for `lifetime` seconds. A key signs for `rotate_every` seconds, and is
+    published as long as a token that it signed may be valid. SIGHUP changes the key at once.
     """
 
-    host: str
-    port: int
-    certificate: Path
-    key: Path
-    ca_directory: Path
     issuer: str
     state: Path
     clients: Mapping[str, Client]
     lifetime: int = 300
     rotate_every: int = 86400
-
-
-def load(path: Path) -> Settings:
-    return settings.read(path, Settings)

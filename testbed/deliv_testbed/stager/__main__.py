@@ -1,30 +1,10 @@
 """python -m deliv_testbed.stager --config FILE"""
 
-from __future__ import annotations
-
-import argparse
-import asyncio
-import logging
 import sys
-from pathlib import Path
 
-from deliv.errors import ConfigError
+from deliv_testbed.serving import main
 from deliv_testbed.stager.server import serve
-from deliv_testbed.stager.settings import load
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m deliv_testbed.stager", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="JSON file; see settings.py")
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    try:
-        asyncio.run(serve(load(options.config)))
-    except (ConfigError, OSError) as error:
-        print(f"the stager can't run: {error}", file=sys.stderr)
-        return 1
-    return 0
-
+from deliv_testbed.stager.settings import Settings
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("stager", Settings, serve))

@@ -18,7 +18,7 @@ class Access:
     def admit(self, dn: str | None) -> None:
         """Forbidden when this caller may not use the stager."""
         if dn not in self._clients:
-            raise Forbidden(f"{dn or 'who shows no certificate'} may not use this stager")
+            raise Forbidden(f"{dn or 'a caller without a certificate'} may not use this stager")
 
     def admit_callback(self, url: str) -> None:
         """Forbidden when this address is not one to call back."""

@@ -27,8 +27,11 @@ class Product:
     def chunks(self) -> Iterator[bytes]:
         """The content in pieces of at most 1 MiB."""
         if self.source is None:
-            return synthetic.chunks(synthetic.size_of(self.name) or 0)
-        return _read(self.source)
+            yield from synthetic.chunks(synthetic.size_of(self.name) or 0)
+            return
+        with self.source.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
 
 
 class Archive:
@@ -39,18 +42,8 @@ class Archive:
         """The product, or None when the archive has none of that id."""
         if synthetic.size_of(product_id) is not None:
             return Product(name=product_id)
-        entry = self._index().get(product_id)
+        entry = json.loads((self._root / INDEX).read_text("utf-8")).get(product_id)
         if entry is None:
             return None
         source = self._root / str(entry["file"])
         return Product(name=source.name, source=source)
-
-    def _index(self) -> dict[str, dict[str, object]]:
-        index: dict[str, dict[str, object]] = json.loads((self._root / INDEX).read_text("utf-8"))
-        return index
-
-
-def _read(source: Path) -> Iterator[bytes]:
-    with source.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            yield chunk

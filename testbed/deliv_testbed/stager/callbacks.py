@@ -22,11 +22,11 @@ QUEUED = 10_000.0
 
 
 class Unanswered(Exception):
-    """deliv can't be reached or can't answer now, or there is no token; worth another try."""
+    """deliv can't be reached or can't answer now, or there is no token: to be tried again."""
 
 
 class Callbacks:
-    """`calls` at most go on at once; `gridftp` is HOST:PORT, `path` the staging area on it."""
+    """at most `calls` run at once; `gridftp` is HOST:PORT, `path` the staging area on it."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ def tampered(token: str) -> str:
 
 
 def codes(staging: Staging) -> list[str]:
-    """The codes to call back with, in order, as the product id's faults want it."""
+    """The codes to call back with, in order, as the product id's faults require."""
     faults = plan(staging.product_id)
     wrong = [secrets.token_hex(16)] if faults.badcode else []
     return wrong + [staging.authcode] * (2 if faults.twice else 1)

@@ -13,7 +13,7 @@ PARTIAL = ".partial"
 
 
 class Interrupted(Exception):
-    """The copy was told to stop."""
+    """The copy was stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Copy:
 def copy(chunks: Iterable[bytes], target: Path, stop: threading.Event) -> Copy:
     """Write `chunks` to `target`, which appears under its name only when it is complete.
 
-    Raises Interrupted when `stop` is set meanwhile, OSError when a file can't be read or written.
+    Raises Interrupted when `stop` is set, OSError when a file can't be read or written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.parent / PARTIAL

@@ -1,4 +1,4 @@
-"""Faults on order: a product id's prefixes say what shall go wrong.
+"""Injected faults: a product id's prefixes say what goes wrong.
 
 `fail-X`, `slow-SECONDS-X`, `silent-X` (never calls back), `early-X` (calls back before it answers
 the request), `twice-X`, `badcode-X`, `badtoken-X`; X is the real product id and may carry a further

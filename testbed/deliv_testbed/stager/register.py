@@ -1,4 +1,4 @@
-"""What the stager remembers: one SQLite file, so that a killed stager goes on where it was."""
+"""The stager's state: one SQLite file, so that a killed stager resumes its work."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Register:
         self._db.execute(SCHEMA)
 
     def put(self, request: Request) -> None:
-        """Remember a new request, or a known job's new code and callback; a failed one restarts."""
+        """Store a new request, or a known job's new code and callback; a failed one restarts."""
         row = (request.job_id, request.product_id, request.authcode, request.callback, time.time())
         self._db.execute(PUT, row)
 
@@ -92,7 +92,7 @@ class Register:
     def all(self) -> list[Staging]:
         return [_staging(row) for row in self._db.execute("SELECT * FROM stagings ORDER BY since")]
 
-    def untold(self) -> list[str]:
+    def unreported(self) -> list[str]:
         """The ids of jobs whose request is not answered yet."""
         return [row[0] for row in self._db.execute("SELECT job_id FROM stagings WHERE told = 0")]
 
@@ -108,8 +108,8 @@ class Register:
             "UPDATE stagings SET state = 'FAILED', msg = ? WHERE job_id = ?", (msg, job_id)
         )
 
-    def told(self, staging: Staging, answers: Iterable[int]) -> None:
-        """Note the callback's answers; a request that came meanwhile stays untold."""
+    def reported(self, staging: Staging, answers: Iterable[int]) -> None:
+        """Store the callback's answers; a request that came in between is still to be reported."""
         self._db.execute(
             "UPDATE stagings SET answers = ?, told = (authcode = ?) WHERE job_id = ?",
             (json.dumps([*staging.answers, *answers]), staging.authcode, staging.job_id),

@@ -30,14 +30,11 @@ def parse(body: bytes) -> Request:
         raise InvalidRequest(str(error)) from error
     if not re.fullmatch(JOB, document.job_id):
         raise InvalidRequest("job_id must be a UUID")
-    if not _is_https(document.callback):
+    try:
+        url = urlsplit(document.callback)
+        is_https = url.scheme == "https" and bool(url.hostname) and url.port != 0
+    except ValueError:
+        is_https = False
+    if not is_https:
         raise InvalidRequest("callback must be an https URL")
     return Request(**msgspec.structs.asdict(document))
-
-
-def _is_https(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False

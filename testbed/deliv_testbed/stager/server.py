@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
-import signal
 import ssl
 from dataclasses import asdict
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
-from tornado.http1connection import HTTP1Connection
-from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
 from deliv.errors import DelivError, NotFound
-from deliv_testbed.peers import user_dn, verified_chain
+from deliv_testbed.serving import listening, stop_signal
 from deliv_testbed.stager.access import Access
 from deliv_testbed.stager.archive import Archive
 from deliv_testbed.stager.callbacks import Callbacks
@@ -24,10 +19,8 @@ from deliv_testbed.stager.register import Register, Staging
 from deliv_testbed.stager.requests import JOB, parse
 from deliv_testbed.stager.service import Service
 from deliv_testbed.stager.settings import Settings
-from deliv_testbed.stager.tls import client_context, server_context
 from deliv_testbed.stager.tokens import Tokens
-
-log = logging.getLogger("deliv_testbed.stager")
+from deliv_testbed.tls import client_context, server_context, stream_of, user_dn, verified_chain
 
 BODY_LIMIT = 64 * 2**10
 
@@ -48,10 +41,8 @@ class ClientHandler(Handler):
     """For those who may use the stager."""
 
     def prepare(self) -> None:
-        connection = cast("HTTP1Connection", self.request.connection)
-        chain = verified_chain(cast("ssl.SSLSocket", connection.stream.socket))
         try:
-            self.access.admit(user_dn(chain))
+            self.access.admit(user_dn(verified_chain(stream_of(self.request))))
         except DelivError as error:
             self.refuse(error)
 
@@ -90,13 +81,13 @@ class HealthHandler(Handler):
         self.finish({"error": False, "msg": "ok"})
 
 
-class NothingHandler(Handler):
+class NotFoundHandler(Handler):
     def prepare(self) -> None:
         self.refuse(NotFound("nothing here: the stager has /stage, /stage/JOB and /healthz"))
 
 
 def shown(staging: Staging) -> dict[str, object]:
-    """What GET tells of one staging: all but the code."""
+    """One staging as GET shows it: all but the code."""
     return {name: value for name, value in asdict(staging).items() if name != "authcode"}
 
 
@@ -108,7 +99,7 @@ def application(service: Service, access: Access) -> Application:
             (f"/stage/({JOB})", JobHandler, arguments),
             ("/healthz", HealthHandler, arguments),
         ],
-        default_handler_class=NothingHandler,
+        default_handler_class=NotFoundHandler,
         default_handler_args=arguments,
     )
 
@@ -117,7 +108,9 @@ def build(settings: Settings) -> Service:
     """The service with its directories; to be called with the event loop running."""
     settings.staging_directory.mkdir(parents=True, exist_ok=True)
     settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    context = client_context(settings)
+    context = client_context(
+        settings.client_certificate, settings.client_key, settings.ca_directory
+    )
     tokens = Tokens(settings.token, context) if settings.token else None
     callbacks = Callbacks(context, settings.calls, settings.gridftp, settings.staging_path, tokens)
     return Service(
@@ -131,18 +124,11 @@ def build(settings: Settings) -> Service:
 
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = stop_signal()
     service = build(settings)
-    server = HTTPServer(
-        application(service, Access(settings.clients, settings.callbacks)),
-        ssl_options=server_context(settings),
-        max_body_size=BODY_LIMIT,
-    )
-    server.listen(settings.port, settings.host)
-    service.resume()
-    log.info("listening on %s:%d", settings.host, settings.port)
-    await stop.wait()
-    server.stop()
+    handlers = application(service, Access(settings.clients, settings.callbacks))
+    context = server_context(settings, ssl.CERT_REQUIRED)
+    async with listening(handlers, settings, context, max_body_size=BODY_LIMIT):
+        service.resume()
+        await stop.wait()
     await service.close()

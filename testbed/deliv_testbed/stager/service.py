@@ -1,6 +1,6 @@
 """Staging as a service: takes requests, copies, reports, releases.
 
-Whatever is untold in the register is some task's work; a restart starts those tasks again.
+Each request that is not reported yet has a task; a restart starts those tasks again.
 """
 
 from __future__ import annotations
@@ -43,11 +43,21 @@ class Work:
     copying: concurrent.futures.Future[Copy] | None = None
 
     @property
-    def going_on(self) -> bool:
+    def is_running(self) -> bool:
         return self.task is not None and not self.task.done()
 
+    async def pause(self, seconds: float) -> float:
+        """Wait with jitter, or until poked; returns how long to wait the next time."""
+        jittered = seconds * random.uniform(0.5, 1.0)  # noqa: S311
+        try:
+            await asyncio.wait_for(self.poke.wait(), jittered)
+        except TimeoutError:
+            return min(LONGEST_PAUSE, seconds * 2)
+        self.poke.clear()
+        return FIRST_PAUSE
+
     async def halt(self) -> None:
-        """Returns when neither the task nor its copy does anything any more."""
+        """Returns when both the task and its copy have ended."""
         self.stop.set()
         if self.task:
             self.task.cancel()
@@ -64,13 +74,13 @@ class Service:
         self._archive = archive
         self._callbacks = callbacks
         self._area = area
-        self._copiers = concurrent.futures.ThreadPoolExecutor(copies, "copy")
+        self._pool = concurrent.futures.ThreadPoolExecutor(copies, "copy")
         self._works: dict[str, Work] = {}
         self._changing = asyncio.Lock()
 
     def resume(self) -> None:
         """Go on with everything that an earlier run left unfinished."""
-        for job_id in self._register.untold():
+        for job_id in self._register.unreported():
             self._start(job_id)
 
     async def accept(self, request: Request) -> None:
@@ -85,7 +95,7 @@ class Service:
             await asyncio.wait({task}, timeout=EARLY)
 
     async def release(self, job_id: str) -> bool:
-        """Stop whatever goes on for the job and remove its copy; False when there is none."""
+        """Stop the job's work and remove its copy; False when there is none."""
         async with self._changing:
             if work := self._works.pop(job_id, None):
                 await work.halt()
@@ -102,15 +112,15 @@ class Service:
         return self._register.all()
 
     async def close(self) -> None:
-        """Stop; what is unfinished stays in the register."""
+        """Stop; unfinished work stays in the register."""
         await asyncio.gather(*(work.halt() for work in self._works.values()))
-        self._copiers.shutdown()
+        self._pool.shutdown()
         self._callbacks.close()
         self._register.close()
 
     def _start(self, job_id: str) -> asyncio.Task[None]:
         work = self._works.get(job_id)
-        if work and work.task and work.going_on:
+        if work and work.task and work.is_running:
             work.poke.set()
             return work.task
         work = self._works[job_id] = Work()
@@ -123,29 +133,30 @@ class Service:
         if work and work.task is task:
             del self._works[job_id]
         if not task.cancelled() and (error := task.exception()):
-            log.error("job %s: given up", job_id, exc_info=error)
+            log.error("job %s: stopped by an error", job_id, exc_info=error)
 
     async def _serve(self, job_id: str, work: Work) -> None:
         pause = FIRST_PAUSE
         while (staging := self._register.get(job_id)) and not staging.told:
-            if not self._finished(staging):
-                await self._stage(staging, work)
-            elif plan(staging.product_id).silent:
+            copied = self._area / job_id / str(staging.name)
+            is_staged = staging.state is State.STAGED and copied.is_file()
+            if not is_staged and staging.state is not State.FAILED:
+                try:
+                    await self._copy(staging, work)
+                except (CannotStage, OSError) as error:
+                    log.warning("job %s: %s", job_id, error)
+                    self._register.failed(job_id, str(error))
+                continue
+            if plan(staging.product_id).silent:
                 return
-            elif not await self._report(staging):
-                pause = await _pause(work.poke, pause)
-
-    def _finished(self, staging: Staging) -> bool:
-        if staging.state is State.STAGED:
-            return (self._area / staging.job_id / str(staging.name)).is_file()
-        return staging.state is State.FAILED
-
-    async def _stage(self, staging: Staging, work: Work) -> None:
-        try:
-            await self._copy(staging, work)
-        except (CannotStage, OSError) as error:
-            log.warning("job %s: %s", staging.job_id, error)
-            self._register.failed(staging.job_id, str(error))
+            try:
+                answers = await self._callbacks.report(staging)
+            except Unanswered as error:
+                log.warning("job %s: callback to %s: %s", job_id, staging.callback, error)
+                pause = await work.pause(pause)
+            else:
+                log.info("job %s: callback answered %s", job_id, answers)
+                self._register.reported(staging, answers)
 
     async def _copy(self, staging: Staging, work: Work) -> None:
         faults = plan(staging.product_id)
@@ -156,29 +167,9 @@ class Service:
         if faults.fail:
             raise CannotStage("the tape can't be read (a failure ordered by the product id)")
         target = self._area / staging.job_id / product.name
-        work.copying = self._copiers.submit(copy, product.chunks(), target, work.stop)
+        work.copying = self._pool.submit(copy, product.chunks(), target, work.stop)
         done = await asyncio.wrap_future(work.copying)
         self._register.staged(
             staging.job_id, name=product.name, size=done.size, checksum=done.checksum
         )
         log.info("job %s: staged %d bytes", staging.job_id, done.size)
-
-    async def _report(self, staging: Staging) -> bool:
-        try:
-            answers = await self._callbacks.report(staging)
-        except Unanswered as error:
-            log.warning("job %s: callback to %s: %s", staging.job_id, staging.callback, error)
-            return False
-        log.info("job %s: callback answered %s", staging.job_id, answers)
-        self._register.told(staging, answers)
-        return True
-
-
-async def _pause(poke: asyncio.Event, seconds: float) -> float:
-    """Wait with jitter, or until poked; returns how long to wait the next time."""
-    try:
-        await asyncio.wait_for(poke.wait(), seconds * random.uniform(0.5, 1.0))  # noqa: S311  jitter
-    except TimeoutError:
-        return min(LONGEST_PAUSE, seconds * 2)
-    poke.clear()
-    return FIRST_PAUSE

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from deliv_testbed import settings
+from deliv_testbed.settings import ServerSettings
 
 
 class TokenSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,21 +18,16 @@ class TokenSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     audience: str
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Listens on `host` and `port` with `certificate` and `key`; trusts the CAs in `ca_directory`.
+class Settings(ServerSettings, frozen=True, kw_only=True):
+    """Who may use it, and where it copies.
 
     `clients` are the DNs that may use it, `callbacks` the beginnings of the URLs it may be asked to
     call. `archive_root` holds the products and products.json (see archive.py). Copies go to
     `staging_directory`, which the GridFTP server `gridftp` (HOST:PORT) shows as `staging_path`.
     `client_certificate` and `client_key` authenticate the callbacks. `copies` and `calls` bound
-    what goes on at once. With `token` an access token goes with each callback.
+    what runs at once. With `token` an access token goes with each callback.
     """
 
-    host: str
-    port: int
-    certificate: Path
-    key: Path
-    ca_directory: Path
     clients: tuple[str, ...]
     callbacks: tuple[str, ...]
     client_certificate: Path
@@ -45,7 +40,3 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     copies: int = 2
     calls: int = 16
     token: TokenSettings | None = None
-
-
-def load(path: Path) -> Settings:
-    return settings.read(path, Settings)

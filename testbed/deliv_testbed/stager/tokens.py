@@ -1,4 +1,4 @@
-"""The access token that goes with the callbacks: fetched from its issuer, kept until it is old."""
+"""The access token of the callbacks: from its issuer, kept for most of its lifetime."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from deliv_testbed.stager.settings import TokenSettings
 
 TIMEOUT = 10.0
-LATE = 0.2  # the part of its life that a token must still have to be used
+LATE = 0.2  # the share of its lifetime that a token must have left to be used
 
 
 class NoToken(Exception):
-    """The issuer can't be reached, or gives none; worth another try."""
+    """The issuer can't be reached, or gives none: to be tried again."""
 
 
 class Tokens:
@@ -30,12 +30,18 @@ class Tokens:
         self._context = context
         self._client = SimpleAsyncHTTPClient(force_instance=True, max_clients=1)
         self._lock = asyncio.Lock()
-        self.forget()
+        self._token, self._until = "", float("-inf")
 
     async def current(self) -> str:
         async with self._lock:
-            if time.monotonic() >= self._until:
-                await self._fetch()
+            asked = time.monotonic()
+            if asked >= self._until:
+                answer = await self._ask()
+                try:
+                    self._token = str(answer["access_token"])
+                    self._until = asked + float(answer["expires_in"]) * (1 - LATE)
+                except (KeyError, TypeError, ValueError) as error:
+                    raise NoToken(f"the issuer gave no token: {answer}") from error
             return self._token
 
     def forget(self) -> None:
@@ -44,15 +50,6 @@ class Tokens:
 
     def close(self) -> None:
         self._client.close()
-
-    async def _fetch(self) -> None:
-        asked = time.monotonic()
-        answer = await self._ask()
-        try:
-            self._token = str(answer["access_token"])
-            self._until = asked + float(answer["expires_in"]) * (1 - LATE)
-        except (KeyError, TypeError, ValueError) as error:
-            raise NoToken(f"the issuer gave no token: {answer}") from error
 
     async def _ask(self) -> dict[str, Any]:
         wanted = {

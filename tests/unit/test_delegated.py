@@ -1,4 +1,4 @@
-"""Delegated proxies: signed with the certificate that is shown, for the key that was asked for."""
+"""Delegated proxies: signed with the presented certificate, for the requested key."""
 
 from __future__ import annotations
 
@@ -75,19 +75,19 @@ def test_a_request_is_for_its_key() -> None:
     request, private = delegated.new_request()
     loaded = x509.load_pem_x509_csr(request.encode())
     assert loaded.is_signature_valid
-    assert delegated.public_key(private) == delegated._encoded(loaded.public_key())
+    assert delegated.public_key(private) == delegated.encode_key(loaded.public_key())
     assert private.startswith(b"-----BEGIN RSA PRIVATE KEY-----")
 
 
 @pytest.mark.parametrize("levels", [0, 1, 3])
-def test_a_proxy_of_what_is_shown(grid: Grid, levels: int) -> None:
+def test_a_proxy_of_the_presented_certificate(grid: Grid, levels: int) -> None:
     shown = deep(alice(grid), levels)
     made = full(shown, key=OURS)
     assert taken(grid, made, shown) == min(
         one.not_valid_after_utc for one in (made.certificate, *made.chain)
     )
     read = delegated.read(pem(made))
-    assert read.key == delegated._encoded(OURS.public_key())
+    assert read.key == delegated.encode_key(OURS.public_key())
     assert read.pem.encode() == pem(made)
 
 

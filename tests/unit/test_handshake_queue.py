@@ -1,10 +1,11 @@
-"""Whose handshake goes on: by what those of its address have taken so far."""
+"""Which handshake comes next: by the CPU time that its address has used."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
@@ -40,12 +41,14 @@ class Handshake:
 
 
 @asynccontextmanager
-async def turns(per_second: float = 0.0, burst: float = 1000.0) -> AsyncIterator[HandshakeQueue]:
-    made = HandshakeQueue(per_second, burst)
+async def handshake_queue(
+    per_second: float = 0.0, burst: float = 1000.0
+) -> AsyncIterator[HandshakeQueue]:
+    queue = HandshakeQueue(per_second, burst)
     try:
-        yield made
+        yield queue
     finally:
-        made.close()
+        queue.close()
 
 
 async def ended(*handshakes: Handshake) -> None:
@@ -56,7 +59,7 @@ async def ended(*handshakes: Handshake) -> None:
 @looped
 async def test_the_loop_goes_on_meanwhile() -> None:
     log: list[str] = []
-    async with turns() as queue:
+    async with handshake_queue() as queue:
         stuck = Handshake(log, "a", stuck=True)
         queue.append(stuck)
         await asyncio.sleep(0)
@@ -66,14 +69,14 @@ async def test_the_loop_goes_on_meanwhile() -> None:
 
 
 @looped
-async def test_who_has_taken_least_comes_first() -> None:
+async def test_the_address_that_used_least_comes_first() -> None:
     log: list[str] = []
-    async with turns() as queue:
+    async with handshake_queue() as queue:
         first = [Handshake(log, "x", stuck=True) for _ in range(THREADS)]
         for one in first:
             queue.append(one)
         for host, seconds in (("much", 3.0), ("some", 2.0), ("little", 1.0)):
-            queue.spend(host, seconds)
+            queue.charge(host, seconds)
         waiting = [Handshake(log, host) for host in ("little", "much", "none", "some")]
         for one in waiting:
             queue.append(one)
@@ -85,9 +88,32 @@ async def test_who_has_taken_least_comes_first() -> None:
 
 
 @looped
+async def test_the_cpu_time_of_a_step_is_charged_to_its_host() -> None:
+    class Costly(Handshake):
+        def step(self) -> None:
+            began = time.thread_time()
+            while time.thread_time() == began:
+                continue
+
+    log: list[str] = []
+    async with handshake_queue() as queue:
+        taken = Costly(log, "costly")
+        queue.append(taken)
+        await ended(taken)
+        first = [Handshake(log, "x", stuck=True) for _ in range(THREADS)]
+        other, costly = Handshake(log, "other"), Handshake(log, "costly")
+        for one in (*first, other, costly):  # had both taken the same, the later would come first
+            queue.append(one)
+        for one in first:
+            one.go.set()
+        await ended(*first, other, costly)
+    assert log == ["costly", "x", "x", "other", "costly"]
+
+
+@looped
 async def test_of_one_host_the_newest_comes_first() -> None:
     log: list[str] = []
-    async with turns() as queue:
+    async with handshake_queue() as queue:
         first = [Handshake(log, "x", stuck=True) for _ in range(THREADS)]
         waiting = [Handshake(log, "h", name) for name in "123"]
         for one in (*first, *waiting):
@@ -99,13 +125,13 @@ async def test_of_one_host_the_newest_comes_first() -> None:
 
 
 @looped
-async def test_one_thread_is_kept_from_those_who_have_taken_too_much() -> None:
+async def test_one_thread_is_kept_from_addresses_over_their_budget() -> None:
     """Twelve hosts with a step each that does not end, and one more host."""
     log: list[str] = []
-    async with turns() as queue:
+    async with handshake_queue() as queue:
         costly = [Handshake(log, f"costly {number}", stuck=True) for number in range(12)]
         for one in costly:
-            queue.spend(one.host, math.inf)
+            queue.charge(one.host, math.inf)
         for one in costly:
             queue.append(one)
         other = Handshake(log, "other")
@@ -118,10 +144,10 @@ async def test_one_thread_is_kept_from_those_who_have_taken_too_much() -> None:
 
 
 @looped
-async def test_nobody_is_refused() -> None:
+async def test_none_is_refused() -> None:
     """Behind a load balancer all have one address, and it has nothing left."""
     log: list[str] = []
-    async with turns(burst=0.0) as queue:
+    async with handshake_queue(burst=0.0) as queue:
         all_of_them = [Handshake(log, "balancer", str(number)) for number in range(50)]
         for one in all_of_them:
             queue.append(one)
@@ -130,9 +156,9 @@ async def test_nobody_is_refused() -> None:
 
 
 @looped
-async def test_who_leaves_loses_its_turn() -> None:
+async def test_a_removed_handshake_is_not_started() -> None:
     log: list[str] = []
-    async with turns() as queue:
+    async with handshake_queue() as queue:
         first = [Handshake(log, "x", stuck=True) for _ in range(THREADS)]
         gone, there = Handshake(log, "gone"), Handshake(log, "there")
         for one in (*first, gone, there):
@@ -151,7 +177,7 @@ async def test_a_step_that_fails() -> None:
         def step(self) -> None:
             raise ConnectionResetError("gone")
 
-    async with turns() as queue:
+    async with handshake_queue() as queue:
         failing = Failing([], "h")
         queue.append(failing)
         await ended(failing)

@@ -1,4 +1,4 @@
-"""The one-line form against OpenSSL's own, and that no name can be taken for another."""
+"""The one-line form against OpenSSL's own, and that no name can be mistaken for another."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.credentials import BMP, CN, OU, T61, UTF8, Grid, O, named, raw_name
 
 from deliv.errors import CredentialRefused
 from deliv.identity.x509 import certificates, der, dn
-from deliv.identity.x509.attributes import SHORT_NAMES
+from deliv.identity.x509.attribute_types import SHORT_NAMES
 
 UNIVERSAL, BIT_STRING = 28, 3
 TAGS = (3, 12, 18, 19, 20, 22, 26, 27, 28, 30)
@@ -31,7 +31,7 @@ tricky_text = st.lists(st.sampled_from(TRICKY), max_size=6).map("".join)
 octets = st.binary(max_size=12) | tricky_text.map(str.encode)
 arcs = st.lists(st.integers(0, 2**40), min_size=1, max_size=12)
 types = st.sampled_from([CN, O, OU, EMAIL, DC, UNKNOWN]) | arcs.map(
-    lambda numbers: b"\x2a" + b"".join(map(dn._base128, numbers))
+    lambda numbers: der.encode_object_identifier(".".join(map(str, (1, 2, *numbers))))
 )
 attributes = st.tuples(types, st.sampled_from(TAGS), octets).map(
     lambda one: (one[0], one[1], bits(one[2]) if one[1] == BIT_STRING else one[2])
@@ -71,7 +71,7 @@ def test_octets_that_are_no_name_are_an_error(octets: bytes) -> None:
 
 @pytest.mark.parametrize("oid", SHORT_NAMES)
 def test_every_short_name_is_openssls(oid: str) -> None:
-    kind = dn._encode_type(oid)
+    kind = der.encode_object_identifier(oid)
     name = raw_name([(kind, UTF8, b"x")])
     assert libcrypto.describe(name) == (f"/{SHORT_NAMES[oid]}=x", dn.name_hash(name))
 
@@ -207,7 +207,7 @@ def test_octets_without_ambiguity_have_one_meaning(
     """The same octets in two string types are the same characters, or one is refused."""
     first, second = dn.parse(raw_name([(CN, *one)])), dn.parse(raw_name([(CN, other[0], one[1])]))
     if dn.ambiguity(first) is None and dn.ambiguity(second) is None:
-        assert dn._text(first[0][0]) == dn._text(second[0][0])
+        assert first[0][0].text() == second[0][0].text()
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_octets_without_ambiguity_have_one_meaning(
         ([[(CN, UTF8, b"a")], []], [[(CN, UTF8, b"a")]]),
     ],
 )
-def test_of_two_names_that_print_one_line_at_most_one_is_taken(
+def test_of_two_names_that_print_one_line_at_most_one_is_accepted(
     one: list[list[tuple[bytes, int, bytes]]], other: list[list[tuple[bytes, int, bytes]]]
 ) -> None:
     names = raw_name(*one), raw_name(*other)

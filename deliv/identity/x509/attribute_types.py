@@ -1,4 +1,4 @@
-"""The short names OpenSSL 3 prints for the attribute types of distinguished names."""
+"""The short names that OpenSSL 3 prints for the attribute types of distinguished names."""
 
 from __future__ import annotations
 
@@ -40,9 +40,10 @@ _ARCS = {
 }
 
 
-def _names() -> dict[str, str]:
-    pairs = ((arc, item.split("=")) for arc, items in _ARCS.items() for item in items.split())
-    return {f"{arc}.{number}": name for arc, (number, name) in pairs}
-
-
-SHORT_NAMES = MappingProxyType(_names())
+SHORT_NAMES = MappingProxyType(
+    {
+        f"{arc}.{number}": name
+        for arc, items in _ARCS.items()
+        for number, name in (item.split("=") for item in items.split())
+    }
+)

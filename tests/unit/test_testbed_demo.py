@@ -55,7 +55,7 @@ def text_of(delivery: Delivery) -> str:
 
 
 def test_an_equal_copy_is_as_promised(delivery: Delivery) -> None:
-    assert judge(delivery).kept
+    assert judge(delivery).correct
     assert "SUCCESS after 3.5 s" in text_of(delivery)
     assert "waiting 0.25 s, staging 1.00 s, handing over 0.05 s, transferring 2.20 s" in (
         text_of(delivery)
@@ -66,30 +66,30 @@ def test_an_equal_copy_is_as_promised(delivery: Delivery) -> None:
 def test_a_different_copy_is_not(delivery: Delivery, content: bytes) -> None:
     assert delivery.arrived
     delivery.arrived.write_bytes(content)
-    assert not judge(delivery).kept
+    assert not judge(delivery).correct
     assert "DIFFERENT" in text_of(delivery)
 
 
 def test_success_without_a_file_is_not(delivery: Delivery) -> None:
     assert delivery.arrived
     delivery.arrived.unlink()
-    assert not judge(delivery).kept
+    assert not judge(delivery).correct
 
 
 @pytest.mark.parametrize("answer", [{}, {**SUCCESS, "status": "TRANSFERRING"}, FAILURE])
 def test_a_delivery_that_did_not_succeed_is_not(delivery: Delivery, answer: Any) -> None:
-    assert not judge(replace(delivery, answer=answer)).kept
+    assert not judge(replace(delivery, answer=answer)).correct
 
 
 def test_a_failure_on_order_is_shown_with_its_reason(delivery: Delivery) -> None:
     ordered = replace(delivery, source=None, answer=FAILURE)
-    assert judge(ordered).kept
+    assert judge(ordered).correct
     assert "the stager reported a failure (stager)" in text_of(ordered)
     assert "waiting 0.50 s, staging 3.00 s" in text_of(ordered)
 
 
 def test_a_failure_on_order_that_succeeds_is_not_as_promised(delivery: Delivery) -> None:
-    assert not judge(replace(delivery, source=None)).kept
+    assert not judge(replace(delivery, source=None)).correct
 
 
 def test_adler32_is_the_known_one_of_a_known_text(tmp_path: Path) -> None:

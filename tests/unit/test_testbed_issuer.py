@@ -17,7 +17,7 @@ from deliv_testbed.issuer.settings import Client, Settings
 
 from deliv import config
 from deliv.errors import TokenRefused
-from deliv.identity.tokens import Checker, Keys, Token
+from deliv.identity.tokens import Keys, Token, TokenChecker
 from deliv.identity.x509.certificates import thumbprint
 
 AUTHORITY = pki.Authority.create()
@@ -25,7 +25,7 @@ STAGER = AUTHORITY.issue(pki.user_name("stager"))
 OTHER = AUTHORITY.issue(pki.user_name("other"))
 LIFETIME = 300
 FORM = {"grant_type": "client_credentials", "client_id": "stager"}
-CHECKER = Checker(
+CHECKER = TokenChecker(
     config.CallbackToken(
         issuer="https://issuer",
         audience="deliv",

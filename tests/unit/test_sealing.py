@@ -1,4 +1,4 @@
-"""Keys at rest: what is sealed opens in its place alone, and only with the key."""
+"""Keys at rest: what is sealed opens only in its own row, and only with the key."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from deliv.errors import ConfigError
 from deliv.identity.sealing import KeySealer, SealBroken
 
 OLD, NEW = b"o" * 32, b"n" * 32
-VAULT = KeySealer([NEW, OLD])
+SEALER = KeySealer([NEW, OLD])
 
 
-def broken(vault: KeySealer, sealed: bytes, context: str = "row") -> str:
+def broken(sealer: KeySealer, sealed: bytes, context: str = "row") -> str:
     with pytest.raises(SealBroken) as caught:
-        vault.open(sealed, context)
+        sealer.open(sealed, context)
     return str(caught.value)
 
 
 @given(st.binary(max_size=3000), st.text(st.characters(codec="utf-8")))
 def test_what_was_sealed_opens(secret: bytes, context: str) -> None:
-    sealed = VAULT.seal(secret, context)
-    assert VAULT.open(sealed, context) == secret
+    sealed = SEALER.seal(secret, context)
+    assert SEALER.open(sealed, context) == secret
     assert len(secret) < 8 or secret not in sealed
 
 
-def test_the_same_secret_never_looks_the_same() -> None:
-    assert len({VAULT.seal(b"secret", "row") for _ in range(100)}) == 100
+def test_the_same_secret_is_sealed_differently_each_time() -> None:
+    assert len({SEALER.seal(b"secret", "row") for _ in range(100)}) == 100
 
 
 def test_not_in_another_row() -> None:
-    assert "something else" in broken(VAULT, VAULT.seal(b"secret", "row"), "other row")
+    assert "something else" in broken(SEALER, SEALER.seal(b"secret", "row"), "other row")
 
 
 def test_every_byte_counts() -> None:
-    sealed = VAULT.seal(b"secret", "row")
+    sealed = SEALER.seal(b"secret", "row")
     for place in range(len(sealed)):
         changed = bytearray(sealed)
         changed[place] ^= 1
-        broken(VAULT, bytes(changed))
+        broken(SEALER, bytes(changed))
     for short in range(len(sealed)):
-        broken(VAULT, sealed[:short])
+        broken(SEALER, sealed[:short])
 
 
 def test_keys_change() -> None:
     before = KeySealer([OLD]).seal(b"secret", "row")
-    assert VAULT.open(before, "row") == b"secret"
-    after = VAULT.seal(b"secret", "row")
+    assert SEALER.open(before, "row") == b"secret"
+    after = SEALER.seal(b"secret", "row")
     assert "not in the file" in broken(KeySealer([OLD]), after)
     assert KeySealer([NEW]).open(after, "row") == b"secret"
 
@@ -58,8 +58,8 @@ def test_keys_change() -> None:
 def test_the_file(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("\n".join(base64.b64encode(key).decode() for key in (NEW, OLD)) + "\n")
-    vault = KeySealer.load(file)
-    assert vault.open(VAULT.seal(b"secret", "row"), "row") == b"secret"
+    sealer = KeySealer.load(file)
+    assert sealer.open(SEALER.seal(b"secret", "row"), "row") == b"secret"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from deliv.config import Address, HttpsUrl, Rest, Seconds
 from deliv.http.connections.in_flight import InFlight
 from deliv.http.connections.limiter import ConnectionLimiter, Stage
 from deliv.http.connections.tls_listener import TlsListener
-from deliv.identity.tls import ConnectionIdentities, ServerTls
+from deliv.identity.connection_identities import ConnectionIdentities
+from deliv.identity.tls import ServerTls
 from deliv.identity.x509.certificates import costly
 from deliv.ops import metrics
 from integration.tls_server import Served, WhoAmI
@@ -48,7 +49,7 @@ class Stuck:
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    grid = Grid.create(tmp_path_factory.mktemp("door") / "certificates")
+    grid = Grid.create(tmp_path_factory.mktemp("listener") / "certificates")
     directory = grid.directory.parent
     pki.write_credential(directory / "host.pem", directory / "host.key", grid.root.issue_host())
     return grid
@@ -56,7 +57,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Live:
-    door: TlsListener
+    listener: TlsListener
     stuck: Stuck
     server: Served
 
@@ -76,7 +77,7 @@ async def serving(grid: Grid) -> AsyncIterator[Live]:
     files = grid.directory.parent / "host.pem", grid.directory.parent / "host.key"
     tls = ServerTls(*files, grid.directory)
     identities, stuck = ConnectionIdentities(tls), Stuck(tls.context)
-    door = TlsListener(
+    listener = TlsListener(
         Application([("/", WhoAmI, {"identities": identities})], log_function=lambda handler: None),
         tls=stuck,
         rest=Rest(
@@ -87,21 +88,23 @@ async def serving(grid: Grid) -> AsyncIterator[Live]:
             handshake_timeout=Seconds(10 * TIMEOUT),
             handshake_cpu_per_second=Seconds(0),
         ),
-        room=ConnectionLimiter(most=100, per_host=100, handshakes=100, count=metrics.CONNECTIONS),
-        in_hand=InFlight(),
+        limiter=ConnectionLimiter(
+            most=100, per_host=100, handshakes=100, count=metrics.CONNECTIONS
+        ),
+        in_flight=InFlight(),
         costly=lambda connection: costly(identities.chain(connection)),
         malformed=lambda stream: b"",
     )
     (listening,) = bind_sockets(0, "127.0.0.1")
     port = listening.getsockname()[1]
-    door.add_sockets([listening])
+    listener.add_sockets([listening])
     try:
         server = Served(grid=grid, tls=tls, port=port, refusals=[])
-        yield Live(door=door, stuck=stuck, server=server)
+        yield Live(listener=listener, stuck=stuck, server=server)
     finally:
         stuck.go.set()
-        door.stop()
-        await door.close_all_connections()
+        listener.stop()
+        await listener.close_all_connections()
 
 
 @pytest.mark.parametrize("sources", [OTHERS, OTHERS[:1] * 12], ids=["many", "one"])
@@ -118,7 +121,7 @@ async def test_others_get_in_while_costly_handshakes_are_made(
             for source in sources:
                 begun = socket.create_connection(("127.0.0.1", live.server.port), 20, (source, 0))
                 held.enter_context(begun).sendall(greeting())
-            await until(lambda: len(live.door.room) == len(sources))
+            await until(lambda: len(live.listener.limiter) == len(sources))
             assert (await live.call(alice(grid), "127.0.0.1"))[1]["dn"] == ALICE
             live.stuck.go.set()
 
@@ -139,8 +142,8 @@ async def test_a_connection_that_gives_way_while_its_handshake_is_made(grid: Gri
         ) as begun:
             begun.sendall(greeting())
             await asyncio.to_thread(live.stuck.begun.wait, TIMEOUT)
-            live.door.room.close(Stage.HANDSHAKE)
-            assert len(live.door.room) == 0
+            live.listener.limiter.close(Stage.HANDSHAKE)
+            assert len(live.listener.limiter) == 0
             live.stuck.go.set()
             await asyncio.wait_for(asyncio.to_thread(read_to_the_end, begun), TIMEOUT)
 

@@ -28,16 +28,18 @@ from deliv_testbed import (
     synthetic,
 )
 from deliv_testbed.errors import TestbedError
-from deliv_testbed.fts import settings as fts_settings
+from deliv_testbed.fts.settings import Settings as FtsSettings
 from deliv_testbed.identities import Identities
-from deliv_testbed.issuer import settings as issuer_settings
+from deliv_testbed.issuer.settings import Settings as IssuerSettings
 from deliv_testbed.layout import Layout, Request
 from deliv_testbed.parts import Parts
-from deliv_testbed.stager import settings as stager_settings
+from deliv_testbed.settings import read
 from deliv_testbed.stager.archive import Archive
+from deliv_testbed.stager.settings import Settings as StagerSettings
 
 from deliv import config
-from deliv.identity.policy import Action, Policy
+from deliv.identity.policy import Policy
+from deliv.identity.policy_rules import Action
 from deliv.identity.sealing import KeySealer
 
 CALLER = accounts.Account(
@@ -76,10 +78,9 @@ def test_a_plan_is_kept(tmp_path: Path) -> None:
     plan = layout.choose(Request(instances=3, without=("fts",)))
     layout.save(where, plan)
     assert layout.load(where) == plan
-    single = (plan.mariadb, *plan.rabbitmq, plan.gridftp_archive, plan.gridftp_destination)
-    dummies = (plan.stager, plan.fts, plan.issuer)
     instances = (port for one in plan.instances for port in (one.rest, one.monitoring))
-    assert len({*single, *dummies, *instances}) == 9 + 2 * 3
+    assert len({*plan.ports.values(), *instances}) == len(plan.ports) + 2 * 3
+    assert {*layout.SERVERS, *layout.DUMMIES, "epmd"} < set(plan.ports)
 
 
 def test_a_plan_of_another_version_is_none(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     plan = layout.choose(Request(instances=2))
     parts, identities = Parts(where, plan, CALLER), Identities(where)
     authority = identities.create(CALLER, None)
-    allowed = gridftp.grid_map(identities.copiers(), CALLER)
+    allowed = gridftp.grid_map(identities.gridftp_users(), CALLER)
     for server in (parts.archive, parts.destination):
         server.install(authority, allowed, CALLER)
     parts.broker.install(CALLER)
@@ -170,10 +171,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
         secrets.write(database.password_file(user), CALLER)
     services.write_policy(where, identities)
     secrets.write_key(where.delegation_key, CALLER)
-    services.write_deliv(where, plan, parts)
-    services.write_stager(where, plan, parts.archive, identities, CALLER)
-    services.write_fts(where, plan, CALLER)
-    services.write_issuer(where, plan, identities, CALLER)
+    services.write_deliv(parts)
+    for name in plan.request.dummies:
+        services.write_dummy(name, parts, identities)
     products.install(parts.archive.root, {"005": 5})
     return Written(where=where, plan=plan, parts=parts, identities=identities)
 
@@ -194,25 +194,25 @@ def test_each_instance_has_a_configuration_that_loads(written: Written) -> None:
 
 
 def test_the_dummies_settings_load(written: Written) -> None:
-    stager = stager_settings.load(written.where.settings("stager"))
+    stager = read(written.where.settings("stager"), StagerSettings)
     assert stager.gridftp == written.parts.archive.address
     assert stager.staging_directory.is_relative_to(written.parts.archive.root)
     pki.load(stager.client_certificate, stager.client_key)
     assert stager.clients == (written.identities.dn("services/deliv"),)
     configs = (config.load(written.where.config(number)) for number in (1, 2))
     assert stager.callbacks == tuple(str(one.rest.public_url) for one in configs)
-    fts = fts_settings.load(written.where.settings("fts"))
+    fts = read(written.where.settings("fts"), FtsSettings)
     pki.load(fts.certificate, fts.key)
     assert fts.state.is_dir()
-    issuer = issuer_settings.load(written.where.settings("issuer"))
+    issuer = read(written.where.settings("issuer"), IssuerSettings)
     pki.load(issuer.certificate, issuer.key)
     assert issuer.state.is_dir()
 
 
 def test_the_stagers_tokens_are_those_that_deliv_wants(written: Written) -> None:
     expected = config.load(written.where.config(1)).stager.callback.token
-    asked = stager_settings.load(written.where.settings("stager")).token
-    issuer = issuer_settings.load(written.where.settings("issuer"))
+    asked = read(written.where.settings("stager"), StagerSettings).token
+    issuer = read(written.where.settings("issuer"), IssuerSettings)
     assert expected and asked
     client = issuer.clients[asked.client_id]
     assert client.dn == written.identities.dn("users/stager")
@@ -241,9 +241,7 @@ def test_the_policy_says_who_may_do_what(written: Written) -> None:
 
 
 def test_the_description_has_the_named_keys(written: Written) -> None:
-    description.write_description(
-        written.where, written.plan, written.parts, written.identities, {"mariadb": 5}
-    )
+    description.write_description(written.parts, written.identities, {"mariadb": 5})
     document = json.loads(written.where.description.read_text(encoding="utf-8"))
     assert set(document) == {
         *("url", "monitoring_url", "ca_dir", "ca_file", "ca_key", "config", "users"),
@@ -269,7 +267,7 @@ def test_parts_that_are_left_out(written: Written) -> None:
     parts = Parts(written.where, plan, CALLER)
     wanted = [part for part in parts.names if parts.wanted(part)]
     assert wanted == ["rabbitmq", "gridftp-archive", "gridftp-destination", "issuer", "stager"]
-    assert services.fts_url(plan) == "https://f"
+    assert services.dummy_urls(plan)["fts"] == "https://f"
     with pytest.raises(TestbedError, match="no part 'deliv@3'"):
         parts.programs("deliv@3")
 

@@ -1,4 +1,4 @@
-"""Chains, as OpenSSL hands them over, and whom they stand for."""
+"""Chains, as OpenSSL verified them, and their identities."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def is_proxy(certificate: object) -> bool:
     return any(e.oid.dotted_string == proxy.PROXY_CERT_INFO for e in certificate.extensions)
 
 
-def test_an_identity_tells_whom_it_stands_for_and_how_long(grid: Grid) -> None:
+def test_an_identity_has_names_and_an_end(grid: Grid) -> None:
     ends = credentials.days_ago(-1)
     identity = seen(grid, full(full(alice(grid), ends=ends)))
     assert identity.dn == ALICE
@@ -130,7 +130,7 @@ def test_a_broken_file_refuses_without_naming_it(tmp_path: Path, suffix: str, cr
     assert str(tmp_path) not in str(one.value)
 
 
-def test_a_ca_taken_out_of_the_directory_is_not_trusted(tmp_path: Path) -> None:
+def test_a_ca_removed_from_the_directory_is_not_trusted(tmp_path: Path) -> None:
     grid = Grid.create(tmp_path / "certificates")
     grid.file(grid.root, "0").write_text("broken")
     with pytest.raises(CredentialRefused, match="root CA is not trusted"):

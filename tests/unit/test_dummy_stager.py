@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from deliv_testbed import synthetic
-from deliv_testbed.stager import settings
+from deliv_testbed.settings import read
 from deliv_testbed.stager.access import Access
 from deliv_testbed.stager.archive import Archive
 from deliv_testbed.stager.callbacks import codes
@@ -18,6 +18,7 @@ from deliv_testbed.stager.copying import PARTIAL, Interrupted, copy
 from deliv_testbed.stager.faults import Plan, plan
 from deliv_testbed.stager.register import Register, Request, Staging, State
 from deliv_testbed.stager.requests import parse
+from deliv_testbed.stager.settings import Settings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,10 +118,10 @@ def test_register_goes_on_after_a_restart(register: Register, tmp_path: Path) ->
     register.staged(JOB, name="n", size=3, checksum="ADLER32:00000001")
     register.close()
     reopened = Register(tmp_path / "stager.sqlite")
-    assert reopened.untold() == [JOB]
+    assert reopened.unreported() == [JOB]
     assert known(reopened).state is State.STAGED
-    reopened.told(known(reopened), [503, 200])
-    assert reopened.untold() == []
+    reopened.reported(known(reopened), [503, 200])
+    assert reopened.unreported() == []
     assert known(reopened).answers == (503, 200)
     reopened.close()
 
@@ -128,7 +129,7 @@ def test_register_goes_on_after_a_restart(register: Register, tmp_path: Path) ->
 def test_repeated_request_replaces_code_and_callback(register: Register) -> None:
     register.put(Request(**BODY))
     register.staged(JOB, name="n", size=3, checksum="ADLER32:00000001")
-    register.told(known(register), [200])
+    register.reported(known(register), [200])
     register.put(Request(**BODY | {"authcode": "cd" * 16, "callback": "https://other/"}))
     staging = known(register)
     assert (staging.authcode, staging.callback) == ("cd" * 16, "https://other/")
@@ -142,12 +143,12 @@ def test_failed_staging_starts_over_when_asked_again(register: Register) -> None
     assert known(register).state is State.COPYING
 
 
-def test_an_answer_to_an_old_code_leaves_the_new_one_untold(register: Register) -> None:
+def test_an_answer_to_an_old_code_leaves_the_new_one_unreported(register: Register) -> None:
     register.put(Request(**BODY))
     old = known(register)
     register.put(Request(**BODY | {"authcode": "cd" * 16}))
-    register.told(old, [403])
-    assert register.untold() == [JOB]
+    register.reported(old, [403])
+    assert register.unreported() == [JOB]
 
 
 @pytest.mark.parametrize(
@@ -222,6 +223,6 @@ def test_settings_name_the_key_that_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "stager.json"
     file.write_text('{"host": "127.0.0.1", "prot": 1}')
     with pytest.raises(ConfigError, match="prot"):
-        settings.load(file)
+        read(file, Settings)
     with pytest.raises(ConfigError, match="No such file"):
-        settings.load(tmp_path / "none.json")
+        read(tmp_path / "none.json", Settings)

@@ -1,8 +1,7 @@
-"""The client's pure parts: whose credential, how long it is valid, what a TLS error means."""
+"""Which credential and which CAs the client uses, and how long a credential is valid."""
 
 from __future__ import annotations
 
-import io
 import os
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -12,20 +11,10 @@ import pytest
 from deliv_testbed import pki
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from deliv.client import (
-    ClientError,
-    CredentialRefused,
     CredentialUnusable,
-    NotFound,
-    PermissionRefused,
-    Rejected,
-    ServerNotTrusted,
     SetupError,
-    Unavailable,
-    Unreachable,
-    show,
 )
 from deliv.client.certificates import expiry, not_after
 from deliv.client.credentials import (
@@ -35,8 +24,6 @@ from deliv.client.credentials import (
     find_credential,
     tls_context,
 )
-from deliv.client.errors import answered
-from deliv.client.tls_errors import explain
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +113,7 @@ def pair(cert: str, key: str) -> Credential:
     return Credential(cert=Path(cert), key=Path(key))
 
 
-def test_an_expired_proxy_is_told_before_any_call(tmp_path: Path, alice: pki.Credential) -> None:
+def test_an_expired_proxy_is_named_before_any_call(tmp_path: Path, alice: pki.Credential) -> None:
     expired = write_proxy(tmp_path, alice.proxy(lifetime=timedelta(minutes=-1)))
     with pytest.raises(CredentialUnusable, match=r"expired on .* make a new proxy"):
         check_validity(expired)
@@ -153,111 +140,6 @@ def test_unusable_files_are_named(
         with pytest.raises((CredentialUnusable, SetupError), match=wanted):
             tls_context(credential, tmp_path / ca)
     assert tls_context(good, tmp_path / "ca").check_hostname
-
-
-def ssl_error(kind: type[ssl.SSLError], reason: str) -> ssl.SSLError:
-    error = kind(1, f"[SSL: {reason}]")
-    error.reason = reason
-    return error
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "wanted"),
-    [
-        (
-            ssl_error(ssl.SSLError, "TLSV13_ALERT_CERTIFICATE_REQUIRED"),
-            CredentialRefused,
-            "got none",
-        ),
-        (ssl_error(ssl.SSLError, "TLSV1_ALERT_UNKNOWN_CA"), CredentialRefused, "CA that issued"),
-        (ssl_error(ssl.SSLError, "SSLV3_ALERT_CERTIFICATE_EXPIRED"), CredentialRefused, "expired"),
-        (ssl_error(ssl.SSLError, "SSLV3_ALERT_CERTIFICATE_REVOKED"), CredentialRefused, "revoked"),
-        (
-            ssl_error(ssl.SSLEOFError, "UNEXPECTED_EOF_WHILE_READING"),
-            Unreachable,
-            "may be refusing",
-        ),
-        (ConnectionResetError(104, "Connection reset by peer"), Unreachable, "may be refusing"),
-        (ConnectionRefusedError(111, "Connection refused"), Unreachable, "Connection refused"),
-        (TimeoutError("timed out"), Unreachable, "in time"),
-    ],
-)
-def test_a_failed_connection_is_explained(
-    error: OSError, kind: type[ClientError], wanted: str
-) -> None:
-    explained = explain(error, "https://deliv.test", "/ca")
-    assert type(explained) is kind
-    assert wanted in str(explained)
-    assert "https://deliv.test" in str(explained)
-
-
-@pytest.mark.parametrize(
-    ("code", "wanted"), [(62, "name that stands"), (10, "operators"), (20, "X509_CERT_DIR")]
-)
-def test_a_server_that_is_not_trusted_is_explained(code: int, wanted: str) -> None:
-    error = ssl.SSLCertVerificationError(1, "verify failed")
-    error.verify_code, error.verify_message = code, "the reason"
-    explained = explain(error, "https://deliv.test", "/ca")
-    assert isinstance(explained, ServerNotTrusted)
-    assert wanted in str(explained)
-    assert "the reason" in str(explained)
-
-
-@pytest.mark.parametrize(
-    ("status", "kind", "exit_code"),
-    [
-        (400, Rejected, 2),
-        (403, PermissionRefused, 3),
-        (404, NotFound, 5),
-        (422, Rejected, 2),
-        (429, Unavailable, 4),
-        (500, Unavailable, 4),
-        (503, Unavailable, 4),
-    ],
-)
-def test_answers_become_errors(status: int, kind: type[ClientError], exit_code: int) -> None:
-    error = answered(status, "the reason", None)
-    assert type(error) is kind
-    assert (error.status, error.exit_code) == (status, exit_code)
-    assert "the reason" in str(error)
-
-
-def shown(action: object) -> str:
-    assert callable(action)
-    console = Console(file=io.StringIO(), width=200, soft_wrap=True)
-    action(console)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-def test_nothing_sent_can_steer_the_terminal() -> None:
-    answer = {"status": "ERROR", "product_id": "a\x1b[2Jb", "detailed_status": "[red]x\x07[/red]"}
-    for action in (show.show_status, show.show_result):
-        text = shown(lambda console, action=action: action(answer, console))
-        assert "\x1b" not in text
-        assert "\x07" not in text
-        assert "[red]x" in text
-
-
-def test_progress_tells_each_state_once() -> None:
-    answers = [
-        {"status": "SUBMITTED"},
-        {"status": "STAGING"},
-        {"status": "STAGING"},
-        {"status": "STAGING", "time_staged": "2026-01-01T00:00:00Z"},
-        {"status": "STAGING", "attempt": 2, "detailed_status": "the stager was slow"},
-        {"status": "SUCCESS"},
-    ]
-
-    def tell(console: Console) -> None:
-        progress = show.Progress(console)
-        for answer in answers:
-            progress(answer)
-
-    lines = shown(tell).splitlines()
-    assert len(lines) == 5
-    assert "staged, about to be copied" in lines[2]
-    assert "(attempt 2): the stager was slow" in lines[3]
 
 
 def test_times_are_utc(alice: pki.Credential) -> None:

@@ -1,0 +1,92 @@
+"""A job as its owner sees it. Which columns are shown is declared in deliv/model/job.py."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from types import NoneType
+from typing import Annotated, Any, get_args, get_type_hints
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from deliv.http import types
+from deliv.http.call.answers import Answer, shown
+from deliv.model.error_classes import ErrorClass
+from deliv.model.job import PUBLIC, Job
+from deliv.model.states import FINAL, Status
+
+# A list of jobs has no long texts; /transferStatus has them.
+NOT_LISTED = frozenset({"fts_details", "stager_status", "stager_hostname", "stager_path"})
+LISTED = tuple(name for name in PUBLIC if name not in NOT_LISTED)
+# Columns of which the description says more than their Python type does.
+TYPES: dict[str, Any] = {
+    "job_id": types.JobId,
+    "product_id": types.ProductId,
+    "detailed_status": Annotated[str, Meta(description="For people: what happened, what to do.")],
+    "destination_path": types.CanonicalDirectory,
+    "submitter": types.Dn,
+    "error_class": ErrorClass,
+    "attempt": types.Positive,
+    "product_size": Annotated[int, Meta(ge=0, description="Bytes.")],
+    "checksum": Annotated[str, Meta(pattern="^ADLER32:[0-9a-f]{8}$")],
+}
+# When a job in each final status ended, by the column that says it.
+ENDS = {
+    Status.SUCCESS: "time_success",
+    Status.ERROR: "time_error",
+    Status.CANCELLED: "time_cancelled",
+}
+ALSO = {Status.ERROR: ["error_class", "detailed_status"]}
+
+
+def public(job: Job) -> dict[str, Any]:
+    return shown(job, PUBLIC)
+
+
+def summary(job: Job) -> dict[str, Any]:
+    return shown(job, LISTED)
+
+
+def by_status() -> list[dict[str, Any]]:
+    """JSON schemas, exactly one of which holds for a job: it has the end of its status alone."""
+    schemas: list[dict[str, Any]] = []
+    for status in (None, *ENDS):
+        absent = {column: False for final, column in ENDS.items() if final is not status}
+        if status is None:
+            unfinished = [one for one in Status if one not in FINAL]
+            schemas.append({"properties": {"status": {"enum": unfinished}, **absent}})
+        else:
+            required = [ENDS[status], *ALSO.get(status, [])]
+            properties = {"status": {"const": status}, **absent}
+            schemas.append({"required": required, "properties": properties})
+    return schemas
+
+
+def answer(name: str, columns: tuple[str, ...], **more: Any) -> type[msgspec.Struct]:
+    """The type of a job's answer: what may be NULL may be left out, times are texts."""
+    hints = get_type_hints(Job)
+    fields: list[Any] = []
+    for column in columns:
+        optional = NoneType in get_args(hints[column])
+        kind = TYPES.get(column, hints[column])
+        if datetime in (kind, *get_args(kind)):
+            kind = types.Time
+        elif optional and column not in TYPES:
+            (kind,) = (part for part in get_args(kind) if part is not NoneType)
+        fields.append((column, kind | UnsetType, UNSET) if optional else (column, kind))
+    fields += [(extra, kind | UnsetType, UNSET) for extra, kind in more.items()]
+    return msgspec.defstruct(name, fields, bases=(Answer,), kw_only=True, module=__name__)
+
+
+ListedJobAnswer = answer("ListedJobAnswer", LISTED)
+JobAnswer = answer(
+    "JobAnswer",
+    PUBLIC,
+    warning=Annotated[
+        str,
+        Meta(
+            description="The credential that the user delegated, which this job needs, ends soon.",
+            min_length=1,
+        ),
+    ],
+)
