@@ -415,7 +415,7 @@ async def test_a_queue_with_older_arguments_serves_as_well(rabbit: Rabbit) -> No
         await until(lambda: stage.done == 1)
 
 
-async def test_a_wrong_password_is_said_and_a_mended_one_is_read(
+async def test_a_wrong_password_is_reported_and_a_corrected_one_is_read(
     rabbit: Rabbit, tmp_path: Path
 ) -> None:
     password = tmp_path / "password"
@@ -428,7 +428,7 @@ async def test_a_wrong_password_is_said_and_a_mended_one_is_read(
         await until(lambda: broker.ready)
 
 
-async def test_a_missing_virtual_host_is_said(rabbit: Rabbit) -> None:
+async def test_a_missing_virtual_host_is_reported(rabbit: Rabbit) -> None:
     async with running(rabbit.settings(vhost="nowhere")) as broker:
         await broker.settled(5)
         assert "nowhere" in broker.detail and not broker.ready
