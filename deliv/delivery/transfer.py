@@ -15,7 +15,7 @@ from deliv.delivery.ending.failure import Failure, FailureHandler
 from deliv.delivery.endpoints import EndpointResolver
 from deliv.errors import DestinationBusy, LostRace, NoCredential, Refused, Unavailable
 from deliv.failpoints import Point, reach
-from deliv.gateways.fts import Endpoint, Fts, Outcome, Transfer, Verdict
+from deliv.gateways.fts import Endpoint, Fts, Transfer, TransferOutcome, Verdict
 from deliv.model.error_classes import IN_USE, ErrorClass
 from deliv.model.job import Job, TransferIdentity
 from deliv.model.phase import Phase, phase
@@ -72,7 +72,7 @@ class Transfers:
             await self._make_up(job)
             raise
 
-    async def settle(self, job: Job, outcome: Outcome) -> Job:
+    async def settle(self, job: Job, outcome: TransferOutcome) -> Job:
         """Turn what FTS says about a transfer into the job's next state."""
         await reach(Point.OUTCOME_SEEN)
         if outcome.verdict is Verdict.FINISHED:
@@ -94,7 +94,7 @@ class Transfers:
             return await self._puzzled(job, outcome)
         return await self._running(job)
 
-    async def stop(self, job: Job) -> Outcome | None:
+    async def stop(self, job: Job) -> TransferOutcome | None:
         """Have FTS cancel a copy. The outcome when it has one, None when FTS never had the job.
 
         Unavailable, Refused: not confirmed.
@@ -198,7 +198,7 @@ class Transfers:
         told = _no_longer_waiting(job)
         return await self._store.update(job, **told) if told else job
 
-    async def _puzzled(self, job: Job, outcome: Outcome) -> Job:
+    async def _puzzled(self, job: Job, outcome: TransferOutcome) -> Job:
         """Nobody knows how the copy fares: it is asked for again, and its submitter can see why."""
         said = outcome.reason or f"its state is {outcome.state or 'not told'}"
         status = f"{WAITING}FTS ({job.fts_endpoint}) gives no clear answer on the copy: {said}"
@@ -207,7 +207,7 @@ class Transfers:
             return job
         return await self._store.update(job, detailed_status=status)
 
-    async def _finished(self, job: Job, outcome: Outcome) -> Job:
+    async def _finished(self, job: Job, outcome: TransferOutcome) -> Job:
         announced, copied = job.product_size, outcome.filesize
         if announced is not None and copied is not None and copied != announced:
             reason = f"the copy has {copied} bytes, the stager announced {announced}"
@@ -259,9 +259,9 @@ def _lacking(error: NoCredential) -> Failure:
     return Failure(error_class=ErrorClass.CREDENTIAL, reason=str(error))
 
 
-def _beyond_reach(error: NoCredential) -> Outcome:
+def _beyond_reach(error: NoCredential) -> TransferOutcome:
     """A copy that can't be stopped any more; what FTS was lent for it has ended as well."""
-    return Outcome(
+    return TransferOutcome(
         verdict=Verdict.CANCELLED,
         error_class=ErrorClass.CREDENTIAL,
         reason=f"FTS could not be asked to stop: {error}",
