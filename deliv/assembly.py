@@ -45,7 +45,7 @@ from deliv.identity.connection_identities import ConnectionIdentities
 from deliv.identity.policy import LivePolicy
 from deliv.identity.sealing import KeySealer
 from deliv.identity.tls import ServerTls
-from deliv.ops.audit import AuditLog, Entry, Event, Outcome
+from deliv.ops.audit import AuditEntry, AuditEvent, AuditLog, AuditOutcome
 from deliv.ops.token_buckets import TokenBuckets
 from deliv.store import Delegations, Store, migrations
 from deliv.store.inspection import Inspection
@@ -137,8 +137,8 @@ class Parts:
     @cached_property
     def policy(self) -> LivePolicy:
         def changed(broken: str | None) -> None:
-            result = Outcome.ALLOWED if broken is None else Outcome.REFUSED
-            self.audit.write(Entry(event=Event.POLICY, outcome=result, reason=broken))
+            result = AuditOutcome.ALLOWED if broken is None else AuditOutcome.REFUSED
+            self.audit.write(AuditEntry(event=AuditEvent.POLICY, outcome=result, reason=broken))
 
         return LivePolicy(self.settings.policy, on_reload=changed)
 
@@ -242,6 +242,7 @@ class Parts:
     @cached_property
     def health(self) -> Health:
         async def mariadb() -> str:
+            await self.database.check_ready()
             await migrations.check_applied(self.database)
             return "answers, schema is current"
 

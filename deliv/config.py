@@ -1,7 +1,7 @@
 """deliv's configuration: one YAML file, typed, unknown keys refused with their path.
 
 config/deliv.example.yaml explains every key. Durations and sizes carry units ("30s", "64KiB");
-secrets stand in files of their own, named by a key that ends in `_file`.
+secrets are in files of their own, named by a key that ends in `_file`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Bytes(int):
 
 
 class Address(str):
-    """An address to listen on, HOST:PORT; an IPv6 host stands in brackets."""
+    """An address to listen on, HOST:PORT; an IPv6 host in brackets."""
 
     @property
     def host(self) -> str:
@@ -63,7 +63,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     pass
 
 
-class Credential(Section, frozen=True, kw_only=True):
+class CredentialFiles(Section, frozen=True, kw_only=True):
     """A certificate (or proxy) file and its private key; both may be the same file."""
 
     certificate: Path
@@ -99,7 +99,7 @@ class Account(Section, frozen=True, kw_only=True):
         return secret(self.password_file)
 
 
-class Database(Account, frozen=True, kw_only=True):
+class DatabaseSettings(Account, frozen=True, kw_only=True):
     host: str
     port: int = 3306
     name: str = "deliv"
@@ -119,7 +119,7 @@ class Database(Account, frozen=True, kw_only=True):
         return max(1, self.pool // 4)
 
 
-class Broker(Account, frozen=True, kw_only=True):
+class BrokerSettings(Account, frozen=True, kw_only=True):
     host: str
     port: int = 5672
     vhost: str = "/"
@@ -133,7 +133,7 @@ class Broker(Account, frozen=True, kw_only=True):
 
 
 class CallbackToken(Section, frozen=True, kw_only=True):
-    """The OAuth2 access token that the stager brings. `keep` bounds how long its issuer may be out.
+    """The OAuth2 access token that the stager sends. `keep`: how long its issuer may be down.
 
     `ca_file` None: the JWKS server is trusted by the CAs in `ca_directory`.
     """
@@ -161,7 +161,7 @@ class Callback(Section, frozen=True, kw_only=True):
             raise ValueError("certificate or token: a one-time code alone is not enough")
 
 
-class Stager(Section, frozen=True, kw_only=True):
+class StagerSettings(Section, frozen=True, kw_only=True):
     url: HttpsUrl
     gridftp_hosts: tuple[str, ...]
     timeout: Seconds = Seconds(24 * 3600)
@@ -169,7 +169,7 @@ class Stager(Section, frozen=True, kw_only=True):
     callback: Callback = Callback()
 
 
-class Fts(Section, frozen=True, kw_only=True):
+class FtsSettings(Section, frozen=True, kw_only=True):
     endpoints: Mapping[str, HttpsUrl]
     request_timeout: Seconds = Seconds(30)
     poll_every: Seconds = Seconds(5)
@@ -180,7 +180,7 @@ class Fts(Section, frozen=True, kw_only=True):
     max_time_in_queue: str = "24h"
 
 
-class Delegation(Section, frozen=True, kw_only=True):
+class DelegationSettings(Section, frozen=True, kw_only=True):
     """Users may delegate a credential to deliv, which copies their products under their identity.
 
     `key_file`: see deliv/identity/sealing.py.
@@ -216,8 +216,8 @@ class Sweeps(Section, frozen=True, kw_only=True):
     stuck: Seconds = Seconds(900)
 
 
-class Retention(Section, frozen=True, kw_only=True):
-    """How long what is over stays where it is. `forget_after` None: archived jobs stay for ever."""
+class RetentionSettings(Section, frozen=True, kw_only=True):
+    """When final jobs are archived and forgotten. `forget_after` None: archived jobs are kept."""
 
     every: Seconds = Seconds(60)
     batch: int = 500
@@ -260,17 +260,17 @@ class Config(Section, frozen=True, kw_only=True):
     ca_directory: Path = Path("/etc/grid-security/certificates")
     crl: Literal["hard", "soft"] = "hard"
     vomsdir: Path | None = None
-    credential: Credential
+    credential: CredentialFiles
     policy: Path
-    database: Database
-    broker: Broker
-    stager: Stager
-    fts: Fts
-    delegation: Delegation | None = None
+    database: DatabaseSettings
+    broker: BrokerSettings
+    stager: StagerSettings
+    fts: FtsSettings
+    delegation: DelegationSettings | None = None
     limits: Limits = Limits()
     retries: Mapping[ErrorClass, Retry] = {}
     sweeps: Sweeps = Sweeps()
-    retention: Retention = Retention()
+    retention: RetentionSettings = RetentionSettings()
     log: Log = Log()
     audit: Audit = Audit()
     faults: Path | None = None
@@ -285,7 +285,7 @@ class Config(Section, frozen=True, kw_only=True):
             )
 
     def retry(self, error_class: ErrorClass) -> Retry:
-        """How often deliv tries again after a failure of this class."""
+        """How often and when deliv tries again after a failure of this class."""
         return self.retries.get(error_class) or DEFAULT_RETRIES.get(error_class, NEVER)
 
 

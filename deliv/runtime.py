@@ -20,7 +20,7 @@ from deliv.errors import DelivError
 from deliv.gateways.broker import STAGE, TRANSFER, Message
 from deliv.http import monitoring, server
 from deliv.ops import systemd
-from deliv.ops.audit import Entry, Event
+from deliv.ops.audit import AuditEntry, AuditEvent
 from deliv.tasks.periodic import Periodic
 
 log = structlog.get_logger()
@@ -66,7 +66,9 @@ class Runtime:
             periodic.start()
             self._spawn(periodic.run())
         await parts.health.check_once()
-        parts.audit.write(Entry(event=Event.SERVICE, reason=f"deliv {__version__} serves"))
+        parts.audit.write(
+            AuditEntry(event=AuditEvent.SERVICE, reason=f"deliv {__version__} serves")
+        )
         systemd.notify("READY=1")
         log.info("serving", version=__version__, listen=rest.listen)
 
@@ -94,7 +96,7 @@ class Runtime:
         await _within(1, self._monitoring.close_all_connections())
         parts.close()
         parts.audit.settle()
-        parts.audit.write(Entry(event=Event.SERVICE, reason="deliv has stopped"))
+        parts.audit.write(AuditEntry(event=AuditEvent.SERVICE, reason="deliv has stopped"))
         parts.audit.close()
         log.info("stopped")
 

@@ -56,12 +56,13 @@ def add_arguments(policy: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Print the answer; exit code 0 allowed, 1 refused, 2 when it can't be told."""
+    """Print the answer; exit code 0 allowed, 1 refused, 2 without an answer."""
     if args.action == Action.SUBMIT and args.destination is None:
         print("deliv: submit needs --destination HOST: the rules name hosts", file=sys.stderr)
         return TROUBLE
     try:
-        explanation = explain(Policy.load(_file(args)), args)
+        path = Path(args.policy) if args.policy else config.load(config.find(args.config)).policy
+        explanation = explain(Policy.load(path), args)
     except DelivError as error:
         print(f"deliv: {error}", file=sys.stderr)
         return TROUBLE
@@ -86,13 +87,13 @@ def explain(policy: Policy, args: argparse.Namespace) -> Explanation:
 def lines(explanation: Explanation) -> list[str]:
     decision = explanation.decision
     verdict = "allowed" if decision.allowed else f"refused: {decision.reason}"
-    said = [verdict, f"decided by: {decision.rule or 'no rule'}"]
+    answer = [verdict, f"decided by: {decision.rule or 'no rule'}"]
     if decision.quota is not None:
-        said.append(f"quota: {decision.quota} unfinished jobs")
+        answer.append(f"quota: {decision.quota} unfinished jobs")
     if decision.allowed and explanation.action is Action.SUBMIT:
-        said.append(f"copied as: {decision.copy_as}")
+        answer.append(f"copied as: {decision.copy_as}")
     rules = [f"  {name}: {sentence}" for name, sentence in explanation.considered]
-    return [*said, "rules for this caller:", *(rules or ["  none"])]
+    return [*answer, "rules for this caller:", *(rules or ["  none"])]
 
 
 def _fqan(text: str) -> str:
@@ -115,7 +116,3 @@ def _host(text: str) -> str:
         return hosts.normal(text.strip("[]"))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _file(args: argparse.Namespace) -> Path:
-    return Path(args.policy) if args.policy else config.load(config.find(args.config)).policy

@@ -1,6 +1,6 @@
 """The command `deliv queue`: what waits in RabbitMQ, and what could not be handled.
 
-Nothing here is needed for a job to go on: MariaDB knows what is to be done, and the sweeps do it.
+No job needs this to go on: MariaDB has what is to be done, and the sweeps do it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from deliv.ops import logs
 
 LOOKS = 100_000  # deliv.dead keeps no more
 CONNECTION = 15.0  # seconds to reach the broker
-SHOWN = 60  # bytes of a message that is none of deliv's
+SHOWN = 60  # bytes of a message that deliv did not send
 
 Action = Callable[[Broker, argparse.Namespace], Awaitable[None]]
 
@@ -70,8 +70,10 @@ async def _list(broker: Broker, options: argparse.Namespace) -> None:
 
 async def _dead(broker: Broker, options: argparse.Namespace) -> None:
     letters = await broker.dead_letters(options.limit)
-    for letter in sorted(letters, key=_time):  # the queue has put back at its end what was seen
-        print(_document(letter) if options.json else _line(letter))
+    never = datetime.min.replace(tzinfo=UTC)
+    # The queue has put back at its end what was looked at.
+    for letter in sorted(letters, key=lambda letter: letter.time or never):
+        print(_json_line(letter) if options.json else _text_line(letter))
 
 
 async def _replay(broker: Broker, options: argparse.Namespace) -> None:
@@ -86,22 +88,15 @@ def _wanted(options: argparse.Namespace) -> Callable[[DeadLetter], bool]:
     return lambda letter: bool(options.all) or letter.job_id == options.job
 
 
-def _time(letter: DeadLetter) -> datetime:
-    return letter.time or datetime.min.replace(tzinfo=UTC)
-
-
-def _line(letter: DeadLetter) -> str:
+def _text_line(letter: DeadLetter) -> str:
+    """All but printable ASCII in escapes: every terminal shows that, and obeys none of it."""
     time = f"{letter.time:%Y-%m-%d %H:%M:%S} UTC" if letter.time else "at an unknown time"
     about = f"job {letter.job_id}" if letter.job_id else repr(letter.body[:SHOWN])[1:]
-    return _plain(f"{time}  {letter.queue or 'an unknown queue'}  {about}: {letter.reason}")
-
-
-def _plain(text: str) -> str:
-    """All but printable ASCII in escapes: every terminal shows that, and obeys none of it."""
+    text = f"{time}  {letter.queue or 'an unknown queue'}  {about}: {letter.reason}"
     return "".join(c if c.isascii() and c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _document(letter: DeadLetter) -> str:
+def _json_line(letter: DeadLetter) -> str:
     return json.dumps(
         {
             "time": letter.time.isoformat() if letter.time else None,

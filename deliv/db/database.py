@@ -2,7 +2,7 @@
 
 A transaction is a function of a `Connection`. It runs in a worker thread, and may run more than
 once: from its start again after a deadlock or a connection that was lost before COMMIT was sent.
-When the connection is lost during COMMIT nobody knows whether the change stands, and the caller
+When the connection is lost during COMMIT it is unknown whether the change was made, and the caller
 gets CommitUnknown.
 
 Whoever calls has a share of the pool: see fair_queue.py. While a call waits for its turn it holds
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import re
 import ssl
@@ -103,7 +104,7 @@ class Rejected(StatementFailed):
 
 
 class ConnectionLost(DatabaseUnavailable):
-    """The connection broke, and nothing of the transaction stands."""
+    """The connection broke, and nothing of the transaction was made."""
 
 
 class NoConnection(DatabaseUnavailable):
@@ -154,7 +155,9 @@ class Database:
     Each waits for at most `statement_timeout`, then it is errors.Saturated.
     """
 
-    def __init__(self, settings: config.Database, account: config.Account | None = None) -> None:
+    def __init__(
+        self, settings: config.DatabaseSettings, account: config.Account | None = None
+    ) -> None:
         self._settings = settings
         self._account = account or settings
         self._threads = ThreadPoolExecutor(settings.pool, thread_name_prefix="database")
@@ -185,8 +188,8 @@ class Database:
         except RuntimeError as error:
             self._queue.release(caller)
             raise DatabaseUnavailable("the connections to the database are closed") from error
-        # The place is free when the thread is, and not before the loop has come round to what the
-        # last call brought: so a caller's answers do not pile up there either.
+        # The place is free when the thread is, and not before the loop has handled what the last
+        # call returned: so a caller's answers do not pile up there either.
         running.add_done_callback(lambda _: self._queue.release(caller))
         return await asyncio.shield(running)
 
@@ -199,7 +202,7 @@ class Database:
     async def execute(self, sql: str, *params: object) -> int:
         return await self.transaction(lambda tx: tx.execute(sql, *params))
 
-    async def ping(self) -> None:
+    async def check_ready(self) -> None:
         """DatabaseUnavailable, with the reason, when writing is not possible now.
 
         What only overwrites still is when the disk is full, so that the last refusal counts.
@@ -227,45 +230,39 @@ class Database:
                 down = isinstance(error, NoConnection)
                 pause = RETRY.jittered(failures)
                 failures += 1
-                hopeless = failures == ATTEMPTS or time.monotonic() + pause > deadline
-                if hopeless or (down and not self._up):
+                last = failures == ATTEMPTS or time.monotonic() + pause > deadline
+                if last or (down and not self._up):
                     self._up = self._up and not down
                     raise
             time.sleep(pause)
 
     def _attempt(self, function: Callable[[Connection], T]) -> T:
-        raw = self._checkout()
+        """Once, on an idle connection or a new one, which is kept when it can be used again."""
+        try:
+            raw = self._idle.pop()
+        except IndexError:
+            raw = connect(self._settings, self._account, self._settings.statement_timeout)
+            self._up = True
         try:
             tx = Connection(raw)
             result = function(tx)
             _commit(raw, wrote=tx.wrote)
         except BaseException as error:
-            self._after(error, raw)
+            if isinstance(error, Full):
+                self._full = (str(error), time.monotonic())
+            if isinstance(error, DatabaseUnavailable) and not isinstance(error, Contention):
+                _discard(raw)
+                self._drop_idle()  # they lead to the same server
+                raise
+            try:
+                raw.rollback()
+            except (pymysql.err.Error, OSError):
+                _discard(raw)
+            else:
+                self._idle.append(raw)
             raise
         self._idle.append(raw)
         return result
-
-    def _checkout(self) -> pymysql.Connection[DictCursor]:
-        with contextlib.suppress(IndexError):
-            return self._idle.pop()
-        raw = connect(self._settings, self._account, self._settings.statement_timeout)
-        self._up = True
-        return raw
-
-    def _after(self, error: BaseException, raw: pymysql.Connection[DictCursor]) -> None:
-        """Keep the connection only when it can be rolled back and the server is fit."""
-        if isinstance(error, Full):
-            self._full = (str(error), time.monotonic())
-        if isinstance(error, DatabaseUnavailable) and not isinstance(error, Contention):
-            _discard(raw)
-            self._drop_idle()  # they lead to the same server
-            return
-        try:
-            raw.rollback()
-        except (pymysql.err.Error, OSError):
-            _discard(raw)
-        else:
-            self._idle.append(raw)
 
     def _drop_idle(self) -> None:
         while self._idle:
@@ -274,7 +271,7 @@ class Database:
 
 
 def connect(
-    settings: config.Database, account: config.Account, statement_timeout: float
+    settings: config.DatabaseSettings, account: config.Account, statement_timeout: float
 ) -> pymysql.Connection[DictCursor]:
     """A connection set up as sql/session.sql says. Raises DatabaseUnavailable."""
     network = statement_timeout + NETWORK_GRACE
@@ -294,26 +291,26 @@ def connect(
             cursorclass=DictCursor,
             **_tls(settings),
         )
-        _set_up(raw, statement_timeout)
+        seconds = math.ceil(statement_timeout)
+        lock_wait = max(1, min(LOCK_WAIT, seconds - 1))
+        limits, isolation = _session_statements()
+        with raw.cursor() as cursor:
+            cursor.execute(limits, (seconds, lock_wait, IDLE_TRANSACTION))
+            cursor.execute(isolation)
     except (pymysql.err.Error, OSError) as error:
         raise NoConnection(f"the database is not available: {_why(error)}") from error
     raw._read_timeout = network  # type: ignore[attr-defined]  # the greeting must not take so long
     return raw
 
 
-def _set_up(raw: pymysql.Connection[DictCursor], statement_timeout: float) -> None:
-    text = re.sub(
-        r"^--.*\n", "", (SQL / "session.sql").read_text(encoding="utf-8"), flags=re.MULTILINE
-    )
-    limits, isolation = text.split(";\n")[:2]
-    seconds = math.ceil(statement_timeout)
-    lock_wait = max(1, min(LOCK_WAIT, seconds - 1))
-    with raw.cursor() as cursor:
-        cursor.execute(limits, (seconds, lock_wait, IDLE_TRANSACTION))
-        cursor.execute(isolation)
+@functools.cache
+def _session_statements() -> list[str]:
+    """The two statements of sql/session.sql."""
+    text = (SQL / "session.sql").read_text(encoding="utf-8")
+    return re.sub(r"^--.*\n", "", text, flags=re.MULTILINE).split(";\n")[:2]
 
 
-def _tls(settings: config.Database) -> dict[str, Any]:
+def _tls(settings: config.DatabaseSettings) -> dict[str, Any]:
     if settings.ca_file is None:
         return {"ssl_disabled": True}
     try:

@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict, deque
 
 from deliv.errors import Saturated
 
-OWN_WORK = ""  # the caller that stands for the service itself
+OWN_WORK = ""  # in place of a caller: the service itself
 
 
 class FairQueue:
@@ -45,7 +45,9 @@ class FairQueue:
                 await turn
         except BaseException as error:
             if turn.cancelled():
-                self._withdraw(caller, turn)
+                with contextlib.suppress(KeyError, ValueError):  # `release` has passed it over
+                    self._queues[caller].remove(turn)
+                    self._forget_if_empty(caller)
             else:  # the place came at the same moment
                 self.release(caller)
             if isinstance(error, TimeoutError):
@@ -62,11 +64,6 @@ class FairQueue:
             if not turn.cancelled():
                 turn.set_result(None)
                 self._held[following] += 1
-
-    def _withdraw(self, caller: str, turn: asyncio.Future[None]) -> None:
-        with contextlib.suppress(KeyError, ValueError):  # `release` has passed it over
-            self._queues[caller].remove(turn)
-            self._forget_if_empty(caller)
 
     def _forget_if_empty(self, caller: str) -> None:
         if not self._queues[caller]:

@@ -32,7 +32,7 @@ HOW = "delegate a credential with the FTS client: fts-rest-delegate -s https://T
 
 class CredentialDelegation:
     def __init__(
-        self, delegations: Delegations, sealer: KeySealer, settings: config.Delegation
+        self, delegations: Delegations, sealer: KeySealer, settings: config.DelegationSettings
     ) -> None:
         self._delegations = delegations
         self._sealer = sealer

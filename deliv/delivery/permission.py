@@ -19,7 +19,7 @@ from deliv.delivery.waiting import WAITING
 from deliv.identity.policy import Decision, LivePolicy
 from deliv.identity.policy_rules import Action, CopyAs
 from deliv.model.job import Job, TransferIdentity
-from deliv.ops.audit import AuditLog, Entry, Event, Outcome
+from deliv.ops.audit import AuditEntry, AuditEvent, AuditLog, AuditOutcome
 from deliv.store import Store
 
 log = structlog.get_logger()
@@ -75,9 +75,9 @@ class Permission:
 
     def _record(self, job: Job, decision: Decision) -> None:
         self._audit.write(
-            Entry(
-                event=Event.DECISION,
-                outcome=Outcome.REFUSED,
+            AuditEntry(
+                event=AuditEvent.DECISION,
+                outcome=AuditOutcome.REFUSED,
                 dn=job.submitter,
                 limited=job.submitter_limited,
                 action=Action.SUBMIT.value,

@@ -11,7 +11,7 @@ from deliv.delivery.ending.failure import Failure, FailureHandler
 from deliv.delivery.transfer import lacking
 from deliv.delivery.waiting import WAITING, no_longer_waiting
 from deliv.errors import NoCredential
-from deliv.gateways.fts import Outcome, Verdict
+from deliv.gateways.fts import TransferOutcome, Verdict
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
@@ -26,7 +26,7 @@ class Settlement:
         self._store = store
         self._failures = failures
 
-    async def settle(self, job: Job, outcome: Outcome) -> Job:
+    async def settle(self, job: Job, outcome: TransferOutcome) -> Job:
         match outcome.verdict:
             case Verdict.FINISHED:
                 if outcome.written_to not in {None, destination_file(job)}:
@@ -61,7 +61,7 @@ class Settlement:
         failure = replace(lacking(error), may_have_partial_file=True)
         await self._failures.attempt(job, failure)
 
-    async def _finish(self, job: Job, outcome: Outcome) -> Job:
+    async def _finish(self, job: Job, outcome: TransferOutcome) -> Job:
         announced, copied = job.product_size, outcome.filesize
         if announced is not None and copied is not None and copied != announced:
             failure = Failure(
@@ -83,7 +83,7 @@ class Settlement:
             detailed_status=f"delivered to {destination_file(job)}",
         )
 
-    async def _handle_unknown_outcome(self, job: Job, outcome: Outcome) -> Job:
+    async def _handle_unknown_outcome(self, job: Job, outcome: TransferOutcome) -> Job:
         """It is not known how the copy fares: FTS is asked again, and the submitter can see why."""
         reason = outcome.reason or f"its state is {outcome.state or 'not given'}"
         status = f"{WAITING}FTS ({job.fts_endpoint}) gives no clear answer on the copy: {reason}"

@@ -15,7 +15,7 @@ from deliv.delivery.ending.failure import Failure, FailureHandler
 from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.waiting import WAITING, no_longer_waiting
 from deliv.errors import DestinationBusy, LostRace, NoCredential, Refused, Unavailable
-from deliv.gateways.fts import Endpoint, Fts, Outcome, Transfer, Verdict
+from deliv.gateways.fts import Endpoint, Fts, Transfer, TransferOutcome, Verdict
 from deliv.model.error_classes import IN_USE, ErrorClass
 from deliv.model.job import Job, TransferIdentity
 from deliv.model.states import FINAL, Event, Status
@@ -87,7 +87,7 @@ class Transfers:
             await self._compensate_late_call(job)
             raise
 
-    async def stop(self, job: Job) -> Outcome | None:
+    async def stop(self, job: Job) -> TransferOutcome | None:
         """Have FTS cancel a copy. The outcome when it has one, None when FTS never had the job.
 
         Unavailable, Refused: not confirmed.
@@ -97,7 +97,7 @@ class Transfers:
         try:
             endpoint = await self._endpoints.of(job)
         except NoCredential as error:  # it can't be stopped; what FTS was lent has ended as well
-            return Outcome(
+            return TransferOutcome(
                 verdict=Verdict.CANCELLED,
                 error_class=ErrorClass.CREDENTIAL,
                 reason=f"FTS could not be asked to stop: {error}",

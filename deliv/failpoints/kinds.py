@@ -25,9 +25,9 @@ Handler = Callable[[Message], Awaitable[None]]
 class Kinds:
     """Each builds a part from the arguments of the plain class. `handler`: of broker messages."""
 
-    database: Callable[[config.Database], Database] = Database
+    database: Callable[[config.DatabaseSettings], Database] = Database
     store: Callable[[Database], Store] = Store
-    stager: Callable[[config.Stager, HttpsClient, str], Stager] = Stager
+    stager: Callable[[config.StagerSettings, HttpsClient, str], Stager] = Stager
     endpoint: Callable[..., Endpoint] = Endpoint
     failures: Callable[[Store, config.Config], FailureHandler] = FailureHandler
     handler: Callable[[Handler], Handler] = lambda handler: handler

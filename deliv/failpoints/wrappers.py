@@ -16,7 +16,7 @@ from deliv.db.database import Connection, Database
 from deliv.delivery.ending.failure import Failure, FailureHandler
 from deliv.failpoints.points import Failpoints, Point
 from deliv.gateways.broker import Message
-from deliv.gateways.fts import Endpoint, Outcome, Transfer
+from deliv.gateways.fts import Endpoint, Transfer, TransferOutcome
 from deliv.gateways.stager import Stager
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job, Submission
@@ -201,7 +201,7 @@ class FailpointEndpoint(Endpoint):
         await self._points.reach(Point.TRANSFER_POSTED)
         return given
 
-    async def details(self, ids: Iterable[str]) -> dict[str, Outcome]:
+    async def details(self, ids: Iterable[str]) -> dict[str, TransferOutcome]:
         found = await super().details(ids)
         if found:
             await self._points.reach(Point.OUTCOME_SEEN)

@@ -12,7 +12,7 @@ from deliv.model.backoff import Backoff
 REST = Backoff(1, 5)
 
 
-class State(StrEnum):
+class BreakerState(StrEnum):
     CLOSED = "closed"  # calls go through
     OPEN = "open"  # calls are refused until the rest is over
     HALF_OPEN = "half-open"  # one call tries whether the server is back
@@ -21,8 +21,8 @@ class State(StrEnum):
 class Breaker:
     """Opens after `threshold` failures in a row, for `rest` seconds, doubled with each bad trial.
 
-    What a server is needed for waits meanwhile, so the rests are short: one call in some seconds
-    harms no server, and the waiting jobs go on soon after it is back.
+    Jobs that need the server wait meanwhile, so the rests are short: one call in some seconds harms
+    no server, and the waiting jobs go on soon after it is back.
     """
 
     def __init__(
@@ -38,14 +38,18 @@ class Breaker:
         self._failures = 0
         self._trials = 0  # bad ones, since it opened
         self._until = 0.0
-        self._heard: float | None = None
-        self.state = State.CLOSED
+        self._answered: float | None = None
+        self.state = BreakerState.CLOSED
         self.reason = ""
 
     @property
     def ready(self) -> bool:
         """Whether a call would be let through now."""
-        return self.state is State.CLOSED or self._clock() >= self._until
+        return self.state is BreakerState.CLOSED or self._clock() >= self._until
+
+    def is_in(self, state: BreakerState) -> float:
+        """1 or 0, as a metric of the state wants it."""
+        return float(self.state is state)
 
     @property
     def wait(self) -> float:
@@ -55,34 +59,34 @@ class Breaker:
     @property
     def silent_for(self) -> float:
         """Seconds since the server last answered."""
-        return math.inf if self._heard is None else self._clock() - self._heard
+        return math.inf if self._answered is None else self._clock() - self._answered
 
     def enter(self) -> bool:
-        """Ask before a call. True: make it and report how it went; False: leave it."""
+        """Asked before a call. True: make it and report how it went; False: do not make it."""
         if not self.ready:
             return False
-        if self.state is not State.CLOSED:
-            self.state = State.HALF_OPEN
+        if self.state is not BreakerState.CLOSED:
+            self.state = BreakerState.HALF_OPEN
             self._until = self._clock() + self._rest.pause(
                 self._trials
             )  # a trial that is never reported ends as well
         return True
 
     def succeeded(self) -> None:
-        self._heard = self._clock()
-        self.state = State.CLOSED
+        self._answered = self._clock()
+        self.state = BreakerState.CLOSED
         self.reason = ""
         self._failures = self._trials = 0
 
     def failed(self, reason: str = "") -> None:
         self._failures += 1
         self.reason = reason
-        if self.state is State.HALF_OPEN:
+        if self.state is BreakerState.HALF_OPEN:
             self._trials += 1
             self._open()
-        elif self.state is State.CLOSED and self._failures >= self._threshold:
+        elif self.state is BreakerState.CLOSED and self._failures >= self._threshold:
             self._open()
 
     def _open(self) -> None:
-        self.state = State.OPEN
+        self.state = BreakerState.OPEN
         self._until = self._clock() + self._rest.pause(self._trials)

@@ -42,7 +42,7 @@ log = structlog.get_logger()
 MAX_BODY = 64 * 2**20
 # Apache closes idle connections after 5 s; one about to be closed is not worth a try.
 MAX_IDLE_SECONDS = 4
-# How long past its time a request is given up even if curl stays silent.
+# Seconds past its time-out after which a request is given up even if curl reports nothing.
 GRACE_SECONDS = 5.0
 
 # Failures before the first byte of the request: the other side can't have acted on it.
@@ -102,13 +102,13 @@ class HeldCredential:
 class HttpsClient:
     """`connect_timeout` in seconds; at most `max_clients` requests at once to each host.
 
-    Without a `credential` it shows none. With a `ca_file` that is trusted, not the directory. An
-    answer of more than `max_body` bytes is none.
+    Without a `credential` it presents none. With a `ca_file` that is trusted, not the directory. An
+    answer of more than `max_body` bytes is an error.
     """
 
     def __init__(
         self,
-        credential: config.Credential | HeldCredential | None,
+        credential: config.CredentialFiles | HeldCredential | None,
         ca_directory: Path,
         *,
         ca_file: Path | None = None,
@@ -116,7 +116,11 @@ class HttpsClient:
         max_clients: int = 16,
         max_body: int = MAX_BODY,
     ) -> None:
-        self._live = _source(credential)
+        self._credential: _CredentialFiles | HeldCredential | _NoCredential
+        if isinstance(credential, config.CredentialFiles):
+            self._credential = _CredentialFiles(credential)
+        else:
+            self._credential = credential or _NoCredential()
         self._ca_directory = os.fsencode(ca_directory)  # pycurl takes only ASCII as str
         self._ca_file = os.fsencode(ca_file) if ca_file else None
         self._max_body = max_body
@@ -128,13 +132,13 @@ class HttpsClient:
     @property
     def credential(self) -> tuple[bytes, bytes]:
         """deliv's certificate with its chain, and its key, both PEM, as the files are now."""
-        return self._live.refresh()
+        return self._credential.refresh()
 
     @property
     def credential_version(self) -> int:
         """Grows whenever another certificate or key was read from the files."""
-        self._live.refresh()
-        return self._live.version
+        self._credential.refresh()
+        return self._credential.version
 
     async def request(
         self,
@@ -148,14 +152,18 @@ class HttpsClient:
     ) -> Response:
         """One call, `timeout` seconds for all of it.
 
-        `secrets` are what of the request must not be passed on: an answer that quotes them comes
-        back, and is an error, without them.
+        `secrets` are parts of the request that must not be passed on: an answer or error that
+        quotes them is returned without them.
 
         Unreachable when there is no HTTP answer: it names the host and the reason, and its `sent`
         says whether the request may have arrived. Unavailable when the credential is unusable.
         """
         host = urlsplit(url).netloc
-        pool = self._pool(host)
+        if self._closed:
+            raise Unreachable(f"{host}: not called any more with this credential", sent=False)
+        if host not in self._pools:
+            self._pools[host] = _Pool(self._max_clients, self._max_body)
+        pool = self._pools[host]
         deadline = asyncio.get_running_loop().time() + timeout
         try:
             async with asyncio.timeout_at(deadline):
@@ -175,13 +183,6 @@ class HttpsClient:
         for pool in self._pools.values():
             pool.close()
         self._pools.clear()
-
-    def _pool(self, host: str) -> _Pool:
-        if self._closed:
-            raise Unreachable(f"{host}: not called any more with this credential", sent=False)
-        if host not in self._pools:
-            self._pools[host] = _Pool(self._max_clients, self._max_body)
-        return self._pools[host]
 
     def _prepare(
         self, method: str, url: str, body: bytes | None, content_type: str | None, deadline: float
@@ -241,11 +242,20 @@ class _Pool:
         transfer.add_done_callback(self._done)
         try:
             async with asyncio.timeout(float(request.request_timeout or 0) + GRACE_SECONDS):
-                return _response(await asyncio.shield(transfer), redaction)
+                answer = await asyncio.shield(transfer)
         except CurlError as error:
-            raise _unreachable(host, error, redaction) from None  # it quotes the answer
+            reason = redaction.text(error.message or f"curl error {error.errno}")
+            timed_out = error.errno == pycurl.E_OPERATION_TIMEDOUT
+            connecting = timed_out and reason.startswith(_CONNECTING)
+            sent = error.errno not in _BEFORE_SENDING and not connecting
+            raise Unreachable(f"{host}: {reason}", sent=sent) from None  # curl quotes the answer
         except TimeoutError:
             raise Unreachable(f"{host}: no answer in time") from None
+        headers = HTTPHeaders()
+        for name, value in answer.headers.get_all():
+            headers.add(name, redaction.text(value))
+        body = redaction.content(answer.body or b"")
+        return Response(status=answer.code, headers=headers, body=body)
 
     def close(self) -> None:
         self._closing = True
@@ -253,19 +263,11 @@ class _Pool:
             self._client.close()
 
     def _done(self, transfer: asyncio.Future[HTTPResponse]) -> None:
-        """Curl's own end of a request, which may come after its caller has left."""
+        """Curl has ended a request, which may be after its caller gave it up."""
         self._busy -= 1
         transfer.exception()
         if self._closing and not self._busy:
             self._client.close()
-
-
-def _source(
-    credential: config.Credential | HeldCredential | None,
-) -> _CredentialFiles | HeldCredential | _NoCredential:
-    if isinstance(credential, config.Credential):
-        return _CredentialFiles(credential)
-    return credential or _NoCredential()
 
 
 class _NoCredential:
@@ -278,7 +280,7 @@ class _NoCredential:
 class _CredentialFiles:
     """The certificate and key of two files as PEM, read again when they change."""
 
-    def __init__(self, credential: config.Credential) -> None:
+    def __init__(self, credential: config.CredentialFiles) -> None:
         self._files = WatchedFiles(_read_pair, credential.certificate, credential.key)
         self._logged = ""
 
@@ -309,18 +311,3 @@ def _read_pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:
     if private.public_key() != parsed.public_key():
         raise ValueError(f"{key} is not the key of {certificate}")
     return pair
-
-
-def _unreachable(host: str, error: CurlError, redaction: Redaction) -> Unreachable:
-    reason = redaction.text(error.message or f"curl error {error.errno}")
-    connecting = error.errno == pycurl.E_OPERATION_TIMEDOUT and reason.startswith(_CONNECTING)
-    sent = error.errno not in _BEFORE_SENDING and not connecting
-    return Unreachable(f"{host}: {reason}", sent=sent)
-
-
-def _response(answer: HTTPResponse, redaction: Redaction) -> Response:
-    headers = HTTPHeaders()
-    for name, value in answer.headers.get_all():
-        headers.add(name, redaction.text(value))
-    body = redaction.content(answer.body or b"")
-    return Response(status=answer.code, headers=headers, body=body)

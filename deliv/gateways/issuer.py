@@ -3,9 +3,9 @@
     issuer = Issuer(settings, ca_directory)
     token = await issuer.check(text, identity.thumbprint)
 
-A token signed with a key that is not known yet makes the keys be fetched anew, but not more often
-than every BETWEEN seconds, whatever callers make up: who comes too early waits, and many wait for
-one answer. While the issuer is out its last keys go on until they are too old.
+A token signed with an unknown key makes the keys be fetched again, but not more often than every
+BETWEEN seconds, whatever key ids callers invent: who comes too early waits, and many wait for one
+answer. While the issuer is down its last keys are used until they are too old.
 """
 
 from __future__ import annotations
@@ -55,16 +55,19 @@ class Issuer:
     async def check(self, token: str, thumbprint: str) -> Token:
         """The token when it is good, and bound to that certificate if to any.
 
-        TokenRefused when it isn't; Unavailable when the keys that would tell can't be had.
+        TokenRefused when it isn't; Unavailable when the keys to check it with can't be fetched.
         """
         kid = self._checker.key_id(token)
         keys = await self._current()
         if kid not in keys.by_id:
-            keys = await self._renewed()
+            await self._ask(since=self._clock())
+            if self._keys is None or self._failure:
+                raise self._unavailable()
+            keys = self._keys
         return self._checker.check(token, keys, thumbprint=thumbprint)
 
     async def probe(self) -> str:
-        """For readiness: a sentence when the keys are fresh; Unavailable when they can't be had."""
+        """For readiness: one sentence while the keys are fresh; else Unavailable."""
         keys = await self._current()
         if self._failure:
             raise Unavailable(f"goes on with the keys it has: {self._failure}")
@@ -74,18 +77,11 @@ class Issuer:
         self._https.close()
 
     async def _current(self) -> Keys:
-        """The keys, fetched anew when they are not fresh."""
+        """The keys, fetched again when they are not fresh."""
         now = self._clock()
         if now - self._fetched > self._settings.refresh:
             await self._ask(since=now - self._between)
         if self._keys is None or self._clock() - self._fetched > self._settings.keep:
-            raise self._unavailable()
-        return self._keys
-
-    async def _renewed(self) -> Keys:
-        """The keys as they are after now."""
-        await self._ask(since=self._clock())
-        if self._keys is None or self._failure:
             raise self._unavailable()
         return self._keys
 
@@ -99,9 +95,13 @@ class Issuer:
             try:
                 keys = await self._fetch()
             except Unavailable as error:
-                self._fail(str(error))
-            else:
-                self._take(keys)
+                if self._failure is None:
+                    log.warning("the issuer's keys can't be fetched", reason=str(error))
+                self._failure = str(error)
+                return
+            if self._keys is None or keys.by_id.keys() != self._keys.by_id.keys():
+                log.info("the issuer's keys", kids=sorted(keys.by_id), unused=keys.unused)
+            self._keys, self._fetched, self._failure = keys, self._asked, None
 
     async def _fetch(self) -> Keys:
         url = self._settings.jwks_url
@@ -113,18 +113,8 @@ class Issuer:
         except ValueError as error:
             raise Unavailable(f"{url} answered with something else: {error}") from error
 
-    def _take(self, keys: Keys) -> None:
-        if self._keys is None or keys.by_id.keys() != self._keys.by_id.keys():
-            log.info("the issuer's keys", kids=sorted(keys.by_id), unused=keys.unused)
-        self._keys, self._fetched, self._failure = keys, self._asked, None
-
-    def _fail(self, reason: str) -> None:
-        if self._failure is None:
-            log.warning("the issuer's keys can't be had", reason=reason)
-        self._failure = reason
-
     def _unavailable(self) -> Unavailable:
         return Unavailable(
-            "the keys that access tokens are checked with can't be had just now: try again",
+            "the keys that access tokens are checked with can't be fetched just now: try again",
             retry_after=round(self._between),
         )

@@ -1,4 +1,4 @@
-"""What deliv sent in confidence is taken out of what it gets to hear.
+"""What deliv sent in confidence is removed from the answers that it gets.
 
     redaction = Redaction(code)
     redaction.text(f"bad request: authcode={code}")     "bad request: authcode=[redacted]"
@@ -38,12 +38,10 @@ class Redaction:
 
 
 def _expression(secret: str) -> str:
-    written = [_character(one) for one in secret]
+    written = []
+    for character in secret:
+        code = ord(character)
+        escapes = f"%{code:02x}|\\\\u{code:04x}|\\\\x{code:02x}|&#(?:0*{code}|x0*{code:x});"
+        written.append(f"(?:\\\\?{re.escape(character)}|{escapes})")
     known = BETWEEN.join(written[:KNOWN])
     return known + "".join(f"(?:{BETWEEN}{one})?" for one in written[KNOWN:])
-
-
-def _character(one: str) -> str:
-    code = ord(one)
-    escapes = f"%{code:02x}|\\\\u{code:04x}|\\\\x{code:02x}|&#(?:0*{code}|x0*{code:x});"
-    return f"(?:\\\\?{re.escape(one)}|{escapes})"

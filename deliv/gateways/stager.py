@@ -6,28 +6,28 @@ import json
 from http import HTTPStatus
 from urllib.parse import quote
 
-from deliv.config import Stager as StagerConfig
+from deliv.config import StagerSettings
 from deliv.errors import Refused, Unreachable
 from deliv.gateways.breaker import Breaker
 from deliv.gateways.https import HttpsClient, Response
-from deliv.gateways.upstream import Upstream, said
+from deliv.gateways.upstream import Upstream, error_message
 from deliv.model.job import Job
 
 NOT_OFFERED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
-# It is told nothing of the user, so that these are about deliv itself: the operators' to mend.
+# The stager gets nothing about the user, so these are about deliv itself: for operators to repair.
 UNKNOWN_DELIV = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
 class Stager:
     """Calls `POST /stage` and `DELETE /stage/{job_id}`; the stager answers to `callback`.
 
-    Looking, with GET, is for stagers that offer it.
+    GET, what it holds, is for stagers that offer it.
     """
 
-    def __init__(self, config: StagerConfig, https: HttpsClient, callback: str) -> None:
+    def __init__(self, settings: StagerSettings, https: HttpsClient, callback: str) -> None:
         self.breaker = Breaker()
-        timeout = float(config.request_timeout)
-        self._peer = Upstream("the stager", config.url, https, timeout, self.breaker)
+        timeout = float(settings.request_timeout)
+        self._upstream = Upstream("the stager", settings.url, https, timeout, self.breaker)
         self._callback = callback
 
     async def stage(self, job: Job, authcode: str) -> None:
@@ -58,10 +58,10 @@ class Stager:
                 raise
             return None
         except (KeyError, TypeError) as error:
-            raise Unreachable("the stager's list of stagings is none") from error
+            raise Unreachable("the stager's list of stagings is malformed") from error
 
     async def holds(self, job_id: str) -> bool | None:
-        """Whether it holds something for the job; None when it does not tell."""
+        """Whether it holds something for the job; None when it does not say."""
         try:
             await self._call("GET", f"/stage/{quote(job_id, safe='')}")
         except Refused as error:
@@ -72,17 +72,17 @@ class Stager:
 
     async def probe(self) -> str:
         """For readiness: Unreachable when no stager answers at the configured URL."""
-        await self._peer.ping()
+        await self._upstream.check_ready()
         return "answers"
 
     async def _call(
         self, method: str, path: str, body: bytes | None = None, *, secrets: tuple[str, ...] = ()
     ) -> Response:
         kind = "application/json" if body else None
-        answer = await self._peer.call(method, path, body, kind, secrets)
+        answer = await self._upstream.call(method, path, body, kind, secrets)
         if answer.status in UNKNOWN_DELIV:
-            raise Unreachable(f"the stager answered deliv {answer.status}: {said(answer)}")
+            raise Unreachable(f"the stager answered deliv {answer.status}: {error_message(answer)}")
         if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-            reason = f"the stager refused ({answer.status}): {said(answer)}"
+            reason = f"the stager refused ({answer.status}): {error_message(answer)}"
             raise Refused(reason, code=answer.status)
         return answer

@@ -1,4 +1,4 @@
-"""Calls to one server that works for deliv: its URL, time-out and circuit breaker."""
+"""Calls to one server that deliv depends on: its URL, time-out and circuit breaker."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Upstream:
         self.breaker.succeeded()
         return answer
 
-    async def ping(self) -> None:
+    async def check_ready(self) -> None:
         """Unreachable when nothing at all answers at its URL; the breaker has no part in it."""
         await self.https.request("GET", f"{self.url}/", timeout=self._timeout)
 
@@ -73,13 +73,16 @@ class Upstream:
             secrets=secrets,
             timeout=self._timeout,
         )
-        if _is_out_of_order(answer) or _is_of_another(answer):
+        out_of_order = answer.status >= 500 or answer.status == HTTPStatus.TOO_MANY_REQUESTS
+        # Of a proxy or web server in front: an upstream neither redirects nor writes web pages.
+        foreign = 300 <= answer.status < 400 or _is_page(answer)
+        if out_of_order or foreign:
             kind = f"{self.title} answered {answer.status}"
-            raise Unreachable(f"{kind}: {said(answer)}", kind=kind)
+            raise Unreachable(f"{kind}: {error_message(answer)}", kind=kind)
         return answer
 
 
-def said(answer: Response) -> str:
+def error_message(answer: Response) -> str:
     """The sentence in an answer's JSON, by whatever name, or what the answer is instead.
 
     Of a web page the text that it shows, as far as SHOWN characters.
@@ -92,7 +95,7 @@ def said(answer: Response) -> str:
     if text and not _is_page(answer):
         return text
     kind = answer.headers.get("Content-Type", "no content")
-    shown = _text_of_page(answer.body.decode("utf-8", "replace")) if text else ""
+    shown = _PageText.of(answer.body.decode("utf-8", "replace")) if text else ""
     return f"{kind}, not its JSON" + (f": {shown}" if shown else "")
 
 
@@ -100,6 +103,15 @@ class _PageText(HTMLParser):
     """Collects what a page shows: neither its title nor styles and scripts."""
 
     HIDDEN = frozenset({"head", "title", "style", "script"})
+
+    @classmethod
+    def of(cls, page: str) -> str:
+        """The printable beginning of a page's text."""
+        parser = cls()
+        parser.feed(page[:PAGE])
+        parser.close()
+        text = " ".join(parser.words)[:SHOWN]
+        return "".join(character for character in text if character.isprintable())
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,23 +131,6 @@ class _PageText(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not self._hidden:
             self.words += data.split()
-
-
-def _text_of_page(page: str) -> str:
-    parser = _PageText()
-    parser.feed(page[:PAGE])
-    parser.close()
-    text = " ".join(parser.words)[:SHOWN]
-    return "".join(character for character in text if character.isprintable())
-
-
-def _is_out_of_order(answer: Response) -> bool:
-    return answer.status >= 500 or answer.status == HTTPStatus.TOO_MANY_REQUESTS
-
-
-def _is_of_another(answer: Response) -> bool:
-    """A proxy's or web server's: those that deliv calls neither redirect nor write web pages."""
-    return 300 <= answer.status < 400 or _is_page(answer)
 
 
 def _is_page(answer: Response) -> bool:

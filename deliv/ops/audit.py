@@ -1,13 +1,13 @@
-"""The audit log: who was let do what to which job, and who was not. One JSON line for each.
+"""The audit log: who was allowed to do what to which job, and who was refused, in JSON lines.
 
 What is audited: every request, with the policy's decision on it (`request`); every TLS handshake
 that is refused (`handshake`); every accepted job that the policy ends later (`decision`); every
 change of the policy file (`policy`); the service's start and stop (`service`). A line is ASCII:
-control characters, line ends, lone surrogates and text that runs from right to left stand as
+control characters, line ends, lone surrogates and text that runs from right to left are written as
 \\uXXXX, so that nothing in a request can write a line of its own.
 
-The log never holds the service up. A line that can't be written is counted and told of, and the
-log says itself how many are missing as soon as it can.
+The log never delays the service. A line that can't be written is counted and reported, and the log
+itself says how many are missing as soon as it can.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ log = structlog.get_logger()
 REFUSALS_PER_SECOND, REFUSALS_BURST = 5, 200  # handshakes of one neighbourhood, with a line each
 LONGEST = 2048  # characters of one value; what is longer is cut
 STANDARD_ERROR = 2
-PARAMETERS = ("job_id", "product_id")  # of a request, told as they were given
+PARAMETERS = ("job_id", "product_id")  # of a request, as they were given
 CONTEXT = ("owner", "destination_host")  # of a decision
 REFUSALS = frozenset({401, 403, 429})
-# O_NONBLOCK: a named pipe that nobody reads is an error, not a wait.
+# O_NONBLOCK: a named pipe without a reader is an error, not a wait.
 HOW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
 MODE = 0o640
 
 
-class Event(StrEnum):
+class AuditEvent(StrEnum):
     REQUEST = "request"
     HANDSHAKE = "handshake"
     DECISION = "decision"
@@ -51,7 +51,7 @@ class Event(StrEnum):
     GAP = "gap"
 
 
-class Outcome(StrEnum):
+class AuditOutcome(StrEnum):
     """`failed`: not for want of permission (bad input, no such job, something is down)."""
 
     ALLOWED = "allowed"
@@ -60,7 +60,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class AuditEntry:
     """One line. What does not apply is left out of it.
 
     `dn` is the caller, `subject` the certificate presented where it is another (a proxy), `owner`
@@ -69,8 +69,8 @@ class Entry:
     lines this one stands for.
     """
 
-    event: Event
-    outcome: Outcome | None = None
+    event: AuditEvent
+    outcome: AuditOutcome | None = None
     peer: str | None = None
     dn: str | None = None
     subject: str | None = None
@@ -90,11 +90,11 @@ class Entry:
     times: int | None = None
 
 
-FIELDS = tuple(field.name for field in fields(Entry))
+FIELDS = tuple(field.name for field in fields(AuditEntry))
 
 
-for _outcome in Outcome:
-    for _event in (Event.REQUEST, Event.HANDSHAKE):
+for _outcome in AuditOutcome:
+    for _event in (AuditEvent.REQUEST, AuditEvent.HANDSHAKE):
         metrics.AUDIT_LINES.labels(event=_event.value, outcome=_outcome.value)
 
 
@@ -117,7 +117,7 @@ class AuditLog:
         self._refusals = TokenBuckets(REFUSALS_PER_SECOND, REFUSALS_BURST)
         self._summed: Counter[tuple[str, str]] = Counter()
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: AuditEntry) -> None:
         """Append one line. Never raises: see `check`."""
         result = entry.outcome.value if entry.outcome else ""
         metrics.AUDIT_LINES.labels(event=entry.event.value, outcome=result).inc()
@@ -146,9 +146,9 @@ class AuditLog:
 
     def _refused(self, peer: str, reason: str, times: int | None = None) -> None:
         self.write(
-            Entry(
-                event=Event.HANDSHAKE,
-                outcome=Outcome.REFUSED,
+            AuditEntry(
+                event=AuditEvent.HANDSHAKE,
+                outcome=AuditOutcome.REFUSED,
                 peer=peer,
                 reason=reason,
                 times=times,
@@ -161,24 +161,22 @@ class AuditLog:
         self._try(self._gap())
 
     def check(self) -> str:
-        """Where the log stands; AuditUnwritable, with the reason, while it can't be written."""
+        """Where it is written to; AuditUnwritable, with the reason, while it can't be written."""
         self.settle()
         if self._problem is not None:
             self._try(self._gap())
         if self._problem is not None:
             raise AuditUnwritable(f"{self._problem}; {self._missing} lines are missing")
-        if self._file is None and not self._may_be_written():
-            raise AuditUnwritable(f"{self._name} may not be written")
+        path = self._path
+        if self._file is None and path is not None:
+            if not os.access(path if path.exists() else path.parent, os.W_OK):
+                raise AuditUnwritable(f"{self._name} may not be written")
         return f"written to {self._name}"
 
     def close(self) -> None:
         if self._file is not None and self._path is not None:
             os.close(self._file)
         self._file = None
-
-    def _may_be_written(self) -> bool:
-        path = self._path
-        return path is None or os.access(path if path.exists() else path.parent, os.W_OK)
 
     @property
     def _name(self) -> str:
@@ -187,53 +185,43 @@ class AuditLog:
     def _gap(self) -> bytes:
         if not self._missing:
             return b""
-        return line(Entry(event=Event.GAP, reason=self._problem, times=self._missing))
+        return line(AuditEntry(event=AuditEvent.GAP, reason=self._problem, times=self._missing))
 
     def _try(self, lines: bytes) -> bool:
+        """Append them, in one write: lines of several processes do not mix. Whether it worked."""
         try:
-            self._append(lines)
+            if self._file is None:
+                self._file = os.open(self._path, HOW, MODE) if self._path else STANDARD_ERROR
+            if lines:
+                lines = b"\n" + lines if self._torn else lines
+                written = os.write(self._file, lines)
+                self._torn = written < len(lines) if written else self._torn
+                if written < len(lines):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            self._failed(error)
+            problem = f"{self._name} can't be written: {error.strerror}"
+            if problem != self._problem:
+                log.error("the audit log can't be written", path=self._name, reason=error.strerror)
+            self._problem = problem
             return False
-        self._succeeded()
-        return True
-
-    def _append(self, lines: bytes) -> None:
-        """In one write, so that lines of several processes do not mix."""
-        if self._file is None:
-            self._file = os.open(self._path, HOW, MODE) if self._path else STANDARD_ERROR
-        if not lines:
-            return
-        lines = b"\n" + lines if self._torn else lines
-        written = os.write(self._file, lines)
-        self._torn = written < len(lines) if written else self._torn
-        if written < len(lines):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def _failed(self, error: OSError) -> None:
-        problem = f"{self._name} can't be written: {error.strerror}"
-        if problem != self._problem:
-            log.error("the audit log can't be written", path=self._name, reason=error.strerror)
-        self._problem = problem
-
-    def _succeeded(self) -> None:
         if self._problem is not None:
             log.info("the audit log is written again", path=self._name, missing=self._missing)
         self._problem, self._missing = None, 0
+        return True
 
 
-def outcome(status: int) -> Outcome:
+def outcome(status: int) -> AuditOutcome:
     """What an HTTP status says of the decision."""
     if status in REFUSALS:
-        return Outcome.REFUSED
-    return Outcome.ALLOWED if status < 400 else Outcome.FAILED
+        return AuditOutcome.REFUSED
+    return AuditOutcome.ALLOWED if status < 400 else AuditOutcome.FAILED
 
 
 def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def line(entry: Entry, now: datetime | None = None) -> bytes:
+def line(entry: AuditEntry, now: datetime | None = None) -> bytes:
     """The entry as one line of printable ASCII."""
     time = (now or datetime.now(UTC)).isoformat(timespec="microseconds").replace("+00:00", "Z")
     values = {name: getattr(entry, name) for name in FIELDS}

@@ -72,5 +72,5 @@ def content(path: Path) -> bytes:
 
 
 def reason(error: Exception) -> str:
-    """What an error says, without the path: callers are told it, who need not know paths."""
+    """What an error says, without the path: callers get it, who need not know paths."""
     return getattr(error, "strerror", None) or str(error)

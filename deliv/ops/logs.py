@@ -49,6 +49,11 @@ def configure(config: Log) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    renderers: list[structlog.types.Processor] = (
+        [structlog.processors.JSONRenderer(ensure_ascii=True)]
+        if config.format == "json"
+        else [_escape, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(config.level),
@@ -56,27 +61,18 @@ def configure(config: Log) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_formatter(config, shared))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                *renderers,
+            ],
+        )
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config.level.upper())
-    for chatty in ("pika", "tornado.access", "tornado.general"):  # said better by our own lines
+    for chatty in ("pika", "tornado.access", "tornado.general"):  # our own lines say it better
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
-
-
-def _formatter(
-    config: Log, shared: list[structlog.types.Processor]
-) -> structlog.stdlib.ProcessorFormatter:
-    renderers: list[structlog.types.Processor] = (
-        [structlog.processors.JSONRenderer(ensure_ascii=True)]
-        if config.format == "json"
-        else [_escape, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    )
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
-            *renderers,
-        ],
-    )

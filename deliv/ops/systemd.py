@@ -1,4 +1,4 @@
-"""What systemd and a service say to each other: readiness, watchdog, passed sockets.
+"""How a service talks to systemd: readiness, watchdog, passed sockets.
 
 sd_notify(3) and sd_listen_fds(3), in the few lines of them that deliv needs. Outside systemd
 every function does nothing.

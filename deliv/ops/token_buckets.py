@@ -13,7 +13,7 @@ class TokenBuckets:
     """A bucket for each key: `burst` tokens at most, refilled with `per_second`.
 
     The clock must never go back. `remembered` keys are kept at most; the one that has been away
-    longest is forgotten first, and would begin anew with a full bucket.
+    longest is forgotten first, and would begin again with a full bucket.
     """
 
     def __init__(

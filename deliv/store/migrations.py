@@ -70,7 +70,7 @@ async def check_applied(database: Database) -> None:
         raise DatabaseUnavailable(f"migrations are pending: {', '.join(missing)}")
 
 
-async def migrate(settings: config.Database, directory: Traversable = SQL) -> list[str]:
+async def migrate(settings: config.DatabaseSettings, directory: Traversable = SQL) -> list[str]:
     """Apply what is pending, with the account `migrations`, and return its names."""
     migrations = load(directory)
     patient = structs.replace(settings, pool=1, statement_timeout=STATEMENT_TIMEOUT)

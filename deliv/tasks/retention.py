@@ -16,7 +16,7 @@ Step = Callable[[Fence, float, int], Awaitable[int]]
 
 
 class Retention:
-    def __init__(self, store: Store, lease: Lease, settings: config.Retention) -> None:
+    def __init__(self, store: Store, lease: Lease, settings: config.RetentionSettings) -> None:
         self._lease = lease
         self._batch = settings.batch
         self._steps: list[tuple[str, Step, float]] = [

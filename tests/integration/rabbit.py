@@ -38,14 +38,14 @@ class Rabbit:
         self._processes = Processes(directory, account)
         self._epmd, self._server = self.node.programs()
 
-    def settings(self, **changes: object) -> config.Broker:
+    def settings(self, **changes: object) -> config.BrokerSettings:
         usual = {
             "host": self.node.host,
             "port": self.node.port,
             "user": self.node.user,
             "password_file": self.node.password_file,
         }
-        return config.Broker(**(usual | changes))
+        return config.BrokerSettings(**(usual | changes))
 
     def start(self) -> None:
         if not self._processes.alive(rabbitmq.EPMD):

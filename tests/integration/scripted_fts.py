@@ -69,17 +69,17 @@ class Grid:
         self.credential = self.write("deliv", self.robot)
         self.host_credential = self.write("host", self.host)
 
-    def write(self, name: str, credential: pki.Credential) -> config.Credential:
+    def write(self, name: str, credential: pki.Credential) -> config.CredentialFiles:
         certificate, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
         pki.write_credential(certificate, key, credential)
-        return config.Credential(certificate=certificate, key=key)
+        return config.CredentialFiles(certificate=certificate, key=key)
 
-    def write_proxy(self, name: str, proxy: pki.Credential) -> config.Credential:
+    def write_proxy(self, name: str, proxy: pki.Credential) -> config.CredentialFiles:
         path = self.directory / f"{name}.proxy"
         pki.write_proxy(path, proxy)
-        return config.Credential(certificate=path, key=path)
+        return config.CredentialFiles(certificate=path, key=path)
 
-    def server_context(self, credential: config.Credential | None = None) -> ssl.SSLContext:
+    def server_context(self, credential: config.CredentialFiles | None = None) -> ssl.SSLContext:
         own = credential or self.host_credential
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, capath=str(self.ca_directory))
         context.load_cert_chain(own.certificate, own.key)

@@ -22,12 +22,13 @@ from deliv.gateways.broker import (
     TRANSFER,
     Broker,
     Message,
-    link,
+    connection,
     publisher,
     repair,
     session,
 )
 from deliv.gateways.broker.session import Session
+from deliv.model.backoff import Backoff
 from integration.rabbit import Rabbit, rabbit_fixture, wire  # noqa: F401 - a fixture is used by its name
 
 JOB = "0190b6c4-0000-7000-8000-00000000000a"
@@ -53,7 +54,7 @@ async def until_published(broker: Broker) -> None:
 
 
 class Recorder:
-    """A handler that keeps what it got, and fails or waits where told to."""
+    """A handler that keeps what it got, and fails or waits where it is asked to."""
 
     def __init__(self) -> None:
         self.got: list[Message] = []
@@ -72,7 +73,7 @@ class Recorder:
 
 @asynccontextmanager
 async def running(
-    settings: config.Broker, *handlers: Recorder, on_up: Callable[[], None] | None = None
+    settings: config.BrokerSettings, *handlers: Recorder, on_up: Callable[[], None] | None = None
 ) -> AsyncIterator[Broker]:
     """A started broker; the first handler consumes deliv.stage, a second deliv.transfer."""
     broker = Broker(settings)
@@ -86,14 +87,14 @@ async def running(
 
 
 @asynccontextmanager
-async def connected(settings: config.Broker, *handlers: Recorder) -> AsyncIterator[Broker]:
+async def connected(settings: config.BrokerSettings, *handlers: Recorder) -> AsyncIterator[Broker]:
     async with running(settings, *handlers) as broker:
         await until(lambda: broker.ready)
         yield broker
 
 
 @asynccontextmanager
-async def raw(settings: config.Broker) -> AsyncIterator[Any]:
+async def raw(settings: config.BrokerSettings) -> AsyncIterator[Any]:
     own = await Session.open(settings, "test")
     try:
         yield await own.channel()
@@ -101,13 +102,13 @@ async def raw(settings: config.Broker) -> AsyncIterator[Any]:
         await own.close()
 
 
-async def messages_in(settings: config.Broker, queue: str) -> int:
+async def messages_in(settings: config.BrokerSettings, queue: str) -> int:
     async with raw(settings) as channel:
         frame = await channel.call("queue_declare", queue, passive=True)
         return int(frame.method.message_count)
 
 
-async def until_holds(settings: config.Broker, queue: str, count: int) -> None:
+async def until_holds(settings: config.BrokerSettings, queue: str, count: int) -> None:
     deadline = time.monotonic() + 20
     while (found := await messages_in(settings, queue)) != count:
         assert time.monotonic() < deadline, f"{queue} holds {found}, not {count}"
@@ -117,11 +118,11 @@ async def until_holds(settings: config.Broker, queue: str, count: int) -> None:
 @pytest.fixture(autouse=True)
 def clean(rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch) -> None:
     """No queue from the test before, and no long waits between attempts to connect."""
-    monkeypatch.setattr(link, "BACKOFF_CAP", 0.5)
+    monkeypatch.setattr(connection, "RECONNECT", Backoff(0.5, 0.5))
     asyncio.run(_delete_queues(rabbit.settings()))
 
 
-async def _delete_queues(settings: config.Broker) -> None:
+async def _delete_queues(settings: config.BrokerSettings) -> None:
     async with raw(settings) as channel:
         for queue in (STAGE, TRANSFER, DEAD):
             await channel.call("queue_delete", queue)
@@ -187,7 +188,9 @@ async def test_a_lost_events_exchange_comes_back(rabbit: Rabbit) -> None:
         await broker.publish_event(event)
 
 
-async def test_messages_in_hand_come_again_after_the_connections_are_closed(rabbit: Rabbit) -> None:
+async def test_messages_not_acknowledged_come_again_after_the_connections_are_closed(
+    rabbit: Rabbit,
+) -> None:
     stage, ups = Recorder(), []
     stage.open.clear()
     async with running(rabbit.settings(), stage, on_up=lambda: ups.append(1)) as broker:
@@ -251,7 +254,7 @@ async def test_a_killed_server_comes_back_with_its_messages(rabbit: Rabbit) -> N
         await until(lambda: stage.done >= 2)
 
 
-async def test_queues_that_die_with_the_server_are_made_anew(
+async def test_queues_that_die_with_the_server_are_declared_again(
     rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RabbitMQ 3.10 loses a queue that is deleted, declared and then killed within a second."""
@@ -316,7 +319,9 @@ async def test_a_queue_deleted_under_the_consumer_is_declared_again(rabbit: Rabb
         await until(lambda: stage.done == 1)
 
 
-async def test_a_poison_message_is_buried_with_its_reason_and_replayed(rabbit: Rabbit) -> None:
+async def test_a_poison_message_is_dead_lettered_with_its_reason_and_replayed(
+    rabbit: Rabbit,
+) -> None:
     stage = Recorder()
     stage.failing = KeyError("no such product")
     async with connected(rabbit.settings(delivery_limit=2), stage) as broker:
@@ -350,7 +355,7 @@ async def test_the_broker_itself_buries_what_kills_its_workers(rabbit: Rabbit) -
         stage.open.set()
 
 
-async def test_malformed_messages_are_buried_unhandled(rabbit: Rabbit) -> None:
+async def test_malformed_messages_are_dead_lettered_unhandled(rabbit: Rabbit) -> None:
     stage = Recorder()
     bodies = [b"\xff", b"[]", b"{}", b'{"job_id":"a"}', b'{"job_id":1,"verb":"stage"}', b"[" * 9999]
     async with connected(rabbit.settings(), stage) as broker, raw(rabbit.settings()) as channel:
@@ -375,7 +380,7 @@ async def test_looking_often_loses_no_dead_letter(rabbit: Rabbit) -> None:
         assert len(await broker.dead_letters(5)) == 1
 
 
-async def test_stop_waits_for_the_handler_in_hand(rabbit: Rabbit) -> None:
+async def test_stop_waits_for_the_running_handler(rabbit: Rabbit) -> None:
     stage = Recorder()
     stage.open.clear()
     async with connected(rabbit.settings(), stage) as broker:
@@ -410,7 +415,7 @@ async def test_a_queue_with_older_arguments_serves_as_well(rabbit: Rabbit) -> No
         await until(lambda: stage.done == 1)
 
 
-async def test_a_wrong_password_is_said_and_a_mended_one_is_read(
+async def test_a_wrong_password_is_reported_and_a_corrected_one_is_read(
     rabbit: Rabbit, tmp_path: Path
 ) -> None:
     password = tmp_path / "password"
@@ -423,7 +428,7 @@ async def test_a_wrong_password_is_said_and_a_mended_one_is_read(
         await until(lambda: broker.ready)
 
 
-async def test_a_missing_virtual_host_is_said(rabbit: Rabbit) -> None:
+async def test_a_missing_virtual_host_is_reported(rabbit: Rabbit) -> None:
     async with running(rabbit.settings(vhost="nowhere")) as broker:
         await broker.settled(5)
         assert "nowhere" in broker.detail and not broker.ready

@@ -44,7 +44,7 @@ def table(server: Server) -> Server:
 
 
 @contextmanager
-def opened(settings: config.Database) -> Iterator[Database]:
+def opened(settings: config.DatabaseSettings) -> Iterator[Database]:
     database = Database(settings)
     try:
         yield database
@@ -228,7 +228,7 @@ async def test_one_callers_load_leaves_connections_to_others(table: Server) -> N
         calls += held("c") + held("d")
         await until(lambda: len(running) == 6)
         waiting = called_by("b", database.query("SELECT 1 AS one"))
-        await database.ping()  # deliv's own work has a quarter to itself
+        await database.check_ready()  # deliv's own work has a quarter to itself
         assert not waiting.done()
         gate.set()
         assert await waiting == [{"one": 1}]
@@ -250,7 +250,7 @@ async def test_a_cancelled_call_that_has_begun_is_finished_and_keeps_its_connect
         first.cancel()
         await asyncio.wait([first])
         second = called_by("a", database.get("SELECT b FROM t WHERE a = 1"))
-        await database.ping()
+        await database.check_ready()
         assert not second.done()
         gate.set()
         assert await second == {"b": "x"}
@@ -304,7 +304,7 @@ async def test_a_restart_in_a_transaction_runs_it_again(small: Database, table: 
 async def test_a_stopped_server_is_named_and_its_return_noticed(
     small: Database, table: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await small.ping()
+    await small.check_ready()
     table.kill()
     with pytest.raises(DatabaseUnavailable, match=r"not available.*refused"):
         await small.query("SELECT 1")
@@ -314,12 +314,12 @@ async def test_a_stopped_server_is_named_and_its_return_noticed(
         await small.query("SELECT 1")
     assert tries == [1]  # known to be down: no patience
     table.start()
-    await small.ping()
+    await small.check_ready()
 
 
 async def test_a_frozen_server_costs_a_bounded_time(table: Server) -> None:
     with opened(table.settings(statement_timeout=1, connect_timeout=1)) as database:
-        await database.ping()
+        await database.check_ready()
         table.freeze()
         try:
             async with asyncio.timeout(PATIENCE):
@@ -327,7 +327,7 @@ async def test_a_frozen_server_costs_a_bounded_time(table: Server) -> None:
                     await database.query("SELECT 1")
         finally:
             table.thaw()
-        await database.ping()
+        await database.check_ready()
 
 
 async def test_a_peer_that_says_nothing_costs_a_bounded_time(table: Server) -> None:
@@ -346,7 +346,7 @@ async def test_a_read_only_server_is_named(small: Database, table: Server) -> No
         with pytest.raises(DatabaseUnavailable, match="read-only"):
             await small.execute("UPDATE t SET b = 'x'")
         with pytest.raises(DatabaseUnavailable, match="read-only"):
-            await small.ping()
+            await small.check_ready()
         assert len(await small.query("SELECT a FROM t")) == 3
     finally:
         table.run("SET GLOBAL read_only = 0")

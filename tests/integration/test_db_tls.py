@@ -48,7 +48,7 @@ async def test_a_session_is_encrypted(tls_server: Server, directory: Path) -> No
 async def test_a_server_of_another_ca_is_refused(tls_server: Server, directory: Path) -> None:
     database = Database(tls_server.settings(ca_file=directory / "stranger.pem"))
     with pytest.raises(DatabaseUnavailable, match="certificate verify failed"):
-        await database.ping()
+        await database.check_ready()
     database.close()
 
 
@@ -56,7 +56,7 @@ async def test_a_server_of_another_name_is_refused(tls_server: Server, directory
     settings = tls_server.settings(ca_file=directory / "ca.pem", host="localhost")
     database = Database(settings)
     with pytest.raises(DatabaseUnavailable, match="not valid for 'localhost'"):
-        await database.ping()
+        await database.check_ready()
     database.close()
 
 
@@ -64,7 +64,7 @@ async def test_a_server_without_tls_is_refused(server: Server, directory: Path) 
     """MariaDB from 11.4 makes itself a certificate that no CA has signed."""
     database = Database(server.settings(ca_file=directory / "ca.pem"))
     with pytest.raises(DatabaseUnavailable, match=r"SSL is required|self-signed certificate"):
-        await database.ping()
+        await database.check_ready()
     database.close()
 
 
@@ -72,5 +72,5 @@ async def test_a_ca_file_that_is_no_such_thing_is_named(server: Server, director
     for name in ("missing.pem", "key.pem"):
         database = Database(server.settings(ca_file=directory / name))
         with pytest.raises(ConfigError, match=name):
-            await database.ping()
+            await database.check_ready()
         database.close()

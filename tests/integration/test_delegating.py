@@ -32,7 +32,7 @@ from deliv.model.job import Job, TransferIdentity
 from deliv.store import Delegations, Fence, Store
 
 VAULT = KeySealer([b"k" * 32])
-SETTINGS = config.Delegation(key_file=Path("/none"))
+SETTINGS = config.DelegationSettings(key_file=Path("/none"))
 
 
 @pytest.fixture(scope="module")
@@ -259,8 +259,8 @@ def users(grid: Grid) -> Iterator[UserEndpoints]:
     users.close()
 
 
-def fts_settings() -> config.Fts:
-    return config.Fts(endpoints={"fts1": config.HttpsUrl("https://fts.test:8446")})
+def fts_settings() -> config.FtsSettings:
+    return config.FtsSettings(endpoints={"fts1": config.HttpsUrl("https://fts.test:8446")})
 
 
 def copiers(

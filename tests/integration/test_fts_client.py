@@ -17,7 +17,7 @@ import pytest
 
 from deliv import config
 from deliv.errors import Refused, Unreachable
-from deliv.gateways.fts import Endpoint, Fts, Outcome, Transfer, Verdict
+from deliv.gateways.fts import Endpoint, Fts, Transfer, TransferOutcome, Verdict
 from deliv.gateways.fts.transfer import LARGEST_METADATA
 from deliv.gateways.https import HttpsClient
 from deliv.model.error_classes import ErrorClass
@@ -44,7 +44,7 @@ async def connected(
     user = dummy.users["alice"]
     https = HttpsClient(_credential(user, proxy), dummy.ca_directory)
     options = {"endpoints": {"dummy": config.HttpsUrl(dummy.url)}, **settings}
-    endpoint = Fts(config.Fts(**options), https).endpoint("dummy")
+    endpoint = Fts(config.FtsSettings(**options), https).endpoint("dummy")
     try:
         await endpoint.ensure_delegated()
         yield endpoint
@@ -52,10 +52,10 @@ async def connected(
         https.close()
 
 
-def _credential(user: User, proxy: bool) -> config.Credential:
+def _credential(user: User, proxy: bool) -> config.CredentialFiles:
     if proxy:
-        return config.Credential(certificate=user.proxy, key=user.proxy)
-    return config.Credential(certificate=user.certificate, key=user.key)
+        return config.CredentialFiles(certificate=user.proxy, key=user.proxy)
+    return config.CredentialFiles(certificate=user.certificate, key=user.key)
 
 
 def transfer(dummy: Dummy, name: str = "product", **changes: object) -> Transfer:
@@ -79,7 +79,7 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def ended(endpoint: Endpoint, job_id: str) -> Outcome:
+async def ended(endpoint: Endpoint, job_id: str) -> TransferOutcome:
     async with asyncio.timeout(SOON):
         while True:
             outcome = (await endpoint.details([job_id]))[job_id]
@@ -88,7 +88,7 @@ async def ended(endpoint: Endpoint, job_id: str) -> Outcome:
             await asyncio.sleep(0.05)
 
 
-async def outcome_of(endpoint: Endpoint, one: Transfer) -> Outcome:
+async def outcome_of(endpoint: Endpoint, one: Transfer) -> TransferOutcome:
     return await ended(endpoint, await endpoint.submit(one))
 
 
@@ -362,7 +362,7 @@ async def test_a_frozen_fts_costs_a_timeout_and_no_more(dummy: Dummy) -> None:
 
 async def test_a_stranger(dummy: Dummy) -> None:
     https = HttpsClient(_credential(dummy.users["stranger"], False), dummy.ca_directory)
-    settings = config.Fts(endpoints={"dummy": config.HttpsUrl(dummy.url)})
+    settings = config.FtsSettings(endpoints={"dummy": config.HttpsUrl(dummy.url)})
     with pytest.raises(Unreachable, match=f"localhost:{dummy.port}"):
         await Fts(settings, https).endpoint("dummy").whoami()
     https.close()

@@ -15,7 +15,7 @@ from deliv_testbed import pki
 
 from deliv import config
 from deliv.errors import DelegationNeeded, Refused, Unavailable, Unreachable
-from deliv.gateways.fts import Endpoint, Fts, State, Transfer, Verdict
+from deliv.gateways.fts import BreakerState, Endpoint, Fts, Transfer, Verdict
 from deliv.gateways.fts.client import BULK, MOMENT
 from deliv.gateways.https import HttpsClient
 from deliv.model.error_classes import ErrorClass
@@ -47,7 +47,7 @@ class Scene:
 
 @asynccontextmanager
 async def scene(
-    grid: Grid, credential: config.Credential | None = None, **settings: object
+    grid: Grid, credential: config.CredentialFiles | None = None, **settings: object
 ) -> AsyncIterator[Scene]:
     """A server that knows deliv and delegates, and deliv's client of it."""
     https = HttpsClient(credential or grid.credential, grid.ca_directory)
@@ -56,7 +56,9 @@ async def scene(
         delegating.install(server)
         server.on("GET", "/whoami", reply(WHOAMI))
         options = {"request_timeout": config.Seconds(30), **settings}
-        fts = Fts(config.Fts(endpoints={"one": config.HttpsUrl(server.url)}, **options), https)
+        fts = Fts(
+            config.FtsSettings(endpoints={"one": config.HttpsUrl(server.url)}, **options), https
+        )
         try:
             yield Scene(server, fts.endpoint("one"), delegating)
         finally:
@@ -385,7 +387,7 @@ async def test_an_answer_that_fts_breaks_off_is_an_outage(grid: Grid, name: str)
         for _ in range(3):
             with pytest.raises(Unreachable):
                 await CALLS[name](s.endpoint)
-        assert s.endpoint.breaker.state is State.OPEN
+        assert s.endpoint.breaker.state is BreakerState.OPEN
         assert "broke off" in s.endpoint.breaker.reason
 
 
@@ -543,7 +545,7 @@ async def two_servers(
         urls = {"first": config.HttpsUrl(first.url), "second": config.HttpsUrl(second.url)}
         for server in (first, second):
             server.on("GET", "/whoami", reply(WHOAMI))
-        yield Fts(config.Fts(endpoints=urls), https, clock), first, second
+        yield Fts(config.FtsSettings(endpoints=urls), https, clock), first, second
     https.close()
 
 
@@ -552,7 +554,7 @@ async def fail(server: ScriptedFts, endpoint: Endpoint) -> None:
     for _ in range(3):
         with pytest.raises(Unreachable, match="answered 500"):
             await endpoint.unfinished()
-    assert endpoint.breaker.state is State.OPEN
+    assert endpoint.breaker.state is BreakerState.OPEN
 
 
 async def test_another_server_takes_new_copies_while_the_first_is_out(grid: Grid) -> None:
@@ -579,7 +581,7 @@ async def test_none_is_given_to_a_server_that_has_just_gone(grid: Grid) -> None:
         assert await fts.choose() is preferred
         clock.now += MOMENT
         assert await fts.choose() is spare
-        assert preferred.breaker.state is State.CLOSED
+        assert preferred.breaker.state is BreakerState.CLOSED
         first.on("GET", "/whoami", reply(WHOAMI))
         asked = len(first.calls("GET", "/whoami"))
         for _ in range(3):
@@ -597,7 +599,7 @@ async def test_a_server_behind_web_pages_is_out(grid: Grid, status: int) -> None
         for _ in range(3):
             clock.now += MOMENT
             assert await fts.choose() is spare
-        assert preferred.breaker.state is State.OPEN
+        assert preferred.breaker.state is BreakerState.OPEN
         assert f"answered {status}" in preferred.breaker.reason
 
 
@@ -617,7 +619,7 @@ async def test_calls_that_were_given_up_open_the_breaker_too(grid: Grid) -> None
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(endpoint.unfinished(), 0.2)
-        assert endpoint.breaker.state is State.OPEN
+        assert endpoint.breaker.state is BreakerState.OPEN
         assert "given up" in endpoint.breaker.reason
 
 
@@ -634,7 +636,7 @@ async def test_a_failing_server_is_left_alone_for_a_while(grid: Grid) -> None:
         clock.now += 10
         first.on("GET", "/jobs", reply([]))
         assert await endpoint.unfinished() == {}
-        assert endpoint.breaker.state is State.CLOSED
+        assert endpoint.breaker.state is BreakerState.CLOSED
 
 
 async def test_what_a_server_says_to_one_caller_is_not_told_to_the_next(grid: Grid) -> None:
@@ -671,11 +673,11 @@ async def test_refusals_do_not_open_the_breaker(grid: Grid) -> None:
         for _ in range(5):
             with pytest.raises(Refused):
                 await s.endpoint.submit(TRANSFER)
-        assert s.endpoint.breaker.state is State.CLOSED
+        assert s.endpoint.breaker.state is BreakerState.CLOSED
 
 
 def test_an_endpoint_that_left_the_configuration(grid: Grid) -> None:
-    fts = Fts(config.Fts(endpoints={}), HttpsClient(grid.credential, grid.ca_directory))
+    fts = Fts(config.FtsSettings(endpoints={}), HttpsClient(grid.credential, grid.ca_directory))
     with pytest.raises(Unavailable, match="gone is not configured any more"):
         fts.endpoint("gone")
 

@@ -26,7 +26,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
 
 @asynccontextmanager
 async def client(
-    grid: Grid, credential: config.Credential | None = None, **options: object
+    grid: Grid, credential: config.CredentialFiles | None = None, **options: object
 ) -> AsyncIterator[HttpsClient]:
     options = {"ca_directory": grid.ca_directory, "connect_timeout": 2.0, **options}
     https = HttpsClient(credential or grid.credential, **options)
@@ -234,7 +234,7 @@ async def test_without_a_usable_credential(grid: Grid, tmp_path: Path, content: 
     path = tmp_path / "robot.pem"
     if content is not None:
         path.write_bytes(content)
-    credential = config.Credential(certificate=path, key=path)
+    credential = config.CredentialFiles(certificate=path, key=path)
     async with client(grid, credential) as https:
         with pytest.raises(Unavailable, match="deliv's own credential can't be used"):
             await https.request("GET", "https://localhost:1/x")

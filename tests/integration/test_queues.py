@@ -35,14 +35,14 @@ LETTERS = [
 Run = Callable[..., list[str]]
 
 
-async def bury(rabbit: Rabbit) -> None:
+async def dead_letter(rabbit: Rabbit) -> None:
     """Empty queues, but for some dead letters."""
     async with connected(rabbit.settings()) as broker:
         async with raw(rabbit.settings()) as channel:
             for queue in (STAGE, TRANSFER, DEAD):
                 await channel.call("queue_purge", queue)
         for queue, content, reason in LETTERS:
-            await broker._dead.bury(queue, content, reason)
+            await broker._dead.add(queue, content, reason)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def configuration(rabbit: Rabbit, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def deliv_queue(configuration: Path, rabbit: Rabbit, capsys: pytest.CaptureFixture[str]) -> Run:
-    asyncio.run(bury(rabbit))
+    asyncio.run(dead_letter(rabbit))
 
     def run(*words: str) -> list[str]:
         capsys.readouterr()
@@ -160,7 +160,7 @@ def test_a_choice_must_be_made(configuration: Path) -> None:
             main(["queue", "--config", str(configuration), what])
 
 
-def test_a_broker_that_does_not_answer_is_told(
+def test_a_broker_that_does_not_answer_is_an_error(
     configuration: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     document = yaml.safe_load(configuration.read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from deliv.config import Config
 from deliv.delivery.ending.failure import FailureHandler
 from deliv.delivery.stage import Staging
 from deliv.errors import Refused, Unreachable
-from deliv.gateways.breaker import State
+from deliv.gateways.breaker import BreakerState
 from deliv.gateways.https import HttpsClient
 from deliv.gateways.stager import Stager
 from deliv.model.job import Job
@@ -50,7 +50,7 @@ async def stagers(grid: Grid) -> AsyncIterator[tuple[Stager, ScriptedFts]]:
     """deliv's gateway, and a server in the stager's place."""
     https = HttpsClient(grid.credential, grid.ca_directory)
     async with ScriptedFts(grid) as server:
-        settings = config.Stager(url=config.HttpsUrl(server.url), gridftp_hosts=("h",))
+        settings = config.StagerSettings(url=config.HttpsUrl(server.url), gridftp_hosts=("h",))
         yield Stager(settings, https, "https://deliv.example.org/doneStaging"), server
     https.close()
 
@@ -130,7 +130,7 @@ async def test_a_stager_that_fails_is_left_alone_for_a_while(grid: Grid) -> None
         for _ in range(3):
             with pytest.raises(Unreachable, match="answered 502"):
                 await stager.release("j")
-        assert stager.breaker.state is State.OPEN
+        assert stager.breaker.state is BreakerState.OPEN
         with pytest.raises(Unreachable, match="the stager is left alone after failures"):
             await stager.release("j")
         assert len(server.asked) == 3

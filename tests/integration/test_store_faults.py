@@ -49,7 +49,7 @@ async def test_a_commit_of_unknown_fate_is_never_run_blindly(
 ) -> None:
     runs = []
     database = Database(migrated.settings(port=proxy.port))
-    await database.ping()
+    await database.check_ready()
     proxy.arm(cut)
     proxy.late.set()
     with pytest.raises(CommitUnknown):

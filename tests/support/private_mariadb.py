@@ -76,7 +76,7 @@ class Server:
         name = self.database.name
         self.run(f"DROP DATABASE {name}", f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
 
-    def settings(self, **changes: Any) -> config.Database:
+    def settings(self, **changes: Any) -> config.DatabaseSettings:
         """As in deliv's configuration: an account for rows, another for the schema."""
         server = self.database
         values = {
@@ -90,7 +90,7 @@ class Server:
                 password_file=server.password_file(server.migrations_user),
             ),
         }
-        return config.Database(**{**values, **changes})
+        return config.DatabaseSettings(**{**values, **changes})
 
 
 @contextmanager

@@ -16,10 +16,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deliv.ops.audit import LONGEST, AuditLog, AuditUnwritable, Entry, Event, Outcome, line, outcome
+from deliv.ops.audit import (
+    LONGEST,
+    AuditEntry,
+    AuditEvent,
+    AuditLog,
+    AuditOutcome,
+    AuditUnwritable,
+    line,
+    outcome,
+)
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
-SOME = Entry(event=Event.REQUEST, outcome=Outcome.ALLOWED, dn="/O=Grid/CN=alice", job_id="1")
+SOME = AuditEntry(
+    event=AuditEvent.REQUEST, outcome=AuditOutcome.ALLOWED, dn="/O=Grid/CN=alice", job_id="1"
+)
 NASTY = {
     "a line end": 'x\n{"event":"request","outcome":"allowed"}',
     "a carriage return": "x\r\ny",
@@ -57,14 +68,14 @@ def test_any_text_is_one_line_of_printable_ascii(text: str) -> None:
 
 
 def _holds(text: str) -> None:
-    written = line(Entry(event=Event.REQUEST, dn=text, reason=text))
+    written = line(AuditEntry(event=AuditEvent.REQUEST, dn=text, reason=text))
     assert written.endswith(b"\n")
     assert written[:-1].decode("ascii").isprintable()
     assert json.loads(written)["dn"] == text == json.loads(written)["reason"]
 
 
 def test_a_long_value_is_cut() -> None:
-    written = line(Entry(event=Event.REQUEST, reason="\U0001f40d" * 100_000))
+    written = line(AuditEntry(event=AuditEvent.REQUEST, reason="\U0001f40d" * 100_000))
     assert json.loads(written)["reason"].startswith("\U0001f40d" * LONGEST + " ...")
     assert len(written) < 30_000
 
@@ -177,15 +188,15 @@ def test_a_pipe_that_nobody_reads(tmp_path: Path) -> None:
 TORN = """
 import resource, signal, sys
 from pathlib import Path
-from deliv.ops.audit import AuditLog, Entry, Event
+from deliv.ops.audit import AuditLog, AuditEntry, AuditEvent
 path, room = Path(sys.argv[1]), int(sys.argv[2])
 log, hard = AuditLog(path), resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-log.write(Entry(event=Event.REQUEST, job_id="first"))
+log.write(AuditEntry(event=AuditEvent.REQUEST, job_id="first"))
 resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + room, hard))
-log.write(Entry(event=Event.REQUEST, job_id="torn"))
-log.write(Entry(event=Event.REQUEST, job_id="lost"))
+log.write(AuditEntry(event=AuditEvent.REQUEST, job_id="torn"))
+log.write(AuditEntry(event=AuditEvent.REQUEST, job_id="lost"))
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-log.write(Entry(event=Event.REQUEST, job_id="last"))
+log.write(AuditEntry(event=AuditEvent.REQUEST, job_id="last"))
 """
 
 

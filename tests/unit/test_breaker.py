@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from deliv.gateways.breaker import Breaker, State
+from deliv.gateways.breaker import Breaker, BreakerState
 from deliv.model.backoff import Backoff
 
 
@@ -28,10 +28,10 @@ def test_closed_until_enough_failures_in_a_row() -> None:
     breaker.failed()
     breaker.succeeded()
     breaker.failed()
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
     assert breaker.enter()
     breaker.failed("refused")
-    assert breaker.state is State.OPEN
+    assert breaker.state is BreakerState.OPEN
     assert breaker.reason == "refused"
     assert not breaker.enter()
 
@@ -46,7 +46,7 @@ def test_after_the_rest_one_call_tries() -> None:
     assert breaker.ready
     assert breaker.wait == 0.0
     assert breaker.enter()
-    assert breaker.state is State.HALF_OPEN
+    assert breaker.state is BreakerState.HALF_OPEN
     assert not breaker.enter()
 
 
@@ -56,10 +56,10 @@ def test_a_good_trial_closes() -> None:
     clock.now += 10
     assert breaker.enter()
     breaker.succeeded()
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
     assert breaker.reason == ""
     breaker.failed()
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
 
 
 def test_a_bad_trial_rests_twice_as_long_up_to_the_longest() -> None:

@@ -1,4 +1,4 @@
-"""Confirms that cover several messages, as a loaded broker sends them, are told apart."""
+"""Confirms that cover several messages, as a loaded broker sends them, are distinguished."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_one_answer_confirms_all_up_to_its_tag() -> None:
     asyncio.run(scenario())
 
 
-def test_an_answer_to_a_message_nobody_waits_for_is_nothing() -> None:
+def test_an_answer_to_a_message_without_a_waiter_is_ignored() -> None:
     async def scenario() -> None:
         wire = Wire()
         (future,) = await sent(wire, 1)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deliv.gateways.broker import Malformed, Message
+from deliv.gateways.broker import MalformedMessage, Message
 
 TEXT = st.text(max_size=20)
 JSON = st.recursive(
@@ -50,7 +50,7 @@ def test_the_payload_can_not_speak_for_another_job() -> None:
     ],
 )
 def test_malformed_bodies_are_named(body: bytes, complaint: str) -> None:
-    with pytest.raises(Malformed, match=complaint):
+    with pytest.raises(MalformedMessage, match=complaint):
         Message.decode(body)
 
 
@@ -58,5 +58,5 @@ def test_malformed_bodies_are_named(body: bytes, complaint: str) -> None:
 def test_no_body_raises_anything_else(body: bytes) -> None:
     try:
         Message.decode(body)
-    except Malformed as error:
+    except MalformedMessage as error:
         assert str(error)

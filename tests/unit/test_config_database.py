@@ -14,7 +14,7 @@ from deliv.errors import ConfigError
 EXAMPLE = Path(__file__).parents[2] / "config" / "deliv.example.yaml"
 
 
-def load(tmp_path: Path, at_once: int, **database: int) -> config.Database:
+def load(tmp_path: Path, at_once: int, **database: int) -> config.DatabaseSettings:
     document: Any = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
     document["rest"]["requests_at_once"] = at_once
     document["database"] |= database

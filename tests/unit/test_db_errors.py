@@ -108,9 +108,9 @@ def test_a_deadlock_at_commit_was_rolled_back() -> None:
         db._commit(Failing(operational(1213)), wrote=True)  # type: ignore[arg-type]
 
 
-def settings(tmp_path: Path, port: int, **changes: float) -> config.Database:
+def settings(tmp_path: Path, port: int, **changes: float) -> config.DatabaseSettings:
     (tmp_path / "password").write_text("secret")
-    return config.Database(
+    return config.DatabaseSettings(
         host="127.0.0.1",
         port=port,
         user="deliv",
@@ -130,7 +130,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
 
 def test_the_queue_is_bounded_in_length_and_time(tmp_path: Path) -> None:
     async def overfill(database: Database) -> list[BaseException | None]:
-        calls = (database.ping() for _ in range(4))
+        calls = (database.check_ready() for _ in range(4))
         return await asyncio.gather(*calls, return_exceptions=True)
 
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 
-from deliv.gateways.fts.answers import File, Job
+from deliv.gateways.fts.answers import FileAnswer, JobAnswer
 from deliv.gateways.fts.outcomes import ACTIVE, TERMINAL, Verdict, outcome
 from deliv.model.error_classes import ErrorClass
 
@@ -16,16 +16,16 @@ NOT_BEGUN = "nostreams:0,timeout:0,buffersize:0"
 GENERIC = "One or more files failed. Please have a look at the details for more information"
 
 
-def job(state: str, *files: File, reason: str | None = None) -> Job:
-    return Job(job_id="1", job_state=state, reason=reason, files=files)
+def job(state: str, *files: FileAnswer, reason: str | None = None) -> JobAnswer:
+    return JobAnswer(job_id="1", job_state=state, reason=reason, files=files)
 
 
-def failed(reason: str, **fields: object) -> File:
-    return msgspec.structs.replace(File(file_state="FAILED", reason=reason), **fields)
+def failed(reason: str, **fields: object) -> FileAnswer:
+    return msgspec.structs.replace(FileAnswer(file_state="FAILED", reason=reason), **fields)
 
 
 def test_a_finished_copy() -> None:
-    file = File(file_state="FINISHED", reason="", filesize=8589934592, throughput=228.827)
+    file = FileAnswer(file_state="FINISHED", reason="", filesize=8589934592, throughput=228.827)
     known = outcome(job("FINISHED", file, reason=""))
     assert known.verdict is Verdict.FINISHED
     assert known.filesize == 8589934592
@@ -36,16 +36,16 @@ def test_a_finished_copy() -> None:
 
 @pytest.mark.parametrize("state", sorted(ACTIVE))
 def test_active_states_run(state: str) -> None:
-    assert outcome(job(state, File(file_state="SUBMITTED"))).verdict is Verdict.RUNNING
+    assert outcome(job(state, FileAnswer(file_state="SUBMITTED"))).verdict is Verdict.RUNNING
 
 
 @pytest.mark.parametrize("state", ["FROZEN", "TOKEN_PREP", None])
 def test_states_of_a_newer_fts_are_neither_an_end_nor_an_error(state: str | None) -> None:
-    assert outcome(Job(job_id="1", job_state=state)).verdict is Verdict.UNKNOWN
+    assert outcome(JobAnswer(job_id="1", job_state=state)).verdict is Verdict.UNKNOWN
 
 
 def test_a_retried_file_of_an_active_job_runs() -> None:
-    file = File(file_state="SUBMITTED", reason="SOURCE [70] Connection refused")
+    file = FileAnswer(file_state="SUBMITTED", reason="SOURCE [70] Connection refused")
     assert outcome(job("ACTIVE", file)).verdict is Verdict.RUNNING
 
 
@@ -99,7 +99,7 @@ SIZE = "DESTINATION [22] Source and destination file size mismatch"
         (failed("GENERAL_FAILURE [5] killed", throughput=12.5), True),
     ],
 )  # fmt: skip
-def test_what_may_be_left_and_what_is_the_copys_own(file: File, begun: bool) -> None:
+def test_what_may_be_left_and_what_is_the_copys_own(file: FileAnswer, begun: bool) -> None:
     known = outcome(job("FAILED", msgspec.structs.replace(file, dest_surl=URL), reason=GENERIC))
     assert (known.partial, known.written_to) == (begun, URL if begun else None)
 
@@ -121,7 +121,7 @@ def test_what_may_be_left_and_what_is_the_copys_own(file: File, begun: bool) -> 
         ),
     ],
 )
-def test_a_copy_about_to_begin_may_have_left_something_and_proves_nothing(file: File) -> None:
+def test_a_copy_about_to_begin_may_have_left_something_and_proves_nothing(file: FileAnswer) -> None:
     """A user's file may have appeared while FTS read the source's checksum."""
     known = outcome(job("FAILED", file, reason=GENERIC))
     assert (known.partial, known.written_to) == (True, None)
@@ -145,7 +145,7 @@ def test_a_cancel_leaves_a_part_once_the_copy_had_begun(
     fields: dict[str, object], partial: bool, proven: bool
 ) -> None:
     reason = "Job canceled by the user"
-    file = File(file_state="CANCELED", reason=reason, dest_surl=URL, **fields)
+    file = FileAnswer(file_state="CANCELED", reason=reason, dest_surl=URL, **fields)
     known = outcome(job("CANCELED", file, reason=reason))
     assert known.verdict is Verdict.CANCELLED
     assert known.error_class is ErrorClass.CANCELLED
@@ -168,13 +168,15 @@ def test_a_corrupt_staged_copy_is_told_from_a_corrupt_transfer(reason: str, corr
 
 def test_a_queue_timeout_is_a_timeout_though_canceled() -> None:
     reason = "Job has been canceled because it stayed in the queue for too long"
-    known = outcome(job("CANCELED", File(file_state="CANCELED", reason=reason), reason=reason))
+    known = outcome(
+        job("CANCELED", FileAnswer(file_state="CANCELED", reason=reason), reason=reason)
+    )
     assert known.verdict is Verdict.CANCELLED
     assert known.error_class is ErrorClass.TIMEOUT
 
 
 def test_a_file_that_finished_has_finished_although_its_job_was_cancelled() -> None:
-    assert outcome(job("CANCELED", File(file_state="FINISHED"))).verdict is Verdict.FINISHED
+    assert outcome(job("CANCELED", FileAnswer(file_state="FINISHED"))).verdict is Verdict.FINISHED
 
 
 FAILED_FILE = failed("SOURCE [2] No such file")
@@ -183,12 +185,12 @@ FAILED_FILE = failed("SOURCE [2] No such file")
 @pytest.mark.parametrize(
     "files",
     [
-        (File(file_state="FINISHED"),),
-        (File(file_state="FINISHED"), FAILED_FILE),
-        (FAILED_FILE, File(file_state="FINISHED")),
+        (FileAnswer(file_state="FINISHED"),),
+        (FileAnswer(file_state="FINISHED"), FAILED_FILE),
+        (FAILED_FILE, FileAnswer(file_state="FINISHED")),
     ],
 )
-def test_a_job_of_which_a_file_failed_is_no_success(files: tuple[File, ...]) -> None:
+def test_a_job_of_which_a_file_failed_is_no_success(files: tuple[FileAnswer, ...]) -> None:
     known = outcome(job("FINISHEDDIRTY", *files, reason=GENERIC))
     assert known.verdict is Verdict.FAILED
     assert known.reason == (FAILED_FILE.reason if FAILED_FILE in files else GENERIC)
@@ -196,7 +198,10 @@ def test_a_job_of_which_a_file_failed_is_no_success(files: tuple[File, ...]) -> 
 
 @pytest.mark.parametrize("state", ["CANCELED", "FINISHED"])
 def test_of_several_files_the_one_that_did_not_finish_decides(state: str) -> None:
-    files = File(file_state="FINISHED"), File(file_state="CANCELED", reason="Job canceled")
+    files = (
+        FileAnswer(file_state="FINISHED"),
+        FileAnswer(file_state="CANCELED", reason="Job canceled"),
+    )
     assert outcome(job(state, *files)).verdict is Verdict.CANCELLED
 
 
@@ -204,19 +209,19 @@ ENDS = [Verdict.FINISHED, Verdict.FAILED, Verdict.FAILED, Verdict.CANCELLED]
 
 
 def test_a_finished_job_whose_file_was_not_copied_is_no_clear_answer() -> None:
-    assert outcome(job("FINISHED", File(file_state="NOT_USED"))).verdict is Verdict.UNKNOWN
+    assert outcome(job("FINISHED", FileAnswer(file_state="NOT_USED"))).verdict is Verdict.UNKNOWN
 
 
 @pytest.mark.parametrize(("state", "verdict"), list(zip(TERMINAL, ENDS, strict=True)))
 def test_without_files_the_job_decides(state: str, verdict: Verdict) -> None:
-    known = outcome(Job(job_id="1", job_state=state))
+    known = outcome(JobAnswer(job_id="1", job_state=state))
     assert known.verdict is verdict
     if verdict is not Verdict.FINISHED:
         assert known.reason == f"FTS gave no reason for {state}"
 
 
 def test_details_are_ftss_fields_without_the_empty_ones() -> None:
-    file = File(file_state="FINISHED", filesize=5)
+    file = FileAnswer(file_state="FINISHED", filesize=5)
     assert json.loads(outcome(job("FINISHED", file)).details or "") == {
         "job_id": "1",
         "job_state": "FINISHED",

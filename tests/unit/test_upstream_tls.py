@@ -29,7 +29,7 @@ def ca_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def database_tls(ca_file: Path) -> tuple[ssl.SSLContext, str]:
-    settings = config.Database(
+    settings = config.DatabaseSettings(
         host=HOST, name="deliv", user="deliv", password_file=ca_file, ca_file=ca_file
     )
     return db._tls(settings)["ssl"], settings.host  # PyMySQL verifies the host it connects to
@@ -37,7 +37,7 @@ def database_tls(ca_file: Path) -> tuple[ssl.SSLContext, str]:
 
 def broker_tls(ca_file: Path) -> tuple[ssl.SSLContext, str]:
     options = session._tls(
-        config.Broker(host=HOST, user="deliv", password_file=ca_file, ca_file=ca_file)
+        config.BrokerSettings(host=HOST, user="deliv", password_file=ca_file, ca_file=ca_file)
     )
     return options.context, options.server_hostname
 

@@ -74,9 +74,9 @@ def test_attributes_end_with_the_first_of_what_they_depend_on(server: Server) ->
     holder, soon, later = alice(server.grid), days_ago(-0.5), days_ago(-1)
     both = carrying(holder, server.ac(holder, ends=later), server.ac(holder, ends=soon))
     assert server.seen(both).attributes.ends == soon
-    brief = host_of(server.grid.root, ends=days_ago(-0.2))
-    given = carrying(holder, minted(brief, holder.certificate))
-    assert server.seen(given).attributes.ends == days_ago(-0.2).replace(microsecond=0)
+    end = days_ago(-0.2).replace(microsecond=0)
+    given = carrying(holder, minted(host_of(server.grid.root, ends=end), holder.certificate))
+    assert server.seen(given).attributes.ends == end
 
 
 def test_a_cas_chain_of_two(server: Server) -> None:

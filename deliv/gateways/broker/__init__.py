@@ -1,4 +1,4 @@
-"""RabbitMQ: wakes the workers and tells the world. The only importer of pika.
+"""RabbitMQ: wakes the workers and reports transitions. The only importer of pika.
 
 Topology, declared again at every connection (nothing transient, as RabbitMQ 4 wants it):
 
@@ -12,7 +12,7 @@ MariaDB is the truth: losing every message loses nothing, and a duplicate change
 """
 
 from deliv.gateways.broker.dead_letters import DeadLetter, Depth
-from deliv.gateways.broker.message import Malformed, Message
+from deliv.gateways.broker.message import MalformedMessage, Message
 from deliv.gateways.broker.service import Broker
 from deliv.gateways.broker.topology import DEAD, EVENTS, QUEUES, STAGE, TRANSFER
 
@@ -25,6 +25,6 @@ __all__ = [
     "Broker",
     "DeadLetter",
     "Depth",
-    "Malformed",
+    "MalformedMessage",
     "Message",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +13,9 @@ import structlog
 
 from deliv import config
 from deliv.errors import BrokerUnavailable, DelivError
+from deliv.gateways.broker.connection import BrokerConnection
 from deliv.gateways.broker.dead_letters import give_back
-from deliv.gateways.broker.link import Link
-from deliv.gateways.broker.message import Malformed, Message
+from deliv.gateways.broker.message import MalformedMessage, Message
 from deliv.gateways.broker.repair import QueueRepair
 from deliv.gateways.broker.session import Channel, Session
 from deliv.gateways.broker.topology import DEAD, declare
@@ -29,7 +30,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """One message in hand; `failures` is how often it was given back before."""
+    """One message that is being handled; `failures` is how often it was given back before."""
 
     channel: Channel
     tag: int
@@ -46,44 +47,43 @@ class Delivery:
 
 
 class Consumer:
-    """`bury(queue, body, reason)` puts a message into the dead-letter queue."""
+    """`handlers`, by queue, are set before the connection is started.
+
+    `dead_letter(queue, body, reason)` puts a message into the dead-letter queue.
+    """
 
     def __init__(
         self,
-        settings: config.Broker,
-        bury: Callable[[str, bytes, str], Awaitable[None]],
+        settings: config.BrokerSettings,
+        dead_letter: Callable[[str, bytes, str], Awaitable[None]],
         changed: Callable[[], None],
     ) -> None:
-        self.link = Link(settings, "consumer", self._set_up, changed)
+        self.connection = BrokerConnection(settings, "consumer", self._set_up, changed)
         self.handlers: Mapping[str, Handler] = {}
         self._settings = settings
-        self._bury = bury
-        self._mender = QueueRepair(settings)
+        self._dead_letter = dead_letter
+        self._repair = QueueRepair(settings)
         self._channel: Channel | None = None
         self._tags: list[str] = []
-        self._in_hand: set[asyncio.Task[None]] = set()
+        self._in_flight: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
 
     async def stop(self, deadline: float) -> None:
         """Take nothing new, give handlers `deadline` seconds; the rest is delivered again."""
         self._stopping.set()
-        await self._cancel_consumers()
-        if self._in_hand:
-            await asyncio.wait(self._in_hand, timeout=deadline)
-        for task in self._in_hand:
+        if self._channel is not None and self.connection.up:
+            try:
+                for tag in self._tags:
+                    await self._channel.call("basic_cancel", tag)
+            except BrokerUnavailable as error:
+                log.info("consumers end with the connection", reason=str(error))
+        if self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=deadline)
+        for task in self._in_flight:
             task.cancel()
-        if self._in_hand:
-            await asyncio.wait(self._in_hand)
-        await self.link.stop()
-
-    async def _cancel_consumers(self) -> None:
-        if self._channel is None or not self.link.up:
-            return
-        try:
-            for tag in self._tags:
-                await self._channel.call("basic_cancel", tag)
-        except BrokerUnavailable as error:
-            log.info("consumers end with the connection", reason=str(error))
+        if self._in_flight:
+            await asyncio.wait(self._in_flight)
+        await self.connection.stop()
 
     async def _set_up(self, session: Session) -> None:
         await declare(session, self._settings)
@@ -92,44 +92,40 @@ class Consumer:
             lambda _frame: session.end("consumer cancelled by the broker")
         )
         await channel.call("basic_qos", prefetch_count=self._settings.prefetch)
-        self._channel = channel
-        self._tags = [await self._consume(channel, queue) for queue in self.handlers]
-        await self._try_dead_letters(session)
-
-    async def _consume(self, channel: Channel, queue: str) -> str:
-        deliver = partial(self._on_delivery, channel, queue)
-        async with self._mender.watch(queue):
-            frame = await channel.call("basic_consume", queue, deliver)
-        tag: str = frame.method.consumer_tag
-        return tag
-
-    async def _try_dead_letters(self, session: Session) -> None:
-        """Nobody consumes them, so that nobody else would notice that the queue is broken."""
-        channel = await session.channel()
-        async with self._mender.watch(DEAD):
-            await channel.get(DEAD)
-        await give_back(channel)
+        self._channel, self._tags = channel, []
+        for queue in self.handlers:
+            async with self._repair.watch(queue):
+                deliver = partial(self._on_delivery, channel, queue)
+                frame = await channel.call("basic_consume", queue, deliver)
+            self._tags.append(frame.method.consumer_tag)
+        # Dead letters have no consumer that would notice when their queue is broken.
+        dead_letters = await session.channel()
+        async with self._repair.watch(DEAD):
+            await dead_letters.get(DEAD)
+        await give_back(dead_letters)
 
     def _on_delivery(
         self, channel: Channel, queue: str, _raw: Any, method: Any, properties: Any, body: bytes
     ) -> None:
         if self._stopping.is_set():
             return  # not acknowledged: goes back when the channel closes
+        # What the broker counts; where it doesn't, a client may have written anything.
+        count = (properties.headers or {}).get("x-delivery-count")
         delivery = Delivery(
             channel=channel,
             tag=method.delivery_tag,
             queue=queue,
-            failures=_failures(properties.headers or {}),
+            failures=count if isinstance(count, int) else 0,
             body=body,
         )
-        task = asyncio.create_task(self._attend(delivery))
-        self._in_hand.add(task)
-        task.add_done_callback(self._in_hand.discard)
+        task = asyncio.create_task(self._handle(delivery))
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
 
-    async def _attend(self, delivery: Delivery) -> None:
+    async def _handle(self, delivery: Delivery) -> None:
         try:
             message = Message.decode(delivery.body)
-        except Malformed as error:
+        except MalformedMessage as error:
             await self._give_up(delivery, f"malformed: {error}")
             return
         try:
@@ -140,6 +136,7 @@ class Consumer:
             delivery.settle("basic_ack")
 
     async def _failed(self, delivery: Delivery, message: Message, error: Exception) -> None:
+        """The message goes back after a pause, or to the dead letters after too many failures."""
         reason = f"{type(error).__name__}: {error}"
         log.warning(
             "message not handled",
@@ -152,29 +149,18 @@ class Consumer:
         if delivery.failures >= self._settings.delivery_limit:
             await self._give_up(delivery, f"failed {delivery.failures + 1} times, last {reason}")
             return
-        await self._pause(RETRY.pause(delivery.failures))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RETRY.pause(delivery.failures)):
+                await self._stopping.wait()
         # reject, not nack: from RabbitMQ 4.3 on only reject counts towards the delivery limit.
         delivery.settle("basic_reject", requeue=True)
 
     async def _give_up(self, delivery: Delivery, reason: str) -> None:
-        log.error("message buried", queue=delivery.queue, reason=reason)
+        log.error("message dead-lettered", queue=delivery.queue, reason=reason)
         try:
-            await self._bury(delivery.queue, delivery.body, reason)
+            await self._dead_letter(delivery.queue, delivery.body, reason)
         except BrokerUnavailable:
             # The broker moves it to the same queue itself, only without our reason.
             delivery.settle("basic_reject", requeue=False)
         else:
             delivery.settle("basic_ack")
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
-
-
-def _failures(headers: Mapping[str, Any]) -> int:
-    """What the broker has counted; where it doesn't count, a client may have written anything."""
-    count = headers.get("x-delivery-count")
-    return count if isinstance(count, int) else 0

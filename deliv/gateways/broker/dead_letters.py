@@ -1,15 +1,15 @@
-"""The dead-letter queue: bury, look, replay, discard."""
+"""The dead-letter queue: put there, look, replay, discard."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from deliv.errors import BrokerUnavailable
-from deliv.gateways.broker.message import Malformed, Message
+from deliv.gateways.broker.message import MalformedMessage, Message
 from deliv.gateways.broker.publisher import Publisher
 from deliv.gateways.broker.session import Channel, Session
 from deliv.gateways.broker.topology import DEAD, QUEUES
@@ -21,7 +21,7 @@ REASON_LENGTH = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetter:
-    """A buried message: where it came from, why and when, and its body as it was."""
+    """A message that could not be handled: from which queue, why and since when, and its body."""
 
     queue: str
     reason: str
@@ -33,13 +33,13 @@ class DeadLetter:
         """The job it is about; None when the body is no message of deliv's."""
         try:
             return Message.decode(self.body).job_id
-        except Malformed:
+        except MalformedMessage:
             return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Depth:
-    """`messages` that wait in a queue, beside those in some consumer's hands."""
+    """`messages` that wait in a queue, without those that a consumer has."""
 
     messages: int
     consumers: int
@@ -57,13 +57,13 @@ class DeadLetters:
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
 
-    async def bury(self, queue: str, body: bytes, reason: str) -> None:
+    async def add(self, queue: str, body: bytes, reason: str) -> None:
         headers = {QUEUE_HEADER: queue, REASON_HEADER: reason[:REASON_LENGTH]}
         await self._publisher.publish("", DEAD, body, mandatory=True, headers=headers)
 
     async def look(self, limit: int) -> list[DeadLetter]:
         """The oldest `limit` letters, which stay where they are."""
-        async with self._taking(limit) as (_channel, taken):
+        async with self._take(limit) as (_channel, taken):
             return [letter for _tag, letter in taken]
 
     async def replay(self, limit: int, wanted: Wanted = every) -> int:
@@ -72,7 +72,7 @@ class DeadLetters:
         A letter of an unknown queue stays. BrokerUnavailable may leave some replayed.
         """
         replayed = 0
-        async with self._taking(limit) as (channel, taken):
+        async with self._take(limit) as (channel, taken):
             for tag, letter in taken:
                 if letter.queue in QUEUES.values() and wanted(letter):
                     await self._publisher.publish("", letter.queue, letter.body, mandatory=True)
@@ -82,7 +82,7 @@ class DeadLetters:
 
     async def discard(self, limit: int, wanted: Wanted = every) -> int:
         """Remove the wanted ones of the oldest `limit` letters; how many."""
-        async with self._taking(limit) as (channel, taken):
+        async with self._take(limit) as (channel, taken):
             unwanted = [tag for tag, letter in taken if wanted(letter)]
             for tag in unwanted:
                 channel.do("basic_ack", tag)
@@ -97,27 +97,23 @@ class DeadLetters:
         return Depth(messages=declared.message_count, consumers=declared.consumer_count)
 
     @asynccontextmanager
-    async def _taking(self, limit: int) -> AsyncIterator[tuple[Channel, list[Taken]]]:
+    async def _take(self, limit: int) -> AsyncIterator[tuple[Channel, list[Taken]]]:
         """Letters with their delivery tags; what is not acknowledged in the block goes back."""
         channel = await self._session().channel()
+        taken: list[Taken] = []
         try:
-            yield channel, await _take(channel, limit)
+            while len(taken) < limit and (message := await channel.get(DEAD)):
+                method, properties, body = message
+                taken.append((method.delivery_tag, _letter(properties, body)))
+            yield channel, taken
         finally:
             await give_back(channel)
 
     def _session(self) -> Session:
-        session = self._publisher.link.session
+        session = self._publisher.connection.session
         if session is None:
             raise BrokerUnavailable(self._publisher.detail)
         return session
-
-
-async def _take(channel: Channel, limit: int) -> list[Taken]:
-    taken: list[Taken] = []
-    while len(taken) < limit and (message := await channel.get(DEAD)):
-        method, properties, body = message
-        taken.append((method.delivery_tag, _letter(properties, body)))
-    return taken
 
 
 async def give_back(channel: Channel) -> None:
@@ -129,21 +125,18 @@ async def give_back(channel: Channel) -> None:
 
 def _letter(properties: Any, body: bytes) -> DeadLetter:
     headers = properties.headers or {}
-    death = _death(headers)
+    # What the broker noted when it moved the message; a client may have written anything.
+    match headers.get("x-death"):
+        case [dict() as death, *_]:
+            pass
+        case _:
+            death = {}
     return DeadLetter(
         queue=str(headers.get(QUEUE_HEADER) or death.get("queue", "")),
         reason=str(headers.get(REASON_HEADER) or death.get("reason", "")),
         time=_utc(death.get("time") or properties.timestamp),
         body=body,
     )
-
-
-def _death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the broker noted when it buried the message; a client may have written anything."""
-    match headers.get("x-death"):
-        case [dict() as death, *_]:
-            return death
-    return {}
 
 
 def _utc(value: Any) -> datetime | None:

@@ -10,7 +10,7 @@ from typing import Any
 JOB_ID_LENGTH = 36
 
 
-class Malformed(ValueError):
+class MalformedMessage(ValueError):
     """A body that is no work message; the text says what is wrong with it."""
 
 
@@ -27,29 +27,21 @@ class Message:
 
     @classmethod
     def decode(cls, body: bytes) -> Message:
-        """Read a body; Malformed when it is not a JSON object with `job_id` and `verb`."""
-        members = _members(body)
+        """Read a body; MalformedMessage when it is not a JSON object with `job_id` and `verb`."""
+        try:
+            members = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise MalformedMessage(f"not JSON: {error}") from error
+        if not isinstance(members, dict):
+            raise MalformedMessage("not a JSON object")
         job_id, verb = members.pop("job_id", None), members.pop("verb", None)
-        if not isinstance(job_id, str) or not _is_id(job_id):
-            raise Malformed("no usable job_id")
+        usable = isinstance(job_id, str) and job_id.isascii() and job_id.isprintable()
+        if not usable or not 0 < len(job_id) <= JOB_ID_LENGTH:
+            raise MalformedMessage("no usable job_id")
         if not isinstance(verb, str) or not verb:
-            raise Malformed("no usable verb")
+            raise MalformedMessage("no usable verb")
         return cls(routing=verb, job_id=job_id, payload=members)
 
 
 def encode(members: Mapping[str, Any]) -> bytes:
     return json.dumps(members, separators=(",", ":")).encode()
-
-
-def _is_id(text: str) -> bool:
-    return 0 < len(text) <= JOB_ID_LENGTH and text.isascii() and text.isprintable()
-
-
-def _members(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise Malformed(f"not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise Malformed("not a JSON object")
-    return document

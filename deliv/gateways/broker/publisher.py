@@ -12,7 +12,7 @@ import structlog
 
 from deliv import config
 from deliv.errors import BrokerUnavailable
-from deliv.gateways.broker.link import Link
+from deliv.gateways.broker.connection import BrokerConnection
 from deliv.gateways.broker.session import Channel, Session
 from deliv.gateways.broker.topology import declare
 
@@ -27,7 +27,7 @@ class Confirms:
 
     def __init__(self, channel: Channel, returned: Callable[[str], None]) -> None:
         self._channel = channel
-        self._tell_returned = returned
+        self._on_returned = returned
         self._last = 0
         self._waiting: dict[int, asyncio.Future[None]] = {}
 
@@ -62,41 +62,48 @@ class Confirms:
     def _on_answer(self, frame: Any) -> None:
         answer = frame.method
         confirmed = answer.NAME == "Basic.Ack"
-        for tag in self._answered(answer.delivery_tag, answer.multiple):
-            future = self._waiting.pop(tag, None)
-            if future is not None:
-                _settle(future, confirmed)
-
-    def _answered(self, tag: int, multiple: bool) -> list[int]:
-        if not multiple:
-            return [tag]
-        return [each for each in self._waiting if tag in (0, each) or each < tag]
+        tag = answer.delivery_tag
+        tags = [tag]
+        if answer.multiple:  # all up to this one; 0: all there are
+            tags = [each for each in self._waiting if tag in (0, each) or each < tag]
+        for each in tags:
+            future = self._waiting.pop(each, None)
+            if future is None or future.done():
+                continue
+            if confirmed:
+                future.set_result(None)
+            else:
+                _fail(future, "refused by the broker")
 
     def _on_return(self, _channel: Any, method: Any, properties: Any, _body: bytes) -> None:
         reason = f"returned by the broker: {method.reply_text} {method.routing_key}"
         future = self._waiting.get(int(properties.correlation_id))
         if future is not None:
             _fail(future, reason)
-        self._tell_returned(reason)
+        self._on_returned(reason)
 
 
 class Publisher:
     """`blocked` is the broker's reason for not taking messages, "" when it does."""
 
-    def __init__(self, settings: config.Broker, changed: Callable[[], None]) -> None:
+    def __init__(self, settings: config.BrokerSettings, changed: Callable[[], None]) -> None:
         self.blocked = ""
-        self.link = Link(settings, "publisher", self._set_up, changed)
+        self.connection = BrokerConnection(settings, "publisher", self._set_up, changed)
         self._settings = settings
         self._changed = changed
         self._confirms: Confirms | None = None
 
     @property
     def ready(self) -> bool:
-        return self.link.up and not self.blocked
+        return self.connection.up and not self.blocked
 
     @property
     def detail(self) -> str:
-        return f"blocked: {self.blocked}" if self.link.up and self.blocked else self.link.detail
+        return (
+            f"blocked: {self.blocked}"
+            if self.connection.up and self.blocked
+            else self.connection.detail
+        )
 
     async def publish(
         self,
@@ -117,13 +124,13 @@ class Publisher:
         except TimeoutError:
             # A broker that hangs shows itself at the next connection, long before a heartbeat.
             reason = f"no confirm within {CONFIRM_TIMEOUT:g} s"
-            self.link.renew(reason)
+            self.connection.reconnect(reason)
             raise BrokerUnavailable(reason) from None
 
     async def _set_up(self, session: Session) -> None:
         await declare(session, self._settings)
         session.on_blocked(self._on_blocked)
-        confirms = Confirms(await session.channel(vital=True), self.link.renew)
+        confirms = Confirms(await session.channel(vital=True), self.connection.reconnect)
         await confirms.begin()
         self.blocked = ""
         self._confirms = confirms
@@ -134,13 +141,6 @@ class Publisher:
         if reason and self._confirms is not None:
             self._confirms.fail(f"blocked: {reason}")
         self._changed()
-
-
-def _settle(future: asyncio.Future[None], confirmed: bool) -> None:
-    if not confirmed:
-        _fail(future, "refused by the broker")
-    elif not future.done():
-        future.set_result(None)
 
 
 def _fail(future: asyncio.Future[None], reason: str) -> None:

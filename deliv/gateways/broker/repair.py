@@ -1,8 +1,8 @@
-"""Removes a queue that will never answer again, so that it can be declared anew.
+"""Removes a queue that will never answer again, so that it is declared again.
 
 A quorum queue can lose all its members for good while RabbitMQ keeps its name: with 3.10 when
 the server is killed within a second of the declaration. Such a queue accepts declarations,
-refuses messages and answers nothing. It holds nothing that MariaDB does not know.
+refuses messages and answers nothing. It holds nothing that MariaDB does not have.
 """
 
 from __future__ import annotations
@@ -27,29 +27,26 @@ log = structlog.get_logger()
 class QueueRepair:
     """Counts each queue's failures in a row; `failures` holds (how many, since when)."""
 
-    def __init__(self, settings: config.Broker) -> None:
+    def __init__(self, settings: config.BrokerSettings) -> None:
         self._settings = settings
         self._failures: dict[str, tuple[int, float]] = {}
 
     @asynccontextmanager
     async def watch(self, queue: str) -> AsyncIterator[None]:
-        """Around a call that a living queue answers; too many failures remove the queue."""
+        """Around a call that a working queue answers; too many failures remove the queue."""
         try:
             yield
         except BrokerUnavailable as error:
-            if self._is_hopeless(queue):
+            count, since = self._failures.get(queue, (0, time.monotonic()))
+            self._failures[queue] = count + 1, since
+            if count + 1 >= ATTEMPTS and time.monotonic() - since >= PATIENCE:
                 await self._remove(queue)
             raise BrokerUnavailable(f"queue {queue} does not answer: {error}") from error
         self._failures.pop(queue, None)
 
-    def _is_hopeless(self, queue: str) -> bool:
-        count, since = self._failures.get(queue, (0, time.monotonic()))
-        self._failures[queue] = (count + 1, since)
-        return count + 1 >= ATTEMPTS and time.monotonic() - since >= PATIENCE
-
     async def _remove(self, queue: str) -> None:
         # A session of its own: the failure may have closed the other one.
-        session = await Session.open(self._settings, "deliv-mender")
+        session = await Session.open(self._settings, "deliv-queue-repair")
         try:
             channel = await session.channel()
             await channel.call("queue_delete", queue)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 
 from deliv import config
 from deliv.errors import BrokerUnavailable
+from deliv.gateways.broker.connection import BrokerConnection
 from deliv.gateways.broker.consumer import Consumer, Handler
 from deliv.gateways.broker.dead_letters import DeadLetter, DeadLetters, Depth, Wanted, every
-from deliv.gateways.broker.link import Link
 from deliv.gateways.broker.message import Message, encode
 from deliv.gateways.broker.publisher import Publisher
 from deliv.gateways.broker.topology import DEAD, EVENTS, QUEUES
@@ -27,11 +27,11 @@ class Broker:
     Made and used on a running asyncio loop.
     """
 
-    def __init__(self, settings: config.Broker) -> None:
+    def __init__(self, settings: config.BrokerSettings) -> None:
         self._publisher = Publisher(settings, self._changed)
         self._dead = DeadLetters(self._publisher)
-        self._consumer = Consumer(settings, self._dead.bury, self._changed)
-        self._links: list[Link] = [self._publisher.link]
+        self._consumer = Consumer(settings, self._dead.add, self._changed)
+        self._connections: list[BrokerConnection] = [self._publisher.connection]
         self._on_up: Callable[[], None] | None = None
         self._was_ready = False
         self._settled = asyncio.Event()
@@ -44,27 +44,27 @@ class Broker:
         `on_up` is called whenever the broker has become ready, also after it was blocked.
         """
         self._consumer.handlers = handlers
-        self._links.append(self._consumer.link)
+        self._connections.append(self._consumer.connection)
         self._on_up = on_up
 
     def start(self) -> None:
         """Begin to connect in the background, for as long as it takes."""
-        for link in self._links:
-            link.start()
+        for each in self._connections:
+            each.start()
 
     async def stop(self, deadline: float) -> None:
-        """Consume no more, give the handlers in hand `deadline` seconds, disconnect."""
+        """Consume no more, give the running handlers `deadline` seconds, disconnect."""
         await self._consumer.stop(deadline)
-        await self._publisher.link.stop()
+        await self._publisher.connection.stop()
 
     @property
     def ready(self) -> bool:
-        return self._publisher.ready and all(link.up for link in self._links)
+        return self._publisher.ready and all(each.up for each in self._connections)
 
     @property
     def detail(self) -> str:
         """How the broker is, in words: "connected", "connecting: Connection refused" ..."""
-        down = [link.detail for link in self._links if not link.up]
+        down = [each.detail for each in self._connections if not each.up]
         return down[0] if down else self._publisher.detail
 
     async def settled(self, seconds: float) -> None:
@@ -94,9 +94,9 @@ class Broker:
         await self._publisher.publish("", queue, message.encode(), mandatory=True)
 
     async def publish_event(self, message: Message) -> None:
-        """Tell of a transition; the routing key is `job.<payload's status in lower case>`.
+        """Report a transition; the routing key is `job.<payload's status in lower case>`.
 
-        Confirmed, but not mandatory: maybe nobody listens. Errors as with publish_work.
+        Confirmed, but not mandatory: there may be no listener. Errors as with publish_work.
         """
         key = f"job.{str(message.payload['status']).lower()}"
         body = encode({**message.payload, "job_id": message.job_id})
@@ -119,7 +119,7 @@ class Broker:
         return {queue: await self._dead.depth(queue) for queue in (*QUEUES.values(), DEAD)}
 
     def _changed(self) -> None:
-        if all(link.tried for link in self._links):
+        if all(each.tried for each in self._connections):
             self._settled.set()
         was, self._was_ready = self._was_ready, self.ready
         if self.ready and not was and self._on_up is not None:

@@ -20,10 +20,10 @@ from deliv.errors import BrokerUnavailable
 CONNECT_TIMEOUT = 10.0
 ANSWER_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 5.0
-# A blocked connection may be a broker that forgot us: begin anew after this many seconds.
+# A blocked connection may be a broker that forgot us: connect again after this many seconds.
 BLOCKED_TIMEOUT = 300.0
 
-# pika reports each failed attempt several times, with tracebacks; the link says it once.
+# pika reports each failed attempt several times, with tracebacks; BrokerConnection logs it once.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
@@ -34,9 +34,9 @@ class Channel:
         self.raw = raw
         self.code = 0
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._taken: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._got: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         raw.add_on_close_callback(self._on_close)
-        raw.add_callback(lambda _frame: _resolve(self._taken, None), [Basic.GetEmpty], False)
+        raw.add_callback(lambda _frame: _resolve(self._got, None), [Basic.GetEmpty], False)
 
     async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of pika's channel and await the broker's answer.
@@ -49,9 +49,9 @@ class Channel:
 
     async def get(self, queue: str) -> tuple[Any, Any, bytes] | None:
         """Take one message without acknowledging it: (method, properties, body), one at a time."""
-        self._taken = asyncio.get_running_loop().create_future()
-        self.do("basic_get", queue, lambda _channel, *message: _resolve(self._taken, message))
-        message: tuple[Any, Any, bytes] | None = await self._first(self._taken, "basic_get")
+        self._got = asyncio.get_running_loop().create_future()
+        self.do("basic_get", queue, lambda _channel, *message: _resolve(self._got, message))
+        message: tuple[Any, Any, bytes] | None = await self._first(self._got, "basic_get")
         return message
 
     def do(self, method: str, *args: Any, **kwargs: Any) -> None:
@@ -84,7 +84,7 @@ class Channel:
 class Session:
     """One connection. `ended` resolves with the reason once it is of no more use."""
 
-    def __init__(self, settings: config.Broker, name: str) -> None:
+    def __init__(self, settings: config.BrokerSettings, name: str) -> None:
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[str] = loop.create_future()
         self._opened: asyncio.Future[None] = loop.create_future()
@@ -97,7 +97,7 @@ class Session:
         )
 
     @classmethod
-    async def open(cls, settings: config.Broker, name: str) -> Session:
+    async def open(cls, settings: config.BrokerSettings, name: str) -> Session:
         """Connect and log in; BrokerUnavailable says why not."""
         session = cls(settings, name)
         outcomes: set[asyncio.Future[Any]] = {session._opened, session.ended}
@@ -122,12 +122,14 @@ class Session:
             channel.closed.add_done_callback(lambda closed: self.end(closed.result()))
         return channel
 
-    def on_blocked(self, tell: Callable[[str], None]) -> None:
-        """`tell` hears the broker's reason when it blocks publishing, "" when it is over."""
+    def on_blocked(self, report: Callable[[str], None]) -> None:
+        """`report` gets the broker's reason when it blocks publishing, "" when it is over."""
         self._connection.add_on_connection_blocked_callback(
-            lambda _connection, frame: tell(frame.method.reason)
+            lambda _connection, frame: report(frame.method.reason)
         )
-        self._connection.add_on_connection_unblocked_callback(lambda _connection, _frame: tell(""))
+        self._connection.add_on_connection_unblocked_callback(
+            lambda _connection, _frame: report("")
+        )
 
     def end(self, reason: str) -> None:
         _resolve(self.ended, reason)
@@ -157,7 +159,7 @@ def _innermost(error: BaseException) -> BaseException:
     return _innermost(causes[-1]) if causes else error
 
 
-def _parameters(settings: config.Broker, name: str) -> Any:
+def _parameters(settings: config.BrokerSettings, name: str) -> Any:
     # Password and CA are read at every connection, so that a changed file is noticed.
     return pika.ConnectionParameters(
         host=settings.host,
@@ -173,7 +175,7 @@ def _parameters(settings: config.Broker, name: str) -> Any:
     )
 
 
-def _tls(settings: config.Broker) -> Any:
+def _tls(settings: config.BrokerSettings) -> Any:
     if settings.ca_file is None:
         return None
     context = ssl.create_default_context(cafile=settings.ca_file)

@@ -26,22 +26,19 @@ PRECONDITION_FAILED = 406
 log = structlog.get_logger()
 
 
-async def declare(session: Session, settings: config.Broker) -> None:
+async def declare(session: Session, settings: config.BrokerSettings) -> None:
     """Declare everything; what exists stays as it is."""
     channel = await session.channel()
     await channel.call("exchange_declare", EVENTS, exchange_type="topic", durable=True)
     await channel.close()
     await _queue(session, DEAD, {"x-max-length": DEAD_LETTERS_KEPT, "x-delivery-limit": LOOKS})
-    for queue in QUEUES.values():
-        await _queue(session, queue, _work(settings))
-
-
-def _work(settings: config.Broker) -> dict[str, Any]:
-    return {
+    work = {
         "x-delivery-limit": settings.delivery_limit,
         "x-dead-letter-exchange": "",
         "x-dead-letter-routing-key": DEAD,
     }
+    for queue in QUEUES.values():
+        await _queue(session, queue, work)
 
 
 async def _queue(session: Session, name: str, arguments: dict[str, Any]) -> None:

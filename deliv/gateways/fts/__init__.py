@@ -1,20 +1,20 @@
 """deliv's client of FTS3, the file transfer service."""
 
-from deliv.gateways.breaker import State
+from deliv.gateways.breaker import BreakerState
 from deliv.gateways.fts.answers import Origin
-from deliv.gateways.fts.client import Endpoint, Identity
+from deliv.gateways.fts.client import Endpoint, FtsIdentity
 from deliv.gateways.fts.endpoints import Fts
-from deliv.gateways.fts.outcomes import Outcome, Verdict
+from deliv.gateways.fts.outcomes import TransferOutcome, Verdict
 from deliv.gateways.fts.transfer import LONGEST_URL, Transfer
 
 __all__ = [
     "LONGEST_URL",
+    "BreakerState",
     "Endpoint",
     "Fts",
-    "Identity",
+    "FtsIdentity",
     "Origin",
-    "Outcome",
-    "State",
     "Transfer",
+    "TransferOutcome",
     "Verdict",
 ]

@@ -13,7 +13,7 @@ from deliv.gateways.https import Response
 T = TypeVar("T")
 
 
-class Whoami(msgspec.Struct, frozen=True, kw_only=True):
+class WhoamiAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Without a certificate `user_dn` is "anon" and the rest is empty."""
 
     user_dn: str
@@ -31,7 +31,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """A job and what its submitter noted with it: for deliv's, `deliv_job_id`."""
+    """A job with its submitter's metadata: of deliv's jobs, `deliv_job_id`."""
 
     job_id: str
     job_state: str | None = None
@@ -39,13 +39,13 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def deliv_job_id(self) -> str | None:
-        """The job of deliv's it was submitted for; None when somebody else submitted it."""
+        """The job of deliv's it was submitted for; None when it is another submitter's."""
         noted = self.job_metadata if isinstance(self.job_metadata, dict) else {}
         job_id = noted.get("deliv_job_id")
         return job_id if isinstance(job_id, str) else None
 
 
-class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class FileAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Bytes, MiB/s, seconds; times are naive UTC."""
 
     file_state: str | None = None
@@ -60,7 +60,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     internal_file_params: str | None = None
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class JobAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One of a bulk answer carries a status of its own, and nothing else when it is an error."""
 
     job_id: str
@@ -68,7 +68,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str | None = None
     submit_time: str | None = None
     job_finished: str | None = None
-    files: tuple[File, ...] | None = None
+    files: tuple[FileAnswer, ...] | None = None
     http_status: str | None = None
     http_message: str | None = None
 
@@ -80,7 +80,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 # What ?files= asks for; FTS drops the names it does not know.
-FILE_FIELDS = File.__struct_fields__
+FILE_FIELDS = FileAnswer.__struct_fields__
 
 
 def read(answer: Response, kind: type[T]) -> T:

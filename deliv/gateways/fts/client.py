@@ -1,18 +1,18 @@
-"""One FTS3 server: hand copies over, ask how they fare, cancel them.
+"""One FTS3 server: submit copies, ask for their state, cancel them.
 
-    endpoint.welcome()             whether FTS is there for deliv just now
+    endpoint.check_ready()         whether FTS accepts calls of deliv just now
     endpoint.ensure_delegated()    FTS may act as deliv; renewed before it is short
     endpoint.undelegate()          FTS forgets what was delegated to it
     endpoint.job_id(sid)           the id a copy will have, known before FTS hears of it
     endpoint.submit(transfer)      repeating it never copies twice
     endpoint.finished(minutes)     what ended lately: job id -> state
     endpoint.unfinished()          what has not: job id -> state
-    endpoint.details(ids)          job id -> Outcome; an id that FTS has lost is left out
+    endpoint.details(ids)          job id -> TransferOutcome; an id that FTS has lost is left out
     endpoint.origins(ids)          job id -> whom an unfinished job is for
     endpoint.cancel(job_id)        the state the job is in then
 
 Every call raises Unreachable when FTS gives no answer of its own (time-out, server error, HTML,
-breaker open): the outcome is open, calling again is safe. Refused carries FTS's code and message.
+breaker open): the outcome is unknown, calling again is safe. Refused has FTS's code and message.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ import structlog
 
 from deliv import config
 from deliv.errors import Refused
-from deliv.gateways.breaker import Breaker, State
+from deliv.gateways.breaker import Breaker, BreakerState
 from deliv.gateways.fts.answers import (
     FILE_FIELDS,
     Accepted,
-    File,
-    Job,
+    FileAnswer,
+    JobAnswer,
     Listed,
     Origin,
-    Whoami,
+    WhoamiAnswer,
     read,
 )
-from deliv.gateways.fts.delegation import Delegation
-from deliv.gateways.fts.outcomes import ACTIVE, TERMINAL, Outcome, outcome, unclear
+from deliv.gateways.fts.delegation import FtsDelegation
+from deliv.gateways.fts.outcomes import ACTIVE, TERMINAL, TransferOutcome, outcome, unclear
 from deliv.gateways.fts.transfer import Transfer, submission
-from deliv.gateways.fts.transport import AUTHENTICATION_TIMEOUT, Transport, is_fts, refusal
-from deliv.gateways.https import HttpsClient, Response
+from deliv.gateways.fts.transport import AUTHENTICATION_TIMEOUT, FtsTransport, is_fts, refusal
+from deliv.gateways.https import HttpsClient
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ JSON = "application/json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Identity:
+class FtsIdentity:
     """Who FTS takes deliv for: GET /whoami."""
 
     user_dn: str
@@ -71,24 +71,24 @@ class Endpoint:
         self,
         name: str,
         url: str,
-        settings: config.Fts,
+        settings: config.FtsSettings,
         https: HttpsClient,
         breaker: Breaker,
     ) -> None:
         self.name = name
         self.breaker = breaker
         timeout = float(settings.request_timeout)
-        self._transport = Transport(name, url, https, timeout, self.breaker)
+        self._transport = FtsTransport(name, url, https, timeout, self.breaker)
         self._max_time_in_queue = settings.max_time_in_queue
-        self._identity: tuple[int, Identity] | None = None
-        self.delegation = Delegation(
+        self._identity: tuple[int, FtsIdentity] | None = None
+        self.delegation = FtsDelegation(
             self._transport,
             lifetime=settings.delegation,
             renew_below=settings.renew_below,
             timeout=timeout,
         )
 
-    async def whoami(self) -> Identity:
+    async def whoami(self) -> FtsIdentity:
         """Cached until deliv's certificate changes. Refused when FTS does not know deliv."""
         version = self._transport.credential_version
         if self._identity is None or self._identity[0] != version:
@@ -97,15 +97,19 @@ class Endpoint:
 
     async def probe(self) -> str:
         """For readiness: asks FTS who deliv is; one sentence when all is well."""
-        identity = await self._ask_identity()
-        return f"answers to {identity.user_dn}, {self._delegation_left()}"
+        identity, until = await self._ask_identity(), self.delegation.until
+        delegated = "nothing delegated yet"
+        if until is not None:
+            hours = (until - datetime.now(UTC)).total_seconds() / 3600
+            delegated = f"delegated for {hours:.1f} h"
+        return f"answers to {identity.user_dn}, {delegated}"
 
-    async def welcome(self) -> None:
-        """Unavailable or Refused unless FTS is there for deliv.
+    async def check_ready(self) -> None:
+        """Unavailable or Refused unless FTS accepts calls of deliv.
 
-        It is asked unless it was heard of a moment ago.
+        It is asked unless it has answered a moment ago.
         """
-        if self.breaker.silent_for >= MOMENT or self.breaker.state is not State.CLOSED:
+        if self.breaker.silent_for >= MOMENT or self.breaker.state is not BreakerState.CLOSED:
             self._identity = None
         await self.whoami()
 
@@ -119,21 +123,31 @@ class Endpoint:
         return str(uuid.uuid5(uuid.UUID(identity.vos_id[0]), sid))
 
     async def submit(self, transfer: Transfer, job_id: str | None = None) -> str:
-        """Hand a copy over; its id. The same sid again gives the same id and no second copy.
+        """Submit a copy; its id. The same sid again gives the same id and no second copy.
 
-        `job_id` is the id noted for it earlier: should FTS give another, since it takes deliv for
+        `job_id` is the id stored for it earlier: should FTS give another, since it takes deliv for
         somebody else by now, the copy is withdrawn. Refused: 409, another transfer to that
         destination is under way; 419 as DelegationNeeded, FTS wants more life than deliv's
         certificate has.
         """
         body = submission(transfer, max_time_in_queue=self._max_time_in_queue)
         expected = job_id or await self.job_id(transfer.sid)
-        answer = await self._post(body)
-        if answer.status == HTTPStatus.OK:
-            return await self._accepted(read(answer, Accepted).job_id, expected)
+        generation = self.delegation.generation
+        answer = await self._transport.call("POST", "/jobs", body, JSON)
+        if answer.status == AUTHENTICATION_TIMEOUT:
+            await self.delegation.renew(generation)
+            answer = await self._transport.call("POST", "/jobs", body, JSON)
         if answer.status == HTTPStatus.CONFLICT and await self._exists(expected):
             return expected
-        raise refusal(self.name, answer)
+        if answer.status != HTTPStatus.OK:
+            raise refusal(self.name, answer)
+        given = read(answer, Accepted).job_id
+        if given != expected:  # under another id than was stored the copy could not be found again
+            self._identity = None
+            await self.cancel(given)
+            reason = f"FTS {self.name} named the job {given}, not {expected}"
+            raise Refused(f"{reason}: deliv's identity changed", code=HTTPStatus.FORBIDDEN)
+        return given
 
     async def finished(self, minutes: int) -> dict[str, str]:
         """The jobs of deliv's VO that ended in the last `minutes` by FTS's clock."""
@@ -144,15 +158,26 @@ class Endpoint:
         """The jobs of deliv's VO that have not ended."""
         return await self._list("")
 
-    async def details(self, ids: Iterable[str]) -> dict[str, Outcome]:
+    async def details(self, ids: Iterable[str]) -> dict[str, TransferOutcome]:
         """What became of these jobs. Left out are those that FTS has neither live nor archived.
 
         UNKNOWN stands for an id that FTS gave no usable answer about.
         """
-        found: dict[str, Outcome] = {}
+        found: dict[str, TransferOutcome] = {}
         wanted = iter(dict.fromkeys(ids))
         while chunk := list(islice(wanted, BULK)):
-            found |= await self._bulk(chunk)
+            # Those unknown to FTS are in the answer too, with a 404 of their own.
+            jobs = {job.job_id: job for job in await self._described(chunk, JobAnswer)}
+            for job_id in chunk:
+                job = jobs.get(job_id)
+                if job is None:
+                    found[job_id] = unclear("FTS left it out of its answer")
+                elif job.code == HTTPStatus.NOT_FOUND:
+                    found |= await self._archived(job_id)
+                elif job.code != HTTPStatus.OK:
+                    found[job_id] = unclear(job.http_message or str(job.http_status))
+                else:
+                    found[job_id] = outcome(job)
         return found
 
     async def origins(self, ids: Iterable[str]) -> dict[str, Origin]:
@@ -183,38 +208,15 @@ class Endpoint:
         if answer.status not in {HTTPStatus.OK, HTTPStatus.NO_CONTENT} and not missing:
             raise refusal(self.name, answer)
 
-    async def _ask_identity(self) -> Identity:
-        known = await self._transport.get("/whoami", Whoami)
+    async def _ask_identity(self) -> FtsIdentity:
+        known = await self._transport.get("/whoami", WhoamiAnswer)
         if known.delegation_id is None or not known.vos_id:
             raise Refused(
                 f"FTS {self.name} did not accept deliv's certificate", code=HTTPStatus.FORBIDDEN
             )
-        return Identity(
+        return FtsIdentity(
             user_dn=known.user_dn, delegation_id=known.delegation_id, vos_id=known.vos_id
         )
-
-    def _delegation_left(self) -> str:
-        if self.delegation.until is None:
-            return "nothing delegated yet"
-        hours = (self.delegation.until - datetime.now(UTC)).total_seconds() / 3600
-        return f"delegated for {hours:.1f} h"
-
-    async def _post(self, body: bytes) -> Response:
-        generation = self.delegation.generation
-        answer = await self._transport.call("POST", "/jobs", body, JSON)
-        if answer.status != AUTHENTICATION_TIMEOUT:
-            return answer
-        await self.delegation.renew(generation)
-        return await self._transport.call("POST", "/jobs", body, JSON)
-
-    async def _accepted(self, given: str, expected: str) -> str:
-        """The id has to be the one deliv has noted, else the copy could not be found again."""
-        if given == expected:
-            return given
-        self._identity = None
-        await self.cancel(given)
-        reason = f"FTS {self.name} named the job {given}, not {expected}: deliv's identity changed"
-        raise Refused(reason, code=HTTPStatus.FORBIDDEN)
 
     async def _exists(self, job_id: str) -> bool:
         """Tells FTS's two 409s apart: the sid's own job exists, or another has the destination."""
@@ -230,35 +232,18 @@ class Endpoint:
         jobs = await self._transport.get(path, tuple[Listed, ...])
         return {job.job_id: job.job_state for job in jobs}
 
-    async def _bulk(self, ids: Sequence[str]) -> dict[str, Outcome]:
-        jobs = await self._jobs(ids)
-        found = {}
-        for job_id in ids:
-            job = jobs.get(job_id)
-            if job is None:
-                found[job_id] = unclear("FTS left it out of its answer")
-            elif job.code == HTTPStatus.NOT_FOUND:
-                found |= await self._archived(job_id)
-            elif job.code != HTTPStatus.OK:
-                found[job_id] = unclear(job.http_message or str(job.http_status))
-            else:
-                found[job_id] = outcome(job)
-        return found
-
-    async def _jobs(self, ids: Sequence[str]) -> dict[str, Job]:
-        """By id, those unknown to FTS too, with a 404 of their own: 207 when there are some."""
-        return {job.job_id: job for job in await self._described(ids, Job)}
-
     async def _described(self, ids: Sequence[str], kind: type[T]) -> Sequence[T]:
         """The bulk answer about these ids, each read as `kind`; a single one comes by itself."""
         path = ",".join(quote(job_id, safe="") for job_id in ids)
         answer = await self._transport.call("GET", f"/jobs/{path}?files={','.join(FILE_FIELDS)}")
-        if not _about_jobs(answer):
+        answered = answer.status in {HTTPStatus.OK, HTTPStatus.MULTI_STATUS}
+        # An error that names no job concerns the call as a whole.
+        if not answered and b'"job_id"' not in answer.body:
             raise refusal(self.name, answer)
         several = answer.body.lstrip().startswith(b"[")
         return read(answer, list[kind]) if several else [read(answer, kind)]  # type: ignore[valid-type]  # mypy takes no variable
 
-    async def _archived(self, job_id: str) -> dict[str, Outcome]:
+    async def _archived(self, job_id: str) -> dict[str, TransferOutcome]:
         """FTS keeps a job for a week, then in its archive; nothing when it is not there either."""
         path = f"/archive/{quote(job_id, safe='')}"
         answer = await self._transport.call("GET", path)
@@ -266,16 +251,10 @@ class Endpoint:
             return {}
         if answer.status != HTTPStatus.OK:
             raise refusal(self.name, answer)
-        job = read(answer, Job)
+        job = read(answer, JobAnswer)
         if job.files is None:
-            job = msgspec.structs.replace(job, files=await self._archived_files(path))
+            listed = await self._transport.call("GET", f"{path}/files")
+            found = listed.status == HTTPStatus.OK
+            files = read(listed, tuple[FileAnswer, ...]) if found else ()
+            job = msgspec.structs.replace(job, files=files)
         return {job_id: outcome(job)}
-
-    async def _archived_files(self, path: str) -> tuple[File, ...]:
-        answer = await self._transport.call("GET", f"{path}/files")
-        return read(answer, tuple[File, ...]) if answer.status == HTTPStatus.OK else ()
-
-
-def _about_jobs(answer: Response) -> bool:
-    """Of errors, only those that name a job; the others concern the call as a whole."""
-    return answer.status in {HTTPStatus.OK, HTTPStatus.MULTI_STATUS} or b'"job_id"' in answer.body

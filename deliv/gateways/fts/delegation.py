@@ -1,4 +1,4 @@
-"""Lending deliv's identity to FTS: a proxy signed by the official client, sent by our transport.
+"""Delegating deliv's identity to FTS: a proxy signed by the official client, sent by our transport.
 
 The client's code blocks: it runs in a worker thread, its requests cross over to the event loop.
 """
@@ -17,7 +17,7 @@ from fts3.rest.client import Context, Delegator
 from M2Crypto import ASN1, EVP, X509
 
 from deliv.errors import DelivError, Refused, Unavailable
-from deliv.gateways.fts.transport import Transport, refusal
+from deliv.gateways.fts.transport import FtsTransport, refusal
 
 log = structlog.get_logger()
 
@@ -26,12 +26,12 @@ CALLS = 8  # more than one delegation takes
 NO_TIME = timedelta(0)
 
 
-class Delegation:
+class FtsDelegation:
     """`lifetime` is asked for, renewed when less than `renew_below` is left; both in seconds."""
 
     def __init__(
         self,
-        transport: Transport,
+        transport: FtsTransport,
         *,
         lifetime: float,
         renew_below: float,
@@ -59,7 +59,7 @@ class Delegation:
                 await self._delegate(force=False)
 
     async def renew(self, generation: int) -> None:
-        """Delegate anew, unless somebody did since `generation` was read."""
+        """Delegate again, unless another call did since `generation` was read."""
         async with self._lock:
             if self.generation == generation:
                 await self._delegate(force=True)
@@ -86,7 +86,7 @@ class Delegation:
 
     def _blocking(self, bridge: _Bridge, force: bool) -> datetime:
         try:
-            delegator = _Delegator(_Context(bridge))
+            delegator = _Delegator(_FtsContext(bridge))
             delegator.delegate(
                 lifetime=min(self._lifetime, _life_left(bridge.transport)),
                 force=force,
@@ -96,14 +96,18 @@ class Delegation:
         except DelivError:
             raise
         except Exception as error:
-            raise _ours(error) from error
+            # The client turns every error into one of its own, raised while it handled ours.
+            cause = error.__context__
+            if isinstance(cause, DelivError):
+                raise cause from error
+            raise Unavailable(f"deliv's identity can't be delegated: {error}") from error
 
 
 class _Bridge:
     """Stands in for the client's request class: hands its calls to the event loop."""
 
     def __init__(
-        self, transport: Transport, loop: asyncio.AbstractEventLoop, patience: float
+        self, transport: FtsTransport, loop: asyncio.AbstractEventLoop, patience: float
     ) -> None:
         self.transport = transport
         self._loop = loop
@@ -126,7 +130,7 @@ class _Bridge:
         return answer.body.decode()
 
 
-class _Context(Context):  # type: ignore[misc]  # untyped
+class _FtsContext(Context):  # type: ignore[misc]  # untyped
     """The client's context, with the credential that our connections use rather than files."""
 
     def __init__(self, bridge: _Bridge) -> None:
@@ -152,17 +156,12 @@ class _Delegator(Delegator):  # type: ignore[misc]  # untyped
     def _sign_request(self, *request: object) -> X509.X509:
         """As the client's own, which is valid from this very second on, but valid earlier."""
         proxy: X509.X509 = super()._sign_request(*request)
+        chain_starts = [one.get_not_before().get_datetime() for one in self.context.x509_list]
         starts = ASN1.ASN1_TIME()
-        starts.set_datetime(max(datetime.now(UTC) - BEHIND, self._issuers_start()))
+        starts.set_datetime(max(datetime.now(UTC) - BEHIND, *chain_starts))
         proxy.set_not_before(starts)
         proxy.sign(self.context.evp_key, "sha256")
         return proxy
-
-    def _issuers_start(self) -> datetime:
-        starts: list[datetime] = [
-            one.get_not_before().get_datetime() for one in self.context.x509_list
-        ]
-        return max(starts)
 
     def _get_remaining_life(self, delegation_id: str) -> timedelta | None:
         """As the client's own, on an aware clock: the naive one is deprecated."""
@@ -172,7 +171,7 @@ class _Delegator(Delegator):  # type: ignore[misc]  # untyped
         return _utc(document["termination_time"]) - datetime.now(UTC)
 
 
-def _life_left(transport: Transport) -> timedelta:
+def _life_left(transport: FtsTransport) -> timedelta:
     """Of the certificate in our chain that ends first: the client overlooks a short last one."""
     chain = x509.load_pem_x509_certificates(transport.credential[0])
     ends = min(certificate.not_valid_after_utc for certificate in chain)
@@ -184,10 +183,3 @@ def _life_left(transport: Transport) -> timedelta:
 
 def _utc(text: str) -> datetime:
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
-
-
-def _ours(error: Exception) -> DelivError:
-    """The client turns every error into one of its own; ours is what it was handling then."""
-    if isinstance(error.__context__, DelivError):
-        return error.__context__
-    return Unavailable(f"deliv's identity can't be delegated: {error}")

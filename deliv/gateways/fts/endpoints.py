@@ -8,7 +8,7 @@ from functools import partial
 
 from deliv import config
 from deliv.errors import Refused, Unavailable
-from deliv.gateways.breaker import Breaker, State
+from deliv.gateways.breaker import Breaker, BreakerState
 from deliv.gateways.fts.client import Endpoint
 from deliv.gateways.https import HttpsClient
 from deliv.ops import metrics
@@ -17,7 +17,7 @@ from deliv.ops import metrics
 class Fts:
     def __init__(
         self,
-        settings: config.Fts,
+        settings: config.FtsSettings,
         https: HttpsClient,
         clock: Callable[[], float] = time.monotonic,
         make: Callable[..., Endpoint] = Endpoint,
@@ -28,7 +28,9 @@ class Fts:
         )
         self._by_name = {endpoint.name: endpoint for endpoint in self.endpoints}
         for endpoint in self.endpoints:
-            _show(endpoint)
+            for state in BreakerState:
+                metric = metrics.FTS_BREAKER.labels(endpoint=endpoint.name, state=state.value)
+                metric.set_function(partial(endpoint.breaker.is_in, state))
 
     def endpoint(self, name: str) -> Endpoint:
         """The endpoint a job was given to; Unavailable once it has left the configuration."""
@@ -38,29 +40,18 @@ class Fts:
             raise Unavailable(f"the FTS endpoint {name} is not configured any more") from None
 
     async def choose(self) -> Endpoint:
-        """For a new copy: the first that takes it, those that failed lately asked last.
+        """For a new copy: the first that is ready, those that failed lately asked last.
 
-        What is given to a server stays with it, so none is given to one that has just gone.
+        A copy stays with the server it was submitted to, so none goes to one that is down.
         Unavailable, with the reason of each, when there is none.
         """
-        by_health = sorted(self.endpoints, key=lambda e: e.breaker.state is not State.CLOSED)
+        by_health = sorted(self.endpoints, key=lambda e: e.breaker.state is not BreakerState.CLOSED)
         reasons = []
         for endpoint in by_health:
             try:
-                await endpoint.welcome()
+                await endpoint.check_ready()
             except (Unavailable, Refused) as error:
                 reasons.append(str(error))
             else:
                 return endpoint
         raise Unavailable("; ".join(reasons))
-
-
-def _show(endpoint: Endpoint) -> None:
-    """The breaker's state as a metric, looked at when it is asked for."""
-    for state in State:
-        metric = metrics.FTS_BREAKER.labels(endpoint=endpoint.name, state=state.value)
-        metric.set_function(partial(_is_in, endpoint.breaker, state))
-
-
-def _is_in(breaker: Breaker, state: State) -> float:
-    return float(breaker.state is state)

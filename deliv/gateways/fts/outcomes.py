@@ -1,4 +1,4 @@
-"""What FTS says of one of its jobs, as deliv understands it. Pure."""
+"""What FTS answers about one of its jobs, as deliv understands it. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from types import MappingProxyType
 
 import msgspec
 
-from deliv.gateways.fts.answers import File, Job
-from deliv.gateways.fts.reasons import CopyPhase, classify, copy_phase, parse
+from deliv.gateways.fts.answers import FileAnswer, JobAnswer
+from deliv.gateways.fts.reasons import CopyProgress, classify, parse, progress
 from deliv.model.error_classes import ErrorClass
 
 ACTIVE = frozenset(
@@ -43,7 +43,7 @@ _TIMEOUT = re.compile(r"\btimeout:(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TransferOutcome:
     """`filesize` in bytes, `throughput` in MiB/s, `details` FTS's own fields as JSON.
 
     `error_class` is for a failed or cancelled copy only; `partial`: such a copy may have left a
@@ -66,11 +66,11 @@ class Outcome:
     details: str | None = None
 
 
-def outcome(job: Job) -> Outcome:
+def outcome(job: JobAnswer) -> TransferOutcome:
     """Read a job with its `files`; of several the first that did not finish counts."""
-    files = job.files or (File(),)
+    files = job.files or (FileAnswer(),)
     file = next((file for file in files if file.file_state != "FINISHED"), files[0])
-    known = Outcome(
+    known = TransferOutcome(
         verdict=_verdict(job, file),
         state=job.job_state or "",
         filesize=file.filesize,
@@ -85,12 +85,12 @@ def outcome(job: Job) -> Outcome:
     return known
 
 
-def unclear(reason: str) -> Outcome:
+def unclear(reason: str) -> TransferOutcome:
     """No usable answer about a job."""
-    return Outcome(verdict=Verdict.UNKNOWN, reason=reason)
+    return TransferOutcome(verdict=Verdict.UNKNOWN, reason=reason)
 
 
-def _verdict(job: Job, file: File) -> Verdict:
+def _verdict(job: JobAnswer, file: FileAnswer) -> Verdict:
     """The job says whether it is over, its file how: a cancel can come after the last byte.
 
     FINISHEDDIRTY means that a file failed, whichever are shown. A FINISHED job whose file was not
@@ -106,27 +106,23 @@ def _verdict(job: Job, file: File) -> Verdict:
     return ENDS.get(how or "", Verdict.FAILED)
 
 
-def _failure(known: Outcome, job: Job, file: File) -> Outcome:
+def _failure(known: TransferOutcome, job: JobAnswer, file: FileAnswer) -> TransferOutcome:
     text = file.reason or job.reason or f"FTS gave no reason for {known.state}"
     reason = parse(text)
-    error_class, came = classify(reason), copy_phase(reason)
-    begun = came is CopyPhase.COPY or (came is CopyPhase.UNCLEAR and bool(file.throughput))
+    error_class, came = classify(reason), progress(reason)
+    unclear_how_far = came is CopyProgress.UNCLEAR
+    begun = came is CopyProgress.COPY or (unclear_how_far and bool(file.throughput))
+    # FTS sets a copy's time-out soon before the copy begins. In between it reads the source's
+    # checksum (UrlCopyProcess.cpp: sendProtocol), for minutes when the file is large: a file that
+    # appears meanwhile may be somebody else's. FTS later than 3.13 has not even looked at the
+    # destination by then. That bytes moved is shown by the throughput.
+    timeout = _TIMEOUT.search(file.internal_file_params or "")
+    about_to_begin = timeout is not None and int(timeout[1]) > 0
     return replace(
         known,
         error_class=error_class,
         reason=" ".join(text.split()),
-        partial=begun or (came is CopyPhase.UNCLEAR and _may_have_begun(file)),
+        partial=begun or (unclear_how_far and about_to_begin),
         written_to=file.dest_surl if begun else None,
-        corrupt_source=error_class is ErrorClass.CHECKSUM and came is CopyPhase.PREPARATION,
+        corrupt_source=error_class is ErrorClass.CHECKSUM and came is CopyProgress.PREPARATION,
     )
-
-
-def _may_have_begun(file: File) -> bool:
-    """Whether FTS had set the copy's time-out, which is soon before the copy begins.
-
-    In between it reads the source's checksum (UrlCopyProcess.cpp: sendProtocol), for minutes when
-    the file is large: a file that appears meanwhile may be somebody else's. FTS later than 3.13 has
-    not even looked at the destination by then. That bytes moved is shown by the throughput.
-    """
-    timeout = _TIMEOUT.search(file.internal_file_params or "")
-    return timeout is not None and int(timeout[1]) > 0

@@ -2,7 +2,7 @@
 
 SCOPE says which end failed (SOURCE, DESTINATION), that the copy did (TRANSFER) or FTS itself
 (AGENT, GENERAL_FAILURE). The number is a Linux errno of gfal2, often only ECOMM; what the
-GridFTP server said stands in the text. So the text is looked at first, then the numbers.
+GridFTP server said is in the text. So the text is looked at first, then the numbers.
 
 Sources: recordings of a real FTS 3.13; gfal2 2.21 against GridFTP server 13.24 (what each row's
 test quotes); fts3's src/url-copy/UrlCopyProcess.cpp for the steps of a transfer and their scopes,
@@ -52,7 +52,7 @@ class Reason:
         return {TRANSFER: "", DESTINATION: DESTINATION}.get(first, SOURCE)
 
 
-class CopyPhase(StrEnum):
+class CopyProgress(StrEnum):
     """How far a transfer had come when it failed, as far as its reason shows that."""
 
     PREPARATION = "preparation"  # nothing had been written
@@ -61,7 +61,7 @@ class CopyPhase(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
+class ReasonRule:
     """`pattern` is looked for in the text, in any case; `end` restricts it to one end."""
 
     pattern: str
@@ -83,28 +83,36 @@ _ABSENT = r"no such file or directory|file not found|path_not_found|not.a.direct
 # The first that matches decides: what a text leaves no doubt about comes before what it may
 # mention on the way.
 RULES = (
-    Rule(pattern=r"stayed in the queue for too long", error_class=TIMEOUT),
-    Rule(pattern=r"performance marker timeout|was stalled|probably stalled", error_class=TIMEOUT),
+    ReasonRule(pattern=r"stayed in the queue for too long", error_class=TIMEOUT),
+    ReasonRule(
+        pattern=r"performance marker timeout|was stalled|probably stalled", error_class=TIMEOUT
+    ),
     # Of a port that says nothing, something else than GridFTP, or FTP without the grid's security.
-    Rule(
+    ReasonRule(
         pattern=r"operation timed? ?out|error while searching for end of reply"
         r"|please login with user|\bauth\b.*not (understood|supported|implemented)",
         error_class=UNREACHABLE,
         end=DESTINATION,
     ),
-    Rule(pattern=r"forcefully killed|operation timed? ?out", error_class=TIMEOUT),
-    Rule(pattern=r"\b(banned|blacklisted)\b", error_class=BANNED),
-    Rule(pattern=r"cancell?ed (by|because)", error_class=CANCELLED),
-    Rule(pattern=r"checksums?\b.*(mismatch|do not match|are different)", error_class=CHECKSUM),
-    Rule(pattern=r"\bsizes?\b.*(mismatch|do not match|differ)", error_class=CHECKSUM),
-    Rule(pattern=r"overwrite is not enabled|\bfile.exists\b|is_a_directory", error_class=EXISTS),
-    Rule(
+    ReasonRule(pattern=r"forcefully killed|operation timed? ?out", error_class=TIMEOUT),
+    ReasonRule(pattern=r"\b(banned|blacklisted)\b", error_class=BANNED),
+    ReasonRule(pattern=r"cancell?ed (by|because)", error_class=CANCELLED),
+    ReasonRule(
+        pattern=r"checksums?\b.*(mismatch|do not match|are different)", error_class=CHECKSUM
+    ),
+    ReasonRule(pattern=r"\bsizes?\b.*(mismatch|do not match|differ)", error_class=CHECKSUM),
+    ReasonRule(
+        pattern=r"overwrite is not enabled|\bfile.exists\b|is_a_directory", error_class=EXISTS
+    ),
+    ReasonRule(
         pattern=r"no space left|quota exceeded|over quota|(no free|not enough|insufficient) "
         r"(disk )?(space|storage)|disk (is )?full",
         error_class=FULL,
     ),
-    Rule(pattern=r"gridmap lookup failure|login incorrect", error_class=DENIED, end=DESTINATION),
-    Rule(
+    ReasonRule(
+        pattern=r"gridmap lookup failure|login incorrect", error_class=DENIED, end=DESTINATION
+    ),
+    ReasonRule(
         pattern=r"unable to connect|connection refused|no route to host|network is unreachable"
         r"|host is down|name or service not known|name resolution|unknown host"
         r"|connection timed out|connection reset|broken pipe|end[- ]of[- ]file|service busy"
@@ -112,17 +120,17 @@ RULES = (
         r"|connection (was )?closed",
         error_class=UNREACHABLE,
     ),
-    Rule(
+    ReasonRule(
         pattern=r"authentication (failed|error)|handshake|gss (failure|major|minor)|globus_gsi"
         r"|certificate verify failed|(certificate|proxy|credential|crl)s? (has )?expired"
         r"|could not (open|load|read|find).*(certificate|proxy|credential)|no credential found"
         r"|gridmap lookup failure|login incorrect",
         error_class=CREDENTIAL,
     ),
-    Rule(pattern=f"{_REFUSED}|{_ABSENT}", error_class=MISSING, end=SOURCE),
+    ReasonRule(pattern=f"{_REFUSED}|{_ABSENT}", error_class=MISSING, end=SOURCE),
     # The source was there when the copy began, so what is absent is at the destination.
-    Rule(pattern=f"{_REFUSED}|{_ABSENT}", error_class=DENIED),
-    Rule(pattern=r"\btime(d|r)?[- ]?out\b|timeout (expired|exceeded)", error_class=TIMEOUT),
+    ReasonRule(pattern=f"{_REFUSED}|{_ABSENT}", error_class=DENIED),
+    ReasonRule(pattern=r"\btime(d|r)?[- ]?out\b|timeout (expired|exceeded)", error_class=TIMEOUT),
 )
 
 NUMBERS = MappingProxyType(
@@ -166,7 +174,7 @@ _WHILE_WRITING = re.compile(r"\bsystem error in write\b", re.IGNORECASE)
 _AFTER_WRITING = re.compile(
     r"\b(source|user-defined) and destination\b|\b(SRC|USER_DEFINE) and DST\b", re.IGNORECASE
 )
-# At the source these mean that the staged copy can't be read, which is for the archive to mend.
+# At the source these mean that the staged copy can't be read, which is for the archive to repair.
 UNREADABLE = frozenset(
     {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS}
 )
@@ -186,7 +194,9 @@ def classify(reason: Reason) -> ErrorClass:
     for rule in RULES:
         if rule.matches(reason):
             return rule.error_class
-    for number in _numbers(reason):
+    # The GridFTP server's own errno, where its text has one, then gfal2's.
+    remote = _REMOTE_ERRNO.search(reason.text)
+    for number in (int(remote[1]), reason.number) if remote else (reason.number,):
         if reason.end == SOURCE and number in UNREADABLE:
             return MISSING
         if number in NUMBERS:
@@ -194,17 +204,11 @@ def classify(reason: Reason) -> ErrorClass:
     return OTHER
 
 
-def copy_phase(reason: Reason) -> CopyPhase:
+def progress(reason: Reason) -> CopyProgress:
     """How far the transfer had come; gfal2 itself prepares the copy within the scope TRANSFER."""
     if reason.scope == SOURCE or classify(reason) is EXISTS:
-        return CopyPhase.PREPARATION
+        return CopyProgress.PREPARATION
     if _BEFORE_WRITING.search(reason.text):
-        return CopyPhase.PREPARATION
+        return CopyProgress.PREPARATION
     written = _WHILE_WRITING.search(reason.text) or _AFTER_WRITING.search(reason.text)
-    return CopyPhase.COPY if written else CopyPhase.UNCLEAR
-
-
-def _numbers(reason: Reason) -> tuple[int, ...]:
-    """The GridFTP server's own errno, where it told one, then gfal2's."""
-    remote = _REMOTE_ERRNO.search(reason.text)
-    return (int(remote[1]), reason.number) if remote else (reason.number,)
+    return CopyProgress.COPY if written else CopyProgress.UNCLEAR

@@ -40,7 +40,15 @@ def submission(transfer: Transfer, *, max_time_in_queue: str) -> bytes:
 
     `max_time_in_queue` needs a unit ("24h"): FTS takes a bare number as hours.
     """
-    _check(transfer)
+    for url in (transfer.source, transfer.destination):
+        if urlsplit(url).scheme != "gsiftp":
+            raise Refused(f"{url} is not a gsiftp URL", code=400)
+        if len(url) > LONGEST_URL:
+            raise Refused(f"{url} is longer than FTS takes, {LONGEST_URL} characters", code=400)
+    if len(json.dumps(dict(transfer.metadata))) > LARGEST_METADATA:
+        raise Refused(f"the metadata is larger than FTS takes, {LARGEST_METADATA} bytes", code=400)
+    if transfer.source == transfer.destination:
+        raise Refused(f"source and destination are the same file: {transfer.source}", code=400)
     file = new_transfer(
         transfer.source,
         transfer.destination,
@@ -59,15 +67,3 @@ def submission(transfer: Transfer, *, max_time_in_queue: str) -> bytes:
     )
     body: str = Submitter.build_submission(transfers=job["files"], params=job["params"])
     return body.encode()
-
-
-def _check(transfer: Transfer) -> None:
-    for url in (transfer.source, transfer.destination):
-        if urlsplit(url).scheme != "gsiftp":
-            raise Refused(f"{url} is not a gsiftp URL", code=400)
-        if len(url) > LONGEST_URL:
-            raise Refused(f"{url} is longer than FTS takes, {LONGEST_URL} characters", code=400)
-    if len(json.dumps(dict(transfer.metadata))) > LARGEST_METADATA:
-        raise Refused(f"the metadata is larger than FTS takes, {LARGEST_METADATA} bytes", code=400)
-    if transfer.source == transfer.destination:
-        raise Refused(f"source and destination are the same file: {transfer.source}", code=400)

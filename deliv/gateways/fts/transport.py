@@ -9,14 +9,14 @@ from deliv.errors import DelegationNeeded, Refused, Unreachable
 from deliv.gateways.breaker import Breaker
 from deliv.gateways.fts.answers import read
 from deliv.gateways.https import HttpsClient, Response
-from deliv.gateways.upstream import Upstream, said
+from deliv.gateways.upstream import Upstream, error_message
 
 AUTHENTICATION_TIMEOUT = 419
 
 T = TypeVar("T")
 
 
-class Transport(Upstream):
+class FtsTransport(Upstream):
     """`timeout` in seconds for each call."""
 
     def __init__(
@@ -50,7 +50,9 @@ class Transport(Upstream):
         secrets: tuple[str, ...],
     ) -> Response:
         answer = await super()._answer(method, path, body, content_type, secrets)
-        if _is_broken_off(answer):
+        # FTS sends a list while it reads it: when its database fails then, it is still a 200.
+        body = answer.body.strip()
+        if body.startswith(b"[") and not body.endswith(b"]"):
             raise Unreachable(f"{self.title} answered {answer.status} and broke off its list")
         return answer
 
@@ -60,18 +62,12 @@ def refusal(name: str, answer: Response) -> Refused | Unreachable:
 
     Only FTS itself refuses, in JSON; another answer comes from something in front of it.
     """
-    text = f"FTS {name} answered {answer.status}: {said(answer)}"
+    text = f"FTS {name} answered {answer.status}: {error_message(answer)}"
     if not is_fts(answer):
         return Unreachable(text)
     if answer.status == AUTHENTICATION_TIMEOUT:
         return DelegationNeeded(text, code=answer.status)
     return Refused(text, code=answer.status)
-
-
-def _is_broken_off(answer: Response) -> bool:
-    """FTS sends a list while it reads it: when its database fails then, it is still a 200."""
-    body = answer.body.strip()
-    return body.startswith(b"[") and not body.endswith(b"]")
 
 
 def is_fts(answer: Response) -> bool:

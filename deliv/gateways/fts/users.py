@@ -15,11 +15,11 @@ from deliv.gateways.fts.client import Endpoint
 from deliv.gateways.https import HeldCredential, HttpsClient
 
 MOST = 256  # users and servers whose connections are kept; beyond them the least lately used go
-IDLE = 300.0  # seconds; keys that nobody needs are not kept in memory
+IDLE = 300.0  # seconds; keys that are not in use are not kept in memory
 
 
 @dataclass(kw_only=True)
-class _Session:
+class _UserSession:
     credential: HeldCredential
     https: HttpsClient
     endpoint: Endpoint
@@ -31,7 +31,7 @@ class UserEndpoints:
 
     def __init__(
         self,
-        settings: config.Fts,
+        settings: config.FtsSettings,
         ca_directory: Path,
         clock: Callable[[], float] = time.monotonic,
         make: Callable[..., Endpoint] = Endpoint,
@@ -40,10 +40,10 @@ class UserEndpoints:
         self._clock = clock
         self._settings = settings
         self._ca_directory = ca_directory
-        self._sessions: OrderedDict[tuple[str, str], _Session] = OrderedDict()
+        self._sessions: OrderedDict[tuple[str, str], _UserSession] = OrderedDict()
 
     def get(self, name: str, user: str, credential: HeldCredential) -> Endpoint:
-        """The endpoint `name` as the DN `user` sees it, who may have delegated anew."""
+        """The endpoint `name` as the DN `user` sees it, who may have delegated again."""
         known = self._sessions.get((name, user))
         if known is None or known.credential != credential:
             self.forget(name, user)
@@ -55,13 +55,13 @@ class UserEndpoints:
         return known.endpoint
 
     def forget(self, name: str, user: str) -> None:
-        """Let go of a user's credential and connections."""
+        """Drop a user's credential and connections."""
         known = self._sessions.pop((name, user), None)
         if known is not None:
             known.https.close()
 
     def tidy(self) -> None:
-        """Let go of the credentials that have expired, or were not used for a while."""
+        """Drop the credentials that have expired, or were not used for a while."""
         now, idle = datetime.now(UTC), self._clock() - IDLE
         for key, known in list(self._sessions.items()):
             if known.credential.expires <= now or known.used < idle:
@@ -71,8 +71,10 @@ class UserEndpoints:
         for name, user in list(self._sessions):
             self.forget(name, user)
 
-    def _open(self, name: str, credential: HeldCredential) -> _Session:
+    def _open(self, name: str, credential: HeldCredential) -> _UserSession:
         https = HttpsClient(credential, self._ca_directory, max_clients=2)
         url = self._settings.endpoints[name]
         endpoint = self._make(name, url, self._settings, https, Breaker())
-        return _Session(credential=credential, https=https, endpoint=endpoint, used=self._clock())
+        return _UserSession(
+            credential=credential, https=https, endpoint=endpoint, used=self._clock()
+        )

@@ -17,7 +17,7 @@ class AuditLine:
         self._written = False
 
     def note(self, **facts: Any) -> None:
-        """By the fields of audit.Entry."""
+        """By the fields of audit.AuditEntry."""
         self._facts.update(facts)
 
     def write(self, status: int, client: str) -> None:
@@ -25,8 +25,8 @@ class AuditLine:
         if self._written:
             return
         self._written = True
-        entry = audit.Entry(
-            event=audit.Event.REQUEST,
+        entry = audit.AuditEntry(
+            event=audit.AuditEvent.REQUEST,
             outcome=audit.outcome(status),
             status=status,
             peer=client,

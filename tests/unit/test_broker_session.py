@@ -49,5 +49,5 @@ REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
         (AMQPConnectionError(), "AMQPConnectionError"),
     ],
 )
-def test_the_innermost_reason_is_said(error: Exception, said: str) -> None:
+def test_the_innermost_reason_is_reported(error: Exception, said: str) -> None:
     assert said in explain(error)

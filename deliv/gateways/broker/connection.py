@@ -1,4 +1,4 @@
-"""Keeps one session open for ever: connect, set up, wait for its end, back off, again."""
+"""Keeps one session with the broker: connect, set up, wait for its end, back off, again."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CONNECTING = "connecting"
 log = structlog.get_logger()
 
 
-class Link:
-    """`detail` says in words how the link is; `session` is None while it is down."""
+class BrokerConnection:
+    """`detail` is its state in words; `session` is None while it is down."""
 
     def __init__(
         self,
-        settings: config.Broker,
+        settings: config.BrokerSettings,
         name: str,
         set_up: Callable[[Session], Awaitable[None]],
         changed: Callable[[], None],
@@ -56,58 +56,47 @@ class Link:
         await asyncio.wait({self._task})
         self.detail = "stopped"
 
-    def renew(self, reason: str) -> None:
-        """Begin anew with a fresh connection and a fresh topology."""
+    def reconnect(self, reason: str) -> None:
+        """Connect again, and declare the topology again."""
         if self.session is not None:
             self.session.end(reason)
 
     async def _run(self) -> None:
         failures = 0
         while True:
-            was_up = await self._attempt()
+            try:
+                was_up = await self._connect_once()
+            except Exception as error:  # noqa: BLE001 - without another attempt it would never be up
+                self._went_down(f"{type(error).__name__}: {error}", error)
+                was_up = False
             failures = 0 if was_up else failures + 1
             await asyncio.sleep(RECONNECT.jittered(failures))
 
-    async def _attempt(self) -> bool:
-        try:
-            return await self._once()
-        except Exception as error:  # noqa: BLE001 - a link that gave up would never come back
-            self._went_down(f"{type(error).__name__}: {error}", error)
-            return False
-
-    async def _once(self) -> bool:
-        """Hold one connection as long as it lasts; whether it was ever usable."""
+    async def _connect_once(self) -> bool:
+        """Keep one session as long as it lasts; whether it was ever usable."""
         try:
             session = await Session.open(self._settings, f"deliv-{self._name}")
         except (DelivError, OSError) as error:
             self._went_down(f"connecting: {error}")
             return False
         try:
-            return await self._hold(session)
+            async with asyncio.timeout(SET_UP_TIMEOUT):
+                await self._set_up(session)
+            self.session, self.detail = session, "connected"
+            log.info("broker connected", connection=self._name)
+            self._changed()
+            reason = await session.ended
+            self.session = None
+            self._went_down(f"lost: {reason}")
+            return True
+        except (DelivError, TimeoutError) as error:
+            self._went_down(f"setting up: {error or 'no answer'}")
+            return False
         finally:
             self.session = None
             await session.close()
 
-    async def _hold(self, session: Session) -> bool:
-        try:
-            async with asyncio.timeout(SET_UP_TIMEOUT):
-                await self._set_up(session)
-        except (DelivError, TimeoutError) as error:
-            self._went_down(f"setting up: {error or 'no answer'}")
-            return False
-        self._went_up(session)
-        reason = await session.ended
-        self.session = None
-        self._went_down(f"lost: {reason}")
-        return True
-
-    def _went_up(self, session: Session) -> None:
-        self.session = session
-        self.detail = "connected"
-        log.info("broker connected", link=self._name)
-        self._changed()
-
     def _went_down(self, detail: str, unexpected: Exception | None = None) -> None:
         self.detail = detail
-        log.warning("broker unavailable", link=self._name, reason=detail, exc_info=unexpected)
+        log.warning("broker unavailable", connection=self._name, reason=detail, exc_info=unexpected)
         self._changed()

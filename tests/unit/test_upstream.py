@@ -6,7 +6,7 @@ import pytest
 from tornado.httputil import HTTPHeaders
 
 from deliv.gateways.https import Response
-from deliv.gateways.upstream import SHOWN, said
+from deliv.gateways.upstream import SHOWN, error_message
 
 KIND = "text/html; charset=utf-8"
 BANNED = "<h1>Forbidden</h1>\n<p>The user has been banned</p>"
@@ -14,7 +14,7 @@ BANNED = "<h1>Forbidden</h1>\n<p>The user has been banned</p>"
 
 def shown(page: str) -> str:
     answer = Response(status=403, headers=HTTPHeaders({"Content-Type": KIND}), body=page.encode())
-    text = said(answer)
+    text = error_message(answer)
     assert text.startswith(f"{KIND}, not its JSON")
     return text.removeprefix(f"{KIND}, not its JSON").removeprefix(": ")
 
