@@ -31,7 +31,7 @@ from deliv.delivery.poll import Polling
 from deliv.delivery.settle import Settlement
 from deliv.delivery.stage import Staging
 from deliv.delivery.submit import Submissions
-from deliv.delivery.transfer import Transfers
+from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import DelivError
 from deliv.failpoints import Kinds, kinds
 from deliv.gateways.broker import Broker
@@ -186,8 +186,10 @@ class Parts:
         return Staging(self.store, self.stager, self.failures, self.settings)
 
     @cached_property
-    def transfers(self) -> Transfers:
-        return Transfers(self.store, self.fts, self.endpoints, self.failures, self.settings.sweeps)
+    def transfers(self) -> FtsTransfers:
+        return FtsTransfers(
+            self.store, self.fts, self.endpoints, self.failures, self.settings.sweeps
+        )
 
     @cached_property
     def settlement(self) -> Settlement:

@@ -16,7 +16,7 @@ from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.cleanup import Cleanup
 from deliv.delivery.permission import Permission
 from deliv.delivery.stage import Staging
-from deliv.delivery.transfer import Transfers
+from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import LostRace
 from deliv.model.job import Job
 from deliv.model.phase import ACTIONS, JobAction, phase
@@ -35,7 +35,7 @@ class Engine:
         self,
         store: Store,
         staging: Staging,
-        transfers: Transfers,
+        transfers: FtsTransfers,
         cancellation: Cancellation,
         cleanup: Cleanup,
         permission: Permission,

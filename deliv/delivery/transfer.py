@@ -26,7 +26,7 @@ log = structlog.get_logger()
 RETRY_REFUSED = 60.0  # seconds until an FTS that refuses deliv itself is tried again
 
 
-class Transfers:
+class FtsTransfers:
     def __init__(
         self,
         store: Store,

@@ -20,7 +20,7 @@ from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.failure import FailureHandler
 from deliv.delivery.poll import Polling
 from deliv.delivery.settle import Settlement
-from deliv.delivery.transfer import Transfers
+from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import NoCredential
 from deliv.gateways.fts import Endpoint
 from deliv.gateways.https import HeldCredential
@@ -78,7 +78,7 @@ class Bench:
     server: ScriptedFts
     jobs: Jobs
     polling: Polling
-    transfers: Transfers
+    transfers: FtsTransfers
     settlement: Settlement
     failures: FailureHandler
     cancellation: Cancellation

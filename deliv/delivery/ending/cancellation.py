@@ -12,7 +12,7 @@ import structlog
 from deliv.config import Config
 from deliv.delivery.ending.failure import Failure, FailureHandler
 from deliv.delivery.settle import Settlement
-from deliv.delivery.transfer import Transfers
+from deliv.delivery.transfer import FtsTransfers
 from deliv.delivery.waiting import WAITING
 from deliv.errors import Conflict, LostRace, NotFound, Refused, Unavailable
 from deliv.model.error_classes import ErrorClass
@@ -30,7 +30,7 @@ class Cancellation:
     def __init__(
         self,
         store: Store,
-        transfers: Transfers,
+        transfers: FtsTransfers,
         settlement: Settlement,
         failures: FailureHandler,
         config: Config,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from deliv.config import Sweeps
-from deliv.delivery.transfer import Transfers
+from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import Refused, Unavailable
 from deliv.gateways.stager import Stager
 from deliv.model.job import Job
@@ -18,7 +18,9 @@ RETRY_REFUSED = 600.0  # seconds until a stager or FTS that refused is asked aga
 
 
 class Cleanup:
-    def __init__(self, store: Store, stager: Stager, transfers: Transfers, config: Sweeps) -> None:
+    def __init__(
+        self, store: Store, stager: Stager, transfers: FtsTransfers, config: Sweeps
+    ) -> None:
         self._store = store
         self._stager = stager
         self._transfers = transfers
