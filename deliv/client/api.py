@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
-from deliv.client.credentials import Credential
+from deliv.client.credentials import CallerCredential
 from deliv.client.errors import BadAnswer, Conflict, Rejected, StillRunning
-from deliv.client.transport import Answer, Notice, Transport
+from deliv.client.transport import ClientTransport, HttpAnswer, Notice
 
 TIMEOUT = 30.0
 PATIENCE = 20.0
@@ -54,8 +54,8 @@ class Client:
         patience: float = PATIENCE,
         notice: Notice = lambda message: None,
     ) -> None:
-        credential = Credential(cert=Path(cert), key=Path(key))
-        self._transport = Transport(url, credential, Path(ca), timeout=timeout, notice=notice)
+        credential = CallerCredential(cert=Path(cert), key=Path(key))
+        self._transport = ClientTransport(url, credential, Path(ca), timeout=timeout, notice=notice)
         self._patience = patience
 
     def submit(
@@ -171,13 +171,13 @@ class Client:
 
     def _post(
         self, path: str, fields: Mapping[str, str], headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> HttpAnswer:
         form = {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
         return self._transport.call(
             "POST", path, body=_encoded(fields), headers=form, patience=self._patience
         )
 
-    def _status(self, job_id: str, patience: float) -> Answer:
+    def _status(self, job_id: str, patience: float) -> HttpAnswer:
         path = f"/transferStatus?job_id={quote(job_id, safe='', errors='replace')}"
         answer = self._transport.call("GET", path, patience=patience)
         _text(answer, "status")
@@ -191,7 +191,7 @@ def _encoded(fields: Mapping[str, str]) -> bytes:
         raise Rejected("what is asked for must be valid UTF-8", status=400) from error
 
 
-def _text(answer: Answer, name: str) -> str:
+def _text(answer: HttpAnswer, name: str) -> str:
     value = answer.document.get(name)
     if not isinstance(value, str):
         raise BadAnswer(f"the answer has no {name}: is this deliv?")

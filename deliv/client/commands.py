@@ -117,7 +117,7 @@ def add_parsers(subparsers: Subparsers) -> None:
 
 
 def _add(
-    subparsers: Subparsers, name: str, action: Callable[[Session], int], text: str
+    subparsers: Subparsers, name: str, action: Callable[[CommandRun], int], text: str
 ) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(
         name,
@@ -139,7 +139,7 @@ def _add(
         help="try again for S seconds while deliv does not answer (%(default)g)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON for scripts")
-    parser.set_defaults(run=lambda options: Session(options).run(action))
+    parser.set_defaults(run=lambda options: CommandRun(options).run(action))
     return parser
 
 
@@ -148,13 +148,13 @@ class Terminated(KeyboardInterrupt):
 
 
 class _Output(Console):
-    """Lets Session.run handle a closed pipe; rich would end the process with exit code 1."""
+    """Lets CommandRun.run handle a closed pipe; rich would end the process with exit code 1."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
-class Session:
+class CommandRun:
     """One run of a command: its options, its two outputs, what is known of the job so far."""
 
     def __init__(self, options: Options) -> None:
@@ -164,7 +164,7 @@ class Session:
         self.job_id: str | None = getattr(options, "job", None)
         self.key: str | None = None
 
-    def run(self, action: Callable[[Session], int]) -> int:
+    def run(self, action: Callable[[CommandRun], int]) -> int:
         """The exit code; every error is reported in one sentence, or as JSON."""
 
         def terminate(number: int, frame: FrameType | None) -> None:
@@ -237,7 +237,7 @@ class Session:
         self.say(msg, *hints)
 
 
-def _submit(session: Session) -> int:
+def _submit(session: CommandRun) -> int:
     options = session.options
     given = options.idempotency_key
     session.key = uuid.uuid4().hex if given is None else given
@@ -258,7 +258,7 @@ def _submit(session: Session) -> int:
     return 0
 
 
-def _status(session: Session) -> int:
+def _status(session: CommandRun) -> int:
     with session.client() as client:
         if session.options.wait:
             return _wait(session, client, session.options.job)
@@ -270,7 +270,7 @@ def _status(session: Session) -> int:
     return _exit_code(answer)
 
 
-def _list(session: Session) -> int:
+def _list(session: CommandRun) -> int:
     options = session.options
     filters = {name: getattr(options, name) for name in ("status", "product_id", "submitter")}
     for name in ("since", "until"):
@@ -302,7 +302,7 @@ def _list(session: Session) -> int:
     return 0
 
 
-def _events(session: Session) -> int:
+def _events(session: CommandRun) -> int:
     with session.client() as client:
         events = client.events(session.options.job)
     if session.options.json:
@@ -312,7 +312,7 @@ def _events(session: Session) -> int:
     return 0
 
 
-def _cancel(session: Session) -> int:
+def _cancel(session: CommandRun) -> int:
     """Each of them, if need be after another was refused; the exit code is that of the first."""
     answers: list[dict[str, Any]] = []
     exit_code = 0
@@ -337,7 +337,7 @@ def _cancel(session: Session) -> int:
     return exit_code
 
 
-def _wait(session: Session, client: Client, job_id: str) -> int:
+def _wait(session: CommandRun, client: Client, job_id: str) -> int:
     answer = client.wait(
         job_id, timeout=session.options.timeout, on_status=show.Progress(session.err)
     )

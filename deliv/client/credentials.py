@@ -21,7 +21,7 @@ CA_DIRECTORY = Path("/etc/grid-security/certificates")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Credential:
+class CallerCredential:
     """Certificate (with its chain) and key; for a proxy both are the same file."""
 
     cert: Path
@@ -33,25 +33,25 @@ def find_credential(
     key: str | None = None,
     environ: Mapping[str, str] = os.environ,
     home: Path | None = None,
-) -> Credential:
+) -> CallerCredential:
     """The credential to use; SetupError when there is none, or only half of one."""
     if key and not cert:
         raise SetupError("a key was given without its certificate: add --cert")
     if cert:
-        return Credential(cert=Path(cert), key=Path(key or cert))
+        return CallerCredential(cert=Path(cert), key=Path(key or cert))
     if proxy := environ.get("X509_USER_PROXY"):
-        return Credential(cert=Path(proxy), key=Path(proxy))
+        return CallerCredential(cert=Path(proxy), key=Path(proxy))
     user_cert, user_key = environ.get("X509_USER_CERT"), environ.get("X509_USER_KEY")
     if user_cert and user_key:
-        return Credential(cert=Path(user_cert), key=Path(user_key))
+        return CallerCredential(cert=Path(user_cert), key=Path(user_key))
     if user_cert or user_key:
         raise SetupError("X509_USER_CERT and X509_USER_KEY must both be set, or neither")
     default = Path(f"/tmp/x509up_u{os.getuid()}")  # noqa: S108  where every grid tool puts it
     if default.exists():
-        return Credential(cert=default, key=default)
+        return CallerCredential(cert=default, key=default)
     globus = (home or Path.home()) / ".globus"
     if (globus / "usercert.pem").exists():
-        return Credential(cert=globus / "usercert.pem", key=globus / "userkey.pem")
+        return CallerCredential(cert=globus / "usercert.pem", key=globus / "userkey.pem")
     raise SetupError(
         "no grid credential: make a proxy (voms-proxy-init or grid-proxy-init), "
         "or name one with --cert and --key or X509_USER_PROXY"
@@ -63,7 +63,7 @@ def find_ca(ca: str | None = None, environ: Mapping[str, str] = os.environ) -> P
     return Path(ca or environ.get("X509_CERT_DIR") or CA_DIRECTORY)
 
 
-def check_validity(credential: Credential) -> None:
+def check_validity(credential: CallerCredential) -> None:
     """CredentialUnusable when the certificate can't be read or it, or its chain, has expired."""
     try:
         end = expiry(credential.cert.read_text("ascii", "replace"))
@@ -80,7 +80,7 @@ def check_validity(credential: Credential) -> None:
         )
 
 
-def tls_context(credential: Credential, ca: Path) -> ssl.SSLContext:
+def tls_context(credential: CallerCredential, ca: Path) -> ssl.SSLContext:
     """Verifies the server's chain and host name, presents the credential; nothing by default."""
     check_validity(credential)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

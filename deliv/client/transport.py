@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from deliv.client.credentials import Credential, tls_context
+from deliv.client.credentials import CallerCredential, tls_context
 from deliv.client.errors import (
     BadAnswer,
     SetupError,
@@ -30,7 +30,7 @@ Notice = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class HttpAnswer:
     """An HTTP answer; `document` is its JSON, `retry_after` in seconds."""
 
     status: int
@@ -38,7 +38,7 @@ class Answer:
     retry_after: float | None
 
 
-class Transport:
+class ClientTransport:
     """One connection to one server, kept open between calls. Not for several threads at once.
 
     Every new connection reads the credential's files again: a proxy may have been renewed.
@@ -47,7 +47,7 @@ class Transport:
     """
 
     def __init__(
-        self, url: str, credential: Credential, ca: Path, *, timeout: float, notice: Notice
+        self, url: str, credential: CallerCredential, ca: Path, *, timeout: float, notice: Notice
     ) -> None:
         try:
             parts = urlsplit(url)
@@ -72,7 +72,7 @@ class Transport:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         patience: float,
-    ) -> Answer:
+    ) -> HttpAnswer:
         """The answer to a call, if a good one; else the error for it.
 
         A server that is out of reach or busy is tried again for `patience` seconds.
@@ -108,7 +108,7 @@ class Transport:
 
     def _try(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
-    ) -> Answer:
+    ) -> HttpAnswer:
         """One call; when the server has closed a kept connection, another on a fresh one."""
         kept = self._open is not None and self._open.sock is not None
         try:
@@ -125,7 +125,7 @@ class Transport:
 
     def _exchange(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
-    ) -> Answer:
+    ) -> HttpAnswer:
         connection = self._open = self._open or self._connection()
         try:
             connection.request(method, path, body, dict(headers))
@@ -148,7 +148,7 @@ class Transport:
                 raise BadAnswer(f"{answer}, but not as deliv does: check the URL")
             document = {"msg": f"{self.server} has a fault"}
         retry_after = _seconds(response.getheader("Retry-After"))
-        return Answer(status=response.status, document=document, retry_after=retry_after)
+        return HttpAnswer(status=response.status, document=document, retry_after=retry_after)
 
 
 def _seconds(text: str | None) -> float | None:

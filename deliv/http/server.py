@@ -34,7 +34,8 @@ def calls() -> list[type[Call[Any]]]:
         found
         for module in (jobs, lists, delegation, description)
         for found in vars(module).values()
-        if isinstance(found, type) and issubclass(found, Call) and "path" in vars(found)
+        if isinstance(found, type) and found.__module__ == module.__name__
+        if issubclass(found, Call) and hasattr(found, "path")
     ]
 
 

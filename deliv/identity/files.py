@@ -28,7 +28,7 @@ def numbered(directory: Path, stem: str) -> list[Path]:
 class Parsed(Generic[T]):
     """Files parsed by one function. A broken one is not replaced by what it held before.
 
-    The errors do not name the file: callers are told them, who need not know paths.
+    The errors do not name the file: they are sent to callers, who need not know paths.
     """
 
     def __init__(self, parse: Callable[[bytes], T]) -> None:

@@ -174,11 +174,11 @@ OnReload = Callable[[str | None], None]
 
 
 class LivePolicy:
-    """A policy file, looked at with each decision. A broken one is reported, and the old one stays.
+    """A policy file, checked with each decision. A broken one is reported, and the old one stays.
 
     `on_reload` is called with None after a good change and with what is wrong after a bad one;
-    both are logged besides. `broken` says what is wrong with the file now, `changed` since when the
-    rules in force are there.
+    both are logged too. `broken` says what is wrong with the file now; `changed` is when the file
+    with the rules in force was put in place.
     """
 
     def __init__(self, path: Path, *, on_reload: OnReload | None = None) -> None:
@@ -203,9 +203,9 @@ class LivePolicy:
         before = self.broken
         changed = self._file.refresh()
         if changed:
-            self._tell(None)
+            self._report(None)
         elif self.broken != before:
-            self._tell(self.broken)
+            self._report(self.broken)
         return changed
 
     def roles(self, identity: Identity) -> frozenset[Role]:
@@ -222,7 +222,7 @@ class LivePolicy:
         self.refresh()
         return self._file.value[1].reconsider(dn, **context)
 
-    def _tell(self, broken: str | None) -> None:
+    def _report(self, broken: str | None) -> None:
         if broken is None:
             log.info("policy reloaded", path=str(self._path))
         else:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import socket
 import string
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deliv_testbed import accounts, ports, secrets
+from deliv_testbed import accounts, ports, processes, secrets
 from deliv_testbed.processes import Processes, Program
 
 NAME = "mariadb"
@@ -119,16 +118,11 @@ def greets(host: str, port: int) -> bool:
 @contextmanager
 def private() -> Iterator[Database]:
     """A server of its own in a temporary directory, for as long as the block runs."""
-    with tempfile.TemporaryDirectory(prefix="deliv-mariadb-") as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        account = accounts.unprivileged(directory)
-        processes = Processes(directory, account)
+    with processes.private(NAME) as own:
         (port,) = ports.choose(1)
-        database = Database(directory=directory / NAME, secrets=directory / "secrets", port=port)
-        database.install(processes, account)
-        try:
-            processes.start(database.program())
-            yield database
-        finally:
-            processes.kill(NAME)
+        database = Database(
+            directory=own.directory / NAME, secrets=own.directory / "secrets", port=port
+        )
+        database.install(own, own.account)
+        own.start(database.program())
+        yield database

@@ -11,13 +11,16 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from deliv_testbed import accounts
 from deliv_testbed.accounts import Account
 from deliv_testbed.errors import TestbedError
 
@@ -58,8 +61,8 @@ class Processes:
     """The processes of one testbed: records in DIR/run, logs in DIR/log."""
 
     def __init__(self, directory: Path, account: Account) -> None:
-        self._directory = directory
-        self._account = account
+        self.directory = directory
+        self.account = account
         self._abandoned = threading.Event()
         for path in (directory / "run", directory / "log", directory / "home", directory / "tmp"):
             path.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -68,7 +71,7 @@ class Processes:
 
     def environment(self, name: str, more: Mapping[str, str | Path]) -> dict[str, str]:
         """The environment of a part's process, with nothing of the caller's."""
-        home, temporary = self._directory / "home", self._directory / "tmp"
+        home, temporary = self.directory / "home", self.directory / "tmp"
         own = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": home, "TMPDIR": temporary, **more}
         return {MARK: self._mark(name)} | {key: str(value) for key, value in own.items()}
 
@@ -81,10 +84,10 @@ class Processes:
         """Run a command to its end as the testbed's user; TestbedError with its output."""
         words = [str(word) for word in command]
         try:
-            done = self._account.run(
+            done = self.account.run(
                 words,
                 env=self.environment(Path(words[0]).name, environment),
-                cwd=self._directory,
+                cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -110,7 +113,7 @@ class Processes:
             raise TestbedError(f"{program.name} was not started")
         self._signal(program.name, signal.SIGKILL)
         command = ["/bin/sh", "-c", SPAWN, self.log(program.name), *program.command]
-        done = self._account.run(
+        done = self.account.run(
             command,
             env=self.environment(program.name, program.environment),
             cwd=program.directory,
@@ -194,7 +197,7 @@ class Processes:
         """The parts that have a record or a process, crashed ones included."""
         prefix = self._mark("")
         marked = {mark.removeprefix(prefix) for _, mark in _marks() if mark.startswith(prefix)}
-        return sorted({path.stem for path in self._directory.glob("run/*.json")} | marked)
+        return sorted({path.stem for path in self.directory.glob("run/*.json")} | marked)
 
     def _wait_until_ready(self, program: Program) -> None:
         def decided() -> bool:
@@ -207,7 +210,7 @@ class Processes:
         raise TestbedError(f"{program.name} {what}:\n{tail(self.log(program.name))}")
 
     def log(self, name: str) -> Path:
-        return self._directory / "log" / f"{name}.log"
+        return self.directory / "log" / f"{name}.log"
 
     def _signal(self, name: str, number: signal.Signals) -> list[Process]:
         """Send a signal to all processes of a part; returns those."""
@@ -232,10 +235,10 @@ class Processes:
         return [process for process in processes if process.pid in found and not process.ended]
 
     def _mark(self, name: str) -> str:
-        return f"{self._directory}:{name}"
+        return f"{self.directory}:{name}"
 
     def _record_file(self, name: str) -> Path:
-        return self._directory / "run" / f"{name}.json"
+        return self.directory / "run" / f"{name}.json"
 
     def _record(self, name: str) -> Process | None:
         try:
@@ -243,6 +246,20 @@ class Processes:
         except (FileNotFoundError, ValueError):
             return None
         return Process(pid=record["pid"], parent=0, state="?", started=record["started"])
+
+
+@contextmanager
+def private(name: str) -> Iterator[Processes]:
+    """Processes in a temporary directory of their own, for as long as the block runs."""
+    with tempfile.TemporaryDirectory(prefix=f"deliv-{name}-") as temporary:
+        directory = Path(temporary)
+        directory.chmod(0o755)
+        processes = Processes(directory, accounts.unprivileged(directory))
+        try:
+            yield processes
+        finally:
+            for part in processes.names():
+                processes.kill(part)
 
 
 def tail(path: Path, lines: int = 20) -> str:

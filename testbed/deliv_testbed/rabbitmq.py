@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deliv_testbed import accounts, ports, secrets
-from deliv_testbed.processes import Processes, Program
+from deliv_testbed import accounts, ports, processes, secrets
+from deliv_testbed.processes import Program
 
 NAME = "rabbitmq"
 EPMD = "epmd"
@@ -132,24 +131,16 @@ def speaks_amqp(host: str, port: int) -> bool:
 @contextmanager
 def private() -> Iterator[Broker]:
     """A broker of its own in a temporary directory, for as long as the block runs."""
-    with tempfile.TemporaryDirectory(prefix="deliv-rabbitmq-") as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        account = accounts.unprivileged(directory)
-        processes = Processes(directory, account)
+    with processes.private(NAME) as own:
         port, distribution_port, epmd_port = ports.choose(3)
         broker = Broker(
-            directory=directory / NAME,
-            secrets=directory / "secrets",
+            directory=own.directory / NAME,
+            secrets=own.directory / "secrets",
             port=port,
             distribution_port=distribution_port,
             epmd_port=epmd_port,
         )
-        broker.install(account)
-        try:
-            for program in broker.programs():
-                processes.start(program)
-            yield broker
-        finally:
-            processes.kill(NAME)
-            processes.kill(EPMD)
+        broker.install(own.account)
+        for program in broker.programs():
+            own.start(program)
+        yield broker

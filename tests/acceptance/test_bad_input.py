@@ -170,7 +170,7 @@ def test_wrong_method(stack: Stack, method: str, path: str, allowed: str) -> Non
     assert stack.how_many_jobs() == before
 
 
-def test_a_method_that_nobody_knows_costs_no_connection(stack: Stack) -> None:
+def test_an_unknown_method_keeps_the_connection_open(stack: Stack) -> None:
     context = lax_context(Path(stack.testbed["ca_file"]), Path(stack.user("alice").proxy))
     head = b"QUERY /submitTransfer HTTP/1.1\r\nHost: x\r\nContent-Length: 50000\r\n\r\n"
     with connected(urlsplit(stack.url).port or 0, context) as secure:
@@ -194,7 +194,7 @@ def test_a_destination_that_the_policy_does_not_allow(stack: Stack) -> None:
     assert stack.how_many_jobs() == before
 
 
-def test_a_body_that_never_ends_keeps_nothing_busy(stack: Stack) -> None:
+def test_a_body_that_never_ends_is_not_in_flight_for_ever(stack: Stack) -> None:
     context = ssl.create_default_context(capath=stack.ca)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.load_cert_chain(stack.user("alice").proxy)

@@ -40,7 +40,9 @@ def ids(document: dict[str, Any]) -> list[str]:
     return [job["job_id"] for job in document["transfers"]]
 
 
-def test_everybody_sees_their_own_the_last_first(stack: Stack, jobs: dict[str, list[str]]) -> None:
+def test_each_caller_sees_their_own_the_last_first(
+    stack: Stack, jobs: dict[str, list[str]]
+) -> None:
     for user, own in jobs.items():
         listed = page(stack, user)
         assert ids(listed)[: len(own)] == own[::-1]

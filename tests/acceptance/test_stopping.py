@@ -1,4 +1,4 @@
-"""An instance that is stopped answers everybody who had come to it, and lets nobody new in."""
+"""An instance that stops answers its open connections, and accepts no new one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.another_instance import Instance, another_instance
 from support.live_client import connected, exchange
 from support.running_stack import Stack, until
 
-REQUEST = b"GET /transferStatus?job_id=1 HTTP/1.1\r\nHost: x\r\n\r\n"  # 404 for everybody
+REQUEST = b"GET /transferStatus?job_id=1 HTTP/1.1\r\nHost: x\r\n\r\n"  # 404 for every caller
 
 
 @pytest.fixture
@@ -37,13 +37,15 @@ def stop(instance: Instance) -> None:
     until(lambda: instance.status("/ready")[0] != 200, "it drains, or has ended", 20)
 
 
-def test_who_has_come_is_answered(instance: Instance) -> None:
+def test_open_connections_are_answered(instance: Instance) -> None:
     """One has only connected, one has shown a certificate, one is in the middle of a request."""
     tls = context(instance.stack)
     with connect(instance) as plain, connected(instance.port, tls) as handshaken:
         with connected(instance.port, tls) as asking:
             asking.sendall(REQUEST[:20])
-            until(lambda: 'stage="open"} 2.0' in instance.status("/metrics")[1], "they are in", 20)
+            until(
+                lambda: 'stage="open"} 2.0' in instance.status("/metrics")[1], "they are open", 20
+            )
             stop(instance)
             assert exchange(asking, REQUEST[20:]).status == 404
         assert exchange(handshaken, REQUEST).status == 404
@@ -54,7 +56,7 @@ def test_who_has_come_is_answered(instance: Instance) -> None:
     assert instance.process.wait(20) == 0
 
 
-def test_who_has_been_answered_is_not_waited_for(instance: Instance) -> None:
+def test_an_answered_connection_is_not_waited_for(instance: Instance) -> None:
     with connected(instance.port, context(instance.stack)) as idle:
         assert exchange(idle, REQUEST).status == 404
         stop(instance)
@@ -62,10 +64,10 @@ def test_who_has_been_answered_is_not_waited_for(instance: Instance) -> None:
         assert idle.recv(1) == b""
 
 
-def test_nobody_new_is_let_in(instance: Instance) -> None:
+def test_no_new_connection_is_accepted(instance: Instance) -> None:
     with connect(instance):
         stop(instance)
-        until(lambda: refuses(instance), "nobody is let in", 20)
+        until(lambda: refuses(instance), "connections are refused", 20)
 
 
 def refuses(instance: Instance) -> bool:

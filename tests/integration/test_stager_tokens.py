@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from deliv_testbed import pki
 from deliv_testbed.issuer import server as issuer_server
 from deliv_testbed.issuer.keys import KeyRing
-from deliv_testbed.issuer.settings import Client, Settings
+from deliv_testbed.issuer.settings import Client, IssuerSettings
 from deliv_testbed.stager.callbacks import Callbacks
 from deliv_testbed.stager.register import Staging, State
 from deliv_testbed.stager.settings import TokenSettings
@@ -58,7 +58,7 @@ async def issuing(grid: Grid, directory: Path, lifetime: int = 300) -> AsyncIter
     port = listening.getsockname()[1]
     url = f"https://localhost:{port}"
     client = Client(dn=grid.robot.dn, scopes=("report",), audiences=("deliv",))
-    settings = Settings(
+    settings = IssuerSettings(
         host="localhost",
         port=port,
         certificate=grid.host_credential.certificate,

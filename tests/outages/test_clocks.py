@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from deliv_testbed import accounts, layout
 from deliv_testbed.errors import TestbedError
-from deliv_testbed.fts.settings import Settings as FtsSettings
+from deliv_testbed.fts.settings import FtsSettings
 from deliv_testbed.parts import Parts
 from deliv_testbed.processes import Processes, Program
 from deliv_testbed.settings import read

@@ -45,6 +45,17 @@ def lax_context(
     return context
 
 
+def client_hello() -> bytes:
+    """What a TLS client sends first."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    lax = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        lax.wrap_bio(incoming, outgoing, server_hostname="localhost").do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    return outgoing.read()
+
+
 @contextmanager
 def connected(
     port: int, context: ssl.SSLContext, source: str = "127.0.0.1"

@@ -18,7 +18,7 @@ from deliv.client import (
 )
 from deliv.client.certificates import expiry, not_after
 from deliv.client.credentials import (
-    Credential,
+    CallerCredential,
     check_validity,
     find_ca,
     find_credential,
@@ -36,10 +36,10 @@ def alice(authority: pki.Authority) -> pki.Credential:
     return authority.issue(pki.user_name("alice"))
 
 
-def write_proxy(directory: Path, proxy: pki.Credential) -> Credential:
+def write_proxy(directory: Path, proxy: pki.Credential) -> CallerCredential:
     path = directory / "proxy.pem"
     pki.write_proxy(path, proxy)
-    return Credential(cert=path, key=path)
+    return CallerCredential(cert=path, key=path)
 
 
 def test_expiry_is_the_first_of_the_chain(alice: pki.Credential) -> None:
@@ -98,7 +98,7 @@ def test_grid_files_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     globus = tmp_path / ".globus"
     globus.mkdir()
     (globus / "usercert.pem").touch()
-    expected = Credential(cert=globus / "usercert.pem", key=globus / "userkey.pem")
+    expected = CallerCredential(cert=globus / "usercert.pem", key=globus / "userkey.pem")
     assert find_credential(None, None, {}, tmp_path) == expected
 
 
@@ -109,8 +109,8 @@ def test_ca_directory() -> None:
     assert find_ca(None, {"SSL_CERT_DIR": "/x", "SSL_CERT_FILE": "/y"}) == expected
 
 
-def pair(cert: str, key: str) -> Credential:
-    return Credential(cert=Path(cert), key=Path(key))
+def pair(cert: str, key: str) -> CallerCredential:
+    return CallerCredential(cert=Path(cert), key=Path(key))
 
 
 def test_an_expired_proxy_is_named_before_any_call(tmp_path: Path, alice: pki.Credential) -> None:
@@ -129,11 +129,15 @@ def test_unusable_files_are_named(
     keyless = tmp_path / "keyless.pem"
     keyless.write_bytes(alice.certificate_pem())
     for credential, ca, wanted in (
-        (Credential(cert=tmp_path / "none", key=good.key), "ca", "none: No such file"),
-        (Credential(cert=other, key=other), "ca", "no certificate in PEM"),
-        (Credential(cert=good.cert, key=other), "ca", r"other\.key"),
-        (Credential(cert=keyless, key=keyless), "ca", r"keyless\.pem has no private key: .*--key"),
-        (Credential(cert=good.cert, key=tmp_path / "none"), "ca", "none.*No such file"),
+        (CallerCredential(cert=tmp_path / "none", key=good.key), "ca", "none: No such file"),
+        (CallerCredential(cert=other, key=other), "ca", "no certificate in PEM"),
+        (CallerCredential(cert=good.cert, key=other), "ca", r"other\.key"),
+        (
+            CallerCredential(cert=keyless, key=keyless),
+            "ca",
+            r"keyless\.pem has no private key: .*--key",
+        ),
+        (CallerCredential(cert=good.cert, key=tmp_path / "none"), "ca", "none.*No such file"),
         (good, "nowhere", "--ca or X509_CERT_DIR"),
         (good, "other.key", "no CA certificates"),
     ):

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from deliv_testbed import pki
 from deliv_testbed.fts import caller, clock
 from deliv_testbed.fts.caller import Caller
-from deliv_testbed.fts.database import Database
+from deliv_testbed.fts.database import FtsDatabase
 from deliv_testbed.fts.delegation import Delegation
 from deliv_testbed.fts.errors import RestError
 from deliv_testbed.pki import Authority, Credential
@@ -28,14 +28,14 @@ DLG_ID = str(ALICE.delegation_id)
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "fts.sqlite")
+def database(tmp_path: Path) -> Iterator[FtsDatabase]:
+    database = FtsDatabase(tmp_path / "fts.sqlite")
     yield database
     database.close()
 
 
 @pytest.fixture
-def delegation(database: Database) -> Delegation:
+def delegation(database: FtsDatabase) -> Delegation:
     return Delegation(database)
 
 
@@ -104,7 +104,7 @@ def test_the_request_is_signed_and_stays_the_same(delegation: Delegation) -> Non
     assert first == second
 
 
-def test_a_good_proxy(delegation: Delegation, database: Database) -> None:
+def test_a_good_proxy(delegation: Delegation, database: FtsDatabase) -> None:
     before = time.time()
     delegation.accept(ALICE, DLG_ID, proxy(key_of(delegation)))
     seen = delegation.view(ALICE, DLG_ID)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from deliv_testbed.fts import clock, reasons, submission, transferlog
 from deliv_testbed.fts.caller import Caller
-from deliv_testbed.fts.database import Database, Duplicate
+from deliv_testbed.fts.database import Duplicate, FtsDatabase
 from deliv_testbed.fts.scheduler import job_state
-from deliv_testbed.fts.settings import Settings
+from deliv_testbed.fts.settings import FtsSettings
 from deliv_testbed.settings import read
 
 from deliv.errors import ConfigError
@@ -26,28 +26,28 @@ NEEDED = {
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "fts.sqlite")
+def database(tmp_path: Path) -> Iterator[FtsDatabase]:
+    database = FtsDatabase(tmp_path / "fts.sqlite")
     yield database
     database.close()
 
 
-def add(database: Database, *, check: bool = False, **params: Any) -> str:
+def add(database: FtsDatabase, *, check: bool = False, **params: Any) -> str:
     file = {"sources": ["gsiftp://a/x"], "destinations": ["gsiftp://b/x"]}
-    checking = Settings(**NEEDED, check_duplicates=check)
+    checking = FtsSettings(**NEEDED, check_duplicates=check)
     job, files = submission.build({"files": [file], "params": params}, ALICE, checking)
     database.insert(job, files)
     return str(job["job_id"])
 
 
-def test_a_job_is_there_once(database: Database) -> None:
+def test_a_job_is_there_once(database: FtsDatabase) -> None:
     add(database, id_generator="deterministic", sid="one")
     with pytest.raises(Duplicate) as caught:
         add(database, id_generator="deterministic", sid="one")
     assert caught.value.column == "job_id"
 
 
-def test_a_destination_is_taken_until_its_file_ends(database: Database) -> None:
+def test_a_destination_is_taken_until_its_file_ends(database: FtsDatabase) -> None:
     job = add(database, check=True)
     with pytest.raises(Duplicate) as caught:
         add(database, check=True)
@@ -57,10 +57,10 @@ def test_a_destination_is_taken_until_its_file_ends(database: Database) -> None:
     add(database, check=True)
 
 
-def test_another_connection_sees_what_was_written(database: Database, tmp_path: Path) -> None:
+def test_another_connection_sees_what_was_written(database: FtsDatabase, tmp_path: Path) -> None:
     """As a server does that starts after a SIGKILL."""
     job = add(database, job_metadata={"á": ["b"]})
-    second = Database(tmp_path / "fts.sqlite")
+    second = FtsDatabase(tmp_path / "fts.sqlite")
     found = second.job(job)
     assert found is not None
     assert found["job_metadata"] == {"á": ["b"], "auth_method": "certificate"}
@@ -68,7 +68,7 @@ def test_another_connection_sees_what_was_written(database: Database, tmp_path: 
     second.close()
 
 
-def test_a_transaction_is_all_or_nothing(database: Database) -> None:
+def test_a_transaction_is_all_or_nothing(database: FtsDatabase) -> None:
     job = add(database)
     with pytest.raises(ZeroDivisionError), database.transaction():
         database.update_job(job, priority=5)
@@ -80,7 +80,7 @@ def test_a_transaction_is_all_or_nothing(database: Database) -> None:
     assert found["priority"] == 3
 
 
-def test_eligible_by_priority_then_age(database: Database) -> None:
+def test_eligible_by_priority_then_age(database: FtsDatabase) -> None:
     first, second, urgent = (add(database, priority=priority) for priority in (2, 2, 5))
     held = add(database, priority=5)
     (file,) = database.files(held)
@@ -95,7 +95,7 @@ def test_eligible_by_priority_then_age(database: Database) -> None:
     assert database.links() == [{**link, "active": 1}]
 
 
-def test_only_names_can_be_columns(database: Database) -> None:
+def test_only_names_can_be_columns(database: FtsDatabase) -> None:
     with pytest.raises(ValueError, match="can't be a column"):
         database.update_job("x", **{"reason = 1; --": 1})
 
@@ -153,12 +153,12 @@ def test_the_log_of_a_copy(tmp_path: Path) -> None:
 def test_settings(tmp_path: Path) -> None:
     path = tmp_path / "fts.json"
     path.write_text(json.dumps({**NEEDED, "slots": 3}))
-    loaded = read(path, Settings)
+    loaded = read(path, FtsSettings)
     assert (loaded.slots, loaded.state) == (3, Path("s"))
     assert (loaded.stalled_after, loaded.metadata_limit) == (900, 2048), "as at FTS"
     for wrong in ({**NEEDED, "slot": 3}, {**NEEDED, "port": "x"}, {}):
         path.write_text(json.dumps(wrong))
         with pytest.raises(ConfigError, match=r"fts\.json"):
-            read(path, Settings)
+            read(path, FtsSettings)
     with pytest.raises(ConfigError, match="No such file"):
-        read(tmp_path / "nosuch.json", Settings)
+        read(tmp_path / "nosuch.json", FtsSettings)

@@ -12,10 +12,10 @@ import pytest
 from deliv_testbed.fts import submission
 from deliv_testbed.fts.caller import Caller
 from deliv_testbed.fts.errors import RestError
-from deliv_testbed.fts.settings import Settings
+from deliv_testbed.fts.settings import FtsSettings
 
 ALICE = Caller(user_dn="/DC=test/DC=oracle/OU=Users/CN=Alice Transfer")
-SETTINGS = Settings(
+SETTINGS = FtsSettings(
     host="localhost", port=1, certificate=Path("c"), key=Path("k"), ca_directory=Path("ca"),
     state=Path("s"),
 )  # fmt: skip

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 from deliv_testbed.fts import workers
-from deliv_testbed.fts.settings import Settings
+from deliv_testbed.fts.settings import FtsSettings
 from deliv_testbed.fts.workers import Workers
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FtsSettings:
     """A process is without work for too long at once."""
     copier = tmp_path / "copier.py"
     copier.write_text("import sys\nfor line in sys.stdin: pass\n")
     monkeypatch.setattr(workers, "COPIER", copier)
-    return Settings(
+    return FtsSettings(
         host="127.0.0.1",
         port=1,
         certificate=tmp_path,
@@ -30,7 +30,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     )
 
 
-def test_a_process_that_is_about_to_end_gets_no_work(settings: Settings) -> None:
+def test_a_process_that_is_about_to_end_gets_no_work(settings: FtsSettings) -> None:
     async def ends_two_while_one_is_asked_for() -> bool:
         pool, proxy = Workers(settings), settings.state / "proxy.pem"
         for worker in [await pool.acquire(proxy) for _ in range(2)]:

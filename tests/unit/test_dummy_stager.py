@@ -15,10 +15,10 @@ from deliv_testbed.stager.access import Access
 from deliv_testbed.stager.archive import Archive
 from deliv_testbed.stager.callbacks import codes
 from deliv_testbed.stager.copying import PARTIAL, Interrupted, copy
-from deliv_testbed.stager.faults import Plan, plan
-from deliv_testbed.stager.register import Register, Request, Staging, State
+from deliv_testbed.stager.faults import Faults, faults_of
+from deliv_testbed.stager.register import Register, Staging, StagingRequest, State
 from deliv_testbed.stager.requests import parse
-from deliv_testbed.stager.settings import Settings
+from deliv_testbed.stager.settings import StagerSettings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,20 +36,20 @@ BODY = {
 @pytest.mark.parametrize(
     ("product_id", "expected"),
     [
-        ("005", Plan(product_id="005")),
-        ("fail-005", Plan(product_id="005", fail=True)),
-        ("silent-005", Plan(product_id="005", silent=True)),
-        ("twice-005", Plan(product_id="005", twice=True)),
-        ("badcode-a b", Plan(product_id="a b", badcode=True)),
-        ("slow-2.5-synthetic-10", Plan(product_id="synthetic-10", delay=2.5)),
-        ("twice-slow-1-005", Plan(product_id="005", twice=True, delay=1)),
-        ("slow-005", Plan(product_id="slow-005")),
-        ("fail-", Plan(product_id="fail-")),
-        ("failure-1", Plan(product_id="failure-1")),
+        ("005", Faults(product_id="005")),
+        ("fail-005", Faults(product_id="005", fail=True)),
+        ("silent-005", Faults(product_id="005", silent=True)),
+        ("twice-005", Faults(product_id="005", twice=True)),
+        ("badcode-a b", Faults(product_id="a b", badcode=True)),
+        ("slow-2.5-synthetic-10", Faults(product_id="synthetic-10", delay=2.5)),
+        ("twice-slow-1-005", Faults(product_id="005", twice=True, delay=1)),
+        ("slow-005", Faults(product_id="slow-005")),
+        ("fail-", Faults(product_id="fail-")),
+        ("failure-1", Faults(product_id="failure-1")),
     ],
 )
-def test_prefixes_order_faults(product_id: str, expected: Plan) -> None:
-    assert plan(product_id) == expected
+def test_prefixes_order_faults(product_id: str, expected: Faults) -> None:
+    assert faults_of(product_id) == expected
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def known(register: Register) -> Staging:
 
 
 def test_register_goes_on_after_a_restart(register: Register, tmp_path: Path) -> None:
-    register.put(Request(**BODY))
+    register.put(StagingRequest(**BODY))
     register.staged(JOB, name="n", size=3, checksum="ADLER32:00000001")
     register.close()
     reopened = Register(tmp_path / "stager.sqlite")
@@ -127,26 +127,26 @@ def test_register_goes_on_after_a_restart(register: Register, tmp_path: Path) ->
 
 
 def test_repeated_request_replaces_code_and_callback(register: Register) -> None:
-    register.put(Request(**BODY))
+    register.put(StagingRequest(**BODY))
     register.staged(JOB, name="n", size=3, checksum="ADLER32:00000001")
     register.reported(known(register), [200])
-    register.put(Request(**BODY | {"authcode": "cd" * 16, "callback": "https://other/"}))
+    register.put(StagingRequest(**BODY | {"authcode": "cd" * 16, "callback": "https://other/"}))
     staging = known(register)
     assert (staging.authcode, staging.callback) == ("cd" * 16, "https://other/")
     assert (staging.state, staging.told) == (State.STAGED, False)
 
 
 def test_failed_staging_starts_over_when_asked_again(register: Register) -> None:
-    register.put(Request(**BODY))
+    register.put(StagingRequest(**BODY))
     register.failed(JOB, "tape lost")
-    register.put(Request(**BODY))
+    register.put(StagingRequest(**BODY))
     assert known(register).state is State.COPYING
 
 
 def test_an_answer_to_an_old_code_leaves_the_new_one_unreported(register: Register) -> None:
-    register.put(Request(**BODY))
+    register.put(StagingRequest(**BODY))
     old = known(register)
-    register.put(Request(**BODY | {"authcode": "cd" * 16}))
+    register.put(StagingRequest(**BODY | {"authcode": "cd" * 16}))
     register.reported(old, [403])
     assert register.unreported() == [JOB]
 
@@ -156,13 +156,13 @@ def test_an_answer_to_an_old_code_leaves_the_new_one_unreported(register: Regist
     [("P", "r"), ("twice-P", "rr"), ("badcode-P", "wr"), ("badcode-twice-P", "wrr")],
 )
 def test_codes_to_call_back_with(register: Register, product_id: str, pattern: str) -> None:
-    register.put(Request(**BODY | {"product_id": product_id}))
+    register.put(StagingRequest(**BODY | {"product_id": product_id}))
     right = BODY["authcode"]
     assert "".join("r" if code == right else "w" for code in codes(known(register))) == pattern
 
 
 def test_request_document() -> None:
-    assert parse(json.dumps(BODY | {"later": 1}).encode()) == Request(**BODY)
+    assert parse(json.dumps(BODY | {"later": 1}).encode()) == StagingRequest(**BODY)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +223,6 @@ def test_settings_name_the_key_that_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "stager.json"
     file.write_text('{"host": "127.0.0.1", "prot": 1}')
     with pytest.raises(ConfigError, match="prot"):
-        read(file, Settings)
+        read(file, StagerSettings)
     with pytest.raises(ConfigError, match="No such file"):
-        read(tmp_path / "none.json", Settings)
+        read(tmp_path / "none.json", StagerSettings)

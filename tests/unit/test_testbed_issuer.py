@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from deliv_testbed import pki
 from deliv_testbed.issuer.grants import GrantError, Grants
 from deliv_testbed.issuer.keys import SKEW, KeyRing
-from deliv_testbed.issuer.settings import Client, Settings
+from deliv_testbed.issuer.settings import Client, IssuerSettings
 
 from deliv import config
 from deliv.errors import TokenRefused
@@ -69,7 +69,7 @@ def keys(tmp_path: Path, clock: Clock) -> KeyRing:
 def grants(tmp_path: Path, keys: KeyRing) -> Grants:
     client = Client(dn=STAGER.dn, scopes=("report", "look"), audiences=("deliv", "other"))
     none = tmp_path / "none"
-    settings = Settings(
+    settings = IssuerSettings(
         host="",
         port=0,
         certificate=none,

@@ -28,14 +28,14 @@ from deliv_testbed import (
     synthetic,
 )
 from deliv_testbed.errors import TestbedError
-from deliv_testbed.fts.settings import Settings as FtsSettings
+from deliv_testbed.fts.settings import FtsSettings
 from deliv_testbed.identities import Identities
-from deliv_testbed.issuer.settings import Settings as IssuerSettings
+from deliv_testbed.issuer.settings import IssuerSettings
 from deliv_testbed.layout import Layout, Request
 from deliv_testbed.parts import Parts
 from deliv_testbed.settings import read
 from deliv_testbed.stager.archive import Archive
-from deliv_testbed.stager.settings import Settings as StagerSettings
+from deliv_testbed.stager.settings import StagerSettings
 
 from deliv import config
 from deliv.identity.policy import Policy

@@ -48,7 +48,7 @@ class Call(ErrorAnswers, Generic[P]):
         if self.method not in self.SUPPORTED_METHODS:
             # Tornado would answer it before the body has arrived, and close the connection.
             self.request.method = "POST"
-        self.audit = AuditLine(services.audit)
+        self.audit_line = AuditLine(services.audit)
         self._body = Body(services.rest.body_limit)
         self._started = time.monotonic()
         services.in_flight.add(self, self._connection.stream)
@@ -108,7 +108,7 @@ class Call(ErrorAnswers, Generic[P]):
         """The policy's decision when it allows the action; else Forbidden, with its reason."""
         decision = self.services.policy.decide(self.identity, action, **context)
         about = {name: context[name] for name in audit.CONTEXT if name in context}
-        self.audit.note(action=action, rule=decision.rule, **about)
+        self.audit_line.note(action=action, rule=decision.rule, **about)
         if not decision.allowed:
             reason = decision.reason
             if refused := self.identity.attributes.refused:
@@ -123,9 +123,9 @@ class Call(ErrorAnswers, Generic[P]):
 
     def flush(self, include_footers: bool = False) -> Future[None]:
         """The audit line is written before any byte of the answer is sent."""
-        self.audit.note(call=f"{self.method} {self.request.path}", request_id=self.request_id)
+        self.audit_line.note(call=f"{self.method} {self.request.path}", request_id=self.request_id)
         client = audit.address(*self._connection.context.address[:2])
-        self.audit.write(self.get_status(), client)
+        self.audit_line.write(self.get_status(), client)
         return super().flush(include_footers)
 
     def on_connection_close(self) -> None:
@@ -155,12 +155,12 @@ class Call(ErrorAnswers, Generic[P]):
         structlog.contextvars.bind_contextvars(dn=found.dn)
         CALLER.set(found.dn)  # in this request's own task
         subject = found.subject if found.is_proxy else None
-        self.audit.note(dn=found.dn, subject=subject, limited=found.limited)
+        self.audit_line.note(dn=found.dn, subject=subject, limited=found.limited)
         await throttle(self.services, self, found.dn)
         return found
 
     def _decode(self, values: parameters.Values) -> P:
-        self.audit.note(**{name: values[name] for name in audit.PARAMETERS if name in values})
+        self.audit_line.note(**{name: values[name] for name in audit.PARAMETERS if name in values})
         return parameters.decode(self.accepts, values)
 
 

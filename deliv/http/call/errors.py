@@ -45,7 +45,7 @@ class ErrorAnswers(RequestHandler):
     """Answers errors in JSON: what is wrong and what is allowed."""
 
     error_fields: ClassVar[dict[str, Any]] = {}  # that this call's errors have besides
-    audit: AuditLine
+    audit_line: AuditLine
     method: str
     request_id: str
 
@@ -61,7 +61,7 @@ class ErrorAnswers(RequestHandler):
         if status_code == 405:
             self.set_header("Allow", ", ".join(self.allowed_methods()))
         message = self._message(status_code, error)
-        self.audit.note(reason=str(error) if isinstance(error, DelivError) else message)
+        self.audit_line.note(reason=str(error) if isinstance(error, DelivError) else message)
         self.finish(self.error_document(status_code, message))
 
     def error_document(self, status: int, message: str) -> dict[str, Any]:

@@ -67,12 +67,10 @@ def answer(name: str, columns: tuple[str, ...], **more: Any) -> type[msgspec.Str
     hints = get_type_hints(Job)
     fields: list[Any] = []
     for column in columns:
-        optional = NoneType in get_args(hints[column])
-        kind = TYPES.get(column, hints[column])
-        if datetime in (kind, *get_args(kind)):
-            kind = types.Time
-        elif optional and column not in TYPES:
-            (kind,) = (part for part in get_args(kind) if part is not NoneType)
+        hint = hints[column]
+        optional = NoneType in get_args(hint)
+        (plain,) = set(get_args(hint)) - {NoneType} if optional else {hint}
+        kind = TYPES.get(column, types.Time if plain is datetime else plain)
         fields.append((column, kind | UnsetType, UNSET) if optional else (column, kind))
     fields += [(extra, kind | UnsetType, UNSET) for extra, kind in more.items()]
     return msgspec.defstruct(name, fields, bases=(Answer,), kw_only=True, module=__name__)

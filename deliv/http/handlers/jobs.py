@@ -51,7 +51,7 @@ class SubmitTransfer(Call[SubmitParameters]):
             fqans=self.identity.attributes.fqans,
             limited=self.identity.limited,
         )
-        self.audit.note(job_id=job.job_id)
+        self.audit_line.note(job_id=job.job_id)
         self.answer(SubmitAnswer(job_id=job.job_id, msg="accepted for delivery"), 202)
 
 
@@ -132,10 +132,10 @@ class DoneStaging(Call[StageReportParameters]):
         if self.services.stager_role:
             self.authorise("stage_report")
         report = StageReport(**msgspec.structs.asdict(self.body_parameters()))
-        self.audit.note(action="stage_report")
+        self.audit_line.note(action="stage_report")
         if self.services.issuer:
             token = bearer(self.request.headers)
             good = await self.services.issuer.check(token, self.identity.thumbprint)
-            self.audit.note(client_id=good.client_id, token_id=good.token_id)
+            self.audit_line.note(client_id=good.client_id, token_id=good.token_id)
         await self.services.staging.report(report)
         self.answer(DoneAnswer(msg="report taken"))

@@ -11,7 +11,7 @@ from tornado.web import Application
 
 from deliv_testbed.fts.bans import STORAGES, USERS
 from deliv_testbed.fts.errors import BadRequest, Forbidden
-from deliv_testbed.fts.handler import FORM, JSON, Handler, NotFoundHandler, Service
+from deliv_testbed.fts.handler import FORM, JSON, FtsHandler, FtsNotFoundHandler, FtsService
 
 ENTRY = {
     "delegation": {"major": 1, "minor": 0, "patch": 0},
@@ -48,24 +48,24 @@ ENTRY = {
 }
 
 
-class RootHandler(Handler):
+class RootHandler(FtsHandler):
     def get(self) -> None:
         self.answer(ENTRY)
 
 
-class WhoamiHandler(Handler):
+class WhoamiHandler(FtsHandler):
     def get(self) -> None:
         self.answer(self.caller.whoami() | {"is_root": self.is_administrator})
 
 
-class HostsHandler(Handler):
+class HostsHandler(FtsHandler):
     """What fts-rest-server-status shows."""
 
     def get(self) -> None:
         self.answer(self.jobs.activity(self.member))
 
 
-class DelegationHandler(Handler):
+class DelegationHandler(FtsHandler):
     def get(self, dlg_id: str) -> None:
         self.answer(self.service.delegation.view(self.caller, dlg_id))
 
@@ -75,14 +75,14 @@ class DelegationHandler(Handler):
         self.finish()
 
 
-class RequestHandler(Handler):
+class CertificateRequestHandler(FtsHandler):
     async def get(self, dlg_id: str) -> None:
         request = await self.service.delegation.request(self.caller, dlg_id)
         self.set_header("X-Delegation-ID", dlg_id)
         self.reply(request, 200, "text/plain")
 
 
-class CredentialHandler(Handler):
+class CredentialHandler(FtsHandler):
     def put(self, dlg_id: str) -> None:
         """A form's body never reaches FTS's delegation: it sees an empty one."""
         is_form = self.request.headers.get("Content-Type", "").startswith(FORM)
@@ -93,7 +93,7 @@ class CredentialHandler(Handler):
     post = put
 
 
-class JobsHandler(Handler):
+class JobsHandler(FtsHandler):
     def get(self) -> None:
         filters = {name: self.get_query_argument(name) for name in self.request.query_arguments}
         self.stream(self.jobs.listing(self.member, filters))
@@ -105,7 +105,7 @@ class JobsHandler(Handler):
     put = post
 
 
-class JobHandler(Handler):
+class JobHandler(FtsHandler):
     """One job, or several with commas between their ids."""
 
     def get(self, ids: str) -> None:
@@ -136,12 +136,12 @@ class JobHandler(Handler):
         self.stream(complete, 207 if failed else 200)
 
 
-class FilesHandler(Handler):
+class FilesHandler(FtsHandler):
     def get(self, job_id: str) -> None:
         self.stream(self.jobs.files(self.identified, job_id))
 
 
-class DataManagementHandler(Handler):
+class DataManagementHandler(FtsHandler):
     """Deletions, of which there are none."""
 
     def get(self, job_id: str) -> None:
@@ -149,36 +149,36 @@ class DataManagementHandler(Handler):
         self.answer([])
 
 
-class FieldHandler(Handler):
+class FieldHandler(FtsHandler):
     def get(self, job_id: str, name: str) -> None:
         self.answer(self.jobs.field(self.identified, job_id, name))
 
 
-class CancelFilesHandler(Handler):
+class CancelFilesHandler(FtsHandler):
     def delete(self, job_id: str, ids: str) -> None:
         numbers = [int(number) for number in ids.split(",")]
         states = self.jobs.cancel_files(self.identified, job_id, numbers)
         self.answer(states if len(states) > 1 else states[0])
 
 
-class RetriesHandler(Handler):
+class RetriesHandler(FtsHandler):
     def get(self, job_id: str, file_id: str) -> None:
         self.answer(self.jobs.retries(self.identified, job_id, int(file_id)))
 
 
-class ArchiveHandler(Handler):
+class ArchiveHandler(FtsHandler):
     def get(self, job_id: str) -> None:
         self.answer(self.jobs.archived(self.caller, job_id))
 
 
-class ArchiveFieldHandler(Handler):
+class ArchiveFieldHandler(FtsHandler):
     """Of the job, its `files` among them."""
 
     def get(self, job_id: str, name: str) -> None:
         self.answer(self.jobs.archived_field(self.caller, job_id, name))
 
 
-class BanHandler(Handler):
+class BanHandler(FtsHandler):
     """Bans of one kind, by the field `name` of a request, for FTS's own host alone."""
 
     table: str
@@ -220,14 +220,14 @@ class Rest(Application):
         return super().find_handler(request, **kwargs)
 
 
-def application(service: Service) -> Rest:
+def application(service: FtsService) -> Rest:
     arguments = {"service": service}
-    routes: list[tuple[str, type[Handler]]] = [
+    routes: list[tuple[str, type[FtsHandler]]] = [
         ("/", RootHandler),
         ("/whoami", WhoamiHandler),
         ("/status/hosts", HostsHandler),
         ("/delegation/([^/]+)", DelegationHandler),
-        ("/delegation/([^/]+)/request", RequestHandler),
+        ("/delegation/([^/]+)/request", CertificateRequestHandler),
         ("/delegation/([^/]+)/credential", CredentialHandler),
         ("/jobs/?", JobsHandler),
         ("/jobs/([^/]+)", JobHandler),
@@ -243,7 +243,7 @@ def application(service: Service) -> Rest:
     ]
     return Rest(
         [(path, handler, arguments) for path, handler in routes],
-        default_handler_class=NotFoundHandler,
+        default_handler_class=FtsNotFoundHandler,
         default_handler_args=arguments,
     )
 

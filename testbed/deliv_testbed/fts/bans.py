@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from deliv_testbed.fts import clock
 from deliv_testbed.fts.caller import Caller
-from deliv_testbed.fts.database import UNFINISHED_FILES, Database, Row
+from deliv_testbed.fts.database import UNFINISHED_FILES, FtsDatabase, Row
 from deliv_testbed.fts.errors import Conflict, Forbidden
 
 USERS, STORAGES = "banned_dns", "banned_ses"
@@ -17,7 +17,7 @@ EVERY_VO = "*"
 
 
 class Bans:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: FtsDatabase) -> None:
         self._database = database
 
     def has_user(self, dn: str) -> bool:

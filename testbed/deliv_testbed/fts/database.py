@@ -86,7 +86,7 @@ class Duplicate(Exception):
         self.column = column
 
 
-class Database:
+class FtsDatabase:
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None, timeout=WAITING)
         self._connection.row_factory = _row

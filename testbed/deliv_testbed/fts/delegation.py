@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from deliv_testbed.fts import clock
 from deliv_testbed.fts.caller import Caller
-from deliv_testbed.fts.database import Database, Row
+from deliv_testbed.fts.database import FtsDatabase, Row
 from deliv_testbed.fts.errors import BadRequest, DelegationNeeded, Forbidden, NotFound
 
 KEY_BITS = 2048
@@ -23,7 +23,7 @@ LEAST_LIFE = 3600.0
 class Delegation:
     """The calls below /delegation/ID."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: FtsDatabase) -> None:
         self._database = database
 
     def view(self, caller: Caller, dlg_id: str) -> dict[str, object] | None:

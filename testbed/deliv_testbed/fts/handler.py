@@ -21,7 +21,7 @@ from deliv_testbed.fts.caller import Caller
 from deliv_testbed.fts.delegation import Delegation
 from deliv_testbed.fts.errors import BadRequest, Forbidden, RestError, status_line
 from deliv_testbed.fts.jobs import Jobs
-from deliv_testbed.fts.settings import Settings
+from deliv_testbed.fts.settings import FtsSettings
 from deliv_testbed.tls import stream_of, verified_chain
 
 log = logging.getLogger("deliv_testbed.fts")
@@ -92,10 +92,10 @@ class Connections:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Service:
+class FtsService:
     """What the handlers work with; `administrator` is the DN of FTS's own certificate."""
 
-    settings: Settings
+    settings: FtsSettings
     jobs: Jobs
     delegation: Delegation
     bans: Bans
@@ -103,8 +103,8 @@ class Service:
     administrator: str
 
 
-class Handler(RequestHandler):
-    def initialize(self, service: Service) -> None:
+class FtsHandler(RequestHandler):
+    def initialize(self, service: FtsService) -> None:
         self.service = service
 
     def prepare(self) -> None:
@@ -215,6 +215,6 @@ class Handler(RequestHandler):
         return done
 
 
-class NotFoundHandler(Handler):
+class FtsNotFoundHandler(FtsHandler):
     def begin(self) -> None:
         raise HTTPError(404)

@@ -10,10 +10,10 @@ from typing import Any
 from deliv_testbed.fts import clock, submission
 from deliv_testbed.fts.bans import Bans
 from deliv_testbed.fts.caller import Caller
-from deliv_testbed.fts.database import TERMINAL, UNFINISHED_FILES, Database, Duplicate, Row
+from deliv_testbed.fts.database import TERMINAL, UNFINISHED_FILES, Duplicate, FtsDatabase, Row
 from deliv_testbed.fts.delegation import Delegation
 from deliv_testbed.fts.errors import BadRequest, Conflict, Forbidden, NotFound, RestError
-from deliv_testbed.fts.settings import Settings
+from deliv_testbed.fts.settings import FtsSettings
 
 CANCELED = "Job canceled by the user"
 EXPIRED = (
@@ -28,8 +28,8 @@ class Jobs:
 
     def __init__(
         self,
-        settings: Settings,
-        database: Database,
+        settings: FtsSettings,
+        database: FtsDatabase,
         delegation: Delegation,
         bans: Bans,
         stop: Callable[[int], None],

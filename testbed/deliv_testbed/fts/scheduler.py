@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from deliv_testbed.fts import clock, reasons, transferlog
-from deliv_testbed.fts.database import RUNNING, TERMINAL, Database, Row
+from deliv_testbed.fts.database import RUNNING, TERMINAL, FtsDatabase, Row
 from deliv_testbed.fts.jobs import Jobs
-from deliv_testbed.fts.settings import Settings
+from deliv_testbed.fts.settings import FtsSettings
 from deliv_testbed.fts.workers import Worker, WorkerDied, Workers
 
 log = logging.getLogger("deliv_testbed.fts")
@@ -35,7 +35,7 @@ FAILED = "One or more files failed. Please have a look at the details for more i
 
 
 class Scheduler:
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: FtsSettings, database: FtsDatabase) -> None:
         self._settings = settings
         self._database = database
         self._workers = Workers(settings)

@@ -11,31 +11,31 @@ from cryptography import x509
 from deliv.identity.x509.dn import oneline
 from deliv_testbed.fts.app import application
 from deliv_testbed.fts.bans import Bans
-from deliv_testbed.fts.database import Database
+from deliv_testbed.fts.database import FtsDatabase
 from deliv_testbed.fts.delegation import Delegation
-from deliv_testbed.fts.handler import Connections, Service
+from deliv_testbed.fts.handler import Connections, FtsService
 from deliv_testbed.fts.jobs import Jobs
 from deliv_testbed.fts.scheduler import Scheduler
-from deliv_testbed.fts.settings import Settings
+from deliv_testbed.fts.settings import FtsSettings
 from deliv_testbed.serving import listening, stop_signal
 from deliv_testbed.tls import server_context
 
 BODY_LIMIT = 64 * 2**20
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: FtsSettings) -> None:
     """Run until SIGTERM or SIGINT; the processes of copies under way end with it."""
     stop = stop_signal()
     logging.getLogger("tornado.access").setLevel(logging.WARNING)  # it is asked all the time
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    database = Database(settings.state / "fts.sqlite")
+    database = FtsDatabase(settings.state / "fts.sqlite")
     scheduler = Scheduler(settings, database)
     scheduler.recover()
     delegation = Delegation(database)
     bans = Bans(database)
     jobs = Jobs(settings, database, delegation, bans, scheduler.stop)
     own = x509.load_pem_x509_certificate(settings.certificate.read_bytes())
-    service = Service(
+    service = FtsService(
         settings=settings,
         jobs=jobs,
         delegation=delegation,

@@ -7,7 +7,7 @@ from pathlib import Path
 from deliv_testbed.settings import ServerSettings
 
 
-class Settings(ServerSettings, frozen=True, kw_only=True):
+class FtsSettings(ServerSettings, frozen=True, kw_only=True):
     """How the dummy copies.
 
     `state` is a directory of its own: database, delegated proxies, logs of the copies. At most

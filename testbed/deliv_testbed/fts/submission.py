@@ -20,7 +20,7 @@ from deliv_testbed.fts import clock
 from deliv_testbed.fts.caller import BASE_ID, Caller
 from deliv_testbed.fts.database import Row
 from deliv_testbed.fts.errors import BadRequest, RestError
-from deliv_testbed.fts.settings import Settings
+from deliv_testbed.fts.settings import FtsSettings
 
 HASHES = 2**16
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -43,7 +43,7 @@ DEFAULTS: dict[str, Any] = {
 NO_PARAMETERS = ("none", "None")
 
 
-def build(body: Any, caller: Caller, settings: Settings) -> tuple[Row, list[Row]]:
+def build(body: Any, caller: Caller, settings: FtsSettings) -> tuple[Row, list[Row]]:
     """The job and its files; RestError 400 or 405 says what is wrong with the body."""
     if not isinstance(body, dict):
         raise BadRequest("Expecting a dictionary")
@@ -57,7 +57,7 @@ def build(body: Any, caller: Caller, settings: Settings) -> tuple[Row, list[Row]
         raise BadRequest(f"Missing parameter: {error}") from error
 
 
-def _build(body: Mapping[str, Any], caller: Caller, settings: Settings) -> tuple[Row, list[Row]]:
+def _build(body: Mapping[str, Any], caller: Caller, settings: FtsSettings) -> tuple[Row, list[Row]]:
     parameters = _parameters(body.get("params") or {})
     metadata = _metadata(
         parameters["job_metadata"], "Job Submission Refused, metadata", settings.metadata_limit
@@ -157,7 +157,7 @@ def _expiry(value: object) -> int | None:
 
 
 def _files(
-    file: Mapping[str, Any], index: int, job: Mapping[str, Any], settings: Settings
+    file: Mapping[str, Any], index: int, job: Mapping[str, Any], settings: FtsSettings
 ) -> list[Row]:
     """One row for each pair of source and destination."""
 

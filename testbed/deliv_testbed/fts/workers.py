@@ -13,7 +13,7 @@ from typing import Any
 
 from cryptography import x509
 
-from deliv_testbed.fts.settings import Settings
+from deliv_testbed.fts.settings import FtsSettings
 
 log = logging.getLogger("deliv_testbed.fts")
 
@@ -69,7 +69,7 @@ class Worker:
 class Workers:
     """At most `processes`, idle ones included."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: FtsSettings) -> None:
         self._settings = settings
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()

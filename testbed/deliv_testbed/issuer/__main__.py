@@ -3,8 +3,8 @@
 import sys
 
 from deliv_testbed.issuer.server import serve
-from deliv_testbed.issuer.settings import Settings
+from deliv_testbed.issuer.settings import IssuerSettings
 from deliv_testbed.serving import main
 
 if __name__ == "__main__":
-    sys.exit(main("issuer", Settings, serve))
+    sys.exit(main("issuer", IssuerSettings, serve))

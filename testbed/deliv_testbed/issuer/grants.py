@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from deliv.identity.x509 import dn
 from deliv.identity.x509.certificates import thumbprint
 from deliv_testbed.issuer.keys import KeyRing
-from deliv_testbed.issuer.settings import Settings
+from deliv_testbed.issuer.settings import IssuerSettings
 
 
 @dataclass(kw_only=True)
@@ -29,7 +29,7 @@ class GrantError(Exception):
 
 
 class Grants:
-    def __init__(self, settings: Settings, keys: KeyRing) -> None:
+    def __init__(self, settings: IssuerSettings, keys: KeyRing) -> None:
         self._settings = settings
         self._keys = keys
 

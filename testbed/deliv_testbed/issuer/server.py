@@ -13,7 +13,7 @@ from tornado.web import Application, RequestHandler
 
 from deliv_testbed.issuer.grants import GrantError, Grants
 from deliv_testbed.issuer.keys import KeyRing
-from deliv_testbed.issuer.settings import Settings
+from deliv_testbed.issuer.settings import IssuerSettings
 from deliv_testbed.serving import listening, stop_signal
 from deliv_testbed.tls import client_certificate, server_context, stream_of
 
@@ -23,7 +23,7 @@ BODY_LIMIT = 16 * 2**10
 METADATA = "/.well-known/oauth-authorization-server"
 
 
-class Handler(RequestHandler):
+class IssuerHandler(RequestHandler):
     def set_default_headers(self) -> None:
         self.clear_header("Server")
 
@@ -31,7 +31,7 @@ class Handler(RequestHandler):
         self.finish({"error": "invalid_request"})
 
 
-class TokenHandler(Handler):
+class TokenHandler(IssuerHandler):
     def initialize(self, grants: Grants) -> None:
         self._grants = grants
 
@@ -48,7 +48,7 @@ class TokenHandler(Handler):
         self.finish(answer)
 
 
-class DocumentHandler(Handler):
+class DocumentHandler(IssuerHandler):
     def initialize(self, document: Any) -> None:
         self._document = document
 
@@ -56,7 +56,7 @@ class DocumentHandler(Handler):
         self.finish(self._document())
 
 
-def application(settings: Settings, keys: KeyRing) -> Application:
+def application(settings: IssuerSettings, keys: KeyRing) -> Application:
     return Application(
         [
             ("/token", TokenHandler, {"grants": Grants(settings, keys)}),
@@ -78,7 +78,7 @@ def metadata(issuer: str) -> dict[str, object]:
     }
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: IssuerSettings) -> None:
     """Run until SIGTERM or SIGINT; SIGHUP changes the key."""
     stop = stop_signal()
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)

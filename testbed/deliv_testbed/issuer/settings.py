@@ -18,7 +18,7 @@ class Client(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     audiences: tuple[str, ...]
 
 
-class Settings(ServerSettings, frozen=True, kw_only=True):
+class IssuerSettings(ServerSettings, frozen=True, kw_only=True):
     """`issuer` is its own URL, `state` a directory for the keys.
 
     Tokens are valid for `lifetime` seconds. A key signs for `rotate_every` seconds, and is

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
-from deliv_testbed.stager.faults import plan
+from deliv_testbed.stager.faults import faults_of
 from deliv_testbed.stager.register import Staging, State
 from deliv_testbed.stager.tokens import NoToken, Tokens
 
@@ -47,7 +47,7 @@ class Callbacks:
         answers = []
         for code in codes(staging):
             token = await self._token()
-            if token and plan(staging.product_id).badtoken:
+            if token and faults_of(staging.product_id).badtoken:
                 answers.append(await self._call(staging, code, tampered(token)))
             answers.append(await self._call(staging, code, token))
         return answers
@@ -115,6 +115,6 @@ def tampered(token: str) -> str:
 
 def codes(staging: Staging) -> list[str]:
     """The codes to call back with, in order, as the product id's faults require."""
-    faults = plan(staging.product_id)
+    faults = faults_of(staging.product_id)
     wrong = [secrets.token_hex(16)] if faults.badcode else []
     return wrong + [staging.authcode] * (2 if faults.twice else 1)

@@ -17,14 +17,14 @@ class Interrupted(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Copy:
+class FinishedCopy:
     """`size` in bytes; `checksum` as ADLER32:hex, eight digits."""
 
     size: int
     checksum: str
 
 
-def copy(chunks: Iterable[bytes], target: Path, stop: threading.Event) -> Copy:
+def copy(chunks: Iterable[bytes], target: Path, stop: threading.Event) -> FinishedCopy:
     """Write `chunks` to `target`, which appears under its name only when it is complete.
 
     Raises Interrupted when `stop` is set, OSError when a file can't be read or written.
@@ -40,4 +40,4 @@ def copy(chunks: Iterable[bytes], target: Path, stop: threading.Event) -> Copy:
             size += len(chunk)
             adler = zlib.adler32(chunk, adler)
     os.replace(partial, target)
-    return Copy(size=size, checksum=f"ADLER32:{adler:08x}")
+    return FinishedCopy(size=size, checksum=f"ADLER32:{adler:08x}")

@@ -16,7 +16,7 @@ PREFIX = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Faults:
     """What to do for one request: `delay` in seconds before the copy starts."""
 
     product_id: str
@@ -29,7 +29,7 @@ class Plan:
     delay: float = 0.0
 
 
-def plan(product_id: str) -> Plan:
+def faults_of(product_id: str) -> Faults:
     """The faults ordered by the prefixes, and the product id behind them."""
     ordered: set[str] = set()
     delay = 0.0
@@ -37,7 +37,7 @@ def plan(product_id: str) -> Plan:
         word, seconds, product_id = match.groups()
         ordered.add(word)
         delay += float(seconds or 0)
-    return Plan(
+    return Faults(
         product_id=product_id,
         fail="fail" in ordered,
         silent="silent" in ordered,

@@ -43,7 +43,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class StagingRequest:
     """What deliv asks for: copy a product, then report to `callback` with `authcode`."""
 
     job_id: str
@@ -53,7 +53,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Staging(Request):
+class Staging(StagingRequest):
     """A request and what became of it.
 
     `told`: the latest request's callback was answered; `answers` are the HTTP statuses of all
@@ -80,7 +80,7 @@ class Register:
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute(SCHEMA)
 
-    def put(self, request: Request) -> None:
+    def put(self, request: StagingRequest) -> None:
         """Store a new request, or a known job's new code and callback; a failed one restarts."""
         row = (request.job_id, request.product_id, request.authcode, request.callback, time.time())
         self._db.execute(PUT, row)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from deliv.errors import InvalidRequest
-from deliv_testbed.stager.register import Request
+from deliv_testbed.stager.register import StagingRequest
 
 JOB = r"[0-9A-Fa-f-]{36}"
 
@@ -22,7 +22,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     callback: str
 
 
-def parse(body: bytes) -> Request:
+def parse(body: bytes) -> StagingRequest:
     """The request in a body; InvalidRequest says what is wrong with it."""
     try:
         document = msgspec.json.decode(body, type=Body)
@@ -37,4 +37,4 @@ def parse(body: bytes) -> Request:
         is_https = False
     if not is_https:
         raise InvalidRequest("callback must be an https URL")
-    return Request(**msgspec.structs.asdict(document))
+    return StagingRequest(**msgspec.structs.asdict(document))

@@ -17,16 +17,16 @@ from deliv_testbed.stager.archive import Archive
 from deliv_testbed.stager.callbacks import Callbacks
 from deliv_testbed.stager.register import Register, Staging
 from deliv_testbed.stager.requests import JOB, parse
-from deliv_testbed.stager.service import Service
-from deliv_testbed.stager.settings import Settings
+from deliv_testbed.stager.service import StagingService
+from deliv_testbed.stager.settings import StagerSettings
 from deliv_testbed.stager.tokens import Tokens
 from deliv_testbed.tls import client_context, server_context, stream_of, user_dn, verified_chain
 
 BODY_LIMIT = 64 * 2**10
 
 
-class Handler(RequestHandler):
-    def initialize(self, service: Service, access: Access) -> None:
+class StagerHandler(RequestHandler):
+    def initialize(self, service: StagingService, access: Access) -> None:
         self.service, self.access = service, access
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
@@ -37,7 +37,7 @@ class Handler(RequestHandler):
         self.finish({"error": True, "msg": str(error)})
 
 
-class ClientHandler(Handler):
+class ClientHandler(StagerHandler):
     """For those who may use the stager."""
 
     def prepare(self) -> None:
@@ -63,7 +63,7 @@ class StageHandler(ClientHandler):
         self.finish(json.dumps([shown(staging) for staging in self.service.stagings()]))
 
 
-class JobHandler(ClientHandler):
+class StagingHandler(ClientHandler):
     def get(self, job_id: str) -> None:
         staging = self.service.staging(job_id)
         if staging is None:
@@ -76,12 +76,12 @@ class JobHandler(ClientHandler):
         self.finish({"error": False, "job_id": job_id, "msg": "released"})
 
 
-class HealthHandler(Handler):
+class HealthHandler(StagerHandler):
     def get(self) -> None:
         self.finish({"error": False, "msg": "ok"})
 
 
-class NotFoundHandler(Handler):
+class StagerNotFoundHandler(StagerHandler):
     def prepare(self) -> None:
         self.refuse(NotFound("nothing here: the stager has /stage, /stage/JOB and /healthz"))
 
@@ -91,20 +91,20 @@ def shown(staging: Staging) -> dict[str, object]:
     return {name: value for name, value in asdict(staging).items() if name != "authcode"}
 
 
-def application(service: Service, access: Access) -> Application:
+def application(service: StagingService, access: Access) -> Application:
     arguments = {"service": service, "access": access}
     return Application(
         [
             ("/stage", StageHandler, arguments),
-            (f"/stage/({JOB})", JobHandler, arguments),
+            (f"/stage/({JOB})", StagingHandler, arguments),
             ("/healthz", HealthHandler, arguments),
         ],
-        default_handler_class=NotFoundHandler,
+        default_handler_class=StagerNotFoundHandler,
         default_handler_args=arguments,
     )
 
 
-def build(settings: Settings) -> Service:
+def build(settings: StagerSettings) -> StagingService:
     """The service with its directories; to be called with the event loop running."""
     settings.staging_directory.mkdir(parents=True, exist_ok=True)
     settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -113,7 +113,7 @@ def build(settings: Settings) -> Service:
     )
     tokens = Tokens(settings.token, context) if settings.token else None
     callbacks = Callbacks(context, settings.calls, settings.gridftp, settings.staging_path, tokens)
-    return Service(
+    return StagingService(
         Register(settings.state_directory / "stager.sqlite"),
         Archive(settings.archive_root),
         callbacks,
@@ -122,7 +122,7 @@ def build(settings: Settings) -> Service:
     )
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: StagerSettings) -> None:
     """Run until SIGTERM or SIGINT."""
     stop = stop_signal()
     service = build(settings)

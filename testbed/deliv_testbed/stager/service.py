@@ -18,9 +18,9 @@ from pathlib import Path
 from deliv.errors import Conflict
 from deliv_testbed.stager.archive import Archive
 from deliv_testbed.stager.callbacks import Callbacks, Unanswered
-from deliv_testbed.stager.copying import Copy, copy
-from deliv_testbed.stager.faults import plan
-from deliv_testbed.stager.register import Register, Request, Staging, State
+from deliv_testbed.stager.copying import FinishedCopy, copy
+from deliv_testbed.stager.faults import faults_of
+from deliv_testbed.stager.register import Register, Staging, StagingRequest, State
 
 log = logging.getLogger("deliv_testbed.stager")
 
@@ -40,7 +40,7 @@ class Work:
     poke: asyncio.Event = field(default_factory=asyncio.Event)
     stop: threading.Event = field(default_factory=threading.Event)
     task: asyncio.Task[None] | None = None
-    copying: concurrent.futures.Future[Copy] | None = None
+    copying: concurrent.futures.Future[FinishedCopy] | None = None
 
     @property
     def is_running(self) -> bool:
@@ -66,7 +66,7 @@ class Work:
             await asyncio.to_thread(concurrent.futures.wait, [self.copying])
 
 
-class Service:
+class StagingService:
     def __init__(
         self, register: Register, archive: Archive, callbacks: Callbacks, area: Path, copies: int
     ) -> None:
@@ -83,7 +83,7 @@ class Service:
         for job_id in self._register.unreported():
             self._start(job_id)
 
-    async def accept(self, request: Request) -> None:
+    async def accept(self, request: StagingRequest) -> None:
         """Take a request, new or repeated; Conflict when the job came with another product."""
         async with self._changing:
             known = self._register.get(request.job_id)
@@ -91,7 +91,7 @@ class Service:
                 raise Conflict(f"job {request.job_id} was requested with another product")
             self._register.put(request)
             task = self._start(request.job_id)
-        if plan(request.product_id).early:
+        if faults_of(request.product_id).early:
             await asyncio.wait({task}, timeout=EARLY)
 
     async def release(self, job_id: str) -> bool:
@@ -147,7 +147,7 @@ class Service:
                     log.warning("job %s: %s", job_id, error)
                     self._register.failed(job_id, str(error))
                 continue
-            if plan(staging.product_id).silent:
+            if faults_of(staging.product_id).silent:
                 return
             try:
                 answers = await self._callbacks.report(staging)
@@ -159,7 +159,7 @@ class Service:
                 self._register.reported(staging, answers)
 
     async def _copy(self, staging: Staging, work: Work) -> None:
-        faults = plan(staging.product_id)
+        faults = faults_of(staging.product_id)
         await asyncio.sleep(max(0.0, staging.since + faults.delay - time.time()))
         product = self._archive.find(faults.product_id)
         if product is None:

@@ -18,7 +18,7 @@ class TokenSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     audience: str
 
 
-class Settings(ServerSettings, frozen=True, kw_only=True):
+class StagerSettings(ServerSettings, frozen=True, kw_only=True):
     """Who may use it, and where it copies.
 
     `clients` are the DNs that may use it, `callbacks` the beginnings of the URLs it may be asked to
