@@ -37,7 +37,7 @@ class Upstream:
         """The server's own answer, whatever its code; without the request's `secrets`.
 
         Unreachable when there is none: no answer, a server error, too many requests, or what
-        something that stands before the server says; and at once while the breaker is open.
+        something in front of the server says; and at once while the breaker is open.
         """
         if not self.breaker.enter():
             reason = f"{self.title} is left alone after failures: {self.breaker.reason}"

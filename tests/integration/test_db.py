@@ -1,4 +1,4 @@
-"""Transactions on a real MariaDB: sessions, retries, limits, and what callers are told."""
+"""Transactions on a real MariaDB: sessions, retries, limits, and what callers get."""
 
 from __future__ import annotations
 
