@@ -1,4 +1,4 @@
-"""Transactions on a real MariaDB: sessions, retries, limits, and what callers are told."""
+"""Transactions on a real MariaDB: sessions, retries, limits, and what callers get."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from deliv.db.database import (
     Contention,
     Database,
     Duplicate,
-    Rejected,
+    RejectedByTrigger,
     StatementFailed,
     connect,
 )
@@ -133,7 +133,7 @@ async def test_a_duplicate_names_its_key(small: Database) -> None:
 
 
 async def test_a_signal_is_a_refusal(small: Database) -> None:
-    with pytest.raises(Rejected, match="no way"):
+    with pytest.raises(RejectedByTrigger, match="no way"):
         await small.execute("SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no way'")
 
 
