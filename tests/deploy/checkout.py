@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deploy.fleet import CHECKOUT
 
-SOURCES = ("deliv", "requirements", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("deliv", "testbed", "requirements", "pyproject.toml", "README.md", "LICENSE")
 SKIPPED = shutil.ignore_patterns("__pycache__")
 
 

@@ -12,7 +12,7 @@ from deploy.booting import Boot, booted, why_not
 from tools.hosts import base
 
 HERE = Path(__file__).parent
-TIMEOUT = 1800  # seconds, for a test with the hosts that it is first to need
+TIMEOUT = 3600  # seconds, for a test with the hosts that it is first to need; also on a busy machine
 
 
 def pytest_configure(config: pytest.Config) -> None:

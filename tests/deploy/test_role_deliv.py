@@ -106,10 +106,12 @@ def service(boot: Boot, suite: str, tmp_path_factory: pytest.TempPathFactory) ->
     groups = {name: [HOST] for name in ("deliv_database", "deliv_broker", "deliv_service")}
     passwords = {
         "deliv_database_password": DATABASE, "deliv_migrations_password": MIGRATIONS,
-        "deliv_broker_password": BROKER, "deliv_backup_password": "backup-0000",
+        "deliv_broker_password": BROKER, "mariadb_password": DATABASE,
+        "mariadb_migrations_password": MIGRATIONS, "mariadb_backup_password": "backup-0000",
     }  # fmt: skip
     with boot(suite, HOST, clients=(CLIENT,)) as fleet:
         variables = passwords | {
+            "mariadb_sources": [fleet.address(HOST)],
             "release_checkout": str(source), "deliv_instances": 2, "deliv_crl_urls": URLS,
             "deliv_delegation_keys": SEALING,
         }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The role fts on a bare host: the official client's scripts, and a copy by a GridFTP server."""
+"""The role lab_service as FTS on a bare host: the official client's scripts, a copy by GridFTP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PORT, GRIDFTP = 8446, 2811
 UNIT = "deliv-fts"
 HOME = PurePosixPath("/root/grid")
 CONTENT = bytes(range(256)) * 1000
-SCRIPTS = "/opt/deliv/current/bin"
+SCRIPTS = "/opt/deliv-testbed/current/bin"
 
 
 class Site:
@@ -29,13 +29,9 @@ class Site:
         self.alice = self.authority.issue(pki.user_name("alice"))
         groups = {"deliv_fts": ["fts"], "deliv_gridftp": ["dtn"], "deliv_service": ["dtn"]}
         self.play = RolePlay(
-            fleet,
-            directory,
-            "fts",
-            on="deliv_fts",
-            groups=groups,
-            variables={"common_time_sync": False},
-        )
+            fleet, directory, "lab_service", on="deliv_fts", groups=groups,
+            variables={"lab_service_name": "fts", "common_time_sync": False},
+        )  # fmt: skip
         self.gridftp = RolePlay(
             fleet, directory, "gridftp", on="deliv_gridftp", groups=groups,
             variables={

@@ -92,11 +92,12 @@ def play(
     """Converged, after a rehearsal on the bare host."""
     play = RolePlay(
         fleet, tmp_path_factory.mktemp("mariadb"), "mariadb", on="deliv_database",
-        groups={"deliv_database": ["data"], "deliv_service": ["deliv"]},
+        groups={"deliv_database": ["data"]},
         variables={
-            "deliv_database_password": SERVICE,
-            "deliv_migrations_password": MIGRATIONS,
-            "deliv_backup_password": BACKUP,
+            "mariadb_password": SERVICE,
+            "mariadb_migrations_password": MIGRATIONS,
+            "mariadb_backup_password": BACKUP,
+            "mariadb_sources": [fleet.address("deliv")],
         },
     )  # fmt: skip
     play.rehearse()
@@ -240,7 +241,7 @@ def test_what_changes_takes_effect_without_a_restart(
     renewed = certify(fleet, "data", authority)
     accounts.root("CREATE USER deliv@'192.0.2.9'")
     client = fleet.address("client")
-    play.vary(deliv_database_password="new-5d3c", mariadb_further_sources=[client])
+    play.vary(mariadb_password="new-5d3c", mariadb_further_sources=[client])
     play.converge("--diff")
     assert accounts.run("SELECT 1") == REFUSED
     assert accounts.run("SELECT 1", password="new-5d3c") == [[1]]

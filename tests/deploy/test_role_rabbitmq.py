@@ -83,8 +83,8 @@ def play(
     """Converged, after a rehearsal on the bare host."""
     play = RolePlay(
         fleet, tmp_path_factory.mktemp("rabbitmq"), "rabbitmq", on="deliv_broker",
-        groups={"deliv_broker": ["data"], "deliv_service": ["deliv"]},
-        variables={"deliv_broker_password": PASSWORD},
+        groups={"deliv_broker": ["data"]},
+        variables={"rabbitmq_password": PASSWORD, "rabbitmq_sources": [fleet.address("deliv")]},
     )  # fmt: skip
     play.rehearse()
     request.getfixturevalue("authority")
@@ -199,7 +199,7 @@ def test_what_changes_takes_effect_without_a_restart(
     process = _main_process(fleet)
     fleet.execute("data", "rabbitmqctl", "--silent", "add_user", "guest", "guest")
     renewed = certify(fleet, "data", authority)
-    play.vary(deliv_broker_password="new-8b1c", rabbitmq_further_sources=[fleet.address("client")])
+    play.vary(rabbitmq_password="new-8b1c", rabbitmq_further_sources=[fleet.address("client")])
     play.converge("--diff")
     assert "ACCESS_REFUSED" in account.declare("deliv.b")
     assert account.declare("deliv.b", password="new-8b1c").startswith("ok")

@@ -107,7 +107,7 @@ def test_releases_change_and_change_back(suite: str, releases: Releases) -> None
 
     releases.play.vary(release_version=version)
     changed = releases.play.converge().changed
-    assert changed == [f"{HOST}: release : Name the version in use"]
+    assert changed == [f"{HOST}: release : Link current to the version"]
     assert releases.in_use() == second
     _refuse_unknown(releases)
 

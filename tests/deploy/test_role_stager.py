@@ -1,4 +1,4 @@
-"""The role stager on a bare host: it stages for deliv, calls deliv back, and serves nobody else."""
+"""The role lab_service as the stager on a bare host: it stages for deliv, calls it back, serves no other."""
 
 from __future__ import annotations
 
@@ -51,9 +51,13 @@ class Archive:
         self.fleet, self.authority = fleet, pki.Authority.create()
         self._deliv = self.authority.issue(pki.service_name("deliv"))
         self.play = RolePlay(
-            fleet, directory, "stager", on="deliv_stager",
+            fleet, directory, "lab_service", on="deliv_stager",
             groups={"deliv_stager": ["archive"], "deliv_service": ["deliv"]},
-            variables={"stager_clients": [self._deliv.dn], "common_time_sync": False},
+            variables={
+                "lab_service_name": "stager",
+                "lab_service_settings": {"stager": {"clients": [self._deliv.dn]}},
+                "common_time_sync": False,
+            },
         )  # fmt: skip
 
     def equip(self) -> None:
