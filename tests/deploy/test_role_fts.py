@@ -22,7 +22,7 @@ SCRIPTS = "/opt/deliv-testbed/current/bin"
 
 
 class Site:
-    """`fts` has FTS, `dtn` a GridFTP server; deliv would be on `dtn` too."""
+    """`fts` has FTS, `dtn` a GridFTP server; `dtn` is in the group of deliv's hosts too."""
 
     def __init__(self, fleet: Fleet, directory: Path) -> None:
         self.fleet, self.authority = fleet, pki.Authority.create()
@@ -46,7 +46,7 @@ class Site:
         self.fleet.put("fts", HOME / "key.pem", self.alice.key_pem(), mode=0o400)
 
     def script(self, name: str, *arguments: str) -> str:
-        """What one of the official client's scripts says, alice being its user."""
+        """The output of one of the official client's scripts, run by alice."""
         done = self.fleet.execute(
             "fts", f"{SCRIPTS}/{name}", "-s", f"https://{self.fleet.address('fts')}:{PORT}",
             "--capath", str(AUTHORITIES), "--cert", str(HOME / "cert.pem"),
@@ -58,7 +58,7 @@ class Site:
         wait(lambda: PORT in ports(self.fleet, "fts"), "FTS listens", 30)
 
     def serial(self) -> str:
-        """Of the certificate that it serves with now."""
+        """Of the certificate that it uses now."""
         address = f"{self.fleet.address('fts')}:{PORT}"
         shown = self.fleet.execute("dtn", "openssl", "s_client", "-connect", address, check=False)
         return self.fleet.execute(
@@ -70,9 +70,9 @@ class Site:
 def site(boot: Boot, suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with boot(suite, "fts", "dtn", clients=("client",)) as fleet:
         site = Site(fleet, tmp_path_factory.mktemp("fts"))
-        site.play.rehearse()
+        site.play.dry_run()
         site.equip()
-        site.play.prove()
+        site.play.converge_idempotently()
         site.wait_until_up()
         yield site
 
@@ -85,14 +85,14 @@ def job(site: Site) -> str:
     site.fleet.put("dtn", PurePosixPath("/srv/user/source"), CONTENT)
     base = f"gsiftp://{site.fleet.address('dtn')}:{GRIDFTP}/srv/user"
     site.script("fts-rest-delegate", "--force")
-    said = site.script(
+    output = site.script(
         "fts-rest-transfer-submit", "--blocking", "--interval", "1", "--compare-checksum",
         f"{base}/source", f"{base}/new/copy",
     )  # fmt: skip
-    return next(line.split()[-1] for line in said.splitlines() if "Job id:" in line)
+    return next(line.split()[-1] for line in output.splitlines() if "Job id:" in line)
 
 
-def test_it_tells_callers_who_they_are(site: Site) -> None:
+def test_whoami_answers_the_callers_dn(site: Site) -> None:
     assert site.alice.dn in site.script("fts-rest-whoami")
 
 
@@ -101,7 +101,7 @@ def test_it_copies_with_what_was_delegated(site: Site, job: str) -> None:
     assert (site.fleet.root("dtn") / "srv/user/new/copy").read_bytes() == CONTENT
 
 
-def test_it_is_there_for_deliv_alone(site: Site) -> None:
+def test_only_deliv_reaches_it(site: Site) -> None:
     assert ports(site.fleet, "fts") == {22, PORT}
     assert connects(site.fleet, "dtn", "fts", PORT)
     assert not connects(site.fleet, "client", "fts", PORT)
@@ -123,7 +123,7 @@ def test_it_takes_a_renewed_certificate(site: Site) -> None:
     assert site.alice.dn in site.script("fts-rest-whoami")
 
 
-def test_it_ends_well_and_keeps_its_jobs(site: Site, job: str) -> None:
+def test_it_stops_cleanly_and_keeps_its_jobs(site: Site, job: str) -> None:
     site.fleet.execute("fts", "systemctl", "stop", UNIT)
     result = site.fleet.execute(
         "fts", "systemctl", "show", "--value", "--property=Result,ExecMainStatus", UNIT
