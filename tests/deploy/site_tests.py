@@ -134,6 +134,15 @@ class SiteTests:
                 allowed = documented.open_to(deployment.groups_of(origin))
                 assert found == allowed, f"from {origin} to {target}"
 
+    def test_only_hosts_of_lab_services_have_the_testbed(self, deployment: Deployment) -> None:
+        for host in deployment.fleet.names:
+            services = {"deliv_stager", "deliv_fts"} & set(deployment.groups_of(host))
+            found = deployment.fleet.execute(
+                host, "find", "/opt", "-maxdepth", "7", "-type", "d", "-name", "deliv_testbed"
+            ).stdout.splitlines()
+            assert bool(found) == bool(services), host
+            assert all(path.startswith("/opt/deliv-testbed/") for path in found), found
+
     def test_every_instance_is_sandboxed(self, deployment: Deployment) -> None:
         for host in deployment.groups["deliv_service"]:
             assert deployment.instances(host) >= 1

@@ -114,6 +114,11 @@ def test_it_runs_without_rights(site: Site) -> None:
     assert "PRIVATE KEY" not in site.play.output
 
 
+def test_variables_of_the_former_roles_are_refused(site: Site) -> None:
+    with pytest.raises(AssertionError, match=r"fts_slots: .* lab_service_settings"):
+        site.play.converge("--extra-vars=fts_slots=4")
+
+
 def test_it_takes_a_renewed_certificate(site: Site) -> None:
     before = site.serial()
     certify(site.fleet, "fts", site.authority)

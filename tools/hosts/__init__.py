@@ -9,9 +9,9 @@ systemd is not the machine's PID 1 there is no systemd-machined: no `machinectl`
 guests, so their supervisor and cgroups are ours. nspawn's `--network-bridge` would put the bridge
 into the machine's own network, from where packets could leave.
 
-Podman was tried (4.3.1 with crun 1.8.1, `--systemd=always`, a namespace of ours): crun refuses a
-machine with hybrid cgroups ("cgroups in hybrid mode not supported"), and with cgroup2 alone it fails
-without CAP_SYS_RESOURCE ("setrlimit (RLIM_MEMLOCK): Operation not permitted").
+Podman was tried (4.3.1 with crun 1.8.1, `--systemd=always`, a namespace of ours): crun refuses
+a machine with hybrid cgroups ("cgroups in hybrid mode not supported"), and with cgroup2 alone it
+fails without CAP_SYS_RESOURCE ("setrlimit (RLIM_MEMLOCK): Operation not permitted").
 
 `python -m tools.hosts --help`; docs/develop-deploy.md shows it in use. Needs root and the packages
 of purpose `deploy` in tools/packages; only Python's standard library.

@@ -1,9 +1,9 @@
 """Build the wheels of a release: `build_wheels.py CHECKOUT PROJECT...` prints one line of JSON.
 
 A PROJECT is a directory of the checkout with a pyproject.toml. `wheels` are the paths of what was
-built, below CHECKOUT/build; `version` is that of the first project; `digest` identifies all that an
-installation is made of: the wheels' content and the pinned requirements. The same checkout gives the
-same digest on every machine.
+built, below CHECKOUT/build; `version` is that of the first project; `digest` identifies all that
+an installation is made of: the wheels' content and the pinned requirements. The same checkout gives
+the same digest on every machine.
 """
 
 import hashlib
