@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
+from cryptography import x509
 from deliv_testbed import pki
 
 from deploy.booting import Boot
 from deploy.fleet import Fleet
 from deploy.observe import connects, ports, security_score
-from deploy.roles import AUTHORITIES, RolePlay, certify, trust
+from deploy.roles import AUTHORITIES, RolePlay, certify, served_certificate, trust
 from tools.hosts.programs import wait
 
 PORT, GRIDFTP = 8446, 2811
@@ -57,13 +58,9 @@ class Site:
     def wait_until_up(self) -> None:
         wait(lambda: PORT in ports(self.fleet, "fts"), "FTS listens", 30)
 
-    def serial(self) -> str:
-        """Of the certificate that it uses now."""
-        address = f"{self.fleet.address('fts')}:{PORT}"
-        shown = self.fleet.execute("dtn", "openssl", "s_client", "-connect", address, check=False)
-        return self.fleet.execute(
-            "dtn", "openssl", "x509", "-noout", "-serial", stdin=shown.stdout
-        ).stdout
+    def certificate(self) -> x509.Certificate:
+        """The certificate that it uses now."""
+        return served_certificate(self.fleet, "dtn", "fts", PORT)
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +117,11 @@ def test_variables_of_the_former_roles_are_refused(site: Site) -> None:
 
 
 def test_it_takes_a_renewed_certificate(site: Site) -> None:
-    before = site.serial()
+    before = site.certificate()
     certify(site.fleet, "fts", site.authority)
     site.play.converge()
     site.wait_until_up()
-    assert site.serial() != before
+    assert site.certificate() != before
     assert site.alice.dn in site.script("fts-rest-whoami")
 
 

@@ -10,12 +10,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from cryptography import x509
 from deliv_testbed import pki
 
 from deploy.booting import Boot
 from deploy.fleet import Fleet
 from deploy.observe import connects, ports, security_score
-from deploy.roles import AUTHORITIES, GRID, RolePlay, certify, trust
+from deploy.roles import AUTHORITIES, GRID, RolePlay, certify, served_certificate, trust
 from tools.hosts.programs import wait
 
 PORT, BACK = 8444, 8443
@@ -100,13 +101,9 @@ class Archive:
     def staged(self, job: str) -> Path:
         return self.fleet.root("archive") / "srv/archive/staging" / job
 
-    def serial(self) -> str:
-        """Of the certificate that it uses now."""
-        address = f"{self.fleet.address('archive')}:{PORT}"
-        shown = self.fleet.execute("deliv", "openssl", "s_client", "-connect", address, check=False)
-        return self.fleet.execute(
-            "deliv", "openssl", "x509", "-noout", "-serial", stdin=shown.stdout
-        ).stdout
+    def certificate(self) -> x509.Certificate:
+        """The certificate that it uses now."""
+        return served_certificate(self.fleet, "deliv", "archive", PORT)
 
     def _calls(self, job: str) -> list[dict[str, str]]:
         file = self.fleet.root("deliv") / CALLS.relative_to("/")
@@ -177,12 +174,12 @@ def test_it_runs_unprivileged_and_sandboxed(archive: Archive) -> None:
 
 
 def test_it_takes_renewed_certificates(archive: Archive, job: str) -> None:
-    before = archive.serial()
+    before = archive.certificate()
     certify(archive.fleet, "archive", archive.authority)
     archive.renew_client()
     archive.play.converge()
     wait(lambda: archive.call("deliv", "GET", "/healthz")[0] == 200, "it is up again", 30)
-    assert archive.serial() != before
+    assert archive.certificate() != before
     assert archive.stage("deliv", job, "synthetic-1") == 202
     archive.wait_for_callback(job)
 
