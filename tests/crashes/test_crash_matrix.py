@@ -82,7 +82,7 @@ def test_nothing_is_lost_and_nothing_done_twice(stack: Stack, point: Point, kind
     with ThreadPoolExecutor(1) as caller:
         told = caller.submit(tell, stack, story, f"{story.fault}synthetic-{size}", target)
         ended = until(lambda: at_rest(stack, deliv, told), "the job is at rest", timeout=150)
-    until(lambda: survived(deliv, armed, kind), f"{point} was reached", timeout=20)
+    until(lambda: survived(deliv, armed, kind), f"{point} was reached", timeout=60)
 
     assert (ended["status"], ended["error_class"]) == (story.status, story.error_class), ended
     assert ended["attempt"] == story.attempts, ended
@@ -120,7 +120,7 @@ def test_a_users_own_file_is_never_overwritten(stack: Stack, point: Point, kind:
         stack.command("thaw", "gridftp-destination")
         stack.command("start", "fts")
         ended = until(lambda: at_rest(stack, deliv, told), "the job is at rest", timeout=100)
-    until(lambda: survived(deliv, armed, kind), f"{point} was reached", timeout=20)
+    until(lambda: survived(deliv, armed, kind), f"{point} was reached", timeout=60)
 
     assert (ended["status"], ended["error_class"], ended["attempt"]) == ("ERROR", "exists", 2)
     assert file.read_bytes() == b"mine"

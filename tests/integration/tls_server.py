@@ -24,7 +24,7 @@ from tornado.web import Application, RequestHandler
 from deliv.errors import CredentialRefused
 from deliv.identity.tls import ConnectionIdentities, ServerTls
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 
 class WhoAmI(RequestHandler):

@@ -26,7 +26,7 @@ from deliv_testbed import synthetic
 
 from deliv.client import Client
 
-CALL_TIMEOUT = 20
+CALL_TIMEOUT = 60
 
 
 def until(condition: Callable[[], Any], what: str, timeout: float = 60) -> Any:
@@ -146,7 +146,7 @@ class Stack:
         """The readiness report; empty while nobody answers."""
         url = f"{self.testbed['monitoring_url']}/ready"
         try:
-            with build_opener(ProxyHandler({})).open(url, timeout=5) as answer:
+            with build_opener(ProxyHandler({})).open(url, timeout=20) as answer:
                 report: dict[str, Any] = json.loads(answer.read())
         except OSError as error:
             body = getattr(error, "fp", None)
@@ -168,7 +168,7 @@ class Stack:
 
     def _metrics(self) -> list[str]:
         url = f"{self.testbed['monitoring_url']}/metrics"
-        with build_opener(ProxyHandler({})).open(url, timeout=5) as answer:
+        with build_opener(ProxyHandler({})).open(url, timeout=30) as answer:
             lines: list[str] = answer.read().decode().splitlines()
         return lines
 
