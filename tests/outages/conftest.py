@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +69,6 @@ class Pair(Stack):
         lines = text.rpartition("\n")[0].splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    def copied_by_fts(self, job_id: str, part: str = "fts") -> bool:
-        """Whether a process of FTS copies for this job."""
-        ((fts_jobid,),) = self.query("SELECT fts_jobid FROM jobs WHERE job_id = %s", job_id)
-        sql = "SELECT 1 FROM files WHERE job_id = ? AND file_state IN ('READY', 'ACTIVE') AND pid"
-        with closing(sqlite3.connect(self.directory / part / "fts.sqlite")) as database:
-            return database.execute(sql, (fts_jobid,)).fetchone() is not None
-
     def check(self, *options: str) -> subprocess.CompletedProcess[str]:
         """`deliv check`."""
         return subprocess.run(
@@ -100,15 +92,6 @@ class _One(Stack):
             "monitoring_url": f"http://{self._settings['monitoring']}",
         }
         return super().testbed | own
-
-
-@contextmanager
-def frozen(pair: Pair, part: str) -> Iterator[None]:
-    pair.command("freeze", part)
-    try:
-        yield
-    finally:
-        pair.command("thaw", part)
 
 
 @contextmanager

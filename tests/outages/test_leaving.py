@@ -15,11 +15,11 @@ import pytest
 import yaml
 from deliv_testbed import ports
 from support.another_instance import Instance, another_instance
-from support.running_stack import Answer, Stack, Target, until
+from support.running_stack import Answer, Stack, Target, frozen, until
 from support.service_manager import ServiceManager, managed
 
 from deliv.failpoints import Point
-from outages.conftest import Pair, frozen
+from outages.conftest import Pair
 
 pytestmark = pytest.mark.timeout(300)
 WATCHDOG = 4.0

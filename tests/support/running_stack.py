@@ -229,6 +229,13 @@ class Stack:
                         attempts[metadata["deliv_job_id"], metadata["attempt"]] += 1
         return attempts
 
+    def copied_by_fts(self, job_id: str, part: str = "fts") -> bool:
+        """Whether a process of FTS copies for this job."""
+        ((fts_jobid,),) = self.query("SELECT fts_jobid FROM jobs WHERE job_id = %s", job_id)
+        sql = "SELECT 1 FROM files WHERE job_id = ? AND file_state IN ('READY', 'ACTIVE') AND pid"
+        with closing(sqlite3.connect(self.directory / part / "fts.sqlite")) as database:
+            return database.execute(sql, (fts_jobid,)).fetchone() is not None
+
     def forget_at_fts(self, job_id: str) -> None:
         """FTS, which has to be down, loses the job's present transfer."""
         ((fts_jobid,),) = self.query("SELECT fts_jobid FROM jobs WHERE job_id = %s", job_id)
@@ -267,6 +274,16 @@ def brought_up(*options: str) -> Iterator[Stack]:
             yield stack
         finally:
             stack.command("down")
+
+
+@contextmanager
+def frozen(stack: Stack, part: str) -> Iterator[None]:
+    """A part stands still, with its connections open."""
+    stack.command("freeze", part)
+    try:
+        yield
+    finally:
+        stack.command("thaw", part)
 
 
 def _parsed(output: bytes) -> Answer:
