@@ -29,19 +29,7 @@ REPORTS = ROOT / ".cache" / "tests"
 DEPLOY_PYTHON = str(ROOT / ".venv-deploy" / "bin" / "python")
 WORKERS = 2
 TURN, DEBIAN = "DELIV_TESTS_TURN", "DELIV_TESTS_SUITES"
-# Into how many parts a suite is divided, and about how many seconds each takes on two quiet cores.
-SUITES = {
-    "acceptance": (3, 240),
-    "integration": (3, 180),
-    "crashes": (1, 300),
-    "outages": (2, 240),
-    "soak": (1, 200),
-    "contract": (1, 120),
-    "unit": (1, 100),
-    "fuzz": (1, 40),
-}
 CHECK_SECONDS, ONE_HOST_SECONDS = 60, 500
-SHORT_SOAK = "tests/soak/test_short_soak.py"
 ONE_HOST = tuple(f"tests/deploy/test_{name}.py" for name in ("hosts", "vagrant", "single"))
 DEBIANS = ("bookworm", "trixie")
 LAB = "tests/deploy/test_lab.py"
@@ -75,7 +63,8 @@ def main(what: str = "push") -> int:
         turn = int(os.environ.setdefault(TURN, turn_of_commit()))
         os.environ.setdefault(DEBIAN, DEBIANS[turn % len(DEBIANS)])
         os.environ.setdefault("DELIV_TESTS_BUSY", "1")  # no clock, beside another worker
-        results = run_queue([*queue(soak=SHORT_SOAK), Work(seconds=ONE_HOST_SECONDS, run=one_host)])
+        host = Work(seconds=ONE_HOST_SECONDS, run=one_host)
+        results = run_queue([host, *queue(soak="tests/soak/test_short_soak.py")])
     else:
         os.environ.pop(TURN, None)
         results = (run_queue(queue()) if what == "all" else []) + run_hosts()
@@ -98,19 +87,28 @@ def turn_of_commit() -> str:
 
 
 def queue(soak: str = "tests/soak") -> list[Work]:
-    """The checks and all suites but the deployment tests."""
+    """The checks and all suites but the deployment tests; the seconds are those of a push."""
+    suites = [
+        (330, "acceptance", ["tests/acceptance", "-m", "not own_stack"]),
+        (300, "acceptance", ["tests/acceptance", "-m", "own_stack"]),
+        (300, "crashes", ["tests/crashes"]),
+        *((220, "integration", files("integration", part, of=2)) for part in range(2)),
+        (200, "outages", ["tests/outages"]),
+        (130, "soak", [soak]),
+        (120, "contract", ["tests/contract"]),
+        (90, "unit", ["tests/unit"]),
+        (30, "fuzz", ["tests/fuzz"]),
+    ]
     work = [Work(seconds=CHECK_SECONDS, run=partial(run_make, "check"))]
-    for suite, (parts, seconds) in SUITES.items():
-        for part in range(parts):
-            paths = [soak] if suite == "soak" else files(suite, part, parts)
-            run = partial(run_suite, suite, *paths, report=f"{suite}-{part}")
-            work.append(Work(seconds=seconds, run=run))
+    for number, (seconds, suite, arguments) in enumerate(suites):
+        run = partial(run_suite, suite, *arguments, report=f"{suite}-{number}")
+        work.append(Work(seconds=seconds, run=run))
     return work
 
 
-def files(suite: str, part: int, parts: int) -> list[str]:
+def files(suite: str, part: int, of: int) -> list[str]:
     names = sorted(path.name for path in (ROOT / "tests" / suite).glob("test_*.py"))
-    return [f"tests/{suite}/{name}" for name in names[part::parts]]
+    return [f"tests/{suite}/{name}" for name in names[part::of]]
 
 
 def run_queue(work: list[Work]) -> list[Result]:

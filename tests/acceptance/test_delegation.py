@@ -24,6 +24,7 @@ from support.running_stack import Answer, Stack, Target, brought_up, frozen, unt
 from acceptance.test_audit_log import audited, holds
 
 pytestmark = [
+    pytest.mark.own_stack,
     pytest.mark.timeout(300),
     # the client leaves the files it reads certificates from to the garbage collector
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

@@ -14,12 +14,20 @@ import pytest
 import yaml
 from support.running_stack import Stack, Target, brought_up, until
 
+HERE = Path(__file__).parent
 INSTANCES = (1, 2)
 HOLD = 3  # seconds until another instance takes up what one has in hand
 REQUEST_TIMEOUT = 3
 PATIENT = {"timeout": "600s"}  # for the stager: longer than any outage here
 RECONCILE_EVERY = "5s"  # so short is the life of the lease that a killed instance leaves, too
 SWEEPS = {"every": "500ms", "lease": "2s", "hold": f"{HOLD}s", "ask_again": "1s"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.rotating)
 
 
 class Pair(Stack):

@@ -27,6 +27,7 @@ from deliv_testbed import synthetic
 from deliv.client import Client
 
 CALL_TIMEOUT = 60
+PATIENCE = 120.0
 
 
 def until(condition: Callable[[], Any], what: str, timeout: float = 60) -> Any:
@@ -108,8 +109,9 @@ class Stack:
         return User(**(testbed["stager_user"] if name == "stager" else testbed["users"][name]))
 
     def client(self, user: str = "alice") -> Client:
+        """Patient enough for a restart of deliv on a busy machine."""
         proxy = self.user(user).proxy
-        return Client(self.url, proxy, proxy, self.ca)
+        return Client(self.url, proxy, proxy, self.ca, patience=PATIENCE)
 
     def target(self) -> Target:
         name = f"test-{uuid.uuid4()}"

@@ -70,5 +70,5 @@ def test_the_closing_line_of_a_good_run_has_no_more_than_the_counts() -> None:
 def test_every_file_is_in_one_part(repository: Path) -> None:
     for name in "abcde":
         (repository / "tests" / "suite" / f"test_{name}.py").touch()
-    found = [file for part in range(3) for file in run_tests.files("suite", part, 3)]
+    found = [file for part in range(3) for file in run_tests.files("suite", part, of=3)]
     assert sorted(found) == [f"tests/suite/test_{name}.py" for name in "abcde"]
