@@ -28,10 +28,12 @@ from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.engine import Engine
 from deliv.delivery.permission import Permission
 from deliv.delivery.poll import Polling
+from deliv.delivery.settle import Settlement
 from deliv.delivery.stage import Staging
 from deliv.delivery.submit import Submissions
-from deliv.delivery.transfer import Transfers
+from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import DelivError
+from deliv.failpoints import Kinds, kinds
 from deliv.gateways.broker import Broker
 from deliv.gateways.fts import Fts
 from deliv.gateways.fts.users import UserEndpoints
@@ -72,15 +74,19 @@ class Parts:
         """Close the connections of those that were made."""
         self._open.close()
 
+    @cached_property
+    def kinds(self) -> Kinds:
+        return kinds(self.settings.faults)
+
     # What deliv keeps, and whom it calls
 
     @cached_property
     def database(self) -> Database:
-        return self._open.enter_context(closing(Database(self.settings.database)))
+        return self._open.enter_context(closing(self.kinds.database(self.settings.database)))
 
     @cached_property
     def store(self) -> Store:
-        return Store(self.database)
+        return self.kinds.store(self.database)
 
     @cached_property
     def delegations(self) -> Delegations:
@@ -102,15 +108,17 @@ class Parts:
     @cached_property
     def stager(self) -> Stager:
         callback = f"{self.settings.rest.public_url}/doneStaging"
-        return Stager(self.settings.stager, self.https, callback)
+        return self.kinds.stager(self.settings.stager, self.https, callback)
 
     @cached_property
     def fts(self) -> Fts:
-        return Fts(self.settings.fts, self.https)
+        return Fts(self.settings.fts, self.https, make=self.kinds.endpoint)
 
     @cached_property
     def users(self) -> UserEndpoints:
-        users = UserEndpoints(self.settings.fts, self.settings.ca_directory)
+        users = UserEndpoints(
+            self.settings.fts, self.settings.ca_directory, make=self.kinds.endpoint
+        )
         return self._open.enter_context(closing(users))
 
     @cached_property
@@ -167,7 +175,7 @@ class Parts:
 
     @cached_property
     def failures(self) -> FailureHandler:
-        return FailureHandler(self.store, self.settings)
+        return self.kinds.failures(self.store, self.settings)
 
     @cached_property
     def submissions(self) -> Submissions:
@@ -178,12 +186,20 @@ class Parts:
         return Staging(self.store, self.stager, self.failures, self.settings)
 
     @cached_property
-    def transfers(self) -> Transfers:
-        return Transfers(self.store, self.fts, self.endpoints, self.failures, self.settings.sweeps)
+    def transfers(self) -> FtsTransfers:
+        return FtsTransfers(
+            self.store, self.fts, self.endpoints, self.failures, self.settings.sweeps
+        )
+
+    @cached_property
+    def settlement(self) -> Settlement:
+        return Settlement(self.store, self.failures)
 
     @cached_property
     def cancellation(self) -> Cancellation:
-        return Cancellation(self.store, self.transfers, self.failures, self.settings)
+        return Cancellation(
+            self.store, self.transfers, self.settlement, self.failures, self.settings
+        )
 
     @cached_property
     def engine(self) -> Engine:
@@ -200,9 +216,9 @@ class Parts:
     @cached_property
     def polling(self) -> dict[str, Polling]:
         """By the name of the FTS endpoint."""
-        parts = self.store, self.transfers, self.endpoints, self.delegations
-        misses = self.settings.fts.misses
-        return {each.name: Polling(*parts, each, misses) for each in self.fts.endpoints}
+        parts = self.store, self.settlement, self.endpoints, self.delegations
+        not_found_limit = self.settings.fts.misses
+        return {each.name: Polling(*parts, each, not_found_limit) for each in self.fts.endpoints}
 
     # What serves
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from deliv import __version__, failpoints
+from deliv import __version__
 from deliv.assembly import build, shared_periodics
 from deliv.config import Config
 from deliv.errors import DelivError
@@ -33,7 +33,6 @@ class Runtime:
     """One instance of deliv. Instances share MariaDB and RabbitMQ; none is special."""
 
     def __init__(self, settings: Config) -> None:
-        failpoints.install(settings.faults)
         self._config = settings
         self._parts = build(settings)
         self._server = server.https_server(self._parts.services, self._parts.tls.context)
@@ -49,8 +48,10 @@ class Runtime:
             *shared_periodics(self._parts, self._owner),
         ]
         self._parts.store.on_outbox = self._run_relay
+        handler = self._parts.kinds.handler
         self._parts.broker.consume(
-            {STAGE: self._on_stage, TRANSFER: self._on_transfer}, on_up=self._run_relay
+            {STAGE: handler(self._on_stage), TRANSFER: handler(self._on_transfer)},
+            on_up=self._run_relay,
         )
 
     async def start(self) -> None:

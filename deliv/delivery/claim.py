@@ -1,4 +1,4 @@
-"""How long a worker may act on a job it took: until another worker may take the job up.
+"""How long a worker may act on a job that it claimed: until another worker may claim it.
 
 A process that was frozen wakes up in the middle of a step. In the database the job's version holds
 it off; before a call that makes another server act it looks at the clock, which went on meanwhile.
@@ -16,7 +16,7 @@ _until: ContextVar[float] = ContextVar("until", default=math.inf)
 
 
 def begin(seconds: float) -> None:
-    """The job in hand, by the coroutine that calls this, is ours for so long."""
+    """The job that the calling coroutine works on is its own for so long."""
     _until.set(_now() + seconds)
 
 
@@ -24,7 +24,7 @@ def check() -> None:
     """LostRace when that time is over."""
     late = _now() - _until.get()
     if late > 0:
-        raise LostRace(f"too late by {late:.1f} s: another worker may have the job in hand")
+        raise LostRace(f"too late by {late:.1f} s: another worker may have claimed the job")
 
 
 def _now() -> float:

@@ -26,16 +26,16 @@ from deliv.store import Delegations, Fence
 log = structlog.get_logger()
 
 PATIENCE = 3600.0  # seconds that a request waits for its proxy
-TOLD_AT_ONCE = 100
+NOTIFIED_AT_ONCE = 100
 HOW = "delegate a credential with the FTS client: fts-rest-delegate -s https://THIS-SERVICE"
 
 
 class CredentialDelegation:
     def __init__(
-        self, delegations: Delegations, vault: KeySealer, settings: config.DelegationSettings
+        self, delegations: Delegations, sealer: KeySealer, settings: config.DelegationSettings
     ) -> None:
         self._delegations = delegations
-        self._vault = vault
+        self._sealer = sealer
         self._least_life = timedelta(seconds=settings.least_life)
         self._warn_below = timedelta(seconds=settings.warn_below)
         self._making = asyncio.Lock()
@@ -50,7 +50,9 @@ class CredentialDelegation:
         async with self._making:  # one at a time: keys cost computing time
             known = await self._delegations.find(delegation_id(dn))
             if known is None or known.request is None:
-                known = await self._new_request(dn)
+                request, key = await asyncio.to_thread(delegated.new_request)
+                sealed = self._sealer.seal(key, _context(dn))
+                known = await self._delegations.keep_request(delegation_id(dn), dn, request, sealed)
         return known.request or ""
 
     async def accept(
@@ -64,18 +66,19 @@ class CredentialDelegation:
         proxy = delegated.read(body)
         expires = delegated.check(proxy, presented, dn, identify)
         known = await self._delegations.find(delegation_id(dn))
-        key = self._key_of(known, proxy) if known else None
+        sealed = (known.request_key, known.proxy_key) if known else ()
+        key = next((one for one in sealed if one and self._fits(one, dn, proxy)), None)
         if known is None or key is None:
             raise InvalidRequest("the proxy can't be taken: its key was not asked for here")
         try:
-            await self._delegations.take(known, proxy=proxy.pem, key=key, expires=expires)
+            await self._delegations.accept(known, proxy=proxy.pem, key=key, expires=expires)
         except LostRace as error:
             raise InvalidRequest(str(error)) from error
         log.info("credential delegated", dn=dn, expires=expires.isoformat())
         return expires
 
     async def check_unused(self, dn: str) -> None:
-        """Conflict while FTS copies with the credential: nobody could stop those copies then."""
+        """Conflict while FTS copies with the credential: those copies could not be stopped then."""
         if await self._delegations.in_use(dn):
             raise Conflict("FTS is copying with this credential: cancel these transfers, or wait")
 
@@ -91,76 +94,62 @@ class CredentialDelegation:
         if known is None or not (known.proxy and known.proxy_key and known.expires):
             raise NoCredential(f"{dn} has no delegated credential (any more)")
         try:
-            key = self._vault.open(known.proxy_key, _context(dn))
+            key = self._sealer.open(known.proxy_key, _context(dn))
         except SealBroken as error:
             log.error("a delegated credential can't be read", dn=dn, reason=str(error))
             raise NoCredential(f"the credential that {dn} delegated can't be read") from error
         return HeldCredential(certificate=known.proxy.encode(), key=key, expires=known.expires)
 
-    async def copied_as(self, dn: str, allowed: CopyAs) -> TransferIdentity:
+    async def transfer_identity(self, dn: str, allowed: CopyAs) -> TransferIdentity:
         """See `decide`."""
         known = await self.held(dn)
         if known is not None and _left(known) >= self._least_life:
             return TransferIdentity.USER
+        if allowed is CopyAs.USER and known is None:
+            raise Forbidden(f"your transfers are copied under your own identity: {HOW}")
         if allowed is CopyAs.USER:
-            raise Forbidden(self._lacking(known))
+            hours = self._least_life.total_seconds() / 3600
+            raise Forbidden(f"your delegated credential has less than {hours:g} h left: {HOW}")
         return TransferIdentity.SERVICE
 
     async def warning(self, dn: str) -> str | None:
         """What the user should know of their credential's end, if that is near."""
         known = await self.held(dn)
-        return self.about(known) if known else "no delegated credential (any more): delegate anew"
+        return self.about(known) if known else "no delegated credential (any more): delegate again"
 
     def about(self, known: Delegation) -> str | None:
         left = _left(known)
         if left >= self._warn_below or known.expires is None:
             return None
         return (
-            f"the delegated credential expires at {known.expires:%Y-%m-%dT%H:%M:%SZ}: delegate anew"
+            f"the delegated credential expires at {known.expires:%Y-%m-%dT%H:%M:%SZ}: "
+            "delegate again"
         )
 
-    async def tell_once(self) -> int:
-        """Tell users whose credential expires soon, by an event for each job that needs it."""
+    async def notify_expiring(self) -> int:
+        """Notify users whose credential expires soon, by an event for each job that needs it."""
         within = self._warn_below.total_seconds()
-        expiring = await self._delegations.expiring(within, TOLD_AT_ONCE)
+        expiring = await self._delegations.expiring(within, NOTIFIED_AT_ONCE)
         for one in expiring:
-            jobs = await self._delegations.tell(one)
+            jobs = await self._delegations.notify(one)
             if jobs:
                 log.warning("a delegated credential expires", dn=one.dn, jobs=jobs)
         return len(expiring)
 
-    async def wipe_once(self, fence: Fence) -> int:
+    async def wipe_expired(self, fence: Fence) -> int:
         """Remove the keys of what has expired."""
         return await self._delegations.wipe(fence, PATIENCE)
 
-    async def _new_request(self, dn: str) -> Delegation:
-        request, key = await asyncio.to_thread(delegated.new_request)
-        sealed = self._vault.seal(key, _context(dn))
-        return await self._delegations.keep_request(delegation_id(dn), dn, request, sealed)
-
-    def _lacking(self, known: Delegation | None) -> str:
-        if known is None:
-            return f"your transfers are copied under your own identity: {HOW}"
-        hours = self._least_life.total_seconds() / 3600
-        return f"your delegated credential has less than {hours:g} h left: {HOW}"
-
-    def _key_of(self, known: Delegation, proxy: delegated.DelegatedProxy) -> bytes | None:
-        """The sealed key that the proxy is for: that of the request, or of the last proxy."""
-        for sealed in (known.request_key, known.proxy_key):
-            if sealed is not None and self._fits(sealed, known.dn, proxy):
-                return sealed
-        return None
-
     def _fits(self, sealed: bytes, dn: str, proxy: delegated.DelegatedProxy) -> bool:
         try:
-            return delegated.public_key(self._vault.open(sealed, _context(dn))) == proxy.key
+            return delegated.public_key(self._sealer.open(sealed, _context(dn))) == proxy.key
         except SealBroken as error:
             log.error("a delegated key can't be read", dn=dn, reason=str(error))
             return False
 
 
 async def decide(
-    delegating: CredentialDelegation | None, dn: str, allowed: CopyAs
+    delegation: CredentialDelegation | None, dn: str, allowed: CopyAs
 ) -> TransferIdentity:
     """Under whose identity a submission of this user's is copied, as the policy allows.
 
@@ -168,8 +157,8 @@ async def decide(
     """
     if allowed is CopyAs.SERVICE:
         return TransferIdentity.SERVICE
-    if delegating is not None:
-        return await delegating.copied_as(dn, allowed)
+    if delegation is not None:
+        return await delegation.transfer_identity(dn, allowed)
     if allowed is CopyAs.USER:
         raise Forbidden(
             "your transfers would need your own identity, which can't be delegated here"

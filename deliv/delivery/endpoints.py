@@ -16,14 +16,14 @@ log = structlog.get_logger()
 
 
 class EndpointResolver:
-    """Without `delegating` nobody delegates, and every job is the service's own."""
+    """Without `delegation` no user can delegate, and every job is the service's own."""
 
     def __init__(
-        self, fts: Fts, users: UserEndpoints, delegating: CredentialDelegation | None
+        self, fts: Fts, users: UserEndpoints, delegation: CredentialDelegation | None
     ) -> None:
         self._fts = fts
         self._users = users
-        self._delegating = delegating
+        self._delegation = delegation
 
     async def of(self, job: Job) -> Endpoint:
         """The endpoint that has the job. Unavailable: it left the configuration. NoCredential."""
@@ -37,10 +37,10 @@ class EndpointResolver:
 
     async def as_user(self, dn: str, name: str) -> Endpoint:
         self._fts.endpoint(name)
-        if self._delegating is None:
+        if self._delegation is None:
             raise NoCredential("no credentials are delegated to this deliv")
         try:
-            credential = await self._delegating.credential(dn)
+            credential = await self._delegation.credential(dn)
         except NoCredential:
             self._users.forget(name, dn)
             raise
@@ -50,14 +50,14 @@ class EndpointResolver:
         """Forget a user's credential, here and at every FTS that it may have been lent to.
 
         Whether there was one, and for each FTS that could not be asked the reason: deliv keeps no
-        credential that it was told to forget, so it does not ask later. Conflict: in use.
+        credential that it was asked to forget, so it does not ask later. Conflict: in use.
         """
-        if self._delegating is None:
+        if self._delegation is None:
             return False, []
-        await self._delegating.check_unused(dn)
+        await self._delegation.check_unused(dn)
         names = [endpoint.name for endpoint in self._fts.endpoints]
         reasons = await asyncio.gather(*(self._undelegate(dn, name) for name in names))
-        dropped = await self._delegating.drop(dn)
+        dropped = await self._delegation.drop(dn)
         return dropped, [reason for reason in reasons if dropped and reason]
 
     async def _undelegate(self, dn: str, name: str) -> str | None:

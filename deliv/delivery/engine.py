@@ -16,11 +16,10 @@ from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.cleanup import Cleanup
 from deliv.delivery.permission import Permission
 from deliv.delivery.stage import Staging
-from deliv.delivery.transfer import Transfers
+from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import LostRace
-from deliv.failpoints import Point, reach
 from deliv.model.job import Job
-from deliv.model.phase import ACTIONS, Action, phase
+from deliv.model.phase import ACTIONS, JobAction, phase
 from deliv.store import Store
 
 log = structlog.get_logger()
@@ -28,7 +27,7 @@ log = structlog.get_logger()
 Step = Callable[[Job], Awaitable[object]]
 
 # By these a job goes on to the stager and to FTS, if the policy still allows it.
-ONWARD = frozenset({Action.REQUEST_STAGING, Action.START_TRANSFER, Action.POST_TRANSFER})
+ONWARD = frozenset({JobAction.REQUEST_STAGING, JobAction.START_TRANSFER, JobAction.POST_TRANSFER})
 
 
 class Engine:
@@ -36,44 +35,43 @@ class Engine:
         self,
         store: Store,
         staging: Staging,
-        transfers: Transfers,
-        cancelling: Cancellation,
-        closing: Cleanup,
+        transfers: FtsTransfers,
+        cancellation: Cancellation,
+        cleanup: Cleanup,
         permission: Permission,
         config: Config,
     ) -> None:
         self._store = store
-        self._cancelling = cancelling
+        self._cancellation = cancellation
         self._permission = permission
         self._config = config
-        self._steps: dict[Action, Step] = {
-            Action.REQUEST_STAGING: staging.request,
-            Action.CHECK_STAGING_DEADLINE: staging.time_out,
-            Action.START_TRANSFER: transfers.start,
-            Action.POST_TRANSFER: transfers.post,
-            Action.STOP_TRANSFER: cancelling.proceed,
-            Action.CLEAN_UP: closing.close,
-            Action.REST: self._rest,
+        self._steps: dict[JobAction, Step] = {
+            JobAction.REQUEST_STAGING: staging.request,
+            JobAction.CHECK_STAGING_DEADLINE: staging.time_out,
+            JobAction.START_TRANSFER: transfers.start,
+            JobAction.POST_TRANSFER: transfers.post,
+            JobAction.STOP_TRANSFER: cancellation.proceed,
+            JobAction.CLEAN_UP: cleanup.clean_up,
+            JobAction.REST: self._rest,
         }
 
     async def admit_next(self) -> bool:
-        """Admit whoever is next by fairness and caps; False when nobody may be."""
+        """Admit whoever is next by fairness and caps; False when none may be."""
         job = await self._store.admit(self._config.limits)
         if job is None:
             return False
-        await reach(Point.JOB_ADMITTED)
         await self.attend(job.job_id)
         return True
 
     async def attend(self, job_id: str) -> None:
-        """Do what a job needs now. Nothing when it is not due: somebody else has it in hand."""
-        claim.begin(self._config.sweeps.hold)
-        job = await self._store.take(job_id, float(self._config.sweeps.hold))
+        """Do what a job needs now. Nothing when it is not due: another worker has claimed it."""
+        timeout = float(self._config.sweeps.hold)
+        claim.begin(timeout)
+        job = await self._store.claim(job_id, timeout)
         if job is None:
             return
-        await reach(Point.STEP_TAKEN)
+        action = ACTIONS[phase(job)]
         try:
-            action = ACTIONS[phase(job)]
             allowed = await self._permission.granted(job) if action in ONWARD else job
             if allowed is not None:
                 await self._steps[action](allowed)
@@ -83,7 +81,7 @@ class Engine:
     async def expire(self, job_id: str) -> None:
         """End a job whose deadline is over."""
         try:
-            await self._cancelling.expire(job_id)
+            await self._cancellation.expire(job_id)
         except LostRace as error:
             log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
 

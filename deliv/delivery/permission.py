@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from deliv.delivery.ending.cancellation import Cancellation
-from deliv.delivery.transfer import WAITING
+from deliv.delivery.waiting import WAITING
 from deliv.identity.policy import Decision, LivePolicy
 from deliv.identity.policy_rules import Action, CopyAs
 from deliv.model.job import Job, TransferIdentity
@@ -34,11 +34,11 @@ MISFITS = {(CopyAs.USER, TransferIdentity.SERVICE), (CopyAs.SERVICE, TransferIde
 
 class Permission:
     def __init__(
-        self, store: Store, policy: LivePolicy, cancelling: Cancellation, audit: AuditLog
+        self, store: Store, policy: LivePolicy, cancellation: Cancellation, audit: AuditLog
     ) -> None:
         self._store = store
         self._policy = policy
-        self._cancelling = cancelling
+        self._cancellation = cancellation
         self._audit = audit
 
     async def granted(self, job: Job) -> Job | None:
@@ -47,22 +47,17 @@ class Permission:
         if decision is None or decision.allowed:
             waited = (job.detailed_status or "").startswith(WITHHELD)
             return await self._store.update(job, detailed_status=None) if waited else job
-        if self._is_final(job):
-            await self._cancelling.forbid(job, decision.reason)
+        changed = self._policy.changed
+        # Rules older than the submission do not end it: an instance with other ones accepted it.
+        newer = job.time_submitted < changed + CLOCKS
+        if newer and changed + SETTLED <= datetime.now(UTC):
+            await self._cancellation.forbid(job, decision.reason)
             self._record(job, decision)
         else:
-            await self._wait(job, decision.reason)
+            log.warning("a job waits for the policy", job_id=job.job_id, reason=decision.reason)
+            status = f"{WITHHELD}{decision.reason}"
+            await self._store.update(job, delay=LATER, detailed_status=status)
         return None
-
-    def _is_final(self, job: Job) -> bool:
-        """Rules older than the submission are not: another instance, with others, accepted it."""
-        changed = self._policy.changed
-        return job.time_submitted < changed + CLOCKS and changed + SETTLED <= datetime.now(UTC)
-
-    async def _wait(self, job: Job, why: str) -> None:
-        log.warning("a job waits for the policy", job_id=job.job_id, reason=why)
-        status = f"{WITHHELD}{why}"
-        await self._store.update(job, delay=LATER, detailed_status=status)
 
     def _decide(self, job: Job) -> Decision | None:
         if job.submitter_fqans is None:

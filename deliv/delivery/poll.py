@@ -1,7 +1,7 @@
 """Asking FTS how its transfers fare: cheaply what just ended, now and then everything.
 
 FTS shows a job to its own identity only: to deliv's, or to that of a user who has delegated. So it
-is asked once for deliv and once for each user who has copies in hand there.
+is asked once for deliv and once for each user who has copies there.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from functools import partial
 import structlog
 
 from deliv.delivery.endpoints import EndpointResolver
-from deliv.delivery.transfer import Transfers
+from deliv.delivery.settle import Settlement
 from deliv.errors import LostRace, NoCredential, Refused, Unavailable
 from deliv.gateways.fts import Endpoint, Verdict
-from deliv.model.job import Job, TransferIdentity
+from deliv.model.job import Job
 from deliv.store import Delegations, Fence, Store
 
 log = structlog.get_logger()
@@ -28,28 +28,31 @@ SLACK_MINUTES = 2  # FTS counts whole minutes on its own clock
 FIRST_LOOK_MINUTES = 60
 PAGE = 500
 AT_ONCE = 8  # users that FTS is asked about
-SERVICE = ""  # in place of a user's DN
+SERVICE = None  # in place of a user's DN
 
 
 class Polling:
-    """One FTS endpoint's transfers. `misses` unknown answers in a row make a job lost."""
+    """One FTS endpoint's transfers.
+
+    A job that FTS does not know so many times in a row, `not_found_limit`, is lost.
+    """
 
     def __init__(
         self,
         store: Store,
-        transfers: Transfers,
-        copiers: EndpointResolver,
+        settlement: Settlement,
+        endpoints: EndpointResolver,
         delegations: Delegations,
         endpoint: Endpoint,
-        misses: int,
+        not_found_limit: int,
     ) -> None:
         self._store = store
-        self._transfers = transfers
-        self._copiers = copiers
+        self._settlement = settlement
+        self._endpoints = endpoints
         self._delegations = delegations
         self._endpoint = endpoint
-        self._misses = misses
-        self._last: dict[str, float] = {}
+        self._not_found_limit = not_found_limit
+        self._last: dict[str | None, float] = {}
 
     async def poll_once(self) -> int:
         """Settle the jobs that ended since the last look; returns how many."""
@@ -62,32 +65,38 @@ class Polling:
     async def reconcile_once(self, older_than: float, fence: Callable[[], Fence | None]) -> int:
         """Look at the jobs posted `older_than` seconds ago that FTS does not list as running.
 
-        Misses are counted under the `fence` of this work only: once in each round.
+        What FTS does not know is counted under the `fence` of this work only: once in each round.
         """
-        running: dict[str, Collection[str]] = {SERVICE: await self._endpoint.unfinished()}
+        running: dict[str | None, Collection[str]] = {SERVICE: await self._endpoint.unfinished()}
         cursor, looked_at = "", 0
         while page := await self._store.transferring(
             self._endpoint.name, older_than=older_than, after=cursor, limit=PAGE
         ):
             cursor = page[-1].job_id
-            for who, jobs in _by_identity(page).items():
+            by_identity = defaultdict(list)
+            for job in page:
+                by_identity[job.copying_user].append(job)
+            for who, jobs in by_identity.items():
                 looked_at += await self._reconcile(who, jobs, running, fence)
         return looked_at
 
-    async def _poll(self, endpoint: Endpoint, who: str) -> int:
+    async def _poll(self, endpoint: Endpoint, who: str | None) -> int:
         started = time.monotonic()
-        ended = await endpoint.finished(self._window(who, started))
+        minutes = FIRST_LOOK_MINUTES
+        if who in self._last:
+            minutes = math.ceil((started - self._last[who]) / 60) + SLACK_MINUTES
+        ended = await endpoint.finished(minutes)
         jobs = await self._store.by_fts(self._endpoint.name, list(ended))
-        own = [job for job in jobs if _identity(job) == who]
+        own = [job for job in jobs if job.copying_user == who]
         await self._settle(endpoint, own)
         self._last[who] = started
         return len(own)
 
     async def _poll_user(self, dn: str, gate: asyncio.Semaphore) -> int:
-        """One user's trouble keeps nobody else waiting."""
+        """One user's trouble keeps no other waiting."""
         async with gate:
             try:
-                endpoint = await self._copiers.as_user(dn, self._endpoint.name)
+                endpoint = await self._endpoints.as_user(dn, self._endpoint.name)
                 return await self._poll(endpoint, dn)
             except (Unavailable, Refused, NoCredential) as error:
                 log.warning("FTS can't be asked for a user", dn=dn, reason=str(error))
@@ -95,34 +104,31 @@ class Polling:
 
     async def _reconcile(
         self,
-        who: str,
+        who: str | None,
         jobs: Sequence[Job],
-        running: dict[str, Collection[str]],
+        running: dict[str | None, Collection[str]],
         fence: Callable[[], Fence | None],
     ) -> int:
         """`running` is filled with what FTS lists for each identity, asked once in a round."""
         try:
-            endpoint = await self._acting(who)
+            endpoint = self._endpoint
+            if who is not None:
+                endpoint = await self._endpoints.as_user(who, endpoint.name)
             if who not in running:
                 running[who] = await endpoint.unfinished()
             missing = [job for job in jobs if job.fts_jobid not in running[who]]
             known = [job for job in jobs if job.fts_jobid in running[who]]
-            await self._each(known, partial(self._met, fence=fence()))
+            await self._each(known, partial(self._found, fence=fence()))
             await self._settle(endpoint, missing, fence())
         except NoCredential as error:
-            await self._each(jobs, partial(self._missed, fence=fence(), error=error))
+            await self._each(jobs, partial(self._not_found, fence=fence(), error=error))
             return len(jobs)
         except (Unavailable, Refused) as error:
-            if who == SERVICE:
+            if who is None:
                 raise
             log.warning("FTS can't be asked for a user", dn=who, reason=str(error))
             return 0
         return len(missing)
-
-    async def _acting(self, who: str) -> Endpoint:
-        if who == SERVICE:
-            return self._endpoint
-        return await self._copiers.as_user(who, self._endpoint.name)
 
     async def _settle(
         self, endpoint: Endpoint, jobs: Sequence[Job], fence: Fence | None = None
@@ -132,11 +138,11 @@ class Polling:
         async def conclude(job: Job) -> None:
             outcome = details.get(job.fts_jobid or "")
             if outcome is None:
-                await self._missed(job, fence)
+                await self._not_found(job, fence)
                 return
-            job = await self._transfers.settle(job, outcome)
+            job = await self._settlement.settle(job, outcome)
             if outcome.verdict is Verdict.RUNNING:
-                await self._met(job, fence)
+                await self._found(job, fence)
 
         await self._each(jobs, conclude)
 
@@ -147,38 +153,21 @@ class Polling:
             except LostRace:
                 log.info("settled elsewhere", job_id=job.job_id)
 
-    async def _met(self, job: Job, fence: Fence | None) -> None:
-        """FTS knows the job: what it did not know before counts no more."""
+    async def _found(self, job: Job, fence: Fence | None) -> None:
+        """FTS knows the job: the count begins again."""
         if fence is not None and job.fts_misses:
             await self._store.update(job, fence=fence, fts_misses=0)
 
-    async def _missed(
+    async def _not_found(
         self, job: Job, fence: Fence | None, error: NoCredential | None = None
     ) -> None:
-        """`error`: until a user delegates anew nothing is known of their copies; not for ever."""
+        """`error`: nothing is known of a user's copies until they delegate again; not for ever."""
         if fence is None:
             return
-        misses = job.fts_misses + 1
-        if misses < self._misses:
-            await self._store.update(job, fence=fence, fts_misses=misses)
+        not_found_count = job.fts_misses + 1
+        if not_found_count < self._not_found_limit:
+            await self._store.update(job, fence=fence, fts_misses=not_found_count)
         elif error is not None:
-            await self._transfers.out_of_sight(job, error)
+            await self._settlement.out_of_sight(job, error)
         else:
-            await self._transfers.lost(job)
-
-    def _window(self, who: str, now: float) -> int:
-        last = self._last.get(who)
-        if last is None:
-            return FIRST_LOOK_MINUTES
-        return math.ceil((now - last) / 60) + SLACK_MINUTES
-
-
-def _identity(job: Job) -> str:
-    return job.submitter if job.copied_as is TransferIdentity.USER else SERVICE
-
-
-def _by_identity(jobs: Iterable[Job]) -> dict[str, list[Job]]:
-    found: dict[str, list[Job]] = defaultdict(list)
-    for job in jobs:
-        found[_identity(job)].append(job)
-    return found
+            await self._settlement.lost(job)

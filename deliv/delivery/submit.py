@@ -1,8 +1,9 @@
-"""Taking a request for a delivery, and telling how it fares."""
+"""Taking a request for a delivery, and reading what became of it."""
 
 from __future__ import annotations
 
 import os
+import re
 import time
 import uuid
 from datetime import datetime
@@ -11,13 +12,13 @@ import structlog
 
 from deliv.delivery.destination import Directory, check_product_id
 from deliv.errors import InvalidRequest, NotFound
-from deliv.failpoints import Point, reach
 from deliv.model.job import Job, Listing, Submission, TransferIdentity
 from deliv.store import JobEvent, Store
 
 log = structlog.get_logger()
 
 MAX_KEY = 255
+KEY = re.compile(rf"[ -~]{{1,{MAX_KEY}}}")
 
 
 class Submissions:
@@ -45,28 +46,35 @@ class Submissions:
         QuotaExceeded when the submitter has `quota` unfinished jobs already, InvalidRequest when
         the deadline is over.
         """
+        product_id = check_product_id(product_id)
+        if key is not None and not KEY.fullmatch(key):
+            raise InvalidRequest(
+                f"Idempotency-Key must be 1 to {MAX_KEY} printable ASCII characters"
+            )
         submission = Submission(
             job_id=uuid7(),
-            product_id=check_product_id(product_id),
+            product_id=product_id,
             destination_path=directory.url,
             destination_host=directory.host,
             submitter=submitter,
-            idempotency_key=_check_key(key),
+            idempotency_key=key,
             quota=quota,
             deadline=deadline,
             copied_as=copied_as,
             fqans=fqans,
             limited=limited,
         )
-        await reach(Point.SUBMISSION_TAKEN)
         job, created = await self._store.submit(submission, key_life=self._key_life)
-        await reach(Point.SUBMISSION_STORED)
         log.info("submitted" if created else "submitted before", job_id=job.job_id)
         return job
 
     async def job(self, job_id: str) -> Job:
         """NotFound when there is none of that id."""
-        job = await self._store.job(_check_job_id(job_id))
+        try:
+            canonical = str(uuid.UUID(job_id))
+        except ValueError as error:
+            raise NotFound("there is no such job: a job id is a UUID") from error
+        job = await self._store.job(canonical)
         if job is None:
             raise NotFound(f"there is no job {job_id}")
         return job
@@ -86,18 +94,3 @@ def uuid7() -> str:
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return str(uuid.UUID(int=value))
-
-
-def _check_job_id(job_id: str) -> str:
-    try:
-        return str(uuid.UUID(job_id))
-    except ValueError as error:
-        raise NotFound("there is no such job: a job id is a UUID") from error
-
-
-def _check_key(key: str | None) -> str | None:
-    if key is None:
-        return None
-    if not 0 < len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
-        raise InvalidRequest(f"Idempotency-Key must be 1 to {MAX_KEY} printable ASCII characters")
-    return key

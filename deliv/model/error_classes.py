@@ -40,8 +40,8 @@ ADVICE = MappingProxyType(
         "the destination can change: report the product id and the job id to the archive's "
         "operators.",
         ErrorClass.CREDENTIAL: "A grid credential was refused or has expired: if it is the one "
-        "that you delegated, delegate anew, else the operators of deliv have to renew theirs; then "
-        "submit again.",
+        "that you delegated, delegate again, else the operators of deliv have to renew theirs; "
+        "then submit again.",
         ErrorClass.CHECKSUM: "The copy differs from the archived product and was not accepted: "
         "submit again; if it persists, report the product id to the archive's operators.",
         ErrorClass.TIMEOUT: "The work did not finish in time: check the host name and port of the "

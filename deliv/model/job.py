@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from hashlib import sha256
+from typing import Annotated, TypeVar, get_type_hints
 
 from deliv.model.states import Status
+
+T = TypeVar("T")
+
+SHOWN = "shown to callers"
+Shown = Annotated[T, SHOWN]
 
 
 class TransferIdentity(StrEnum):
@@ -40,37 +47,44 @@ class Submission:
     limited: bool = False
 
 
+def idempotency_digest(submitter: str, key: str) -> bytes:
+    """SHA-256 of both: a key is its submitter's own."""
+    return sha256(f"{submitter}\0{key}".encode()).digest()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One row of `jobs`. The columns, their meaning and units: deliv/store/sql/*.sql."""
+    """One row of `jobs`. The columns, their meaning and units: deliv/store/sql/*.sql.
 
-    job_id: str
-    product_id: str
-    status: Status
-    detailed_status: str | None = None
-    destination_path: str
-    submitter: str
-    fts_jobid: str | None = None
-    fts_details: str | None = None
+    Fields have the columns' names. What is not Shown is internal and never shown to callers.
+    """
+
+    job_id: Shown[str]
+    product_id: Shown[str]
+    status: Shown[Status]
+    detailed_status: Shown[str | None] = None
+    destination_path: Shown[str]
+    submitter: Shown[str]
+    fts_jobid: Shown[str | None] = None
+    fts_details: Shown[str | None] = None
     stager_callback: str | None = None
-    stager_path: str | None = None
-    stager_hostname: str | None = None
-    stager_status: str | None = None
-    time_submitted: datetime
-    time_staging: datetime | None = None
-    time_staged: datetime | None = None
-    time_transferring: datetime | None = None
-    time_error: datetime | None = None
-    time_success: datetime | None = None
-    time_cancelled: datetime | None = None
-    error_class: str | None = None
-    attempt: int = 1
-    product_size: int | None = None
-    checksum: str | None = None
-    deadline: datetime | None = None
-    copied_as: TransferIdentity = TransferIdentity.SERVICE
-    cancel_requested: datetime | None = None
-    # internal from here on: never shown to callers
+    stager_path: Shown[str | None] = None
+    stager_hostname: Shown[str | None] = None
+    stager_status: Shown[str | None] = None
+    time_submitted: Shown[datetime]
+    time_staging: Shown[datetime | None] = None
+    time_staged: Shown[datetime | None] = None
+    time_transferring: Shown[datetime | None] = None
+    time_error: Shown[datetime | None] = None
+    time_success: Shown[datetime | None] = None
+    time_cancelled: Shown[datetime | None] = None
+    error_class: Shown[str | None] = None
+    attempt: Shown[int] = 1
+    product_size: Shown[int | None] = None
+    checksum: Shown[str | None] = None
+    deadline: Shown[datetime | None] = None
+    copied_as: Shown[TransferIdentity] = TransferIdentity.SERVICE
+    cancel_requested: Shown[datetime | None] = None
     version: int = 0
     due_at: datetime | None = None
     destination_host: str = ""
@@ -89,23 +103,24 @@ class Job:
     submitter_fqans: tuple[str, ...] | None = None
     submitter_limited: bool = False
 
+    @property
+    def copying_user(self) -> str | None:
+        """The DN under whose identity FTS copies it, and shows it; None: deliv's own."""
+        return self.submitter if self.copied_as is TransferIdentity.USER else None
 
-INTERNAL = frozenset(
-    {
-        "stager_callback", "version", "due_at", "destination_host", "destination_key",
-        "idempotency_key", "idempotency_digest", "request_digest", "stager_accepted",
-        "time_released", "fts_endpoint", "fts_posted", "fts_misses", "partial", "copy_begun",
-        "deadline_passed", "submitter_fqans", "submitter_limited",
-    }
-)  # fmt: skip
-PUBLIC = tuple(field.name for field in fields(Job) if field.name not in INTERNAL)
+
+PUBLIC = tuple(
+    name
+    for name, hint in get_type_hints(Job, include_extras=True).items()
+    if SHOWN in getattr(hint, "__metadata__", ())
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
     """Which jobs to list, those submitted last first: at most `limit`; None is any.
 
-    Submitted from `since` on and before `until`; of those only what stands behind the job `before`.
+    Submitted from `since` on and before `until`; of those only what comes after the job `before`.
     """
 
     submitter: str | None = None
@@ -128,7 +143,7 @@ class Delegation:
     proxy: str | None = None
     proxy_key: bytes | None = None
     expires: datetime | None = None
-    told: datetime | None = None
+    notified_at: datetime | None = None
     version: int = 0
 
 

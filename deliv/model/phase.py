@@ -26,7 +26,7 @@ class Phase(StrEnum):
     CLOSED = "closed"
 
 
-class Action(StrEnum):
+class JobAction(StrEnum):
     """What a worker does for a job that is due. ADMIT is not done for a given job: see Engine."""
 
     ADMIT = "admit"
@@ -85,15 +85,15 @@ CASES = (
 
 ACTIONS = MappingProxyType(
     {
-        Phase.QUEUED: Action.ADMIT,
-        Phase.ASKING_STAGER: Action.REQUEST_STAGING,
-        Phase.WAITING_FOR_STAGER: Action.CHECK_STAGING_DEADLINE,
-        Phase.STAGED: Action.START_TRANSFER,
-        Phase.HANDING_OVER: Action.POST_TRANSFER,
-        Phase.COPYING: Action.REST,  # FTS is polled for all its jobs at once
-        Phase.STOPPING: Action.STOP_TRANSFER,
-        Phase.CLEANING_UP: Action.CLEAN_UP,
-        Phase.CLOSED: Action.REST,
+        Phase.QUEUED: JobAction.ADMIT,
+        Phase.ASKING_STAGER: JobAction.REQUEST_STAGING,
+        Phase.WAITING_FOR_STAGER: JobAction.CHECK_STAGING_DEADLINE,
+        Phase.STAGED: JobAction.START_TRANSFER,
+        Phase.HANDING_OVER: JobAction.POST_TRANSFER,
+        Phase.COPYING: JobAction.REST,  # FTS is polled for all its jobs at once
+        Phase.STOPPING: JobAction.STOP_TRANSFER,
+        Phase.CLEANING_UP: JobAction.CLEAN_UP,
+        Phase.CLOSED: JobAction.REST,
     }
 )
 
@@ -140,5 +140,5 @@ def fits(case: Case, job: Job) -> bool:
 
 
 def needs_attention(job: Job) -> bool:
-    """Whether somebody must look at it again without hearing of it from the stager or FTS."""
-    return ACTIONS[phase(job)] is not Action.REST
+    """Whether a worker must look at it again without hearing of it from the stager or FTS."""
+    return ACTIONS[phase(job)] is not JobAction.REST

@@ -1,15 +1,15 @@
 """Who is served next: decided here, in MariaDB, for all instances together.
 
-Among submitters with waiting jobs the one with the fewest in flight, then the oldest job; nobody
+Among submitters with waiting jobs the one with the fewest in flight, then the oldest job; none
 above a cap. Submitters and hosts are looked at, not jobs: the index `turn` gives the oldest waiting
 job of each pair without reading the others, however many there are (MariaDB does so only when the
-whole head of the index stands in GROUP BY, hence the constant status there).
+whole head of the index is in GROUP BY, hence the constant status there).
 """
 
 from __future__ import annotations
 
 from deliv.config import Limits
-from deliv.db.database import Connection, Row
+from deliv.db.database import Connection
 from deliv.model.job import Job
 from deliv.model.phase import Phase
 from deliv.model.states import IN_FLIGHT, Event
@@ -52,11 +52,7 @@ def admit(tx: Connection, limits: Limits) -> Job | None:
         raise LookupError(f"the row {LEASE!r} is missing from leases: run `deliv check --repair`")
     caps = (limits.in_flight, limits.per_submitter, limits.per_destination)
     for pair in tx.query(CANDIDATES, *caps):
-        if job := _oldest(tx, pair):
+        if row := tx.get(OLDEST, pair["submitter"], pair["destination_host"]):
+            job = to_job(row)
             return jobs.transition(tx, job, jobs.event_change(job, Event.ADMIT, 0, {}), ())
     return None
-
-
-def _oldest(tx: Connection, pair: Row) -> Job | None:
-    row = tx.get(OLDEST, pair["submitter"], pair["destination_host"])
-    return to_job(row) if row else None

@@ -66,7 +66,7 @@ class Change:
             values += [] if value is NOW else [value]
         return ", ".join(terms), values
 
-    def stands_in(self, job: Job) -> bool:
+    def is_in(self, job: Job) -> bool:
         """Whether `job` looks as this change leaves it."""
         if self.status is not None and job.status is not self.status:
             return False

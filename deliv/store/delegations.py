@@ -5,27 +5,31 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import datetime
 
-from deliv.db.database import Connection, Database, Duplicate, Row
+from deliv.db.database import Connection, Database, Duplicate
 from deliv.errors import LostRace
-from deliv.model.job import Delegation, Job
+from deliv.model.job import Delegation
 from deliv.model.phase import AT_FTS
 from deliv.model.states import UNFINISHED
 from deliv.store import leases, outbox
 from deliv.store.columns import SELECT, microseconds, to_job
 from deliv.store.conditions import POSTED, in_phase, of_status
 from deliv.store.leases import Fence
+from deliv.store.outbox import Routing
 
-FIELDS = "delegation_id, dn, request, request_key, proxy, proxy_key, expires, told, version"
+FIELDS = (
+    "delegation_id, dn, request, request_key, proxy, proxy_key, expires, told AS notified_at, "
+    "version"
+)
 FIND = f"SELECT {FIELDS} FROM delegations WHERE delegation_id = %s"  # noqa: S608 - a constant
 BEGIN = """
 INSERT INTO delegations (delegation_id, dn, request, request_key, requested)
 VALUES (%s, %s, %s, %s, NOW(6))
 """
-BEGIN_ANEW = """
+BEGIN_AGAIN = """
 UPDATE delegations SET request = %s, request_key = %s, requested = NOW(6) WHERE delegation_id = %s
 """
 # MariaDB assigns from left to right: request_key is compared before it is changed.
-TAKE = """
+ACCEPT = """
 UPDATE delegations
 SET proxy = %s, proxy_key = %s, expires = %s, told = NULL, version = version + 1,
   request = IF(request_key <=> %s, NULL, request),
@@ -50,7 +54,7 @@ SELECT {FIELDS} FROM delegations
 WHERE expires <= NOW(6) + INTERVAL %s MICROSECOND AND proxy_key IS NOT NULL AND told IS NULL
 ORDER BY expires LIMIT %s
 """  # noqa: S608 - a constant
-TELL = """
+NOTIFY = """
 UPDATE delegations SET told = NOW(6) WHERE delegation_id = %s AND version = %s AND told IS NULL
 """
 CONCERNED = f"""{SELECT} FORCE INDEX (turn)
@@ -66,7 +70,7 @@ SELECT job_id FROM jobs FORCE INDEX (turn)
 WHERE {in_phase(*AT_FTS)} AND submitter = %s AND copied_as = 'user'
 LIMIT 1
 """  # noqa: S608 - constants
-MOST = 500  # jobs that one event is told about
+MOST = 500  # jobs that a user is notified about
 
 
 class Delegations:
@@ -77,23 +81,31 @@ class Delegations:
 
     async def find(self, delegation_id: str) -> Delegation | None:
         row = await self._database.get(FIND, delegation_id)
-        return _delegation(row) if row else None
+        return Delegation(**row) if row else None
 
     async def keep_request(
         self, delegation_id: str, dn: str, request: str, key: bytes
     ) -> Delegation:
         """Note a request for a proxy; the one that is there already stays, and is returned."""
-        return await self._database.transaction(
-            lambda tx: _keep_request(tx, delegation_id, dn, request, key)
-        )
 
-    async def take(self, known: Delegation, *, proxy: str, key: bytes, expires: datetime) -> None:
+        def run(tx: Connection) -> Delegation:
+            known = tx.get(f"{FIND} FOR UPDATE", delegation_id)
+            if known is None:
+                with suppress(Duplicate):  # another request was first, and stays
+                    tx.execute(BEGIN, delegation_id, dn, request, key)
+            elif known["request"] is None:
+                tx.execute(BEGIN_AGAIN, request, key, delegation_id)
+            return Delegation(**(tx.get(FIND, delegation_id) or {}))
+
+        return await self._database.transaction(run)
+
+    async def accept(self, known: Delegation, *, proxy: str, key: bytes, expires: datetime) -> None:
         """Take a proxy in, for the sealed `key` of `known`'s request or of its last proxy.
 
         LostRace when that key has gone meanwhile.
         """
         values = (proxy, key, expires, key, known.delegation_id, key, key)
-        if not await self._database.execute(TAKE, *values):
+        if not await self._database.execute(ACCEPT, *values):
             raise LostRace(f"the delegation {known.delegation_id} was withdrawn meanwhile")
 
     async def in_use(self, dn: str) -> bool:
@@ -102,65 +114,45 @@ class Delegations:
 
     async def drop(self, delegation_id: str) -> bool:
         """Remove a proxy and its key; whether there was one. A request that waits may stay."""
-        return await self._database.transaction(lambda tx: _drop(tx, delegation_id))
+
+        def run(tx: Connection) -> bool:
+            dropped = tx.execute(DROP, delegation_id)
+            tx.execute(CLEAR)
+            return bool(dropped)
+
+        return await self._database.transaction(run)
 
     async def wipe(self, fence: Fence, patience: float) -> int:
         """Remove the keys of what has expired, and of requests of `patience` ago; how many."""
-        return await self._database.transaction(lambda tx: _wipe(tx, fence, patience))
+
+        def run(tx: Connection) -> int:
+            leases.guard(tx, fence)
+            changed = tx.execute(FORGET_REQUESTS, microseconds(patience)) + tx.execute(WIPE)
+            tx.execute(CLEAR)
+            return changed
+
+        return await self._database.transaction(run)
 
     async def expiring(self, within: float, limit: int) -> list[Delegation]:
-        """What expires soon, and its user was not told."""
+        """What expires soon, and its user was not notified."""
         rows = await self._database.query(EXPIRING, microseconds(within), limit)
-        return [_delegation(row) for row in rows]
+        return [Delegation(**row) for row in rows]
 
-    async def tell(self, one: Delegation) -> int | None:
-        """An event for each unfinished job that needs it; how many. None: told before."""
-        return await self._database.transaction(lambda tx: _tell(tx, one))
+    async def notify(self, one: Delegation) -> int | None:
+        """An event for each unfinished job that needs it; how many. None: notified before."""
+
+        def run(tx: Connection) -> int | None:
+            if not tx.execute(NOTIFY, one.delegation_id, one.version):
+                return None
+            jobs = [to_job(row) for row in tx.query(CONCERNED, one.dn, MOST)]
+            expires = one.expires.isoformat() if one.expires else None
+            for job in jobs:
+                outbox.add(tx, job, (Routing.EVENT,), credential_expires=expires)
+            return len(jobs)
+
+        return await self._database.transaction(run)
 
     async def copying(self, endpoint: str) -> list[str]:
-        """The users under whose identity that FTS has jobs in hand."""
+        """The users under whose identity that FTS copies."""
         rows = await self._database.query(COPYING, endpoint)
         return [row["submitter"] for row in rows]
-
-
-def _keep_request(
-    tx: Connection, delegation_id: str, dn: str, request: str, key: bytes
-) -> Delegation:
-    known = tx.get(f"{FIND} FOR UPDATE", delegation_id)
-    if known is None:
-        with suppress(Duplicate):  # somebody else was first, and theirs stays
-            tx.execute(BEGIN, delegation_id, dn, request, key)
-    elif known["request"] is None:
-        tx.execute(BEGIN_ANEW, request, key, delegation_id)
-    return _delegation(tx.get(FIND, delegation_id) or {})
-
-
-def _drop(tx: Connection, delegation_id: str) -> bool:
-    dropped = tx.execute(DROP, delegation_id)
-    tx.execute(CLEAR)
-    return bool(dropped)
-
-
-def _wipe(tx: Connection, fence: Fence, patience: float) -> int:
-    leases.guard(tx, fence)
-    changed = tx.execute(FORGET_REQUESTS, microseconds(patience)) + tx.execute(WIPE)
-    tx.execute(CLEAR)
-    return changed
-
-
-def _tell(tx: Connection, one: Delegation) -> int | None:
-    if not tx.execute(TELL, one.delegation_id, one.version):
-        return None
-    jobs = [to_job(row) for row in tx.query(CONCERNED, one.dn, MOST)]
-    for job in jobs:
-        _add_event(tx, job, one)
-    return len(jobs)
-
-
-def _add_event(tx: Connection, job: Job, one: Delegation) -> None:
-    expires = one.expires.isoformat() if one.expires else None
-    outbox.add(tx, job, ("event",), credential_expires=expires)
-
-
-def _delegation(row: Row) -> Delegation:
-    return Delegation(**row)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TypeVar
 
-from deliv.db.database import Connection, Database, Row
+from deliv.db.database import Connection, Database
 from deliv.model.job import Job
 from deliv.model.phase import Phase
 from deliv.model.states import Status
@@ -124,9 +124,19 @@ class Inspection:
         suffix = "_archive" if archived else ""
         return await self._seen(lambda tx: _page(tx, suffix, after, limit))
 
-    async def standing(self, job_ids: Sequence[str]) -> dict[str, Job]:
+    async def known(self, job_ids: Sequence[str]) -> dict[str, Job]:
         """Those of these jobs that there are, archived or not."""
-        return await self._seen(lambda tx: _standing(tx, job_ids))
+
+        def run(tx: Connection) -> dict[str, Job]:
+            found: dict[str, Job] = {}
+            for table in ("jobs", "jobs_archive"):
+                if missing := [job_id for job_id in job_ids if job_id not in found]:
+                    marks = placeholders(len(missing))
+                    sql = f"SELECT {COLUMNS} FROM {table} WHERE job_id IN ({marks})"  # noqa: S608 - constants
+                    found |= {row["job_id"]: to_job(row) for row in tx.query(sql, *missing)}
+            return found
+
+        return await self._seen(run)
 
     async def awaited(self, after: str, limit: int) -> list[Job]:
         """A page of jobs that the stager has accepted and not reported on, by id."""
@@ -150,7 +160,7 @@ class Inspection:
         return [row["submitter"] for row in await self._database.query(MISCOUNTED, limit)]
 
     async def twice(self, limit: int) -> list[str]:
-        """Ids of jobs that stand among the living and in the archive."""
+        """Ids of jobs that are in `jobs` and in the archive."""
         return [row["job_id"] for row in await self._database.query(TWICE, limit)]
 
     async def users(self) -> list[str]:
@@ -178,7 +188,8 @@ class Inspection:
 
 def _page(tx: Connection, suffix: str, after: str, limit: int) -> Page:
     now = _now(tx)
-    found = _rows(tx, f"jobs{suffix}", after, limit)
+    sql = f"SELECT {COLUMNS} FROM jobs{suffix} WHERE job_id > %s ORDER BY job_id LIMIT %s"  # noqa: S608 - constants
+    found = tx.query(sql, after, limit)
     full = len(found) == limit
     last = found[-1]["job_id"] if full else LAST
     steps = _steps(tx, f"job_events{suffix}", after, last)
@@ -186,11 +197,6 @@ def _page(tx: Connection, suffix: str, after: str, limit: int) -> Page:
         Record(job=to_job(row), steps=tuple(steps.pop(row["job_id"], ()))) for row in found
     )
     return Page(now=now, records=records, strays=tuple(steps), last=last, full=full)
-
-
-def _rows(tx: Connection, table: str, after: str, limit: int) -> list[Row]:
-    sql = f"SELECT {COLUMNS} FROM {table} WHERE job_id > %s ORDER BY job_id LIMIT %s"  # noqa: S608 - constants
-    return tx.query(sql, after, limit)
 
 
 def _steps(tx: Connection, table: str, after: str, last: str) -> dict[str, list[Step]]:
@@ -208,15 +214,6 @@ def _steps(tx: Connection, table: str, after: str, last: str) -> dict[str, list[
                 time=row["time"],
             )
         )
-    return found
-
-
-def _standing(tx: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
-    found: dict[str, Job] = {}
-    for table in ("jobs", "jobs_archive"):
-        if missing := [job_id for job_id in job_ids if job_id not in found]:
-            sql = f"SELECT {COLUMNS} FROM {table} WHERE job_id IN ({placeholders(len(missing))})"  # noqa: S608 - constants
-            found |= {row["job_id"]: to_job(row) for row in tx.query(sql, *missing)}
     return found
 
 

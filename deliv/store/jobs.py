@@ -7,7 +7,6 @@ from datetime import datetime
 
 from deliv.db.database import Connection, Duplicate
 from deliv.errors import DestinationBusy, LostRace
-from deliv.failpoints import Point, reach_in_thread
 from deliv.model.job import Job
 from deliv.model.phase import AT_FTS, Phase
 from deliv.model.states import UNFINISHED, Event, Status, after
@@ -22,11 +21,12 @@ from deliv.store.columns import (
     to_job,
 )
 from deliv.store.conditions import POSTED, in_phase, of_status
+from deliv.store.outbox import Routing
 from deliv.store.rows import JobEvent
 
 ADMITTED = frozenset(Status) - {Status.SUBMITTED}
 
-TAKE = f"""
+CLAIM = f"""
 UPDATE jobs SET due_at = {LATER}, version = version + 1
 WHERE job_id = %s AND due_at <= NOW(6) AND NOT {in_phase(Phase.QUEUED)}
 """  # noqa: S608 - constants
@@ -68,8 +68,8 @@ def expect(tx: Connection, job_id: str) -> Job:
     return job
 
 
-def take(tx: Connection, job_id: str, hold: float) -> Job | None:
-    if not tx.execute(TAKE, microseconds(hold), job_id):
+def claim(tx: Connection, job_id: str, timeout: float) -> Job | None:
+    if not tx.execute(CLAIM, microseconds(timeout), job_id):
         return None
     return expect(tx, job_id)
 
@@ -87,15 +87,14 @@ def change(tx: Connection, job: Job, what: Change) -> Job:
     return expect(tx, job.job_id)
 
 
-def transition(tx: Connection, job: Job, what: Change, wake: Sequence[str]) -> Job:
-    """A change of which the broker is told."""
+def transition(tx: Connection, job: Job, what: Change, wake: Sequence[Routing]) -> Job:
+    """A change that is announced to the broker."""
     changed = change(tx, job, what)
-    outbox.add(tx, changed, (*wake, "event"))
-    reach_in_thread(Point.TRANSITION_SENT)
+    outbox.add(tx, changed, (*wake, Routing.EVENT))
     return changed
 
 
-def standing(tx: Connection, job: Job, what: Change) -> Job | None:
+def applied(tx: Connection, job: Job, what: Change) -> Job | None:
     """The job if `what` was applied to it, None if nothing was. LostRace otherwise.
 
     Waits for a transaction that is still being committed.
@@ -103,7 +102,7 @@ def standing(tx: Connection, job: Job, what: Change) -> Job | None:
     found = find(tx, "job_id = %s FOR UPDATE", job.job_id)
     if found is None or found.version == job.version:
         return None
-    if found.version == job.version + 1 and what.stands_in(found):
+    if found.version == job.version + 1 and what.is_in(found):
         return found
     raise LostRace(f"the job {job.job_id} went on to version {found.version}")
 

@@ -1,6 +1,6 @@
 """Leases: work that one instance at a time may do, by the database's clock.
 
-The fence grows whenever a lease is taken anew. Who was frozen past its expiry finds a higher one:
+The fence grows whenever a lease changes hands. Who was frozen past its expiry finds a higher one:
 changes that no row's version guards name the fence they were begun under, and are refused then.
 """
 
@@ -47,7 +47,7 @@ def acquire(tx: Connection, name: str, owner: str, ttl: float) -> int | None:
 
 
 def create(tx: Connection, name: str) -> None:
-    """A lease that nobody holds, unless there is one of that name."""
+    """A lease that is not held, unless there is one of that name."""
     tx.execute(CREATE, name)
 
 
@@ -57,7 +57,7 @@ def remove(tx: Connection, name: str) -> None:
 
 
 def guard(tx: Connection, fence: Fence) -> None:
-    """LostRace unless the lease is still held; nobody can take it before this transaction ends."""
+    """LostRace unless the lease is still held; it can't be taken before this transaction ends."""
     if tx.get(GUARD, fence.name, fence.owner, fence.number) is None:
         raise LostRace(f"the lease {fence.name} has gone to another instance, or ran out")
 

@@ -4,7 +4,7 @@ A file is deliv/store/sql/NNNN_name.sql. A statement in it ends with a semicolon
 unindented line (the lines inside a trigger's body are indented). Each statement must be repeatable
 ("IF NOT EXISTS", "OR REPLACE"): a file that was cut short is run again from its start.
 
-What was applied stands in the table `schema_migrations` with the SHA-256 of its file. A file that
+What was applied is in the table `schema_migrations` with the SHA-256 of its file. A file that
 was changed afterwards, or gave its number to another, is refused.
 
 A migration leaves the release before it working: during an upgrade both run on the new schema, and
@@ -24,7 +24,7 @@ from typing import Final
 from msgspec import structs
 
 from deliv import config
-from deliv.db.database import Connection, Database, Row, StatementFailed
+from deliv.db.database import Connection, Database, StatementFailed
 from deliv.errors import ConfigError, DatabaseUnavailable
 
 SQL: Final = resources.files("deliv.store") / "sql"
@@ -107,42 +107,29 @@ def _ledger(name: str) -> str:
 
 
 def _migrate(tx: Connection, migrations: Sequence[Migration]) -> list[Migration]:
-    _lock(tx)
+    row = tx.get(_ledger("lock"), LOCK_WAIT)  # until the connection ends: a crash frees it
+    if not row or row["held"] != 1:
+        raise DatabaseUnavailable("another migration holds the lock")
     tx.execute(_ledger("create"))
     missing = _pending(tx, migrations)
     for migration in missing:
-        _apply(tx, migration)
+        for sql in migration.statements:
+            try:
+                tx.execute(sql)
+            except StatementFailed as error:
+                raise MigrationRefused(f"migration {migration} fails: {error}\n{sql}") from error
+        tx.execute(_ledger("record"), migration.number, migration.name, migration.checksum)
     return missing
-
-
-def _lock(tx: Connection) -> None:
-    """Hold the lock until the connection ends, so that a crash frees it."""
-    row = tx.get(_ledger("lock"), LOCK_WAIT)
-    if not row or row["held"] != 1:
-        raise DatabaseUnavailable("another migration holds the lock")
-
-
-def _apply(tx: Connection, migration: Migration) -> None:
-    for sql in migration.statements:
-        try:
-            tx.execute(sql)
-        except StatementFailed as error:
-            raise MigrationRefused(f"migration {migration} fails: {error}\n{sql}") from error
-    tx.execute(_ledger("record"), migration.number, migration.name, migration.checksum)
 
 
 def _pending(tx: Connection, migrations: Sequence[Migration]) -> list[Migration]:
     exists = tx.get(_ledger("exists"))
     applied = tx.query(_ledger("applied")) if exists and exists["tables"] else []
-    _check(applied, migrations)
-    return list(migrations[len(applied) :])
-
-
-def _check(applied: Sequence[Row], migrations: Sequence[Migration]) -> None:
-    """What was applied beyond the files is a newer release's, and suits this one too."""
+    # What was applied beyond the files is a newer release's, and suits this one too.
     for row, known in zip(applied, migrations, strict=False):
         label = f"{row['number']:04}_{row['name']}"
         if (row["number"], row["name"]) != (known.number, known.name):
             raise MigrationRefused(f"migration {label} was applied, but its file is missing")
         if row["checksum"] != known.checksum:
             raise MigrationRefused(f"migration {label} was changed after it was applied")
+    return list(migrations[len(applied) :])

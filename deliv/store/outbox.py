@@ -1,12 +1,12 @@
-"""The outbox: what the broker must be told stands beside the change it tells of."""
+"""The outbox: messages for the broker, stored in the transaction of the change they announce."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from enum import StrEnum
 
-from deliv.db.database import Connection, Row
+from deliv.db.database import Connection
 from deliv.model.job import Job
 from deliv.store import leases
 from deliv.store.columns import LATER, microseconds, placeholders
@@ -27,21 +27,42 @@ ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
 """
 
 
-def add(tx: Connection, job: Job, routings: Sequence[str], **more: str | None) -> None:
-    """Rows about `job` as it stands in this transaction; an event tells `more` beside it."""
-    event = json.dumps({**_event(job), **more})
-    values = [(routing, job.job_id, event if routing == "event" else None) for routing in routings]
+class Routing(StrEnum):
+    """What a message is for. The values are those of the column and of the queues' names."""
+
+    ADMIT = "stage"  # a job may be admitted
+    ATTEND = "transfer"  # this job needs attention
+    EVENT = "event"  # this job changed
+
+
+def add(tx: Connection, job: Job, routings: Sequence[Routing], **more: str | None) -> None:
+    """Rows about `job` as it is in this transaction; an event has `more` beside it."""
+    event = json.dumps(
+        {
+            "job_id": job.job_id,
+            "submitter": job.submitter,
+            "status": job.status,
+            "attempt": job.attempt,
+            "staged": job.time_staged is not None,
+            "error_class": job.error_class,
+            "version": job.version,
+            **more,
+        }
+    )
+    values = [
+        (routing, job.job_id, event if routing is Routing.EVENT else None) for routing in routings
+    ]
     rows = ", ".join(["(%s, %s, %s)"] * len(values))
     tx.execute(INSERT + rows, *(value for row in values for value in row))
 
 
 def take(tx: Connection, limit: int, hold: float) -> list[OutboxRow]:
-    """The oldest rows that no relay has in hand, kept from others for `hold` seconds."""
+    """The oldest rows that no relay has, kept from others for `hold` seconds."""
     rows = tx.query(WAITING, limit)
     if rows:
         ids = [row["id"] for row in rows]
         tx.execute(f"{HOLD}({placeholders(len(ids))})", microseconds(hold), *ids)
-    return [_row(row) for row in rows]
+    return [OutboxRow(**{**row, "payload": json.loads(row["payload"] or "{}")}) for row in rows]
 
 
 def done(tx: Connection, ids: Sequence[int]) -> None:
@@ -55,20 +76,3 @@ def trim(tx: Connection, fence: Fence, age: float, limit: int) -> int:
     ids = [row["id"] for row in tx.query(OLDEST, microseconds(age), limit) if row["old"]]
     done(tx, ids)
     return len(ids)
-
-
-def _event(job: Job) -> dict[str, Any]:
-    return {
-        "job_id": job.job_id,
-        "submitter": job.submitter,
-        "status": job.status,
-        "attempt": job.attempt,
-        "staged": job.time_staged is not None,
-        "error_class": job.error_class,
-        "version": job.version,
-    }
-
-
-def _row(row: Row) -> OutboxRow:
-    payload = json.loads(row["payload"]) if row["payload"] else {}
-    return OutboxRow(**{**row, "payload": payload})

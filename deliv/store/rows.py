@@ -27,7 +27,7 @@ class JobEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class OutboxRow:
-    """What the broker is still to be told. `routing`: stage, transfer or event."""
+    """A message that the broker has not confirmed yet. `routing`: see outbox.Routing."""
 
     id: int
     routing: str

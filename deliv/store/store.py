@@ -1,4 +1,4 @@
-"""The façade: each method is one transaction. Times are the database's, durations in seconds.
+"""The facade: each method is one transaction. Times are the database's, durations in seconds.
 
 Besides what each method says, all raise errors.DatabaseUnavailable and errors.Saturated.
 """
@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 from deliv.config import Limits
 from deliv.db.database import Connection, Database
 from deliv.errors import CommitUnknown, Unavailable
-from deliv.failpoints import Point, reach
 from deliv.model.job import Job, Listing, Submission
 from deliv.model.states import Event, Status
 from deliv.store import admission, archive, counts, jobs, leases, outbox, submissions
 from deliv.store import listing as pages
 from deliv.store.columns import KEEP, Change, Sentinel
 from deliv.store.leases import Fence
+from deliv.store.outbox import Routing
 from deliv.store.rows import JobEvent, OutboxRow
 
 T = TypeVar("T")
@@ -28,16 +28,12 @@ FOR_EVER = math.inf
 REPEATS = 3  # how often an unknown COMMIT is looked into
 
 
-def _nobody() -> None:
-    pass
-
-
 class Store:
     """`on_outbox` is called, on the loop, after each commit that filled the outbox."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.on_outbox: Callable[[], None] = _nobody
+        self.on_outbox: Callable[[], None] = lambda: None
 
     async def submit(
         self, submission: Submission, *, key_life: float = FOR_EVER
@@ -52,7 +48,7 @@ class Store:
             return submissions.submit(tx, submission, key_life)
 
         try:
-            job, created = await self._surely(run, run)
+            job, created = await self._retry_unknown_commit(run, run)
         except submissions.Archived as found:
             return found.job, False
         self.on_outbox()
@@ -76,16 +72,16 @@ class Store:
             self.on_outbox()
         return job
 
-    async def take(self, job_id: str, hold: float) -> Job | None:
-        """The job, kept from other workers for `hold` seconds; None when it is not due."""
-        return await self._run(lambda tx: jobs.take(tx, job_id, hold))
+    async def claim(self, job_id: str, timeout: float) -> Job | None:
+        """The job, kept from other workers for `timeout` seconds; None when it is not due."""
+        return await self._run(lambda tx: jobs.claim(tx, job_id, timeout))
 
     async def due(self, limit: int) -> list[str]:
         """Ids of jobs that need attention, the longest overdue first; not of waiting ones."""
         return await self._run(lambda tx: jobs.due(tx, limit))
 
     async def expired(self, limit: int) -> list[str]:
-        """Ids of unfinished jobs whose deadline is over and that nobody has begun to end."""
+        """Ids of unfinished jobs whose deadline is over, and whose end has not begun."""
         return await self._run(lambda tx: jobs.expired(tx, limit))
 
     async def apply(
@@ -93,7 +89,7 @@ class Store:
         job: Job,
         event: Event,
         *,
-        wake: tuple[str, ...] = (),
+        wake: tuple[Routing, ...] = (),
         delay: float | None = 0,
         **columns: Any,
     ) -> Job:
@@ -103,7 +99,6 @@ class Store:
         """
         what = jobs.event_change(job, event, delay, columns)
         changed = await self._change(job, what, lambda tx: jobs.transition(tx, job, what, wake))
-        await reach(Point.TRANSITION_STORED)
         self.on_outbox()
         return changed
 
@@ -188,25 +183,25 @@ class Store:
         await self._run(lambda tx: leases.release_all(tx, owner))
 
     async def create_lease(self, name: str) -> None:
-        """One that nobody holds, unless it is there."""
+        """One that is not held, unless it is there."""
         await self._run(lambda tx: leases.create(tx, name))
 
     async def remove_lease(self, name: str) -> None:
-        """Unless somebody holds it."""
+        """Unless it is held."""
         await self._run(lambda tx: leases.remove(tx, name))
 
     async def _change(self, job: Job, what: Change, first: Callable[[Connection], Job]) -> Job:
         def again(tx: Connection) -> Job:
-            return jobs.standing(tx, job, what) or first(tx)
+            return jobs.applied(tx, job, what) or first(tx)
 
-        return await self._surely(first, again)
+        return await self._retry_unknown_commit(first, again)
 
-    async def _surely(
+    async def _retry_unknown_commit(
         self, first: Callable[[Connection], T], again: Callable[[Connection], T]
     ) -> T:
         """Run `first`; when its COMMIT is unknown, `again`, which looks before it acts.
 
-        CommitUnknown when nobody could look: nothing else may be said of the change then.
+        CommitUnknown when it could not look: nothing else may be said of the change then.
         """
         try:
             return await self._run(first)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from datetime import UTC
+from hashlib import sha256
 
 from deliv.db.database import Connection, Duplicate
 from deliv.errors import DelivError, InvalidRequest, KeyReused, QuotaExceeded
-from deliv.failpoints import Point, reach_in_thread
-from deliv.model.job import Job, Submission
+from deliv.model.job import Job, Submission, idempotency_digest
 from deliv.model.states import FINAL, Status
 from deliv.store import archive, counts, jobs, outbox
 from deliv.store.columns import microseconds
+from deliv.store.outbox import Routing
 
 INSERT = """
 INSERT INTO jobs
@@ -40,82 +40,46 @@ class Archived(DelivError):
 
 def submit(tx: Connection, submission: Submission, key_life: float) -> tuple[Job, bool]:
     """(job, created). May be repeated: the job's id is in the submission already."""
-    known = _insert(tx, submission, key_life)
-    if known is not None:
-        return known, known.job_id == submission.job_id
-    _look_into_archive(tx, submission, key_life)
-    _hold_deadline(tx, submission)
-    _hold_quota(tx, submission)
+    key, request = None, _request_digest(submission)
+    if submission.idempotency_key is not None:
+        key = idempotency_digest(submission.submitter, submission.idempotency_key)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _insert(tx, submission, key, request)
+            break
+        except Duplicate as error:
+            if error.key == "PRIMARY":  # the COMMIT of this submission was unknown
+                return jobs.expect(tx, submission.job_id), True
+            if attempt == ATTEMPTS:
+                raise
+        holder = jobs.find(tx, "idempotency_digest = %s FOR UPDATE", key)
+        if holder is not None:  # else it has just moved to the archive
+            if not _is_forgotten(tx, holder, key_life):
+                return _of_same_request(holder, request), False
+            tx.execute(FREE_KEY, holder.job_id)
+    if key is not None:
+        # After the INSERT: a job that is archived at this moment is in one of the tables.
+        holder = archive.find(tx, "idempotency_digest = %s ORDER BY job_id DESC", key)
+        if holder is not None and not _is_forgotten(tx, holder, key_life):
+            raise Archived(_of_same_request(holder, request))
+    if submission.deadline is not None:
+        row = tx.get(IS_PAST, submission.deadline)
+        if row and row["past"]:
+            raise InvalidRequest(f"the deadline {submission.deadline.isoformat()} is over already")
+    # The INSERT has locked the submitter's row of counts, and QuotaExceeded undoes it.
+    quota, submitter = submission.quota, submission.submitter
+    if quota is not None and counts.unfinished(tx, submitter) > quota:
+        raise QuotaExceeded(
+            f"{submitter} has {quota} unfinished transfers, its quota: wait until one of them ends"
+        )
     job = jobs.expect(tx, submission.job_id)
-    outbox.add(tx, job, ("stage", "event"))
-    reach_in_thread(Point.SUBMISSION_SENT)
+    outbox.add(tx, job, (Routing.ADMIT, Routing.EVENT))
     return job, True
 
 
-def _insert(tx: Connection, submission: Submission, key_life: float) -> Job | None:
-    """None: a new row is there; else the job that stands in its way, of the same request."""
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            tx.execute(INSERT, *_values(submission))
-            return None
-        except Duplicate as error:
-            if error.key == "PRIMARY":
-                return jobs.expect(tx, submission.job_id)
-            if attempt == ATTEMPTS:
-                raise
-            if known := _key_holder(tx, submission, key_life):
-                return _same(known, submission)
-    raise AssertionError("the last attempt returns or raises")
-
-
-def _key_holder(tx: Connection, submission: Submission, key_life: float) -> Job | None:
-    """The job that has the key; None when it has moved to the archive or had it for too long."""
-    digest = _idempotency_digest(submission)
-    job = jobs.find(tx, "idempotency_digest = %s FOR UPDATE", digest)
-    if job is None or not _forgotten(tx, job, key_life):
-        return job
-    tx.execute(FREE_KEY, job.job_id)
-    return None
-
-
-def _look_into_archive(tx: Connection, submission: Submission, key_life: float) -> None:
-    """After the INSERT: a job that is archived at this moment is in one of the tables."""
-    digest = _idempotency_digest(submission)
-    if digest is None:
-        return
-    job = archive.find(tx, "idempotency_digest = %s ORDER BY job_id DESC", digest)
-    if job is not None and not _forgotten(tx, job, key_life):
-        raise Archived(_same(job, submission))
-
-
-def _forgotten(tx: Connection, job: Job, key_life: float) -> bool:
-    if job.status not in FINAL or key_life == math.inf:
-        return False
-    row = tx.get(IS_OLDER, job.time_submitted, microseconds(key_life))
-    return bool(row and row["older"])
-
-
-def _hold_deadline(tx: Connection, submission: Submission) -> None:
-    if submission.deadline is None:
-        return
-    row = tx.get(IS_PAST, submission.deadline)
-    if row and row["past"]:
-        raise InvalidRequest(f"the deadline {submission.deadline.isoformat()} is over already")
-
-
-def _hold_quota(tx: Connection, submission: Submission) -> None:
-    """QuotaExceeded undoes the INSERT, which has locked the submitter's row of counts."""
-    if submission.quota is None:
-        return
-    if counts.unfinished(tx, submission.submitter) > submission.quota:
-        raise QuotaExceeded(
-            f"{submission.submitter} has {submission.quota} unfinished transfers, its quota: "
-            "wait until one of them ends"
-        )
-
-
-def _values(submission: Submission) -> tuple[object, ...]:
-    return (
+def _insert(tx: Connection, submission: Submission, key: bytes | None, request: bytes) -> None:
+    tx.execute(
+        INSERT,
         submission.job_id,
         submission.product_id,
         Status.SUBMITTED,
@@ -123,8 +87,8 @@ def _values(submission: Submission) -> tuple[object, ...]:
         submission.destination_host,
         submission.submitter,
         submission.idempotency_key,
-        _idempotency_digest(submission),
-        _request_digest(submission),
+        key,
+        request,
         submission.deadline,
         submission.copied_as,
         "\n".join(submission.fqans),
@@ -132,21 +96,22 @@ def _values(submission: Submission) -> tuple[object, ...]:
     )
 
 
-def _same(job: Job, submission: Submission) -> Job:
-    if job.request_digest != _request_digest(submission):
+def _is_forgotten(tx: Connection, job: Job, key_life: float) -> bool:
+    """Whether a key that this job has may serve again."""
+    if job.status not in FINAL or key_life == math.inf:
+        return False
+    row = tx.get(IS_OLDER, job.time_submitted, microseconds(key_life))
+    return bool(row and row["older"])
+
+
+def _of_same_request(job: Job, request: bytes) -> Job:
+    if job.request_digest != request:
         raise KeyReused("this Idempotency-Key came with another request before")
     return job
-
-
-def _idempotency_digest(submission: Submission) -> bytes | None:
-    if submission.idempotency_key is None:
-        return None
-    text = f"{submission.submitter}\0{submission.idempotency_key}"
-    return hashlib.sha256(text.encode()).digest()
 
 
 def _request_digest(submission: Submission) -> bytes:
     request = [submission.product_id, submission.destination_path]
     if submission.deadline is not None:
         request.append(submission.deadline.astimezone(UTC).isoformat())
-    return hashlib.sha256(json.dumps(request).encode()).digest()
+    return sha256(json.dumps(request).encode()).digest()

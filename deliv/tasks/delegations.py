@@ -1,4 +1,4 @@
-"""What has to be done about the credentials that users have delegated: told of, and wiped."""
+"""Delegated credentials: users are notified before one expires, and keys wiped after."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from deliv.tasks.leases import Lease
 
 
 class DelegationJanitor:
-    def __init__(self, delegating: CredentialDelegation, lease: Lease) -> None:
-        self._delegating = delegating
+    def __init__(self, delegation: CredentialDelegation, lease: Lease) -> None:
+        self._delegation = delegation
         self._lease = lease
 
     async def care_once(self) -> int:
-        """How many users were told and keys wiped."""
-        told = await self._delegating.tell_once()
+        """How many credentials their users were notified of, or keys wiped."""
+        notified = await self._delegation.notify_expiring()
         fence = self._lease.fence()
-        return told + (await self._delegating.wipe_once(fence) if fence else 0)
+        return notified + (await self._delegation.wipe_expired(fence) if fence else 0)

@@ -1,4 +1,4 @@
-"""Readiness: which dependency answers, asked now and then, told when it changes."""
+"""Readiness: which dependency answers, asked now and then, logged when it changes."""
 
 from __future__ import annotations
 
@@ -46,26 +46,23 @@ class Health:
     def report(self) -> dict[str, Any]:
         """status: ready | degraded | draining | unavailable, and each dependency's state."""
         waiting = [name for name, (up, _) in self._states.items() if not up]
+        status = "degraded" if waiting else "ready"
+        if ESSENTIAL in waiting or self.draining:
+            status = "unavailable"
         return {
-            "status": self._status(waiting),
+            "status": status,
             "waiting_for": waiting,
-            "dependencies": {name: self._dependency(name) for name in self._states},
+            "dependencies": {
+                name: {"up": up, "detail": detail}
+                | ({"breaker": self._breakers[name]()} if name in self._breakers else {})
+                for name, (up, detail) in self._states.items()
+            },
         }
 
     def trouble(self, name: str) -> str | None:
         """Why a dependency is out, as far as is known; None while it is not known to be."""
         up, detail = self._states.get(name, (True, ""))
         return None if up or detail == NOT_ASKED else detail
-
-    def _dependency(self, name: str) -> dict[str, Any]:
-        up, detail = self._states[name]
-        shown = {"up": up, "detail": detail}
-        return shown | ({"breaker": self._breakers[name]()} if name in self._breakers else {})
-
-    def _status(self, waiting: list[str]) -> str:
-        if ESSENTIAL in waiting or self.draining:
-            return "unavailable"
-        return "degraded" if waiting else "ready"
 
     async def _check(self, name: str, probe: Probe) -> None:
         try:
@@ -75,14 +72,10 @@ class Health:
             state = (False, f"no answer within {self._timeout:.0f} s")
         except DelivError as error:
             state = (False, str(error))
-        self._tell(name, state)
+        if state != self._states[name]:
+            if state[0]:
+                log.info("dependency is up", dependency=name, detail=state[1])
+            else:
+                log.warning("waiting for a dependency", dependency=name, detail=state[1])
         self._states[name] = state
         metrics.DEPENDENCY_UP.labels(dependency=name).set(state[0])
-
-    def _tell(self, name: str, state: tuple[bool, str]) -> None:
-        if state == self._states[name]:
-            return
-        if state[0]:
-            log.info("dependency is up", dependency=name, detail=state[1])
-        else:
-            log.warning("waiting for a dependency", dependency=name, detail=state[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from deliv.failpoints import Point, reach
 from deliv.store import Fence, Store
 
 
@@ -23,7 +22,6 @@ class Lease:
             self._fence = None
             return False
         self._fence = Fence(name=self._name, owner=self._owner, number=number)
-        await reach(Point.LEASE_TAKEN)
         return True
 
     def fence(self) -> Fence | None:

@@ -18,9 +18,9 @@ Body = Callable[[], Awaitable[object]]
 
 
 class Periodic:
-    """Runs `body` every `every` seconds, and at once when poked; runs never overlap.
+    """Runs `body` every `every` seconds, and at once by `run`; runs never overlap.
 
-    `holds` tells whether this instance has the lease for it; None: every instance runs it.
+    `holds`: whether this instance has the lease for it; None: every instance runs it.
     """
 
     def __init__(
@@ -63,7 +63,19 @@ class Periodic:
         try:
             while self._again:
                 self._again, self._since = False, time.monotonic()
-                await self._guarded()
+                try:
+                    if self._holds is None or (not self._stopped and await self._holds()):
+                        await self._body()
+                except LostRace as error:
+                    log.info("periodic work goes on elsewhere", name=self.name, reason=str(error))
+                except Unavailable as error:
+                    metrics.PERIODIC_FAILURES.labels(name=self.name).inc()
+                    log.warning("periodic work waits", name=self.name, reason=str(error))
+                except Exception:  # the timer would swallow it; it is counted and logged here
+                    metrics.PERIODIC_FAILURES.labels(name=self.name).inc()
+                    log.exception("periodic work failed", name=self.name)
+                else:
+                    metrics.PERIODIC_SUCCESS.labels(name=self.name).set(time.time())
         finally:
             self._since = None
             self._idle.set()
@@ -71,18 +83,3 @@ class Periodic:
     def running_for(self) -> float:
         """Seconds that the present run has taken; 0 between runs."""
         return 0.0 if self._since is None else time.monotonic() - self._since
-
-    async def _guarded(self) -> None:
-        try:
-            if self._holds is None or (not self._stopped and await self._holds()):
-                await self._body()
-        except LostRace as error:
-            log.info("periodic work goes on elsewhere", name=self.name, reason=str(error))
-        except Unavailable as error:
-            metrics.PERIODIC_FAILURES.labels(name=self.name).inc()
-            log.warning("periodic work waits", name=self.name, reason=str(error))
-        except Exception:  # the timer would swallow it; it is counted and told here
-            metrics.PERIODIC_FAILURES.labels(name=self.name).inc()
-            log.exception("periodic work failed", name=self.name)
-        else:
-            metrics.PERIODIC_SUCCESS.labels(name=self.name).set(time.time())

@@ -28,13 +28,15 @@ class Retention:
 
     async def retain_once(self) -> int:
         """Do all that is due, batch by batch; how many rows."""
-        return sum([await self._repeat(*step) for step in self._steps])
-
-    async def _repeat(self, what: str, step: Step, age: float) -> int:
-        total, done = 0, self._batch
-        while done >= self._batch and await self._lease.held() and (fence := self._lease.fence()):
-            done = await step(fence, age, self._batch)
-            total += done
-        if total:
-            log.info("retention", what=what, rows=total)
-        return total
+        rows = 0
+        for what, step, age in self._steps:
+            of_step, done = 0, self._batch
+            while (
+                done >= self._batch and await self._lease.held() and (fence := self._lease.fence())
+            ):
+                done = await step(fence, age, self._batch)
+                of_step += done
+            if of_step:
+                log.info("retention", what=what, rows=of_step)
+            rows += of_step
+        return rows

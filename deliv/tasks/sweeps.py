@@ -1,4 +1,4 @@
-"""The sweeps: relay what the broker was not told yet, attend what is overdue, count the jobs."""
+"""The sweeps: relay messages to the broker, attend to overdue jobs, count the jobs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import structlog
 from deliv.config import Sweeps
 from deliv.delivery.engine import Engine
 from deliv.errors import BrokerUnavailable, Unavailable
-from deliv.failpoints import Point, reach
 from deliv.gateways.broker import Broker, Message
 from deliv.model.states import Status
 from deliv.ops import metrics
-from deliv.store import OutboxRow, Store
+from deliv.store import OutboxRow, Routing, Store
 
 log = structlog.get_logger()
 
@@ -37,33 +36,27 @@ class Relay:
             rows = await self._store.outbox_take(self._batch, self._hold)
             if not rows:
                 break
-            await reach(Point.OUTBOX_TAKEN)
-            confirmed = await self._publish(rows)
-            await reach(Point.MESSAGE_PUBLISHED)
+            results = await asyncio.gather(*map(self._publish, rows), return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException) and not isinstance(result, BrokerUnavailable):
+                    raise result
+            confirmed = [row.id for row, r in zip(rows, results, strict=True) if r is None]
             await self._store.outbox_done(confirmed)
-            await reach(Point.OUTBOX_CLEARED)
             total += len(confirmed)
             if len(confirmed) < len(rows):
                 raise BrokerUnavailable(f"{len(rows) - len(confirmed)} messages not confirmed")
         return total
 
-    async def _publish(self, rows: list[OutboxRow]) -> list[int]:
-        results = await asyncio.gather(*map(self._send, rows), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, BrokerUnavailable):
-                raise result
-        return [row.id for row, result in zip(rows, results, strict=True) if result is None]
-
-    async def _send(self, row: OutboxRow) -> None:
+    async def _publish(self, row: OutboxRow) -> None:
         message = Message(routing=row.routing, job_id=row.job_id, payload=row.payload)
-        if row.routing == "event":
+        if row.routing == Routing.EVENT:
             await self._broker.publish_event(message)
         else:
             await self._broker.publish_work(message)
 
 
 class Sweep:
-    """Attends what is due and admits what may be, whether or not a message came."""
+    """Attends to due jobs and admits waiting ones, whether or not a message came."""
 
     def __init__(self, store: Store, engine: Engine, config: Sweeps) -> None:
         self._store = store
@@ -78,7 +71,9 @@ class Sweep:
         work += [self._safely(self._engine.attend, job_id, gate) for job_id in due]
         await asyncio.gather(*work)
         admitted = sum(await asyncio.gather(*(self._admit() for _ in range(TOGETHER))))
-        await self._count()
+        counts = await self._store.counts()
+        for status in Status:
+            metrics.JOBS.labels(status=status.value).set(counts.get(status, 0))
         return len(work) + admitted
 
     async def _admit(self) -> int:
@@ -97,8 +92,3 @@ class Sweep:
                 raise
             except Exception:  # one job's trouble must not keep the others waiting
                 log.exception("a job could not be attended", job_id=job_id)
-
-    async def _count(self) -> None:
-        counts = await self._store.counts()
-        for status in Status:
-            metrics.JOBS.labels(status=status.value).set(counts.get(status, 0))

@@ -249,7 +249,7 @@ def test_its_user_is_told_in_time(own: Stack, target: Target) -> None:
     assert "warning" not in own.curl(f"/transferStatus?job_id={job_id}").document
     expire(own, "alice", "NOW(6) + INTERVAL 90 MINUTE")
     assert "expires at" in whoami(own)["warning"]
-    assert "delegate anew" in own.curl(f"/transferStatus?job_id={job_id}").document["warning"]
+    assert "delegate again" in own.curl(f"/transferStatus?job_id={job_id}").document["warning"]
     assert "warning" not in own.curl(f"/transferStatus?job_id={other}", user="bob").document
     told = "SELECT 1 FROM delegations WHERE dn = %s AND told IS NOT NULL"
     until(lambda: own.query(told, own.user("alice").dn), "an event told of it")
@@ -273,12 +273,12 @@ def test_what_has_expired_is_wiped_and_copies_nothing(own: Stack, target: Target
     until(lambda: not own.query(left, own.user("alice").dn), "the key is wiped")
     assert whoami(own)["termination_time"] is None
     warning = own.curl(f"/transferStatus?job_id={job_id}").document["warning"]
-    assert "delegate anew" in warning
+    assert "delegate again" in warning
     assert caller.report(fields).status == 200
     with own.client() as client:
         job = client.wait(job_id, timeout=120)
     assert (job["status"], job["error_class"]) == ("ERROR", "credential")
-    assert "delegate anew" in job["detailed_status"]
+    assert "delegate again" in job["detailed_status"]
     assert not target.directory.exists()
 
 

@@ -106,7 +106,7 @@ async def _round(store: Store, clock: Clock) -> None:
     with clock.note("search for expired jobs"):
         await store.expired(100)
     with clock.note("taking a job"):
-        job = await store.take(job.job_id, 60)
+        job = await store.claim(job.job_id, 60)
     assert job is not None
     with clock.note("staged"):
         job = await store.apply(job, Event.STAGED, wake=("transfer",), time_staged=NOW)

@@ -69,7 +69,7 @@ def be_patient(stack: Stack, timeout: str) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The matrix as a table: a line for each fault point, a column for each kind of fault."""
+    """The matrix as a table: a line for each failpoint, a column for each kind of fault."""
     table: dict[str, dict[str, str]] = defaultdict(dict)
     for outcome in ("passed", "failed", "error"):
         for report in terminalreporter.stats.get(outcome, []):
@@ -77,7 +77,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 point, kind = match.groups()
                 table[point][kind] = "ok" if outcome == "passed" else "FAILED"
     terminalreporter.section("crash matrix")
-    terminalreporter.write_line(f"{'fault point':24}" + "".join(f"{kind:>8}" for kind in KINDS))
+    terminalreporter.write_line(f"{'failpoint':24}" + "".join(f"{kind:>8}" for kind in KINDS))
     for point, cells in table.items():
         line = "".join(f"{cells.get(kind, '-'):>8}" for kind in KINDS)
         terminalreporter.write_line(f"{point:24}{line}")

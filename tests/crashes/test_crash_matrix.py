@@ -1,4 +1,4 @@
-"""Every fault point, every kind of fault: the job ends as if nothing had been."""
+"""Every failpoint, every kind of fault: the job ends as if nothing had been."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from support.running_stack import Stack, Target, until
 
 from crashes.conftest import IMPATIENT, KINDS, PATIENT, be_patient
 from deliv.failpoints import Point
+from deliv.model.phase import Phase
+from deliv.model.states import FINAL
+from deliv.store.conditions import in_phase
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -196,21 +199,21 @@ def at_rest(stack: Stack, deliv: Deliv, told: Future[str]) -> dict[str, Any] | N
         return None
     job = row(stack, told.result())
     ((waiting,),) = stack.query("SELECT COUNT(*) FROM outbox WHERE job_id = %s", job["job_id"])
-    closed = job["due_at"] is None and (job["time_staging"] is None or job["time_released"])
-    return job if job["status"] in FINAL and closed and not waiting else None
+    return job if job["closed"] and job["due_at"] is None and not waiting else None
 
 
-FINAL = {"SUCCESS", "ERROR", "CANCELLED"}
 COLUMNS = (
-    "job_id", "status", "error_class", "attempt", "due_at", "time_staging", "time_released",
-    "stager_accepted", "fts_posted", "detailed_status",
+    "job_id", "status", "error_class", "attempt", "due_at", "stager_accepted", "fts_posted",
+    "detailed_status",
 )  # fmt: skip
 
 
 def row(stack: Stack, job_id: str) -> dict[str, Any]:
-    sql = f"SELECT {', '.join(COLUMNS)} FROM jobs WHERE job_id = %s"  # noqa: S608 - constants
+    """Its columns, and whether it is closed."""
+    wanted = f"{', '.join(COLUMNS)}, {in_phase(Phase.CLOSED)}"
+    sql = f"SELECT {wanted} FROM jobs WHERE job_id = %s"  # noqa: S608 - constants
     (values,) = stack.query(sql, job_id)
-    return dict(zip(COLUMNS, values, strict=True))
+    return dict(zip((*COLUMNS, "closed"), values, strict=True))
 
 
 def assert_exactly_once(stack: Stack, story: Story, target: Target, size: int) -> None:

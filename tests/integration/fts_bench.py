@@ -19,7 +19,8 @@ from deliv.db.database import Database
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.failure import FailureHandler
 from deliv.delivery.poll import Polling
-from deliv.delivery.transfer import Transfers
+from deliv.delivery.settle import Settlement
+from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import NoCredential
 from deliv.gateways.fts import Endpoint
 from deliv.gateways.https import HeldCredential
@@ -47,7 +48,7 @@ class Delegated:
 
 
 class Jobs:
-    """What FTS has in hand, by owner; it shows each of them their own."""
+    """What FTS has, by owner; it shows each of them their own."""
 
     def __init__(self) -> None:
         self.states: dict[tuple[str, str], str] = {}
@@ -77,15 +78,16 @@ class Bench:
     server: ScriptedFts
     jobs: Jobs
     polling: Polling
-    transfers: Transfers
-    failing: FailureHandler
-    cancelling: Cancellation
+    transfers: FtsTransfers
+    settlement: Settlement
+    failures: FailureHandler
+    cancellation: Cancellation
     store: Store
     delegated: Delegated
     endpoint: Endpoint
 
     async def posted(self, owner: str, **changes: Any) -> Job:
-        """A job that FTS has in hand, running."""
+        """A job that FTS is copying."""
         job = await transferring(self.store, **changes)
         self.jobs.states[owner, job.job_id] = "ACTIVE"
         self.server.on("GET", f"/jobs/{job.job_id}", self.jobs.shown)
@@ -126,6 +128,7 @@ async def bench(
                 jobs,
                 parts.polling["fts1"],
                 parts.transfers,
+                parts.settlement,
                 parts.failures,
                 parts.cancellation,
                 parts.store,

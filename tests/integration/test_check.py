@@ -15,7 +15,7 @@ from deliv import config
 from deliv.assembly import build
 from deliv.commands.check import command
 from deliv.commands.check import run as checking
-from deliv.commands.check.findings import Finding, Mend, Unchecked
+from deliv.commands.check.findings import Finding, Fix, Unchecked
 from deliv.commands.check.run import Run
 from deliv.commands.check.stager import StagerCheck
 from deliv.config import Config
@@ -44,14 +44,14 @@ def settings(migrated: Server) -> Config:
 
 
 class Checking:
-    """Runs of the check, and their mending."""
+    """Runs of the check, and their repairs."""
 
     def __init__(self, settings: Config, database: Database) -> None:
         self._parts = build(settings)
         self._parts.database = database
         self._parts.https = self.https = HttpsClient(None, settings.ca_directory)
         self._parts.delegating = None
-        self.mending = command.repair(self._parts)
+        self.repair = command.repair(self._parts)
 
     def new_run(self) -> Run:
         return command.run(self._parts)
@@ -123,15 +123,15 @@ async def test_what_is_broken_is_found_and_mended_where_it_is_safe(
         "UPDATE outbox SET created = NOW(6) - INTERVAL 1 DAY LIMIT 2",
     )
     findings = await check.findings()
-    assert {(f.rule, f.job_id or f.subject, f.mend) for f in findings} == {
-        ("due", idle.job_id, Mend.DUE),
-        ("code", code.job_id, Mend.CODE),
+    assert {(f.rule, f.job_id or f.subject, f.fix) for f in findings} == {
+        ("due", idle.job_id, Fix.DUE),
+        ("code", code.job_id, Fix.CODE),
         ("writer", lost.job_id, None),
-        ("lease", "admission", Mend.ADMISSION),
-        ("lease", "poll:old", Mend.LEASE),
+        ("lease", "admission", Fix.ADMISSION),
+        ("lease", "poll:old", Fix.LEASE),
         ("outbox", None, None),
     }
-    assert [(await check.mending.mend(f))[0] for f in findings] == [bool(f.mend) for f in findings]
+    assert [(await check.repair.repair(f))[0] for f in findings] == [bool(f.fix) for f in findings]
     assert {rule for rule, _ in await check.said()} == {"writer", "outbox"}
     assert idle.job_id in await store.due(10)
 
@@ -143,8 +143,8 @@ async def test_a_job_that_changed_meanwhile_is_not_mended(
     migrated.run("UPDATE jobs SET due_at = NULL")
     (finding,) = await check.findings()
     changed = await store.update(job, stager_status="on its way")
-    assert await check.mending.mend(finding) == (
-        False, "not mended: it has changed meanwhile, look again",
+    assert await check.repair.repair(finding) == (
+        False, "not repaired: it has changed meanwhile, look again",
     )  # fmt: skip
     assert await store.job(job.job_id) == changed
 
@@ -189,7 +189,7 @@ async def test_wrong_counts_are_found_and_counted_again(
     findings = await check.findings()
     assert {finding.rule for finding in findings} == {"counts"}
     assert {finding.subject for finding in findings} == {ALICE, "/CN=uncounted", "/CN=gone"}
-    assert [(await check.mending.mend(finding))[0] for finding in findings] == [True] * 3
+    assert [(await check.repair.repair(finding))[0] for finding in findings] == [True] * 3
     assert await check.findings() == []
     counts = await store.counts()
     assert (counts["STAGING"], sum(counts.values())) == (1, 2)
@@ -202,7 +202,7 @@ async def test_a_lease_that_nobody_renews_is_told_while_it_has_an_owner(
     assert await check.findings() == []
     migrated.run("UPDATE leases SET expires = NOW(6) - INTERVAL 1 HOUR")
     (finding,) = await check.findings()
-    assert "nobody does 'sweep'" in finding.text
+    assert "no instance does 'sweep'" in finding.text
     await store.release_all("somebody")
     migrated.run("UPDATE leases SET expires = NOW(6) - INTERVAL 1 HOUR")
     assert await check.findings() == []
@@ -233,7 +233,7 @@ async def test_a_stager_without_a_list_is_asked_about_single_jobs(
     migrated.run("UPDATE jobs SET stager_accepted = stager_accepted - INTERVAL 1 MINUTE")
     stager = Telling({jobs[0].job_id, jobs[1].job_id}, settings, check.https)
     found = [finding async for finding in StagerCheck(Inspection(database), stager).findings()]
-    assert [(finding.job_id, finding.mend) for finding in found] == [(jobs[2].job_id, Mend.ASK)]
+    assert [(finding.job_id, finding.fix) for finding in found] == [(jobs[2].job_id, Fix.ASK)]
     with pytest.raises(Unchecked, match="tells nothing"):
         mute = StagerCheck(Inspection(database), Telling(set(), settings, check.https))
         assert [finding async for finding in mute.findings()]

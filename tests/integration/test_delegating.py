@@ -213,19 +213,19 @@ async def test_users_are_told_and_keys_are_wiped(
 ) -> None:
     await delegate(delegating, grid)
     await submitted(store, submitter=ALICE, copied_as=TransferIdentity.USER)
-    assert await delegating.tell_once() == 0
+    assert await delegating.notify_expiring() == 0
     assert await delegating.warning(ALICE) is None
     await delegate(delegating, grid, hours=2)
     assert "expires at" in (await delegating.warning(ALICE) or "")
-    assert [await delegating.tell_once() for _ in range(2)] == [1, 0]
+    assert [await delegating.notify_expiring() for _ in range(2)] == [1, 0]
     number = await store.lease("delegations", "me", 60)
     fence = Fence(name="delegations", owner="me", number=number or 0)
-    assert await delegating.wipe_once(fence) == 0
+    assert await delegating.wipe_expired(fence) == 0
     server.run("UPDATE delegations SET expires = NOW(6) - INTERVAL 1 SECOND")
     assert await delegating.held(ALICE) is None
     with pytest.raises(NoCredential):
         await delegating.credential(ALICE)
-    assert await delegating.wipe_once(fence) == 1
+    assert await delegating.wipe_expired(fence) == 1
     assert server.run("SELECT * FROM delegations") == []
     assert "any more" in (await delegating.warning(ALICE) or "")
 

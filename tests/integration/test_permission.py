@@ -103,12 +103,12 @@ async def service(grid: Grid, database: Database, directory: Path) -> AsyncItera
     async with bench(grid, database, directory) as here, stagers(grid) as (stager, server):
         server.on("POST", "/stage", reply({}))
         live = LivePolicy(policy)
-        staging = Staging(here.store, stager, here.failing, settings)
-        closing = Cleanup(here.store, stager, here.transfers, settings.sweeps)
+        staging = Staging(here.store, stager, here.failures, settings)
+        cleanup = Cleanup(here.store, stager, here.transfers, settings.sweeps)
         log = AuditLog(audit_file)
-        allowed = Permission(here.store, live, here.cancelling, log)
+        allowed = Permission(here.store, live, here.cancellation, log)
         engine = Engine(
-            here.store, staging, here.transfers, here.cancelling, closing, allowed, settings
+            here.store, staging, here.transfers, here.cancellation, cleanup, allowed, settings
         )
 
         def asked() -> list[str]:

@@ -87,7 +87,7 @@ async def test_a_user_whose_credential_has_gone(
         now = await here.now(job)
         assert (now.status, now.error_class) == (Status.ERROR, "credential")
         assert now.partial
-        assert "delegate anew" in (now.detailed_status or "")
+        assert "delegate again" in (now.detailed_status or "")
 
 
 async def test_misses_count_in_a_row_only(grid: Grid, database: Database, tmp_path: Path) -> None:

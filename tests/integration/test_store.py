@@ -104,7 +104,7 @@ async def test_one_key_at_once_makes_one_job(store: Store) -> None:
 
 async def test_take_gives_a_due_job_to_one_worker(store: Store) -> None:
     job = await admitted(store)
-    takers = await asyncio.gather(*(store.take(job.job_id, 60) for _ in range(30)))
+    takers = await asyncio.gather(*(store.claim(job.job_id, 60) for _ in range(30)))
     (taken,) = [found for found in takers if found is not None]
     assert taken.version == job.version + 1
     assert taken.due_at is not None
@@ -114,13 +114,13 @@ async def test_take_gives_a_due_job_to_one_worker(store: Store) -> None:
 
 async def test_a_taken_job_is_due_again_when_its_worker_is_gone(store: Store) -> None:
     job = await admitted(store)
-    assert await store.take(job.job_id, 0.05)
-    assert await within(lambda: store.take(job.job_id, 60))
+    assert await store.claim(job.job_id, 0.05)
+    assert await within(lambda: store.claim(job.job_id, 60))
 
 
 async def test_a_waiting_job_is_not_taken(store: Store) -> None:
     job = await submitted(store)
-    assert await store.take(job.job_id, 60) is None
+    assert await store.claim(job.job_id, 60) is None
     assert await store.due(10) == []
 
 

@@ -46,7 +46,7 @@ async def test_an_admitted_job_is_staging_and_due_now(store: Store) -> None:
     assert (job.job_id, job.status) == (waiting.job_id, Status.STAGING)
     assert job.due_at == job.time_staging
     assert await store.due(1) == [job.job_id]
-    assert await store.take(job.job_id, 60)
+    assert await store.claim(job.job_id, 60)
 
 
 async def test_the_fewest_in_flight_then_the_oldest(store: Store) -> None:

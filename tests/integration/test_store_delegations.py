@@ -38,7 +38,7 @@ async def delegated(delegations: Delegations, life: timedelta = HOUR) -> Delegat
     known = await requested(delegations)
     assert known.request_key
     expires = datetime.now(UTC) + life
-    await delegations.take(known, proxy="PROXY", key=known.request_key, expires=expires)
+    await delegations.accept(known, proxy="PROXY", key=known.request_key, expires=expires)
     return await found(delegations)
 
 
@@ -52,7 +52,7 @@ async def test_a_request_stays_until_its_proxy_comes(delegations: Delegations) -
     first = await requested(delegations, b"one")
     assert await requested(delegations, b"two") == first
     expires = (datetime.now(UTC) + HOUR).replace(microsecond=5)
-    await delegations.take(first, proxy="PROXY", key=b"one", expires=expires)
+    await delegations.accept(first, proxy="PROXY", key=b"one", expires=expires)
     known = await found(delegations)
     assert (known.proxy, known.proxy_key, known.expires) == ("PROXY", b"one", expires)
     assert (known.request, known.request_key, known.version) == (None, None, 1)
@@ -67,7 +67,9 @@ async def test_requests_of_the_same_moment_are_one(delegations: Delegations) -> 
 async def test_two_clients_delegate_by_the_same_request(delegations: Delegations) -> None:
     known = await requested(delegations)
     for version, proxy in enumerate(("FIRST", "SECOND"), 1):
-        await delegations.take(known, proxy=proxy, key=b"sealed", expires=datetime.now(UTC) + HOUR)
+        await delegations.accept(
+            known, proxy=proxy, key=b"sealed", expires=datetime.now(UTC) + HOUR
+        )
         assert (await found(delegations)).proxy == proxy
         assert (await found(delegations)).version == version
 
@@ -77,7 +79,7 @@ async def test_a_proxy_of_the_last_key_leaves_a_new_request_alone(
 ) -> None:
     before = await delegated(delegations)
     await requested(delegations, b"next")
-    await delegations.take(before, proxy="AGAIN", key=b"sealed", expires=datetime.now(UTC) + HOUR)
+    await delegations.accept(before, proxy="AGAIN", key=b"sealed", expires=datetime.now(UTC) + HOUR)
     known = await found(delegations)
     assert (known.proxy, known.request_key) == ("AGAIN", b"next")
 
@@ -87,7 +89,7 @@ async def test_a_proxy_for_a_key_that_has_gone_is_refused(delegations: Delegatio
     assert await delegations.drop(ID)
     assert not await delegations.drop(ID)
     with pytest.raises(LostRace, match="withdrawn"):
-        await delegations.take(
+        await delegations.accept(
             known, proxy="PROXY", key=b"sealed", expires=datetime.now(UTC) + HOUR
         )
     assert await delegations.find(ID) is None
@@ -134,16 +136,16 @@ async def test_users_are_told_once_of_each_proxy(delegations: Delegations, store
     one = await delegated(delegations)
     assert await delegations.expiring(1800, 10) == []
     assert await delegations.expiring(7200, 10) == [one]
-    assert await delegations.tell(one) == 1
-    assert await delegations.tell(one) is None
+    assert await delegations.notify(one) == 1
+    assert await delegations.notify(one) is None
     assert await delegations.expiring(7200, 10) == []
     (event,) = await store.outbox_take(100, 60)
     assert (event.routing, event.job_id) == ("event", mine.job_id)
     assert one.expires
     assert event.payload["credential_expires"] == one.expires.isoformat()
     again = await delegated(delegations)
-    assert await delegations.tell(one) is None
-    assert await delegations.tell(again) == 1
+    assert await delegations.notify(one) is None
+    assert await delegations.notify(again) == 1
 
 
 async def test_events_of_jobs_say_nothing_of_credentials(store: Store) -> None:

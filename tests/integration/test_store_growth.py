@@ -56,7 +56,7 @@ class World:
     async def delegation(self, dn: str, *, expires: timedelta = timedelta(hours=1)) -> Delegation:
         """One that is complete."""
         asked = await self.delegations.keep_request(dn[-6:], dn, "request", dn.encode())
-        await self.delegations.take(
+        await self.delegations.accept(
             asked, proxy="proxy", key=dn.encode(), expires=datetime.now(UTC) + expires
         )
         found = await self.delegations.find(dn[-6:])
@@ -172,16 +172,16 @@ async def _(world: World) -> Call:
     return lambda: world.store.admit(LIMITS)
 
 
-@case("take, due")
+@case("claim, due")
 async def _(world: World) -> Call:
     job = await admitted(world)
-    return lambda: world.store.take(job.job_id, 60)
+    return lambda: world.store.claim(job.job_id, 60)
 
 
-@case("take, ended")
+@case("claim, ended")
 async def _(world: World) -> Call:
     job_id = await world.sample()
-    return lambda: world.store.take(job_id, 60)
+    return lambda: world.store.claim(job_id, 60)
 
 
 @case("due")
@@ -347,11 +347,11 @@ async def _(world: World) -> Call:
     return lambda: world.delegations.keep_request(ALICE[-6:], ALICE, "request", b"key")
 
 
-@case("take, a proxy")
+@case("accept, a proxy")
 async def _(world: World) -> Call:
     known = await world.delegations.keep_request("taken", "/CN=taken", "request", b"key")
     later = datetime.now(UTC) + timedelta(hours=1)
-    return lambda: world.delegations.take(known, proxy="proxy", key=b"key", expires=later)
+    return lambda: world.delegations.accept(known, proxy="proxy", key=b"key", expires=later)
 
 
 @case("in_use, it is")
@@ -384,11 +384,11 @@ async def _(world: World) -> Call:
     return lambda: world.delegations.expiring(DAY, 10)
 
 
-@case("tell")
+@case("notify")
 async def _(world: World) -> Call:
     await submitted(world.store, copied_as=TransferIdentity.USER)
     one = await world.delegation(ALICE)
-    return lambda: world.delegations.tell(one)
+    return lambda: world.delegations.notify(one)
 
 
 @case("copying")

@@ -59,8 +59,10 @@ async def started(here: Bench, job: Job) -> tuple[Job, dict[str, Any]]:
 
 async def lost_its_copy(here: Bench, job: Job, **proven: bool) -> Job:
     """The stager is to stage it again; the attempt may have left something."""
-    failure = Failure(error_class=ErrorClass.SOURCE_MISSING, reason="gone", partial=True, **proven)
-    return await here.failing.attempt(job, failure)
+    failure = Failure(
+        error_class=ErrorClass.SOURCE_MISSING, reason="gone", may_have_partial_file=True, **proven
+    )
+    return await here.failures.attempt(job, failure)
 
 
 async def staged_again(here: Bench, job: Job, path: str) -> Job:
@@ -169,7 +171,7 @@ async def fts_lost_it(here: Bench, job: Job) -> None:
 
 
 async def its_user_lost_the_credential(here: Bench, job: Job) -> None:
-    await here.transfers.out_of_sight(job, NoCredential("no credential any more"))
+    await here.settlement.out_of_sight(job, NoCredential("no credential any more"))
 
 
 async def the_post_was_left_open(here: Bench, job: Job) -> None:
@@ -373,7 +375,7 @@ async def test_a_staged_copy_that_stays_unreadable_is_for_the_archive(opened: Op
     ("message", "error_class", "advice"),
     [
         ("gsiftp://user.example.org is banned", "banned", "have banned this storage"),
-        ("Not enough permissions", "credential", "delegate anew"),
+        ("Not enough permissions", "credential", "delegate again"),
     ],
 )
 async def test_what_fts_forbids(
@@ -417,7 +419,7 @@ async def test_a_cancelled_copy_that_fts_had_begun_may_leave_a_file(opened: Open
         told = {"job_id": job.fts_jobid, "job_state": "CANCELED", "files": [file]}
         here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(told))
         here.server.on("GET", f"/jobs/{job.fts_jobid}", reply(told))
-        job = await here.cancelling.cancel(job.job_id)
+        job = await here.cancellation.cancel(job.job_id)
         assert job.status is Status.CANCELLED
         assert "may be left at gsiftp://user.example.org/data/a%20file.fits" in str(
             job.detailed_status
@@ -430,7 +432,7 @@ async def test_a_cancelled_copy_that_fts_had_not_begun_leaves_nothing(opened: Op
         told = {"job_id": job.fts_jobid, "job_state": "CANCELED", "files": [CANCELLED_AT_ONCE]}
         here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(told))
         here.server.on("GET", f"/jobs/{job.fts_jobid}", reply(told))
-        job = await here.cancelling.cancel(job.job_id)
+        job = await here.cancellation.cancel(job.job_id)
         assert (job.status, job.detailed_status) == (Status.CANCELLED, "cancelled on request")
 
 
@@ -440,7 +442,7 @@ async def test_a_copy_that_fts_does_not_know_yet_may_still_be_made(opened: Opene
         job = await here.store.update(job, fts_posted=None)
         unknown = {"status": "404 Not Found", "message": "No job"}
         here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(unknown, 404))
-        job = await here.cancelling.cancel(job.job_id)
+        job = await here.cancellation.cancel(job.job_id)
         assert job.status is Status.CANCELLED
         assert "may be left" in str(job.detailed_status)
 
@@ -449,21 +451,21 @@ async def test_a_cancellation_that_waits_for_fts_is_shown(opened: Opened) -> Non
     async with opened as here:
         job = await here.posted(DELIV)
         here.server.on("DELETE", f"/jobs/{job.fts_jobid}", html(500))
-        job = await here.cancelling.cancel(job.job_id)
+        job = await here.cancellation.cancel(job.job_id)
         seen = public(job)
         assert seen["status"] == Status.TRANSFERRING
         since = seen["cancel_requested"]
         assert seen["detailed_status"].startswith(
             "waiting: FTS has not confirmed yet that the copy is stopped: FTS fts1 answered 500"
         )
-        again = public(await here.cancelling.cancel(job.job_id))
+        again = public(await here.cancellation.cancel(job.job_id))
         assert again["cancel_requested"] == since  # a repeated call changes nothing of it
         running = {"job_id": job.fts_jobid, "job_state": "ACTIVE", "http_status": "200 Ok"}
         here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(running))
-        job = await here.cancelling.proceed(await here.now(job))
+        job = await here.cancellation.proceed(await here.now(job))
         assert "not confirmed yet" in (job.detailed_status or "")  # FTS goes on copying
         here.jobs.states[DELIV, job.job_id] = "CANCELED"
-        job = await here.cancelling.proceed(job)
+        job = await here.cancellation.proceed(job)
         assert (job.status, job.detailed_status) == (Status.CANCELLED, "cancelled on request")
 
 
@@ -472,7 +474,7 @@ async def test_a_miss_takes_no_cancellation_away(opened: Opened) -> None:
     async with opened as here:
         job = await here.posted(DELIV)
         here.server.on("DELETE", f"/jobs/{job.fts_jobid}", html(500))
-        job = await here.cancelling.cancel(job.job_id)
+        job = await here.cancellation.cancel(job.job_id)
         assert phase(job) is Phase.STOPPING
         here.jobs.states.clear()
         await here.reconcile()

@@ -62,9 +62,9 @@ def test_a_copy_at_the_stager_that_nobody_needs(pair: Pair, target: Target) -> N
     found = pair.check()
     assert (found.returncode, found.stdout.splitlines()[0]) == (1, text)
     assert pair.staged_copy(job_id).exists()
-    mended = pair.check("--repair")
-    assert (mended.returncode, mended.stdout.splitlines()[:2]) == (
-        0, [text, "    mended: the stager has given the copy back"],
+    repaired = pair.check("--repair")
+    assert (repaired.returncode, repaired.stdout.splitlines()[:2]) == (
+        0, [text, "    repaired: the stager has given the copy back"],
     )  # fmt: skip
     until(lambda: not pair.staged_copy(job_id).exists(), "it is gone")
 
@@ -93,8 +93,11 @@ def test_a_transfer_that_nobody_needs(pair: Pair, target: Target) -> None:
             1, text.replace("has gone on", "has ended"),
         )  # fmt: skip
         assert fts_state(pair, fts_id) in {"SUBMITTED", "READY", "ACTIVE"}
-        mended = pair.check("--repair")
-        assert (mended.returncode, "mended: FTS was told to stop it" in mended.stdout) == (0, True)
+        repaired = pair.check("--repair")
+        assert (repaired.returncode, "repaired: FTS was asked to stop it" in repaired.stdout) == (
+            0,
+            True,
+        )
         assert fts_state(pair, fts_id) == "CANCELED"
 
 

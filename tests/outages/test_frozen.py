@@ -16,7 +16,7 @@ from outages.conftest import Pair
 
 pytestmark = pytest.mark.timeout(400)
 SIZES = itertools.count(30_000)
-HANG = 10.0  # seconds at the first fault point, enough to freeze the instance there
+HANG = 10.0  # seconds at the first failpoint, enough to freeze the instance there
 EACH = 4.0  # and more for each further one
 COLUMNS = ("status", "attempt", "time_released", "due_at", "stager_callback", "fts_jobid")
 DELIVERED = ["SUBMITTED", "STAGING", "STAGING", "TRANSFERRING", "SUCCESS"]
@@ -38,7 +38,7 @@ CALLS = [Point.CODE_STORED, Point.TRANSFER_ASSIGNED]  # what comes next is heard
 
 
 class Freezing:
-    """Freezes the first instance where it reaches fault points, and lets it go on."""
+    """Freezes the first instance where it reaches failpoints, and lets it go on."""
 
     def __init__(self, pair: Pair, points: int) -> None:
         self._pair = pair
@@ -75,7 +75,7 @@ class Freezing:
         return None
 
     def _works_again(self) -> bool:
-        """Whether it has come past its fault points and its periodic work gone round since."""
+        """Whether it has come past its failpoints and its periodic work gone round since."""
         since = max(self._over, self._thawed.timestamp())
         name = "deliv_periodic_last_success_timestamp_seconds"
         one = self._pair.instance(1)

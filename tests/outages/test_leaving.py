@@ -111,7 +111,7 @@ def held(pair: Pair) -> set[str]:
 
 
 class Service:
-    """The second instance under a service manager that watches over it, with fault points."""
+    """The second instance under a service manager that watches over it, with failpoints."""
 
     def __init__(self, pair: Pair, directory: Path) -> None:
         settings = pair.settings(2)

@@ -100,7 +100,7 @@ def test_what_was_under_way_ends_once(pair: Pair, target: Target, database: Data
     assert status(pair, staging) == "STAGING"
     found = pair.check("--repair")
     assert f"job {staging} waits for the stager, which knows nothing of it" in found.stdout
-    assert "mended: the stager is asked again" in found.stdout
+    assert "repaired: the stager is asked again" in found.stdout
     delivered(pair, *jobs.values())
     assert pair.instance(1).curl(f"/transferStatus?job_id={later}").status == 404
     assert target.holds_synthetic(LATER)

@@ -21,7 +21,7 @@ NEW = 4  # jobs
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    """Both instances have fault points."""
+    """Both instances have failpoints."""
     with prepared("--fts-servers", "2") as pair:
         pair.configure(2, faults=str(pair.faults))
         pair.restart(2)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deliv.commands.check import history
-from deliv.commands.check.findings import Mend
+from deliv.commands.check.findings import Fix
 from deliv.commands.check.rules import Moment, examine
 from deliv.model.job import Job
 from deliv.model.states import FINAL, TRANSITIONS, Event, Status
@@ -102,8 +102,8 @@ def record(situation: str, **changes: Any) -> Record:
     return Record(job=replace(job, **changes), steps=steps)
 
 
-def found(record: Record) -> list[tuple[str, Mend | None]]:
-    return [(finding.rule, finding.mend) for finding in examine(record, MOMENT)]
+def found(record: Record) -> list[tuple[str, Fix | None]]:
+    return [(finding.rule, finding.fix) for finding in examine(record, MOMENT)]
 
 
 @pytest.mark.parametrize("situation", GOOD)
@@ -112,8 +112,8 @@ def test_a_job_in_order_is_left_alone(situation: str) -> None:
 
 
 LONG_AGO = NOW - timedelta(hours=1)
-BROKEN: list[tuple[str, dict[str, Any], str, Mend | None]] = [
-    ("waiting", {"due_at": None}, "due", Mend.DUE),
+BROKEN: list[tuple[str, dict[str, Any], str, Fix | None]] = [
+    ("waiting", {"due_at": None}, "due", Fix.DUE),
     ("waiting", {"time_staging": NOW}, "times", None),
     ("waiting", {"fts_jobid": "f", "fts_endpoint": "e"}, "transfer", None),
     ("waiting", {"attempt": 2}, "history", None),
@@ -121,37 +121,37 @@ BROKEN: list[tuple[str, dict[str, Any], str, Mend | None]] = [
     ("waiting", {"error_class": "stager"}, "outcome", None),
     ("waiting", {"deadline": LONG_AGO}, "stuck", None),
     ("waiting", {"idempotency_key": "k", "idempotency_digest": b"x" * 32}, "key", None),
-    ("asking the stager", {"due_at": None}, "due", Mend.DUE),
+    ("asking the stager", {"due_at": None}, "due", Fix.DUE),
     ("asking the stager", {"due_at": LONG_AGO}, "stuck", None),
-    ("asking the stager", {"stager_accepted": NOW, "stager_callback": None}, "report", Mend.ASK),
-    ("asking the stager", {"destination_key": KEY}, "destination", Mend.DESTINATION),
-    ("staged", {"stager_callback": "ab" * 16}, "code", Mend.CODE),
+    ("asking the stager", {"stager_accepted": NOW, "stager_callback": None}, "report", Fix.ASK),
+    ("asking the stager", {"destination_key": KEY}, "destination", Fix.DESTINATION),
+    ("staged", {"stager_callback": "ab" * 16}, "code", Fix.CODE),
     ("staged", {"time_staged": NOW - 60 * SECOND}, "times", None),
     ("being copied", {"destination_key": None}, "writer", None),
     ("being copied", {"stager_path": "/copy/b.fits"}, "writer", None),
     ("being copied", {"fts_endpoint": None}, "transfer", None),
-    ("being copied", {"fts_posted": None}, "due", Mend.DUE),
+    ("being copied", {"fts_posted": None}, "due", Fix.DUE),
     ("being copied", {"fts_endpoint": "gone"}, "endpoint", None),
     ("being copied", {"time_success": NOW}, "times", None),
-    ("to be stopped", {"due_at": None}, "due", Mend.DUE),
+    ("to be stopped", {"due_at": None}, "due", Fix.DUE),
     ("delivered", {"time_success": None}, "times", None),
     ("delivered", {"time_success": NOW - 600 * SECOND}, "history", None),
-    ("delivered", {"time_released": None}, "due", Mend.DUE),
+    ("delivered", {"time_released": None}, "due", Fix.DUE),
     ("delivered", {"fts_jobid": None, "fts_endpoint": None}, "transfer", None),
     ("failed", {"error_class": None}, "outcome", None),
     ("failed", {"error_class": "bad luck"}, "outcome", None),
-    ("failed", {"due_at": None}, "due", Mend.DUE),
+    ("failed", {"due_at": None}, "due", Fix.DUE),
     ("failed", {"fts_jobid": "f", "fts_endpoint": "gone"}, "endpoint", None),
-    ("withdrawn", {"destination_key": KEY}, "destination", Mend.DESTINATION),
-    ("withdrawn", {"stager_callback": "ab" * 16}, "code", Mend.CODE),
+    ("withdrawn", {"destination_key": KEY}, "destination", Fix.DESTINATION),
+    ("withdrawn", {"stager_callback": "ab" * 16}, "code", Fix.CODE),
 ]
 
 
-@pytest.mark.parametrize(("situation", "changes", "rule", "mend"), BROKEN)
+@pytest.mark.parametrize(("situation", "changes", "rule", "fix"), BROKEN)
 def test_what_can_not_be_is_found(
-    situation: str, changes: dict[str, Any], rule: str, mend: Mend | None
+    situation: str, changes: dict[str, Any], rule: str, fix: Fix | None
 ) -> None:
-    assert (rule, mend) in found(record(situation, **changes))
+    assert (rule, fix) in found(record(situation, **changes))
 
 
 def test_a_delivered_job_needs_its_fts_no_more() -> None:
@@ -161,7 +161,7 @@ def test_a_delivered_job_needs_its_fts_no_more() -> None:
 def test_nothing_of_the_archive_is_mended() -> None:
     kept = record("withdrawn", destination_key=KEY)
     (finding,) = examine(kept, MOMENT, archived=True)
-    assert (finding.rule, finding.mend) == ("destination", None)
+    assert (finding.rule, finding.fix) == ("destination", None)
 
 
 def test_what_has_not_ended_for_good_is_not_to_be_archived() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.combinations import COMBINATIONS, DECIDING, Combination, job_of
 
-from deliv.model.phase import ACTIONS, CASES, NEXT, Action, Phase, fits, phase
+from deliv.model.phase import ACTIONS, CASES, NEXT, JobAction, Phase, fits, phase
 from deliv.model.states import TRANSITIONS, Status
 from tools import draw_phases
 
@@ -58,7 +58,7 @@ def test_the_columns_that_decide_are_all_enumerated() -> None:
 
 def test_every_phase_has_its_action_and_every_action_its_phase() -> None:
     assert set(ACTIONS) == set(Phase)
-    assert set(ACTIONS.values()) == set(Action)
+    assert set(ACTIONS.values()) == set(JobAction)
 
 
 def test_the_ways_between_phases_are_those_between_states() -> None:

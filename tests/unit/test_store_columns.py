@@ -68,7 +68,7 @@ def test_fixed_columns_exist() -> None:
 )
 def test_a_change_is_recognised(found: dict[str, Any], expected: bool) -> None:
     change = Change(columns={"checksum": "a", "time_staged": NOW}, status=Status.STAGING)
-    assert change.stands_in(job(**found)) is expected
+    assert change.is_in(job(**found)) is expected
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ CLEAN, FOUND, UNCHECKED = 0, 1, 2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     config.add_option(parser)
     parser.epilog = (
-        "exit codes: 0 nothing found, or all of it mended; 1 findings; 2 not all could be checked, "
-        "and nothing was found in the rest"
+        "exit codes: 0 nothing found, or all of it repaired; 1 findings; 2 not all could be "
+        "checked, and nothing was found in the rest"
     )
-    parser.add_argument("--repair", action="store_true", help="mend what is safe, and say so")
+    parser.add_argument("--repair", action="store_true", help="repair what is safe, and say so")
     parser.add_argument(
         "--json", action="store_true", help="a JSON object for each finding, then one for the run"
     )
@@ -48,8 +48,8 @@ async def _check(settings: Config, options: argparse.Namespace) -> int:
     parts = build(settings)
     try:
         await migrations.check_applied(parts.database)
-        mending = repair(parts) if options.repair else None
-        return await _report(run(parts), mending, _Json() if options.json else _Text())
+        fixer = repair(parts) if options.repair else None
+        return await _report(run(parts), fixer, _Json() if options.json else _Text())
     finally:
         parts.close()
 
@@ -69,14 +69,14 @@ def repair(parts: Parts) -> Repair:
     return Repair(parts.store, parts.stager, parts.fts, parts.endpoints)
 
 
-async def _report(run: Run, mending: Repair | None, printer: _Text | _Json) -> int:
-    found = mended = 0
+async def _report(run: Run, fixer: Repair | None, printer: _Text | _Json) -> int:
+    found = repaired = 0
     async for finding in run.findings():
-        done, said = await mending.mend(finding) if mending else (False, None)
-        found, mended = found + 1, mended + done
+        done, said = await fixer.repair(finding) if fixer else (False, None)
+        found, repaired = found + 1, repaired + done
         printer.finding(finding, done, said)
-    printer.summary(run, found, mended)
-    if found > mended:
+    printer.summary(run, found, repaired)
+    if found > repaired:
         return FOUND
     return UNCHECKED if run.unchecked else CLEAN
 
@@ -88,18 +88,20 @@ class _Text:
         if said:
             print(f"    {said}")
 
-    def summary(self, run: Run, found: int, mended: int) -> None:
+    def summary(self, run: Run, found: int, repaired: int) -> None:
         for text in run.unchecked:
             print(logs.escaped(f"could not check {text}"))
         counts = run.counts
         print(
             f"{counts.jobs} jobs, {counts.archived} archived ones, {counts.events} events: "
             f"{found or 'no'} finding{'' if found == 1 else 's'}"
-            + (f", {mended} mended" if mended else "")
+            + (f", {repaired} repaired" if repaired else "")
         )
 
 
 class _Json:
+    """Scripts read these names."""
+
     def finding(self, finding: Finding, done: bool, said: str | None) -> None:
         document: dict[str, Any] = {
             "rule": finding.rule,
@@ -111,13 +113,13 @@ class _Json:
         }
         print(json.dumps({name: value for name, value in document.items() if value is not None}))
 
-    def summary(self, run: Run, found: int, mended: int) -> None:
+    def summary(self, run: Run, found: int, repaired: int) -> None:
         document = {
             "jobs": run.counts.jobs,
             "archived": run.counts.archived,
             "events": run.counts.events,
             "findings": found,
-            "mended": mended,
+            "mended": repaired,
             "unchecked": run.unchecked,
         }
         print(json.dumps(document))

@@ -12,15 +12,15 @@ class Unchecked(DelivError):
     """Something could not be checked; the message says what and why."""
 
 
-class Mend(StrEnum):
-    """What can be mended safely: repeating it, or doing it too early, is harmless."""
+class Fix(StrEnum):
+    """What can be repaired safely: repeating it, or doing it too early, is harmless."""
 
     DUE = "it is due now"
     DESTINATION = "its destination is free again"
     CODE = "its one-time code counts no more"
     ASK = "the stager is asked again"
     RELEASE = "the stager has given the copy back"
-    WITHDRAW = "FTS was told to stop it"
+    WITHDRAW = "FTS was asked to stop it"
     ADMISSION = "the row is there again"
     LEASE = "it is removed"
     COUNTS = "its jobs are counted again"
@@ -41,4 +41,4 @@ class Finding:
     endpoint: str | None = None
     subject: str | None = None
     user: str | None = None
-    mend: Mend | None = None
+    fix: Fix | None = None

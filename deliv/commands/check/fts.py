@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 
-from deliv.commands.check.findings import Finding, Mend
+from deliv.commands.check.findings import Finding, Fix
 from deliv.commands.check.pages import PAGE, chunks
 from deliv.delivery.transfer import sid
 from deliv.gateways.fts import Endpoint, Origin
-from deliv.model.job import Job, TransferIdentity
+from deliv.model.job import Job
 from deliv.model.phase import AT_FTS, Phase, phase
 from deliv.model.states import FINAL, Status
 from deliv.store import Store
@@ -47,16 +47,16 @@ class FtsCheck:
             suspects = [fts_id for fts_id in chunk if fts_id not in owned]
             origins = await self._endpoint.origins(suspects)
             ours = {origin.deliv_job_id for origin in origins.values()} - {None}
-            standing = await self._inspection.standing([job_id for job_id in ours if job_id])
+            known = await self._inspection.known([job_id for job_id in ours if job_id])
             for origin in origins.values():
-                if finding := orphan(name, origin, standing.get(origin.deliv_job_id or "")):
+                if finding := orphan(name, origin, known.get(origin.deliv_job_id or "")):
                     yield replace(finding, user=self._user)
 
     async def _lost(self, running: Collection[str]) -> AsyncIterator[Finding]:
         """Jobs whose transfer FTS does not know, or knows by another id."""
         name, after = self._endpoint.name, ""
         while jobs := await self._store.transferring(name, SETTLING, after=after, limit=PAGE):
-            own = [job for job in jobs if self._is_shown(job)]
+            own = [job for job in jobs if job.copying_user == self._user]
             absent = [job.fts_jobid for job in own if job.fts_jobid not in running]
             known = await self._endpoint.details(fts_id for fts_id in absent if fts_id)
             for job in own:
@@ -66,11 +66,6 @@ class FtsCheck:
                     text = f"has the transfer {job.fts_jobid}, where {expected} is its attempt's"
                     yield Finding(rule="transfer", text=text, job_id=job.job_id)
             after = jobs[-1].job_id
-
-    def _is_shown(self, job: Job) -> bool:
-        if job.copied_as is TransferIdentity.SERVICE:
-            return self._user is None
-        return job.submitter == self._user
 
 
 def orphan(endpoint: str, origin: Origin, job: Job | None) -> Finding | None:
@@ -84,7 +79,7 @@ def orphan(endpoint: str, origin: Origin, job: Job | None) -> Finding | None:
     its_own = job.fts_jobid == origin.job_id
     if its_own and phase(job) in AT_FTS | {Phase.CLEANING_UP}:
         return None
-    mend = None if its_own and job.status is Status.SUCCESS else Mend.WITHDRAW
+    fix = None if its_own and job.status is Status.SUCCESS else Fix.WITHDRAW
     ended = "has ended" if job.status in FINAL else "has gone on"
     return Finding(
         rule="fts",
@@ -92,7 +87,7 @@ def orphan(endpoint: str, origin: Origin, job: Job | None) -> Finding | None:
         job_id=job.job_id,
         endpoint=endpoint,
         subject=origin.job_id,
-        mend=mend,
+        fix=fix,
     )
 
 

@@ -30,7 +30,10 @@ def problems(record: Record) -> Iterator[str]:
         yield f"is {job.status} (attempt {job.attempt}), but its last event was {_named(steps[-1])}"
     if job.version < len(steps) - 1:
         yield f"has {len(steps)} events, but its version is {job.version}"
-    yield from _end(record)
+    if job.status in FINAL and steps[-1].status is job.status:
+        time = getattr(job, END_TIMES[job.status])
+        if time is not None and abs(time - steps[-1].time) > CLOCK_SLACK:
+            yield f"ended at {time:%F %T}, but its last event is of {steps[-1].time:%F %T}"
 
 
 def may_follow(before: Step, after: Step) -> bool:
@@ -51,14 +54,6 @@ def _fits(event: Event, before: Step, after: Step) -> bool:
     if event in {Event.ADMIT, Event.RESTAGE}:
         return not after.staged
     return True
-
-
-def _end(record: Record) -> Iterator[str]:
-    job, last = record.job, record.steps[-1]
-    if job.status in FINAL and last.status is job.status:
-        time = getattr(job, END_TIMES[job.status])
-        if time is not None and abs(time - last.time) > CLOCK_SLACK:
-            yield f"ended at {time:%F %T}, but its last event is of {last.time:%F %T}"
 
 
 def _named(step: Step) -> str:

@@ -1,6 +1,6 @@
 """What must hold for every job by itself. Pure.
 
-Each rule is a generator of sentences without a subject; RULES names them, with what mends them.
+Each rule is a generator of sentences without a subject; RULES names them, with what repairs them.
 """
 
 from __future__ import annotations
@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 from itertools import pairwise
 
 from deliv.commands.check import history
-from deliv.commands.check.findings import Finding, Mend
+from deliv.commands.check.findings import Finding, Fix
 from deliv.commands.check.history import CLOCK_SLACK
 from deliv.delivery.destination import (
     destination_file,
@@ -22,7 +21,7 @@ from deliv.delivery.destination import (
 )
 from deliv.errors import InvalidRequest
 from deliv.model.error_classes import ErrorClass
-from deliv.model.job import Job
+from deliv.model.job import Job, idempotency_digest
 from deliv.model.phase import AT_FTS, AT_STAGER, Phase, needs_attention, phase
 from deliv.model.states import END_TIMES, FINAL, Status
 from deliv.store.inspection import Record
@@ -49,7 +48,7 @@ CLASSES = frozenset(str(error_class) for error_class in ErrorClass)
 class Moment:
     """When a page was read, and what the configuration says then.
 
-    `patience`: how late attention may come before somebody should know. `endpoints`: FTS's names.
+    `patience`: how late attention may come before it is a finding. `endpoints`: FTS's names.
     """
 
     now: datetime
@@ -64,9 +63,9 @@ def examine(record: Record, moment: Moment, *, archived: bool = False) -> Iterat
     """All that is wrong with a job."""
     for text in history.problems(record):
         yield _finding(record.job, "history", text, None)
-    for name, (rule, mend) in RULES.items():
+    for name, (rule, fix) in RULES.items():
         for text in rule(record.job, moment):
-            yield _finding(record.job, name, text, None if archived else mend)
+            yield _finding(record.job, name, text, None if archived else fix)
     if archived and phase(record.job) is not Phase.CLOSED:
         yield _finding(record.job, "archive", "is archived, but has not ended for good", None)
 
@@ -87,13 +86,13 @@ def times(job: Job, _: Moment) -> Iterator[str]:
 
 def due(job: Job, _: Moment) -> Iterator[str]:
     if job.due_at is None and needs_attention(job):
-        yield f"is {job.status} and has no due time, so that nobody will attend to it"
+        yield f"is {job.status} and has no due time, so that no worker will attend to it"
 
 
 def stuck(job: Job, moment: Moment) -> Iterator[str]:
     limit = moment.now - moment.patience
     if job.status is not Status.SUBMITTED and job.due_at is not None and job.due_at < limit:
-        yield f"was due {_ago(moment, job.due_at)}, and nobody attended to it"
+        yield f"was due {_ago(moment, job.due_at)}, and no worker has attended to it"
     if job.status not in FINAL and job.deadline is not None and job.deadline < limit:
         yield f"had to end by its deadline, {_ago(moment, job.deadline)}, and has not"
 
@@ -116,7 +115,7 @@ def transfer(job: Job, _: Moment) -> Iterator[str]:
         if job.status is Status.SUCCESS:
             yield "was delivered, but by no transfer"
     if job.status is Status.TRANSFERRING and not (job.stager_hostname and job.stager_path):
-        yield "is TRANSFERRING, but nobody knows where its staged copy is"
+        yield "is TRANSFERRING, but it is not known where its staged copy is"
 
 
 def endpoint(job: Job, moment: Moment) -> Iterator[str]:
@@ -125,7 +124,7 @@ def endpoint(job: Job, moment: Moment) -> Iterator[str]:
     to_withdraw = at is Phase.CLEANING_UP and job.status is not Status.SUCCESS
     if job.fts_endpoint not in {None, *moment.endpoints} and (to_ask or to_withdraw):
         yield (
-            f"is with FTS {job.fts_endpoint}, which fts.endpoints does not name: nobody can ask "
+            f"is with FTS {job.fts_endpoint}, which fts.endpoints does not name: it can't be asked "
             "for it, put that endpoint back until its transfers have ended"
         )
 
@@ -160,28 +159,27 @@ def report(job: Job, _: Moment) -> Iterator[str]:
 def key(job: Job, _: Moment) -> Iterator[str]:
     if job.idempotency_digest is None:
         return
-    text = f"{job.submitter}\0{job.idempotency_key}"
-    if job.idempotency_digest != sha256(text.encode()).digest():
+    if job.idempotency_digest != idempotency_digest(job.submitter, job.idempotency_key or ""):
         yield "has an idempotency digest that is not its key's"
 
 
-RULES: dict[str, tuple[Rule, Mend | None]] = {
+RULES: dict[str, tuple[Rule, Fix | None]] = {
     "times": (times, None),
-    "due": (due, Mend.DUE),
+    "due": (due, Fix.DUE),
     "stuck": (stuck, None),
     "outcome": (outcome, None),
     "transfer": (transfer, None),
     "endpoint": (endpoint, None),
-    "destination": (destination, Mend.DESTINATION),
+    "destination": (destination, Fix.DESTINATION),
     "writer": (writer, None),
-    "code": (code, Mend.CODE),
-    "report": (report, Mend.ASK),
+    "code": (code, Fix.CODE),
+    "report": (report, Fix.ASK),
     "key": (key, None),
 }
 
 
-def _finding(job: Job, rule: str, text: str, mend: Mend | None) -> Finding:
-    return Finding(rule=rule, text=text, job_id=job.job_id, version=job.version, mend=mend)
+def _finding(job: Job, rule: str, text: str, fix: Fix | None) -> Finding:
+    return Finding(rule=rule, text=text, job_id=job.job_id, version=job.version, fix=fix)
 
 
 def _ago(moment: Moment, time: datetime) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from deliv.assembly import lease_ttls
 from deliv.commands.check.findings import Finding, Unchecked
@@ -21,7 +21,7 @@ from deliv.gateways.stager import Stager
 from deliv.store import Store
 from deliv.store.inspection import Inspection
 
-HOLDS = 10  # holds of a job in a row without any progress: somebody should know
+CLAIMS = 10  # time-outs of a claim without progress, after which an operator should know
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Run:
         store: Store,
         stager: Stager,
         fts: Fts,
-        copiers: EndpointResolver,
+        endpoints: EndpointResolver,
     ) -> None:
         self.counts = Counts()
         self.unchecked: list[str] = []
@@ -50,8 +50,8 @@ class Run:
         self._store = store
         self._stager = stager
         self._fts = fts
-        self._copiers = copiers
-        self._patience = HOLDS * float(settings.sweeps.hold)
+        self._endpoints = endpoints
+        self._patience = CLAIMS * float(settings.sweeps.hold)
 
     async def findings(self) -> AsyncIterator[Finding]:
         """DatabaseUnavailable ends it; what else does not answer is noted in `unchecked`."""
@@ -74,7 +74,7 @@ class Run:
 
     async def _of_user(self, dn: str, name: str) -> AsyncIterator[Finding]:
         """What is copied under the identity of a user who has delegated."""
-        endpoint = await self._copiers.as_user(dn, name)
+        endpoint = await self._endpoints.as_user(dn, name)
         async for finding in FtsCheck(self._inspection, self._store, endpoint, dn).findings():
             yield finding
 
@@ -82,21 +82,20 @@ class Run:
         after, full = "", True
         while full:
             page = await self._inspection.page(after, PAGE, archived=archived)
-            moment = self._moment(page.now)
+            moment = Moment(
+                now=page.now,
+                patience=timedelta(seconds=self._patience),
+                endpoints=frozenset(self._settings.fts.endpoints),
+            )
             for record in page.records:
-                self._count(len(record.steps), archived)
+                self.counts.jobs += not archived
+                self.counts.archived += archived
+                self.counts.events += len(record.steps)
                 for finding in examine(record, moment, archived=archived):
                     yield finding
             for job_id in page.strays:
                 yield Finding(rule="history", text="has events, but is no job", job_id=job_id)
             after, full = page.last, page.full
-
-    def _moment(self, now: datetime) -> Moment:
-        return Moment(
-            now=now,
-            patience=timedelta(seconds=self._patience),
-            endpoints=frozenset(self._settings.fts.endpoints),
-        )
 
     async def _outside(self, whom: str, findings: AsyncIterator[Finding]) -> AsyncIterator[Finding]:
         try:
@@ -108,8 +107,3 @@ class Run:
             self.unchecked.append(str(error))
         except (Unavailable, Refused, NoCredential) as error:
             self.unchecked.append(f"{whom}: {error}")
-
-    def _count(self, events: int, archived: bool) -> None:
-        self.counts.jobs += not archived
-        self.counts.archived += archived
-        self.counts.events += events

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import datetime
 
-from deliv.commands.check.findings import Finding, Mend, Unchecked
+from deliv.commands.check.findings import Finding, Fix, Unchecked
 from deliv.commands.check.pages import PAGE, chunks, paged
 from deliv.gateways.stager import Stager
 from deliv.model.job import Job
@@ -26,17 +26,17 @@ class StagerCheck:
         before = await self._inspection.now()
         held = await self._stager.listing()
         if held is None:
-            held = await self._asked_one_by_one()
+            held = await self._held_of_those_in_question()
         for chunk in chunks(sorted(held), PAGE):
-            standing = await self._inspection.standing(chunk)
+            known = await self._inspection.known(chunk)
             for job_id in chunk:
-                if finding := orphan(job_id, standing.get(job_id), before):
+                if finding := orphan(job_id, known.get(job_id), before):
                     yield finding
         async for job in paged(self._inspection.awaited):
             if finding := forgotten(job, held, before):
                 yield finding
 
-    async def _asked_one_by_one(self) -> frozenset[str]:
+    async def _held_of_those_in_question(self) -> frozenset[str]:
         """Those of the jobs in question that it holds something for."""
         jobs = [job async for job in paged(self._inspection.awaited)]
         jobs += await self._inspection.released(SAMPLE)
@@ -48,7 +48,7 @@ class StagerCheck:
 
 
 def orphan(job_id: str, job: Job | None, before: datetime) -> Finding | None:
-    """What the stager had at `before`, although nobody needs it any more."""
+    """What the stager had at `before`, although no job needs it any more."""
     if job is None:
         text = "is unknown here, but the stager holds a copy for it: is it another deliv's?"
         return Finding(rule="stager", text=text, job_id=job_id)
@@ -56,7 +56,7 @@ def orphan(job_id: str, job: Job | None, before: datetime) -> Finding | None:
     if not closed or job.time_released is None or job.time_released >= before:
         return None
     text = "has given its staged copy back, but the stager holds one"
-    return Finding(rule="stager", text=text, job_id=job_id, mend=Mend.RELEASE)
+    return Finding(rule="stager", text=text, job_id=job_id, fix=Fix.RELEASE)
 
 
 def forgotten(job: Job, held: frozenset[str], before: datetime) -> Finding | None:
@@ -64,4 +64,4 @@ def forgotten(job: Job, held: frozenset[str], before: datetime) -> Finding | Non
     if job.job_id in held or job.stager_accepted is None or job.stager_accepted >= before:
         return None
     text = "waits for the stager, which knows nothing of it"
-    return Finding(rule="stager", text=text, job_id=job.job_id, version=job.version, mend=Mend.ASK)
+    return Finding(rule="stager", text=text, job_id=job.job_id, version=job.version, fix=Fix.ASK)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
-from deliv.commands.check.findings import Finding, Mend
+from deliv.commands.check.findings import Finding, Fix
 from deliv.store.admission import LEASE
 from deliv.store.inspection import Inspection, LeaseRow
 
@@ -12,10 +12,10 @@ ENOUGH = 100  # examples of one kind
 
 
 async def tables(
-    inspection: Inspection, lives: Mapping[str, float], patience: float
+    inspection: Inspection, ttls: Mapping[str, float], patience: float
 ) -> AsyncIterator[Finding]:
-    """`lives`: the leases there are, with their life; `patience` as elsewhere, in seconds."""
-    for finding in leases(await inspection.leases(), lives, patience):
+    """`ttls`: the leases there are, with their duration; `patience` as elsewhere, in seconds."""
+    for finding in leases(await inspection.leases(), ttls, patience):
         yield finding
     waiting = await inspection.waiting(patience)
     if waiting.number:
@@ -29,26 +29,26 @@ async def tables(
         yield Finding(rule="transfer", text=text, job_id=first)
     for submitter in await inspection.miscounted(ENOUGH):
         text = f"the counts of {submitter}'s jobs are not those of the jobs"
-        yield Finding(rule="counts", text=text, subject=submitter, mend=Mend.COUNTS)
+        yield Finding(rule="counts", text=text, subject=submitter, fix=Fix.COUNTS)
     for job_id in await inspection.twice(ENOUGH):
-        text = "stands in the archive too"
+        text = "is in the archive too"
         yield Finding(rule="archive", text=text, job_id=job_id)
 
 
 def leases(
-    rows: Sequence[LeaseRow], lives: Mapping[str, float], patience: float
+    rows: Sequence[LeaseRow], ttls: Mapping[str, float], patience: float
 ) -> Iterator[Finding]:
     names = {row.name for row in rows}
     if LEASE not in names:
         text = f"the row {LEASE!r} is missing from leases, so that no job is admitted"
-        yield Finding(rule="lease", text=text, subject=LEASE, mend=Mend.ADMISSION)
+        yield Finding(rule="lease", text=text, subject=LEASE, fix=Fix.ADMISSION)
     for row in rows:
         if row.name == LEASE or row.expired <= patience:
             continue
         minutes = f"{row.expired / 60:.0f} minutes ago"
-        if row.name not in lives:
+        if row.name not in ttls:
             text = f"the lease {row.name!r}, run out {minutes}, is of no work that is configured"
-            yield Finding(rule="lease", text=text, subject=row.name, mend=Mend.LEASE)
+            yield Finding(rule="lease", text=text, subject=row.name, fix=Fix.LEASE)
         elif row.owner:
-            text = f"nobody does {row.name!r}: its lease, {row.owner}'s, ran out {minutes}"
+            text = f"no instance does {row.name!r}: its lease, {row.owner}'s, ran out {minutes}"
             yield Finding(rule="lease", text=text, subject=row.name)

@@ -11,9 +11,10 @@ import structlog
 
 from deliv.config import Config
 from deliv.delivery.ending.failure import Failure, FailureHandler
-from deliv.delivery.transfer import WAITING, Transfers
+from deliv.delivery.settle import Settlement
+from deliv.delivery.transfer import FtsTransfers
+from deliv.delivery.waiting import WAITING
 from deliv.errors import Conflict, LostRace, NotFound, Refused, Unavailable
-from deliv.failpoints import Point, reach
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
 from deliv.model.phase import AT_FTS, Phase, phase
@@ -27,11 +28,17 @@ STOPPING = f"{WAITING}FTS has not confirmed yet that the copy is stopped: "
 
 class Cancellation:
     def __init__(
-        self, store: Store, transfers: Transfers, failing: FailureHandler, config: Config
+        self,
+        store: Store,
+        transfers: FtsTransfers,
+        settlement: Settlement,
+        failures: FailureHandler,
+        config: Config,
     ) -> None:
         self._store = store
         self._transfers = transfers
-        self._failing = failing
+        self._settlement = settlement
+        self._failures = failures
         self._ask_again = float(config.sweeps.ask_again)
         self._on_its_way = 2 * max(config.fts.request_timeout, config.stager.request_timeout)
 
@@ -44,24 +51,15 @@ class Cancellation:
             if job.status in FINAL:
                 raise Conflict(f"the job has ended already: {job.status}")
             try:
-                job = await self._begin(job)
+                if phase(job) not in AT_FTS:
+                    return await self._failures.stopped(job, delay=self._delay(job))
+                if job.cancel_requested is None:
+                    job = await self._ask_to_stop(job, cancel_requested=NOW)
+                job = await self.proceed(job)
             except LostRace:  # it moved on: what applies now?
                 continue
             if job.status not in FINAL or job.status is Status.CANCELLED:
                 return job
-
-    async def proceed(self, job: Job) -> Job:
-        """Have FTS stop the copy of a job that is to end; if it was faster, so be it."""
-        try:
-            outcome = await self._transfers.stop(job)
-        except (Unavailable, Refused) as error:
-            log.warning("FTS has not confirmed the cancellation", reason=str(error))
-            status = f"{STOPPING}{error}"
-            return await self._store.update(job, delay=self._ask_again, detailed_status=status)
-        if outcome is None:  # FTS may take it yet, or have had it once
-            copy = Failure(error_class=ErrorClass.CANCELLED, reason="", partial=True)
-            return await self._failing.stopped(job, copy, delay=self._delay(job))
-        return await self._transfers.settle(job, outcome)
 
     async def expire(self, job_id: str) -> None:
         """End a job whose deadline is over; until FTS confirms it stays TRANSFERRING."""
@@ -70,10 +68,9 @@ class Cancellation:
             return
         if phase(job) not in AT_FTS:
             copy = Failure(error_class=ErrorClass.DEADLINE, reason="")
-            await self._failing.overdue(job, copy, delay=self._delay(job))
+            await self._failures.overdue(job, copy, delay=self._delay(job))
             return
         job = await self._ask_to_stop(job, deadline_passed=NOW)
-        await reach(Point.CANCEL_STORED)
         await self.proceed(job)
 
     async def forbid(self, job: Job, why: str) -> Job:
@@ -84,17 +81,22 @@ class Cancellation:
         failure = Failure(
             error_class=ErrorClass.POLICY,
             reason=f"the delivery is not allowed any more: {why}",
-            partial=job.fts_jobid is not None,
+            may_have_partial_file=job.fts_jobid is not None,
         )
-        return await self._failing.end(job, failure, delay=self._delay(job))
+        return await self._failures.end(job, failure, delay=self._delay(job))
 
-    async def _begin(self, job: Job) -> Job:
-        if phase(job) not in AT_FTS:
-            return await self._failing.stopped(job, delay=self._delay(job))
-        if job.cancel_requested is None:  # one whose deadline is over has none
-            job = await self._ask_to_stop(job, cancel_requested=NOW)
-        await reach(Point.CANCEL_STORED)
-        return await self.proceed(job)
+    async def proceed(self, job: Job) -> Job:
+        """Have FTS stop the copy of a job in STOPPING; if it was faster, so be it."""
+        try:
+            outcome = await self._transfers.stop(job)
+        except (Unavailable, Refused) as error:
+            log.warning("FTS has not confirmed the cancellation", reason=str(error))
+            status = f"{STOPPING}{error}"
+            return await self._store.update(job, delay=self._ask_again, detailed_status=status)
+        if outcome is None:  # FTS may take it yet, or have had it once
+            copy = Failure(error_class=ErrorClass.CANCELLED, reason="", may_have_partial_file=True)
+            return await self._failures.stopped(job, copy, delay=self._delay(job))
+        return await self._settlement.settle(job, outcome)
 
     async def _ask_to_stop(self, job: Job, **columns: Any) -> Job:
         """Until FTS has answered the job shows that this is what it waits for."""

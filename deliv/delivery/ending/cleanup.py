@@ -1,13 +1,12 @@
-"""After a job's end: what it still holds elsewhere is given back, until that is confirmed."""
+"""After a job's end: FTS is stopped and the staged copy released, until both are confirmed."""
 
 from __future__ import annotations
 
 import structlog
 
 from deliv.config import Sweeps
-from deliv.delivery.transfer import Transfers
+from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import Refused, Unavailable
-from deliv.failpoints import Point, reach
 from deliv.gateways.stager import Stager
 from deliv.model.job import Job
 from deliv.model.states import Status
@@ -19,26 +18,25 @@ RETRY_REFUSED = 600.0  # seconds until a stager or FTS that refused is asked aga
 
 
 class Cleanup:
-    def __init__(self, store: Store, stager: Stager, transfers: Transfers, config: Sweeps) -> None:
+    def __init__(
+        self, store: Store, stager: Stager, transfers: FtsTransfers, config: Sweeps
+    ) -> None:
         self._store = store
         self._stager = stager
         self._transfers = transfers
         self._ask_again = float(config.ask_again)
 
-    async def close(self, job: Job) -> None:
+    async def clean_up(self, job: Job) -> None:
         """Stop what FTS may still do for an undelivered job, then release the staged copy."""
-        await reach(Point.CLOSING)
         try:
             if job.status is not Status.SUCCESS:
                 await self._transfers.withdraw(job)
             await self._stager.release(job.job_id)
-            await reach(Point.COPY_RELEASED)
         except Unavailable as error:
-            log.warning("closing postponed", job_id=job.job_id, reason=str(error))
+            log.warning("clean-up postponed", job_id=job.job_id, reason=str(error))
             await self._store.update(job, delay=self._ask_again)
         except Refused as error:
-            log.error("closing refused", job_id=job.job_id, reason=str(error))
+            log.error("clean-up refused", job_id=job.job_id, reason=str(error))
             await self._store.update(job, delay=RETRY_REFUSED)
         else:
             await self._store.update(job, delay=None, time_released=NOW)
-            await reach(Point.RELEASE_STORED)

@@ -9,17 +9,16 @@ import structlog
 
 from deliv.config import Config
 from deliv.delivery.destination import destination_file
-from deliv.failpoints import Point, reach
 from deliv.model.backoff import Backoff
 from deliv.model.error_classes import ADVICE, ErrorClass
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
 from deliv.model.states import Event, Status
-from deliv.store import Store
+from deliv.store import Routing, Store
 
 log = structlog.get_logger()
 
-# Set back when an attempt ends, so that the next one starts clean.
+# Reset when an attempt ends, so that the next one starts clean.
 FRESH_TRANSFER = {"fts_endpoint": None, "fts_jobid": None, "fts_posted": None, "fts_misses": 0}
 FRESH_STAGING = {
     **FRESH_TRANSFER,
@@ -28,22 +27,22 @@ FRESH_STAGING = {
     "stager_path": None,
     "stager_hostname": None,
 }
+END = (Routing.ADMIT, Routing.ATTEND)  # another may be admitted, and this one is cleaned up
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
     """Why an attempt failed.
 
-    `advice`: what the submitter can do, where the class alone does not tell. `partial`: it may have
-    left (part of) a file at the destination. `copy_begun`: by FTS's own record its copy had begun
-    at the destination file, so that what is there is the job's. `corrupt_source`: another staged
-    copy is needed.
+    `advice`: what the submitter can do, where the class alone does not say. `copy_begun`: by FTS's
+    own record its copy had begun at the destination file, so that what is there is the job's.
+    `corrupt_source`: another staged copy is needed.
     """
 
     error_class: ErrorClass
     reason: str
     advice: str | None = None
-    partial: bool = False
+    may_have_partial_file: bool = False
     copy_begun: bool = False
     corrupt_source: bool = False
     details: str | None = None
@@ -57,9 +56,8 @@ class FailureHandler:
     async def attempt(self, job: Job, failure: Failure, **columns: Any) -> Job:
         """Try again where the policy for this class of error allows it, else end in ERROR.
 
-        A job that was to be stopped ends. `columns` of the job are set along with it.
+        A job that is being stopped ends. `columns` of the job are set along with it.
         """
-        await reach(Point.FAILURE_SEEN)
         if phase(job) is Phase.STOPPING:
             return await self.stopped(job, failure)
         retry = self._config.retry(failure.error_class)
@@ -67,53 +65,26 @@ class FailureHandler:
             return await self.end(job, failure, **columns)
         delay = Backoff(retry.backoff).pause(job.attempt - 1)
         _log(job, failure).warning("attempt failed, trying again", delay=delay)
-        event, fresh = self._restart(job, failure)
+        unusable = failure.corrupt_source or failure.error_class is ErrorClass.SOURCE_MISSING
+        if job.status is Status.STAGING or unusable:
+            event, fresh = Event.RESTAGE, FRESH_STAGING
+        else:
+            event, fresh = Event.RETRANSFER, FRESH_TRANSFER
         # An attempt that ended without FTS's record takes away what the record of another proved.
-        proven = job.copy_begun and not failure.partial
-        job = await self._store.apply(
-            job,
-            event,
-            delay=delay,
-            attempt=job.attempt + 1,
-            partial=job.partial or failure.partial,
-            copy_begun=failure.copy_begun or proven,
-            detailed_status=f"attempt {job.attempt} failed ({failure.reason}); trying again",
-            fts_details=failure.details or job.fts_details,
-            **{**fresh, **columns},
-        )
-        await reach(Point.RETRY_STORED)
-        return job
+        proven = job.copy_begun and not failure.may_have_partial_file
+        changes = {
+            "attempt": job.attempt + 1,
+            "partial": job.partial or failure.may_have_partial_file,
+            "copy_begun": failure.copy_begun or proven,
+            "detailed_status": f"attempt {job.attempt} failed ({failure.reason}); trying again",
+            "fts_details": failure.details or job.fts_details,
+        }
+        return await self._store.apply(job, event, delay=delay, **{**changes, **fresh, **columns})
 
     def patience(self, error_class: ErrorClass) -> float:
         """The seconds between the first and the last of all attempts after such failures."""
         retry = self._config.retry(error_class)
         return Backoff(retry.backoff).total(retry.attempts - 1)
-
-    async def end(self, job: Job, failure: Failure, *, delay: float = 0, **columns: Any) -> Job:
-        """ERROR, with the reason and what the submitter can do about it.
-
-        What the job holds elsewhere is given back after `delay` seconds.
-        """
-        _log(job, failure).error("job failed")
-        partial = job.partial or failure.partial
-        advice = failure.advice or ADVICE[failure.error_class]
-        in_the_way = failure.error_class is ErrorClass.EXISTS
-        file = f" ({destination_file(job)})" if in_the_way else ""
-        reason = f"{failure.reason.rstrip('. ')}{file}. {advice}"
-        job = await self._store.apply(
-            job,
-            Event.FAIL,
-            wake=("stage", "transfer"),
-            delay=delay,
-            error_class=failure.error_class.value,
-            partial=partial,
-            detailed_status=f"{reason.rstrip('.')}{_remains(job, failure) if partial else '.'}",
-            fts_details=failure.details or job.fts_details,
-            stager_callback=None,
-            **columns,
-        )
-        await reach(Point.FAILURE_STORED)
-        return job
 
     async def stopped(self, job: Job, copy: Failure | None = None, *, delay: float = 0) -> Job:
         """The end of a job that its owner withdrew, or else whose deadline is over.
@@ -123,7 +94,18 @@ class FailureHandler:
         copy = copy or Failure(error_class=ErrorClass.CANCELLED, reason="")
         if job.cancel_requested is None and job.deadline_passed is not None:
             return await self.overdue(job, copy, delay=delay)
-        return await self._cancelled(job, copy, delay)
+        log.info("cancelled", job_id=job.job_id)
+        partial = job.partial or copy.may_have_partial_file
+        return await self._store.apply(
+            job,
+            Event.CANCEL,
+            wake=END,
+            delay=delay,
+            partial=partial,
+            detailed_status=f"cancelled on request{_remains(job, copy) if partial else ''}",
+            fts_details=copy.details or job.fts_details,
+            stager_callback=None,
+        )
 
     async def overdue(self, job: Job, copy: Failure, *, delay: float = 0) -> Job:
         """The end of a job whose deadline is over. The parameters are those of `stopped`."""
@@ -136,27 +118,29 @@ class FailureHandler:
         )
         return await self.end(job, failure, delay=delay)
 
-    async def _cancelled(self, job: Job, copy: Failure, delay: float) -> Job:
-        log.info("cancelled", job_id=job.job_id)
-        partial = job.partial or copy.partial
-        job = await self._store.apply(
-            job,
-            Event.CANCEL,
-            wake=("stage", "transfer"),
-            delay=delay,
-            partial=partial,
-            detailed_status=f"cancelled on request{_remains(job, copy) if partial else ''}",
-            fts_details=copy.details or job.fts_details,
-            stager_callback=None,
-        )
-        await reach(Point.CANCELLATION_STORED)
-        return job
+    async def end(self, job: Job, failure: Failure, *, delay: float = 0, **columns: Any) -> Job:
+        """ERROR, with the reason and what the submitter can do about it.
 
-    def _restart(self, job: Job, failure: Failure) -> tuple[Event, dict[str, Any]]:
-        unusable = failure.corrupt_source or failure.error_class is ErrorClass.SOURCE_MISSING
-        if job.status is Status.STAGING or unusable:
-            return Event.RESTAGE, dict(FRESH_STAGING)
-        return Event.RETRANSFER, dict(FRESH_TRANSFER)
+        The clean-up follows after `delay` seconds.
+        """
+        _log(job, failure).error("job failed")
+        partial = job.partial or failure.may_have_partial_file
+        advice = failure.advice or ADVICE[failure.error_class]
+        in_the_way = failure.error_class is ErrorClass.EXISTS
+        file = f" ({destination_file(job)})" if in_the_way else ""
+        reason = f"{failure.reason.rstrip('. ')}{file}. {advice}"
+        return await self._store.apply(
+            job,
+            Event.FAIL,
+            wake=END,
+            delay=delay,
+            error_class=failure.error_class.value,
+            partial=partial,
+            detailed_status=f"{reason.rstrip('.')}{_remains(job, failure) if partial else '.'}",
+            fts_details=failure.details or job.fts_details,
+            stager_callback=None,
+            **columns,
+        )
 
 
 def _remains(job: Job, failure: Failure) -> str:

@@ -13,7 +13,6 @@ import structlog
 
 from deliv import config
 from deliv.errors import BrokerUnavailable, DelivError
-from deliv.failpoints import Point, reach
 from deliv.gateways.broker.connection import BrokerConnection
 from deliv.gateways.broker.dead_letters import give_back
 from deliv.gateways.broker.message import MalformedMessage, Message
@@ -130,9 +129,7 @@ class Consumer:
             await self._give_up(delivery, f"malformed: {error}")
             return
         try:
-            await reach(Point.MESSAGE_RECEIVED)
             await self.handlers[delivery.queue](message)
-            await reach(Point.MESSAGE_HANDLED)
         except Exception as error:  # noqa: BLE001 - whatever it is, the message must go back
             await self._failed(delivery, message, error)
         else:

@@ -20,9 +20,10 @@ class Fts:
         settings: config.FtsSettings,
         https: HttpsClient,
         clock: Callable[[], float] = time.monotonic,
+        make: Callable[..., Endpoint] = Endpoint,
     ) -> None:
         self.endpoints = tuple(
-            Endpoint(name, url, settings, https, Breaker(clock=clock))
+            make(name, url, settings, https, Breaker(clock=clock))
             for name, url in settings.endpoints.items()
         )
         self._by_name = {endpoint.name: endpoint for endpoint in self.endpoints}

@@ -34,7 +34,9 @@ class UserEndpoints:
         settings: config.FtsSettings,
         ca_directory: Path,
         clock: Callable[[], float] = time.monotonic,
+        make: Callable[..., Endpoint] = Endpoint,
     ) -> None:
+        self._make = make
         self._clock = clock
         self._settings = settings
         self._ca_directory = ca_directory
@@ -72,7 +74,7 @@ class UserEndpoints:
     def _open(self, name: str, credential: HeldCredential) -> _UserSession:
         https = HttpsClient(credential, self._ca_directory, max_clients=2)
         url = self._settings.endpoints[name]
-        endpoint = Endpoint(name, url, self._settings, https, Breaker())
+        endpoint = self._make(name, url, self._settings, https, Breaker())
         return _UserSession(
             credential=credential, https=https, endpoint=endpoint, used=self._clock()
         )

@@ -1,14 +1,4 @@
-"""Fault points: named places between two effects where a test kills, cuts off or hangs deliv.
-
-They do nothing unless the configuration names a directory under `faults`, as no service in use
-does. A file in it that is named like a point arms that point, once, for whichever instance comes
-there first; it holds one of
-
-kill           the process ends at once, as by SIGKILL
-drop           every network connection of the process is cut; after a call to the stager or to
-               FTS, its answer is lost
-hang SECONDS   whoever came there waits, then goes on
-"""
+"""Failpoints, and what happens at one that is armed."""
 
 from __future__ import annotations
 
@@ -40,12 +30,12 @@ class Point(StrEnum):
     MESSAGE_PUBLISHED = "message-published"  # and confirmed; its outbox row is still there
     OUTBOX_CLEARED = "outbox-cleared"
     TRANSITION_SENT = "transition-sent"  # any job's, to MariaDB; COMMIT comes next
-    TRANSITION_STORED = "transition-stored"  # nobody in the process knows yet
+    TRANSITION_STORED = "transition-stored"  # not known in the process yet
     MESSAGE_RECEIVED = "message-received"
     MESSAGE_HANDLED = "message-handled"  # the acknowledgement comes next
     LEASE_TAKEN = "lease-taken"
     JOB_ADMITTED = "job-admitted"
-    STEP_TAKEN = "step-taken"  # the job is in hand for one step
+    STEP_TAKEN = "step-taken"  # the job is claimed for one step
     CODE_STORED = "code-stored"  # the stager is asked next
     STAGER_ASKED = "stager-asked"
     STAGER_ACCEPTED = "stager-accepted"  # and that is recorded
@@ -61,7 +51,7 @@ class Point(StrEnum):
     FAILURE_SEEN = "failure-seen"
     RETRY_STORED = "retry-stored"
     FAILURE_STORED = "failure-stored"
-    CANCEL_STORED = "cancel-stored"  # the wish; FTS is told next
+    CANCEL_STORED = "cancel-stored"  # the request; FTS is asked next
     CANCEL_SENT = "cancel-sent"  # to FTS
     CANCELLATION_STORED = "cancellation-stored"  # the job is CANCELLED
     CLOSING = "closing"  # what a final job still holds elsewhere is given back next
@@ -70,6 +60,7 @@ class Point(StrEnum):
     RELEASE_STORED = "release-stored"
 
 
+# Calls to the stager and to FTS, whose answers a cut loses.
 CALLS = {
     Point.STAGER_ASKED,
     Point.DELEGATED,
@@ -79,40 +70,34 @@ CALLS = {
     Point.COPY_RELEASED,
 }
 
-_directory: Path | None = None
 
+class Failpoints:
+    """The points that are armed by files in `directory`."""
 
-def install(directory: Path | None) -> None:
-    """Look for armed points in `directory`; None: there are none, ever."""
-    global _directory
-    _directory = directory
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
 
+    async def reach(self, point: Point) -> None:
+        """A failpoint in a coroutine."""
+        await asyncio.sleep(self._fail(point))
 
-async def reach(point: Point) -> None:
-    """A fault point in a coroutine."""
-    if _directory is not None:
-        await asyncio.sleep(_strike(point, _directory))
+    def reach_in_thread(self, point: Point) -> None:
+        """A failpoint in code that may block."""
+        time.sleep(self._fail(point))
 
-
-def reach_in_thread(point: Point) -> None:
-    """A fault point in code that may block."""
-    if _directory is not None:
-        time.sleep(_strike(point, _directory))
-
-
-def _strike(point: Point, directory: Path) -> float:
-    """Do what the point is armed with; how long to wait then, in seconds."""
-    kind, _, argument = _disarm(directory / point).partition(" ")
-    if not kind:
-        return 0
-    log.warning("fault point reached", point=point, kind=kind)
-    if kind == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if kind == "drop":
-        _cut()
-        if point in CALLS:
-            raise Unreachable(f"cut off at the fault point {point}")
-    return float(argument or 0)
+    def _fail(self, point: Point) -> float:
+        """Do what the point is armed with; how long to wait then, in seconds."""
+        kind, _, argument = _disarm(self._directory / point).partition(" ")
+        if not kind:
+            return 0
+        log.warning("failpoint reached", point=point, kind=kind)
+        if kind == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "drop":
+            _cut()
+            if point in CALLS:
+                raise Unreachable(f"cut off at the failpoint {point}")
+        return float(argument or 0)
 
 
 def _disarm(file: Path) -> str:
@@ -128,12 +113,9 @@ def _disarm(file: Path) -> str:
 def _cut() -> None:
     for link in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
-            if str(link.readlink()).startswith("socket:"):
-                _shut_down(os.dup(int(link.name)))
-
-
-def _shut_down(descriptor: int) -> None:
-    with socket.socket(fileno=descriptor) as connection:
-        if connection.family in FAMILIES:
-            connection.getpeername()  # OSError for a socket that only listens
-            connection.shutdown(socket.SHUT_RDWR)
+            if not str(link.readlink()).startswith("socket:"):
+                continue
+            with socket.socket(fileno=os.dup(int(link.name))) as connection:
+                if connection.family in FAMILIES:
+                    connection.getpeername()  # OSError for a socket that only listens
+                    connection.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,93 @@
+"""What FTS says of a transfer becomes the job's next state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import structlog
+
+from deliv.delivery.destination import destination_file
+from deliv.delivery.ending.failure import Failure, FailureHandler
+from deliv.delivery.transfer import lacking
+from deliv.delivery.waiting import WAITING, no_longer_waiting
+from deliv.errors import NoCredential
+from deliv.gateways.fts import TransferOutcome, Verdict
+from deliv.model.error_classes import ErrorClass
+from deliv.model.job import Job
+from deliv.model.phase import Phase, phase
+from deliv.model.states import Event
+from deliv.store import Routing, Store
+
+log = structlog.get_logger()
+
+
+class Settlement:
+    def __init__(self, store: Store, failures: FailureHandler) -> None:
+        self._store = store
+        self._failures = failures
+
+    async def settle(self, job: Job, outcome: TransferOutcome) -> Job:
+        match outcome.verdict:
+            case Verdict.FINISHED:
+                if outcome.written_to not in {None, destination_file(job)}:
+                    reason = f"it says that it has copied to {outcome.written_to}"
+                    return await self._handle_unknown_outcome(job, replace(outcome, reason=reason))
+                return await self._finish(job, outcome)
+            case Verdict.FAILED | Verdict.CANCELLED:
+                begun = phase(job) is Phase.STOPPING and outcome.begun
+                failure = Failure(
+                    error_class=outcome.error_class or ErrorClass.OTHER,
+                    reason=outcome.reason,
+                    may_have_partial_file=outcome.partial or begun,
+                    copy_begun=outcome.written_to == destination_file(job),
+                    corrupt_source=outcome.corrupt_source,
+                    details=outcome.details,
+                )
+                return await self._failures.attempt(job, failure)
+            case Verdict.UNKNOWN:
+                return await self._handle_unknown_outcome(job, outcome)
+            case Verdict.RUNNING:
+                going_on = no_longer_waiting(job)
+                return await self._store.update(job, **going_on) if going_on else job
+
+    async def lost(self, job: Job) -> None:
+        """FTS knows nothing of a job it had taken: whether it copied is open."""
+        reason = f"FTS ({job.fts_endpoint}) has lost the transfer {job.fts_jobid}"
+        failure = Failure(error_class=ErrorClass.OTHER, reason=reason, may_have_partial_file=True)
+        await self._failures.attempt(job, failure)
+
+    async def out_of_sight(self, job: Job, error: NoCredential) -> None:
+        """FTS shows a job to its user alone, and deliv can't ask as that user any more."""
+        failure = replace(lacking(error), may_have_partial_file=True)
+        await self._failures.attempt(job, failure)
+
+    async def _finish(self, job: Job, outcome: TransferOutcome) -> Job:
+        announced, copied = job.product_size, outcome.filesize
+        if announced is not None and copied is not None and copied != announced:
+            failure = Failure(
+                error_class=ErrorClass.CHECKSUM,
+                reason=f"the copy has {copied} bytes, the stager announced {announced}",
+                may_have_partial_file=True,
+                copy_begun=outcome.written_to == destination_file(job),
+                corrupt_source=True,
+                details=outcome.details,
+            )
+            return await self._failures.attempt(job, failure)
+        log.info("delivered", job_id=job.job_id, size=copied)
+        return await self._store.apply(
+            job,
+            Event.DELIVER,
+            wake=(Routing.ADMIT, Routing.ATTEND),
+            product_size=copied if announced is None else announced,
+            fts_details=outcome.details,
+            detailed_status=f"delivered to {destination_file(job)}",
+        )
+
+    async def _handle_unknown_outcome(self, job: Job, outcome: TransferOutcome) -> Job:
+        """It is not known how the copy fares: FTS is asked again, and the submitter can see why."""
+        reason = outcome.reason or f"its state is {outcome.state or 'not given'}"
+        status = f"{WAITING}FTS ({job.fts_endpoint}) gives no clear answer on the copy: {reason}"
+        log.warning("no clear answer from FTS", job_id=job.job_id, reason=reason)
+        if status == job.detailed_status:
+            return job
+        return await self._store.update(job, detailed_status=status)

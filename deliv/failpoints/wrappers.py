@@ -1,0 +1,237 @@
+"""The store, the gateways and what else has effects, with failpoints before and after each effect.
+
+What a call is for is read from its arguments and from the phase of the job that it is made for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from deliv.config import Limits
+from deliv.db.database import Connection, Database
+from deliv.delivery.ending.failure import Failure, FailureHandler
+from deliv.failpoints.points import Failpoints, Point
+from deliv.gateways.broker import Message
+from deliv.gateways.fts import Endpoint, Transfer, TransferOutcome
+from deliv.gateways.stager import Stager
+from deliv.model.error_classes import ErrorClass
+from deliv.model.job import Job, Submission
+from deliv.model.phase import AT_STAGER, Phase, phase
+from deliv.model.states import Event
+from deliv.store import Fence, OutboxRow, Routing, Store
+from deliv.store.columns import KEEP, Sentinel
+from deliv.store.store import FOR_EVER
+
+T = TypeVar("T")
+
+AFTER_EVENT = MappingProxyType(
+    {
+        Event.TRANSFER: Point.TRANSFER_ASSIGNED,
+        Event.DELIVER: Point.OUTCOME_STORED,
+        Event.RESTAGE: Point.RETRY_STORED,
+        Event.RETRANSFER: Point.RETRY_STORED,
+        Event.FAIL: Point.FAILURE_STORED,
+        Event.CANCEL: Point.CANCELLATION_STORED,
+    }
+)
+# When an update, which is no event, has given a column a value.
+AFTER_COLUMN = MappingProxyType(
+    {
+        "stager_callback": Point.CODE_STORED,
+        "stager_accepted": Point.STAGER_ACCEPTED,
+        "fts_jobid": Point.TRANSFER_ASSIGNED,
+        "fts_posted": Point.POST_STORED,
+        "cancel_requested": Point.CANCEL_STORED,
+        "deadline_passed": Point.CANCEL_STORED,
+        "time_released": Point.RELEASE_STORED,
+    }
+)
+
+# Before and after the COMMIT of what this task does now.
+_commit: ContextVar[tuple[Point, Point | None] | None] = ContextVar("commit", default=None)
+# That of the job which this task works on, as it was stored last.
+_phase: ContextVar[Phase | None] = ContextVar("phase", default=None)
+
+
+@contextmanager
+def _committing(before: Point, after: Point | None = None) -> Iterator[None]:
+    token = _commit.set((before, after))
+    try:
+        yield
+    finally:
+        _commit.reset(token)
+
+
+class FailpointDatabase(Database):
+    def __init__(self, points: Failpoints, *settings: Any) -> None:
+        super().__init__(*settings)
+        self._points = points
+
+    async def transaction(self, function: Callable[[Connection], T]) -> T:
+        moments = _commit.get()
+        if moments is None:
+            return await super().transaction(function)
+        before, after = moments
+
+        def run(tx: Connection) -> T:
+            result = function(tx)
+            if tx.wrote:
+                self._points.reach_in_thread(before)
+            return result
+
+        result = await super().transaction(run)
+        if after is not None:
+            await self._points.reach(after)
+        return result
+
+
+class FailpointStore(Store):
+    def __init__(self, points: Failpoints, database: Database) -> None:
+        super().__init__(database)
+        self._points = points
+
+    async def submit(
+        self, submission: Submission, *, key_life: float = FOR_EVER
+    ) -> tuple[Job, bool]:
+        await self._points.reach(Point.SUBMISSION_TAKEN)
+        with _committing(Point.SUBMISSION_SENT):
+            result = await super().submit(submission, key_life=key_life)
+        await self._points.reach(Point.SUBMISSION_STORED)
+        return result
+
+    async def admit(self, limits: Limits) -> Job | None:
+        with _committing(Point.TRANSITION_SENT):
+            job = await super().admit(limits)
+        if job is not None:
+            await self._points.reach(Point.JOB_ADMITTED)
+        return job
+
+    async def claim(self, job_id: str, timeout: float) -> Job | None:
+        job = await super().claim(job_id, timeout)
+        if job is not None:
+            await self._points.reach(Point.STEP_TAKEN)
+            _phase.set(phase(job))
+            if phase(job) is Phase.CLEANING_UP:
+                await self._points.reach(Point.CLOSING)
+        return job
+
+    async def apply(
+        self,
+        job: Job,
+        event: Event,
+        *,
+        wake: tuple[Routing, ...] = (),
+        delay: float | None = 0,
+        **columns: Any,
+    ) -> Job:
+        reported = "stager_status" in columns
+        if reported:
+            await self._points.reach(Point.REPORT_TAKEN)
+        with _committing(Point.TRANSITION_SENT, Point.TRANSITION_STORED):
+            job = await super().apply(job, event, wake=wake, delay=delay, **columns)
+        _phase.set(phase(job))
+        if event in AFTER_EVENT:
+            await self._points.reach(AFTER_EVENT[event])
+        if reported:
+            await self._points.reach(Point.REPORT_STORED)
+        return job
+
+    async def update(
+        self,
+        job: Job,
+        *,
+        delay: float | Sentinel | None = KEEP,
+        fence: Fence | None = None,
+        **columns: Any,
+    ) -> Job:
+        job = await super().update(job, delay=delay, fence=fence, **columns)
+        _phase.set(phase(job))
+        for column, point in AFTER_COLUMN.items():
+            if columns.get(column) is not None:
+                await self._points.reach(point)
+        return job
+
+    async def outbox_take(self, limit: int, hold: float) -> list[OutboxRow]:
+        rows = await super().outbox_take(limit, hold)
+        if rows:
+            await self._points.reach(Point.OUTBOX_TAKEN)
+        return rows
+
+    async def outbox_done(self, ids: Sequence[int]) -> None:
+        await self._points.reach(Point.MESSAGE_PUBLISHED)
+        await super().outbox_done(ids)
+        await self._points.reach(Point.OUTBOX_CLEARED)
+
+    async def lease(self, name: str, owner: str, ttl: float) -> int | None:
+        number = await super().lease(name, owner, ttl)
+        if number is not None:
+            await self._points.reach(Point.LEASE_TAKEN)
+        return number
+
+
+class FailpointStager(Stager):
+    def __init__(self, points: Failpoints, *settings: Any) -> None:
+        super().__init__(*settings)
+        self._points = points
+
+    async def stage(self, job: Job, authcode: str) -> None:
+        await super().stage(job, authcode)
+        await self._points.reach(Point.STAGER_ASKED)
+
+    async def release(self, job_id: str) -> None:
+        await super().release(job_id)
+        await self._points.reach(Point.COPY_RELEASED)
+
+
+class FailpointEndpoint(Endpoint):
+    def __init__(self, points: Failpoints, *settings: Any) -> None:
+        super().__init__(*settings)
+        self._points = points
+
+    async def ensure_delegated(self) -> None:
+        await super().ensure_delegated()
+        await self._points.reach(Point.DELEGATED)
+
+    async def submit(self, transfer: Transfer, job_id: str | None = None) -> str:
+        given = await super().submit(transfer, job_id)
+        await self._points.reach(Point.TRANSFER_POSTED)
+        return given
+
+    async def details(self, ids: Iterable[str]) -> dict[str, TransferOutcome]:
+        found = await super().details(ids)
+        if found:
+            await self._points.reach(Point.OUTCOME_SEEN)
+        return found
+
+    async def cancel(self, job_id: str) -> str | None:
+        state = await super().cancel(job_id)
+        stopping = _phase.get() is Phase.STOPPING
+        await self._points.reach(Point.CANCEL_SENT if stopping else Point.TRANSFER_WITHDRAWN)
+        return state
+
+
+class FailpointFailureHandler(FailureHandler):
+    def __init__(self, points: Failpoints, *settings: Any) -> None:
+        super().__init__(*settings)
+        self._points = points
+
+    async def attempt(self, job: Job, failure: Failure, **columns: Any) -> Job:
+        if phase(job) in AT_STAGER and failure.error_class is ErrorClass.TIMEOUT:
+            await self._points.reach(Point.STAGING_TIMED_OUT)
+        await self._points.reach(Point.FAILURE_SEEN)
+        return await super().attempt(job, failure, **columns)
+
+
+def with_failpoints(
+    points: Failpoints, handler: Callable[[Message], Awaitable[None]]
+) -> Callable[[Message], Awaitable[None]]:
+    async def handle(message: Message) -> None:
+        await points.reach(Point.MESSAGE_RECEIVED)
+        await handler(message)
+        await points.reach(Point.MESSAGE_HANDLED)
+
+    return handle
