@@ -5,7 +5,7 @@ BIN := .venv/bin
 SCRIPTS = $$(git grep -lIE '^\#!.*[ /](ba)?sh$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test bench soak fuzz contract fix check audit stack dev
+.PHONY: help demo up down test test-all bench soak fuzz contract fix check audit stack dev
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -19,8 +19,11 @@ up: stack ## Bring the local stack up and leave it running in DIR (.run)
 down: ## Stop the local stack
 	@$(BIN)/deliv testbed down --dir $(DIR)
 
-test: dev ## Install, then run every check and every test
+test: dev ## Install, then run what must hold at every push: about a quarter of an hour
 	@$(BIN)/python tools/run_tests.py
+
+test-all: dev deploy-tools ## Every check and every test: more than an hour (needs root)
+	@$(BIN)/python tools/run_tests.py all
 
 bench: dev ## Speed and memory, as ratios of what was measured in one run
 	@PYTHONPATH=tests $(BIN)/python -m bench.run
@@ -37,7 +40,7 @@ check: dev ## Formatting, lint, types, layers, insecure code, shell scripts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python tools/run_bandit.py
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive deliv testbed tools
 	shellcheck $(SCRIPTS)
 
 audit: ## Known vulnerabilities of the pinned packages; needs their advisories over the network
@@ -58,5 +61,6 @@ stack:
 dev:
 	@tools/install-packages python stack test
 	@tools/install-python dev
+	@tools/own-venv tls-scan
 
 include tools/deploy.mk

@@ -15,12 +15,12 @@ DelivError
 ├── Unavailable             a dependency is down or deliv is full; worth a retry: 503
 │   ├── Unreachable         no answer from a host (connect, TLS, time-out)
 │   ├── DatabaseUnavailable
-│   │   └── CommitUnknown   the connection broke during COMMIT: it may stand or not
+│   │   └── CommitUnknown   the connection broke during COMMIT: it may have worked
 │   ├── BrokerUnavailable
 │   ├── Saturated           the bounded bridge to blocking calls is full
 │   └── ListTimeout         a list that is not found in time; the message says what to narrow
 ├── IllegalTransition       a state change that the transition table does not have
-├── LostRace                somebody else changed the row first; handled, never shown
+├── LostRace                the row was changed by another first; handled, never shown
 ├── DestinationBusy         another unfinished job delivers to the same file
 └── Refused                 a stager or FTS said no; carries its status and reason
     └── DelegationNeeded    FTS wants a (longer) delegation: 419
@@ -30,7 +30,7 @@ from __future__ import annotations
 
 
 class DelivError(Exception):
-    """Base of all deliberate errors. `public`: what a caller is told instead of the message.
+    """Base of all deliberate errors. `public`: what a caller gets instead of the message.
 
     `challenge`: the answer's WWW-Authenticate.
     """
@@ -117,7 +117,7 @@ class DatabaseUnavailable(Unavailable):
 
 
 class CommitUnknown(DatabaseUnavailable):
-    public = "the job database went away while the change was made: look whether it stands"
+    public = "the job database went away while the change was made: check whether it was made"
 
 
 class BrokerUnavailable(Unavailable):

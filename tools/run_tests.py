@@ -1,8 +1,12 @@
-"""Run every check and every test, and end with one line of counts.
+"""Run every check and the tests, and end with one line of counts.
 
-Two lanes run side by side, for two cores: the static checks with the quick suites, and what mostly
-waits for a running stack. The first of the deployment tests follow alone: they fill both cores with
-hosts. `run_tests.py deploy` runs all of the deployment tests, and nothing else.
+run_tests.py          what must hold at every push
+run_tests.py all      everything
+run_tests.py deploy   all of the deployment tests, and nothing else
+
+Two workers, for two cores, take from one queue, the longest work first. At a push the turn decides
+which of the rotating tests are run and on which Debian: it follows from the commit, or is the
+number in DELIV_TESTS_TURN.
 """
 
 from __future__ import annotations
@@ -11,25 +15,24 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / ".cache" / "tests"
-LANES = (
-    ("check", "unit", "fuzz", "integration", "soak", "crashes"),
-    ("acceptance", "contract", "outages"),
-)
-DEPLOY_PYTHON = ROOT / ".venv-deploy" / "bin" / "python"
+DEPLOY_PYTHON = str(ROOT / ".venv-deploy" / "bin" / "python")
+WORKERS = 2
+TURN, DEBIAN = "DELIV_TESTS_TURN", "DELIV_TESTS_SUITES"
+CHECK_SECONDS, ONE_HOST_SECONDS = 60, 500
+ONE_HOST = tuple(f"tests/deploy/test_{name}.py" for name in ("hosts", "vagrant", "single"))
+DEBIANS = ("bookworm", "trixie")
 LAB = "tests/deploy/test_lab.py"
-# From a bare machine to a delivery, on Debian 12; `make test-deploy` takes all the rest too.
-FIRST = (
-    *(f"tests/deploy/test_{name}.py" for name in ("hosts", "vagrant", "single")),
-    *("-k", "not TestSingle or bookworm"),
-)
 SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadfile")
 PRINTING = threading.Lock()
 
@@ -38,75 +41,135 @@ PRINTING = threading.Lock()
 class Result:
     suite: str
     exit_code: int
+    seconds: float = 0
     passed: int = 0
     failed: int = 0
     skipped: int = 0
     names_of_failed: tuple[str, ...] = ()
 
 
-def main(only: str = "") -> int:
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """`seconds` decides which is started first, no more."""
+
+    seconds: int
+    run: Callable[[], list[Result]]
+
+
+def main(what: str = "push") -> int:
     REPORTS.mkdir(parents=True, exist_ok=True)
-    results = run_hosts() if only == "deploy" else run_lanes() + run_deploy()
+    began = time.monotonic()
+    if what == "push":
+        turn = int(os.environ.setdefault(TURN, turn_of_commit()))
+        os.environ.setdefault(DEBIAN, DEBIANS[turn % len(DEBIANS)])
+        os.environ.setdefault("DELIV_TESTS_BUSY", "1")  # no clock, beside another worker
+        host = Work(seconds=ONE_HOST_SECONDS, run=one_host)
+        results = run_queue([host, *queue(soak="tests/soak/test_short_soak.py")])
+    else:
+        os.environ.pop(TURN, None)
+        results = (run_queue(queue()) if what == "all" else []) + run_hosts()
     for result in results:
         if result.exit_code:
             print(f"{result.suite}: failed with exit code {result.exit_code}")
         for name in result.names_of_failed:
             print(f"{result.suite}: failed: {name}")
+    print_table(results, time.monotonic() - began)
+    if what == "push":
+        print(f"{TURN}={turn} makes the same choice again, on {os.environ[DEBIAN]}")
     print(counts(results))
     return int(any(result.exit_code for result in results))
 
 
-def run_lanes() -> list[Result]:
-    with ThreadPoolExecutor(len(LANES)) as pool:
-        return [result for lane in pool.map(run_lane, LANES) for result in lane]
+def turn_of_commit() -> str:
+    command = ["git", "rev-parse", "HEAD"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return str(int(done.stdout[:4], 16))
 
 
-def run_lane(suites: tuple[str, ...]) -> list[Result]:
-    return [run_checks() if suite == "check" else run_suite(suite) for suite in suites]
+def queue(soak: str = "tests/soak") -> list[Work]:
+    """The checks and all suites but the deployment tests; the seconds are those of a push."""
+    suites = [
+        (330, "acceptance", ["tests/acceptance", "-m", "not own_stack"]),
+        (300, "acceptance", ["tests/acceptance", "-m", "own_stack"]),
+        (300, "crashes", ["tests/crashes"]),
+        *((220, "integration", files("integration", part, of=2)) for part in range(2)),
+        (200, "outages", ["tests/outages"]),
+        (130, "soak", [soak]),
+        (120, "contract", ["tests/contract"]),
+        (90, "unit", ["tests/unit"]),
+        (30, "fuzz", ["tests/fuzz"]),
+    ]
+    work = [Work(seconds=CHECK_SECONDS, run=partial(run_make, "check"))]
+    for number, (seconds, suite, arguments) in enumerate(suites):
+        run = partial(run_suite, suite, *arguments, report=f"{suite}-{number}")
+        work.append(Work(seconds=seconds, run=run))
+    return work
 
 
-def run_checks() -> Result:
-    return Result(suite="check", exit_code=stream("check", ["make", "check"]))
+def files(suite: str, part: int, of: int) -> list[str]:
+    names = sorted(path.name for path in (ROOT / "tests" / suite).glob("test_*.py"))
+    return [f"tests/{suite}/{name}" for name in names[part::of]]
 
 
-def run_deploy() -> list[Result]:
-    """The deployment's lint and tests; where nobody can build hosts, the tests are skipped."""
+def run_queue(work: list[Work]) -> list[Result]:
+    ordered = sorted(work, key=lambda one: one.seconds, reverse=True)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return [
+            result for results in pool.map(lambda one: one.run(), ordered) for result in results
+        ]
+
+
+def one_host() -> list[Result]:
+    """The deployment's lint, and from a bare host to a delivery, which needs root."""
     if os.geteuid():
-        return [run_suite("deploy")]
-    lint = Result(suite="lint", exit_code=stream("lint", ["make", "check-deploy"]))
+        return run_suite("deploy", *ONE_HOST)
+    (lint,) = run_make("check-deploy")
     if lint.exit_code:
         return [lint]
-    return [lint, run_suite("deploy", *FIRST, *SIDE_BY_SIDE, python=str(DEPLOY_PYTHON))]
+    return [lint, *run_suite("deploy", *ONE_HOST, python=DEPLOY_PYTHON)]
 
 
 def run_hosts() -> list[Result]:
     """The lab fills two cores by itself; of the other modules two run side by side."""
-    python = str(DEPLOY_PYTHON)
     others = ("tests/deploy", f"--ignore={LAB}", *SIDE_BY_SIDE)
-    return [run_suite("lab", LAB, python=python), run_suite("deploy", *others, python=python)]
+    return [
+        *run_suite("lab", LAB, python=DEPLOY_PYTHON),
+        *run_suite("deploy", *others, python=DEPLOY_PYTHON),
+    ]
 
 
-def run_suite(suite: str, *arguments: str, python: str = sys.executable) -> Result:
-    """One pytest run, over tests/SUITE unless told; its report is the source of the counts."""
-    report = REPORTS / f"{suite}.xml"
-    report.unlink(missing_ok=True)
-    arguments = arguments or (f"tests/{suite}",)
-    command = [python, "-m", "pytest", *arguments, f"--junitxml={report}"]
+def run_make(target: str) -> list[Result]:
+    began = time.monotonic()
+    exit_code = stream(target, ["make", "--no-print-directory", target])
+    return [Result(suite=target, exit_code=exit_code, seconds=time.monotonic() - began)]
+
+
+def run_suite(
+    suite: str, *arguments: str, python: str = sys.executable, report: str = ""
+) -> list[Result]:
+    """One pytest run; its report is the source of the counts."""
+    file, began = REPORTS / f"{report or suite}.xml", time.monotonic()
+    file.unlink(missing_ok=True)
+    command = [python, "-m", "pytest", "--durations=15", f"--junitxml={file}", *arguments]
     exit_code = stream(suite, command)
-    if not report.exists():
-        return Result(suite=suite, exit_code=exit_code or 1)
-    suite_report = ElementTree.parse(report).getroot()[0]
+    seconds = time.monotonic() - began
+    if not file.exists():
+        return [Result(suite=suite, exit_code=exit_code or 1, seconds=seconds)]
+    suite_report = ElementTree.parse(file).getroot()[0]
     totals = suite_report.attrib
     failed = int(totals["failures"]) + int(totals["errors"])
     skipped = int(totals["skipped"])
-    return Result(
-        suite=suite,
-        exit_code=exit_code,
-        passed=int(totals["tests"]) - failed - skipped,
-        failed=failed,
-        skipped=skipped,
-        names_of_failed=tuple(names_of_failed(suite_report)),
-    )
+    return [
+        Result(
+            suite=suite,
+            exit_code=exit_code,
+            seconds=seconds,
+            passed=int(totals["tests"]) - failed - skipped,
+            failed=failed,
+            skipped=skipped,
+            names_of_failed=tuple(names_of_failed(suite_report)),
+        )
+    ]
 
 
 def names_of_failed(suite_report: ElementTree.Element) -> Iterator[str]:
@@ -128,8 +191,19 @@ def stream(suite: str, command: list[str]) -> int:
     ) as process:
         for line in process.stdout or ():
             with PRINTING:
-                print(f"{suite:>11} | {line}", end="", flush=True)
+                print(f"{suite:>12} | {line}", end="", flush=True)
     return process.returncode
+
+
+def print_table(results: list[Result], seconds: float) -> None:
+    """A line for each suite, with the seconds of all its parts."""
+    of_suite: dict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        of_suite[result.suite].append(result)
+    print(f"{'suite':>12} {'seconds':>8}  tests")
+    for suite, parts in of_suite.items():
+        print(f"{suite:>12} {sum(part.seconds for part in parts):8.0f}  {counts(parts)}")
+    print(f"{'all':>12} {seconds:8.0f}  by {WORKERS} workers")
 
 
 def counts(results: list[Result]) -> str:

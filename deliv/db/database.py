@@ -12,7 +12,7 @@ What a caller sees, besides errors.Saturated, errors.DatabaseUnavailable and err
 
 StatementFailed       MariaDB refused a statement
 ├── Duplicate         a unique key has that value already; `key` names it
-└── Rejected          a trigger refused a change
+└── RejectedByTrigger a trigger refused a change
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Duplicate(StatementFailed):
         self.key = names[-1] if names else ""
 
 
-class Rejected(StatementFailed):
+class RejectedByTrigger(StatementFailed):
     pass
 
 
@@ -353,7 +353,7 @@ def _translate(error: Exception) -> DelivError:
         return ConnectionLost(f"the connection to the database was lost: {text}")
     if isinstance(error, pymysql.IntegrityError) and code in {1062, 1586}:
         return Duplicate(text)
-    return Rejected(text) if code == 1644 else StatementFailed(text)
+    return RejectedByTrigger(text) if code == 1644 else StatementFailed(text)
 
 
 def _code(error: Exception) -> int:

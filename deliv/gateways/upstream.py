@@ -37,13 +37,21 @@ class Upstream:
         """The server's own answer, whatever its code; without the request's `secrets`.
 
         Unreachable when there is none: no answer, a server error, too many requests, or what
-        something that stands before the server says; and at once while the breaker is open.
+        something in front of the server says; and at once while the breaker is open.
         """
         if not self.breaker.enter():
             reason = f"{self.title} is left alone after failures: {self.breaker.reason}"
             raise Unreachable(reason, retry_after=round(self.breaker.wait) + 1, sent=False)
         try:
-            answer = await self._answer(method, path, body, content_type, secrets)
+            answer = await self.https.request(
+                method,
+                self.url + path,
+                body=body,
+                content_type=content_type,
+                secrets=secrets,
+                timeout=self._timeout,
+            )
+            self._check(answer)
         except Unreachable as error:
             self.breaker.failed(error.kind)
             raise
@@ -57,29 +65,14 @@ class Upstream:
         """Unreachable when nothing at all answers at its URL; the breaker has no part in it."""
         await self.https.request("GET", f"{self.url}/", timeout=self._timeout)
 
-    async def _answer(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None,
-        content_type: str | None,
-        secrets: tuple[str, ...],
-    ) -> Response:
-        answer = await self.https.request(
-            method,
-            self.url + path,
-            body=body,
-            content_type=content_type,
-            secrets=secrets,
-            timeout=self._timeout,
-        )
+    def _check(self, answer: Response) -> None:
+        """Unreachable for an answer that is not the server's own, or that is an error of its."""
         out_of_order = answer.status >= 500 or answer.status == HTTPStatus.TOO_MANY_REQUESTS
         # Of a proxy or web server in front: an upstream neither redirects nor writes web pages.
         foreign = 300 <= answer.status < 400 or _is_page(answer)
         if out_of_order or foreign:
             kind = f"{self.title} answered {answer.status}"
             raise Unreachable(f"{kind}: {error_message(answer)}", kind=kind)
-        return answer
 
 
 def error_message(answer: Response) -> str:

@@ -12,7 +12,7 @@ from support.running_stack import Stack, Target, brought_up, until
 
 PARTS = {"mariadb": "mariadb", "rabbitmq": "rabbitmq", "stager": "stager", "fts": "fts:fts"}
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.own_stack, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

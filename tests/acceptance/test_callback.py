@@ -270,6 +270,7 @@ def delivered(stack: Stack, product: str, target: Target) -> bool:
     return answer["status"] == "SUCCESS"
 
 
+@pytest.mark.own_stack
 def test_the_issuers_key_changes(own: Stack) -> None:
     """What was signed by the last key stays good, and what the new one signs is at once."""
     caller = Caller(own)
@@ -286,6 +287,7 @@ def test_the_issuers_key_changes(own: Stack) -> None:
         assert "no staging" in answer.document["msg"]
 
 
+@pytest.mark.own_stack
 def test_without_an_issuer(own: Stack) -> None:
     """Whoever has keys and a token goes on; who has no keys yet waits, and loses nothing."""
     assert delivered(own, "synthetic-34", own.target())
@@ -336,6 +338,7 @@ def silently_staged(stack: Stack, caller: Caller) -> Fields:
         return caller.staged(client.submit("silent-005", stack.target().url))
 
 
+@pytest.mark.own_stack
 def test_the_certificates_role_alone(own: Stack) -> None:
     with configured(own, {"certificate": True}) as caller:
         fields = silently_staged(own, caller)
@@ -345,6 +348,7 @@ def test_the_certificates_role_alone(own: Stack) -> None:
         assert caller.report(fields, None).status == 403
 
 
+@pytest.mark.own_stack
 def test_a_token_alone(own: Stack) -> None:
     """From whomever TLS lets in; what is bound is good with its certificate only."""
     config = yaml.safe_load(Path(own.testbed["config"]).read_text(encoding="utf-8"))

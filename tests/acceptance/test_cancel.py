@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from support.running_stack import Answer, Stack, Target, until
+from support.running_stack import Answer, Stack, Target, frozen, until
 
 pytestmark = pytest.mark.timeout(240)
-LARGE = 3 * 2**30  # bytes; long enough under way to be caught there
 
 
 def submitted(stack: Stack, product: str, target: Target) -> str:
@@ -44,11 +43,12 @@ def test_an_unknown_job(stack: Stack) -> None:
 
 
 def test_while_it_is_copied(stack: Stack, target: Target) -> None:
-    job_id = submitted(stack, f"synthetic-{LARGE}", target)
-    until(target.directory.exists, "the copy has begun", timeout=180)
-    answer = cancel(stack, job_id)
-    assert answer.status in {200, 202}, answer
-    until(lambda: status(stack, job_id) == "CANCELLED", "FTS confirmed")
+    with frozen(stack, "gridftp-destination"):
+        job_id = submitted(stack, "synthetic-2002", target)
+        until(lambda: stack.copied_by_fts(job_id), "the copy has begun")
+        answer = cancel(stack, job_id)
+        assert answer.status in {200, 202}, answer
+        until(lambda: status(stack, job_id) == "CANCELLED", "FTS confirmed")
     [(released,)] = until(
         lambda: stack.query(
             "SELECT time_released FROM jobs WHERE job_id = %s AND time_released IS NOT NULL", job_id

@@ -47,7 +47,7 @@ class Gate:
                     reply = live_client.exchange(secure, request)
             except OSError:
                 reply = None
-        lines = until(lambda: self._audited(peer, before), "it is on record", 20)
+        lines = until(lambda: self._audited(peer, before), "it is on record", 60)
         return reply, lines[0]
 
     def _context(self, kind: Kind) -> Any:

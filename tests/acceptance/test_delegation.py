@@ -19,11 +19,12 @@ import pytest
 import yaml
 from fts3.rest.client.exceptions import ClientError
 from support.posing import Caller
-from support.running_stack import Answer, Stack, Target, brought_up, until
+from support.running_stack import Answer, Stack, Target, brought_up, frozen, until
 
 from acceptance.test_audit_log import audited, holds
 
 pytestmark = [
+    pytest.mark.own_stack,
     pytest.mark.timeout(300),
     # the client leaves the files it reads certificates from to the garbage collector
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -32,7 +33,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-LARGE = 3 * 2**30  # bytes; long enough under way to be caught there
 SCRIPTS = Path(sys.executable).parent
 
 
@@ -190,15 +190,16 @@ def test_the_policy_decides(own: Stack, target: Target) -> None:
 
 def test_a_copy_as_the_user_is_cancelled(own: Stack, target: Target) -> None:
     delegate(own)
-    job_id = submit(own, f"synthetic-{LARGE}", target).document["job_id"]
-    until(target.directory.exists, "the copy has begun", timeout=180)
     given = f"/delegation/{whoami(own)['delegation_id']}"
-    in_use = own.curl(given, "-X", "DELETE")
-    assert in_use.status == 409
-    assert "cancel" in in_use.document["msg"]
-    assert own.curl("/cancelTransfer", "-d", f"job_id={job_id}").status in {200, 202}
-    with own.client() as client:
-        assert client.wait(job_id, timeout=120)["status"] == "CANCELLED"
+    with frozen(own, "gridftp-destination"):
+        job_id = submit(own, "synthetic-3009", target).document["job_id"]
+        until(lambda: own.copied_by_fts(job_id), "the copy has begun")
+        in_use = own.curl(given, "-X", "DELETE")
+        assert in_use.status == 409
+        assert "cancel" in in_use.document["msg"]
+        assert own.curl("/cancelTransfer", "-d", f"job_id={job_id}").status in {200, 202}
+        with own.client() as client:
+            assert client.wait(job_id, timeout=120)["status"] == "CANCELLED"
     assert held_by_fts(own)
     assert own.curl(given, "-X", "DELETE").status == 204
     assert not held_by_fts(own)

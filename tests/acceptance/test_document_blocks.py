@@ -16,7 +16,7 @@ import pytest
 from support.documents import PAGES, PYTHON, ROOT, Block, blocks
 from support.running_stack import Stack, Target, brought_up, until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.own_stack, pytest.mark.timeout(600)]
 CLIENT = ROOT / "docs" / "client.md"
 RUN = {page: [block for block in blocks(page) if block.mark == "run"] for page in PAGES}
 AT_REST = """
@@ -101,7 +101,7 @@ def run(text: str, home: Path, **more: str) -> subprocess.CompletedProcess[str]:
         env={"PATH": path, "HOME": str(home), "LANG": "C.UTF-8", **more},
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=550,
         check=False,
     )
 
@@ -153,12 +153,6 @@ def test_the_page_for_callers_needs_nothing_of_the_servers(
     assert "this command needs" in done.stderr
     installed = set(re.findall(r"^([\w-]+)(?:==| @ )", done.stdout.lower(), re.MULTILINE))
     assert installed - {"pip", "setuptools"} == {"deliv"} | pinned("client")
-
-
-def test_every_substitute_is_needed(own_stack: Stack, own_target: Target, home: Path) -> None:
-    pages = "".join(block.text for found in RUN.values() for block in found)
-    stale = [name for name in substitutes(own_stack, own_target, home) if name not in pages]
-    assert stale == []
 
 
 def test_what_up_ends_with_can_be_pasted(own_stack: Stack, home: Path) -> None:

@@ -158,7 +158,7 @@ def answers(stack: Stack) -> Iterator[tuple[str, bytes]]:
         )
     for path in ("ready", "metrics"):
         url = f"{stack.testbed['monitoring_url']}/{path}"
-        with build_opener(ProxyHandler({})).open(url, timeout=10) as answer:
+        with build_opener(ProxyHandler({})).open(url, timeout=30) as answer:
             yield path, answer.read()
 
 

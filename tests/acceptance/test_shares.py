@@ -16,6 +16,7 @@ from support.flood import flood
 from support.live_client import connected, exchange
 from support.running_stack import Stack, brought_up, until
 
+pytestmark = pytest.mark.own_stack
 LISTS, SUBMISSIONS, OTHERS = 100, 150, 33
 LIST = b"GET /transfers?product_id=nomatch HTTP/1.1\r\nHost: x\r\n\r\n"
 HISTORY = 150_000

@@ -19,7 +19,8 @@ REQUEST = b"GET /transferStatus?job_id=1 HTTP/1.1\r\nHost: x\r\n\r\n"  # 404 for
 
 @pytest.fixture
 def instance(stack: Stack, tmp_path: Path) -> Iterator[Instance]:
-    with another_instance(stack, tmp_path) as instance:
+    """It may drain for much longer than a test waits for its end."""
+    with another_instance(stack, tmp_path, {"drain": "600s"}) as instance:
         yield instance
 
 
@@ -34,7 +35,7 @@ def connect(instance: Instance) -> socket.socket:
 
 def stop(instance: Instance) -> None:
     instance.process.send_signal(signal.SIGTERM)
-    until(lambda: instance.status("/ready")[0] != 200, "it drains, or has ended", 20)
+    until(lambda: instance.status("/ready")[0] != 200, "it drains, or has ended", 60)
 
 
 def test_open_connections_are_answered(instance: Instance) -> None:
@@ -44,7 +45,7 @@ def test_open_connections_are_answered(instance: Instance) -> None:
         with connected(instance.port, tls) as asking:
             asking.sendall(REQUEST[:20])
             until(
-                lambda: 'stage="open"} 2.0' in instance.status("/metrics")[1], "they are open", 20
+                lambda: 'stage="open"} 2.0' in instance.status("/metrics")[1], "they are open", 60
             )
             stop(instance)
             assert exchange(asking, REQUEST[20:]).status == 404
@@ -53,21 +54,21 @@ def test_open_connections_are_answered(instance: Instance) -> None:
             reply = exchange(late, REQUEST)
         assert reply.status == 404
         assert reply.headers["connection"] == "close"
-    assert instance.process.wait(20) == 0
+    assert instance.process.wait(60) == 0
 
 
 def test_an_answered_connection_is_not_waited_for(instance: Instance) -> None:
     with connected(instance.port, context(instance.stack)) as idle:
         assert exchange(idle, REQUEST).status == 404
         stop(instance)
-        assert instance.process.wait(10) == 0
+        assert instance.process.wait(60) == 0
         assert idle.recv(1) == b""
 
 
 def test_no_new_connection_is_accepted(instance: Instance) -> None:
     with connect(instance):
         stop(instance)
-        until(lambda: refuses(instance), "connections are refused", 20)
+        until(lambda: refuses(instance), "connections are refused", 60)
 
 
 def refuses(instance: Instance) -> bool:

@@ -7,20 +7,27 @@ from urllib.parse import urlsplit
 
 import pytest
 from support.running_stack import Stack
-
-from tools.tls_scan.checks import CHECKS, Target
+from support.tls_scan import RULES, Scan, Server, prefers_its_own_order, refuses_sha1
 
 
 @pytest.fixture(scope="module")
-def target(stack: Stack) -> Target:
-    address = urlsplit(stack.url)
-    assert address.hostname
-    assert address.port
-    proxy, ca = stack.user("alice").proxy, stack.testbed["ca_file"]
-    return Target(host=address.hostname, port=address.port, cert=Path(proxy), ca=Path(ca))
+def server(stack: Stack) -> Server:
+    return Server(address=urlsplit(stack.url).netloc, cert=Path(stack.user("alice").proxy))
 
 
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_services_tls(target: Target, name: str) -> None:
-    good, detail = CHECKS[name](target)
-    assert good, detail
+@pytest.fixture(scope="module")
+def scan(server: Server) -> Scan:
+    return server.scan()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_services_tls(scan: Scan, rule: str) -> None:
+    assert RULES[rule](scan), scan
+
+
+def test_the_servers_order_of_ciphers_counts(server: Server) -> None:
+    assert prefers_its_own_order(server)
+
+
+def test_no_signature_with_sha1(server: Server) -> None:
+    assert refuses_sha1(server)

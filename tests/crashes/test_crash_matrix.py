@@ -22,6 +22,10 @@ from deliv.store.conditions import in_phase
 pytestmark = pytest.mark.timeout(240)
 
 SIZES = itertools.count(10_000)
+# Kills at every push, the others in turns.
+IN_TURNS = [
+    pytest.param(kind, marks=() if kind == "kill" else pytest.mark.rotating) for kind in KINDS
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +74,7 @@ class Deliv:
             self.restarts += 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", IN_TURNS)
 @pytest.mark.parametrize("point", list(Point), ids=str)
 def test_nothing_is_lost_and_nothing_done_twice(stack: Stack, point: Point, kind: str) -> None:
     story, target, deliv = STORIES.get(point, DELIVERY), stack.target(), Deliv(stack)
@@ -81,7 +85,7 @@ def test_nothing_is_lost_and_nothing_done_twice(stack: Stack, point: Point, kind
     with ThreadPoolExecutor(1) as caller:
         told = caller.submit(tell, stack, story, f"{story.fault}synthetic-{size}", target)
         ended = until(lambda: at_rest(stack, deliv, told), "the job is at rest", timeout=150)
-    until(lambda: survived(deliv, armed, kind), f"{point} was reached", timeout=20)
+    until(lambda: survived(deliv, armed, kind), f"{point} was reached", timeout=60)
 
     assert (ended["status"], ended["error_class"]) == (story.status, story.error_class), ended
     assert ended["attempt"] == story.attempts, ended
@@ -101,7 +105,7 @@ LOSING = (
 )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", IN_TURNS)
 @pytest.mark.parametrize("point", LOSING, ids=lambda point: f"users-file-{point}")
 def test_a_users_own_file_is_never_overwritten(stack: Stack, point: Point, kind: str) -> None:
     """FTS loses the job, and the user puts a file of that name there meanwhile."""
@@ -119,7 +123,7 @@ def test_a_users_own_file_is_never_overwritten(stack: Stack, point: Point, kind:
         stack.command("thaw", "gridftp-destination")
         stack.command("start", "fts")
         ended = until(lambda: at_rest(stack, deliv, told), "the job is at rest", timeout=100)
-    until(lambda: survived(deliv, armed, kind), f"{point} was reached", timeout=20)
+    until(lambda: survived(deliv, armed, kind), f"{point} was reached", timeout=60)
 
     assert (ended["status"], ended["error_class"], ended["attempt"]) == ("ERROR", "exists", 2)
     assert file.read_bytes() == b"mine"

@@ -1,7 +1,7 @@
-"""Runs on a client host until its standard input ends: several callers, who call again and again.
+"""Runs on a client host until its standard input ends: several callers, who repeat their calls.
 
 usage: callers.py '{"url": ..., "home": ..., "product": ..., "destination": ...}'
-Every call comes by a connection of its own. The standard library is all there is on the host.
+Every call has a connection of its own. The host has the standard library only.
 """
 
 import http.client
@@ -13,31 +13,31 @@ import threading
 import time
 from urllib.parse import urlencode, urlsplit
 
-GIVEN = json.loads(sys.argv[1])
+OPTIONS = json.loads(sys.argv[1])
 SUBMITTERS, WATCHERS = 2, 4
 EVERY = {"submit": 1.5, "watch": 0.2}  # seconds between two calls of one caller
-OVER = threading.Event()
+ENDED = threading.Event()
 
 
 class Callers:
     def __init__(self):
-        self.context = ssl.create_default_context(capath=f"{GIVEN['home']}/certificates")
-        self.context.load_cert_chain(f"{GIVEN['home']}/cert.pem", f"{GIVEN['home']}/key.pem")
+        self.context = ssl.create_default_context(capath=f"{OPTIONS['home']}/certificates")
+        self.context.load_cert_chain(f"{OPTIONS['home']}/cert.pem", f"{OPTIONS['home']}/key.pem")
         self.lock = threading.Lock()
         self.found = {"calls": 0, "retried": 0, "failures": [], "jobs": {}}
         self.recent = []
 
     def submit(self, caller):
         for number in itertools.count():
-            destination = f"{GIVEN['destination']}/{caller}-{number}"
-            form = {"product_id": GIVEN["product"], "destination_path": destination}
+            destination = f"{OPTIONS['destination']}/{caller}-{number}"
+            form = {"product_id": OPTIONS["product"], "destination_path": destination}
             key = {"Idempotency-Key": f"{destination}-{time.time()}"}
             body = self.call("POST", "/submitTransfer", urlencode(form), key)
             if body:
                 with self.lock:
                     self.found["jobs"][body["job_id"]] = destination
                     self.recent = [body["job_id"], *self.recent[:9]]
-            if OVER.wait(EVERY["submit"]):
+            if ENDED.wait(EVERY["submit"]):
                 return
 
     def watch(self, caller):
@@ -46,11 +46,11 @@ class Callers:
                 jobs = self.recent
             if jobs:
                 self.call("GET", f"/transferStatus?job_id={jobs[number % len(jobs)]}")
-            if OVER.wait(EVERY["watch"]):
+            if ENDED.wait(EVERY["watch"]):
                 return
 
     def call(self, method, path, body=None, headers=None):
-        """The answer's body; None when it is none, or a refusal even when tried again."""
+        """The answer's body; None for no answer or a refusal, also after a retry."""
         headers = {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
         status, answer, after = self.once(method, path, body, headers)
         again = status == 503
@@ -65,7 +65,7 @@ class Callers:
         return answer if status in (200, 202) else None
 
     def once(self, method, path, body, headers):
-        address = urlsplit(GIVEN["url"])
+        address = urlsplit(OPTIONS["url"])
         connection = http.client.HTTPSConnection(
             address.hostname, address.port, timeout=60, context=self.context
         )
@@ -86,7 +86,7 @@ def main():
     for thread in threads:
         thread.start()
     sys.stdin.read()
-    OVER.set()
+    ENDED.set()
     for thread in threads:
         thread.join()
     print(json.dumps(callers.found))

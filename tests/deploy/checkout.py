@@ -8,12 +8,12 @@ from pathlib import Path
 
 from deploy.fleet import CHECKOUT
 
-SOURCES = ("deliv", "requirements", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("deliv", "testbed", "requirements", "pyproject.toml", "README.md", "LICENSE")
 SKIPPED = shutil.ignore_patterns("__pycache__")
 
 
 def copy(directory: Path) -> Path:
-    """What a release is built from, as it is now: others may be at work on the original."""
+    """What a release is built from, as it is now: the original may change meanwhile."""
     for name in SOURCES:
         source = CHECKOUT / name
         if source.is_dir():

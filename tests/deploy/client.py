@@ -1,4 +1,4 @@
-"""A user at a host of their own: curl, their certificate, and deliv's REST API."""
+"""A user at a client host: curl, a certificate, and deliv's REST API."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FINAL = {"SUCCESS", "ERROR", "CANCELLED"}
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What deliv answered: HTTP status (0: no answer at all) and the JSON of its body."""
+    """deliv's answer: HTTP status (0: none) and the JSON of its body."""
 
     status: int
     body: dict[str, Any]
-    complaint: str = ""
+    error: str = ""
 
 
 class Client:
@@ -30,7 +30,7 @@ class Client:
         self._fleet, self._host, self.url = fleet, host, url
 
     def equip(self, certificate: bytes, key: bytes, authorities: dict[str, bytes]) -> None:
-        """The user's credential and the files of the CA directory (by name), put on the host."""
+        """Write the user's credential and the files of the CA directory (by name) on the host."""
         self._fleet.put(self._host, HOME / "cert.pem", certificate)
         self._fleet.put(self._host, HOME / "key.pem", key, mode=0o400)
         for name, content in authorities.items():
@@ -49,14 +49,14 @@ class Client:
         return self.curl(f"/transferStatus?job_id={job}")
 
     def wait_until_final(self, job: str, seconds: float = 120) -> dict[str, Any]:
-        """The job's fields once it is at rest, whatever came of it."""
+        """The job's fields once it has ended, in any state."""
         last: dict[str, Any] = {}
 
-        def at_rest() -> bool:
+        def ended() -> bool:
             last.update(self.status(job).body)
             return last.get("status") in FINAL
 
-        wait(at_rest, f"job {job} ends", seconds, every=0.5)
+        wait(ended, f"job {job} ends", seconds, every=0.5)
         return last
 
     def curl(self, path: str, *options: str) -> Answer:
@@ -68,4 +68,4 @@ class Client:
         )  # fmt: skip
         body, _, code = done.stdout.rpartition("\n")
         parsed = json.loads(body) if body.strip() else {}
-        return Answer(status=int(code or 0), body=parsed, complaint=done.stderr.strip())
+        return Answer(status=int(code or 0), body=parsed, error=done.stderr.strip())

@@ -1,4 +1,4 @@
-"""Hosts for the deployment tests. They run only when asked for by path: `make test-deploy`."""
+"""Hosts for the deployment tests, which run only when named by path: `make test-deploy`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from deploy.booting import Boot, booted, why_not
 from tools.hosts import base
 
 HERE = Path(__file__).parent
-TIMEOUT = 1800  # seconds, for a test with the hosts that it is first to need
+TIMEOUT = (
+    3600  # seconds, for a test with the hosts that it is first to need; also on a busy machine
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -20,9 +22,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
-    """A run over all tests leaves these out: they have an environment and a target of their own."""
-    asked = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
-    return None if any(path.is_relative_to(HERE) for path in asked) else True
+    """Not in a run over all tests: these have an environment and a target of their own."""
+    named = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    return None if any(path.is_relative_to(HERE) for path in named) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,12 +51,12 @@ def boot() -> Boot:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """`suite`: each Debian that deliv is deployed on.
 
-    A role alone is tried on one of them, so that all this takes minutes: test_single.py and
-    test_lab.py have every role on both. DELIV_TESTS_SUITES names others (or both, with a blank).
+    A single role is tested on one of them, to save time: test_single.py and test_lab.py have every
+    role on both. DELIV_TESTS_SUITES names others (or both, with a blank).
     """
     if "suite" in metafunc.fixturenames:
-        asked = os.environ.get("DELIV_TESTS_SUITES", "").split()
-        suites = asked or _usual_suites(metafunc.module.__name__)
+        named = os.environ.get("DELIV_TESTS_SUITES", "").split()
+        suites = named or _usual_suites(metafunc.module.__name__)
         metafunc.parametrize("suite", suites, scope="module")
 
 

@@ -22,7 +22,7 @@ ARCHIVE_ROOT = PurePosixPath("/var/lib/deliv-stager/archive")
 
 @dataclass(frozen=True)
 class Deployment:
-    """`secrets`: a directory of the test's own, in which Ansible keeps the passwords it makes."""
+    """`secrets`: the test's directory, in which Ansible keeps the passwords that it generates."""
 
     fleet: Fleet
     inventory: Path
@@ -42,10 +42,10 @@ class Deployment:
     @cached_property
     def groups(self) -> dict[str, list[str]]:
         """The hosts of each group, groups of groups included."""
-        said = self.fleet.in_hub(
+        listing = self.fleet.in_hub(
             str(BIN / "ansible-inventory"), "--list", f"--inventory={self.inventory}"
         )
-        return _members(json.loads(said.stdout))
+        return _members(json.loads(listing.stdout))
 
     def host(self, group: str) -> str:
         """The one host of a group, or its first."""
@@ -83,18 +83,18 @@ class Deployment:
         return f"gsiftp://{host}:{port}{USER_ROOT / directory}"
 
     def delivered(self, directory: str, name: str) -> Path:
-        """Where a product then is, seen from here."""
+        """The path of a delivered product on this machine."""
         root = self.fleet.root(self.host("deliv_gridftp_user"))
         return root / (USER_ROOT / directory / name).relative_to("/")
 
     def archived(self, product: str) -> Path:
-        """A product's file in the archive, seen from here."""
+        """The path of an archived product on this machine."""
         root = self.fleet.root(self.host("deliv_stager")) / ARCHIVE_ROOT.relative_to("/")
         index = json.loads((root / "products.json").read_text())
         return root / str(index[product]["file"])
 
     def wait_until_ready(self, seconds: float = 60) -> None:
-        """Until each instance of deliv says that it has all that it needs."""
+        """Until each instance of deliv reports that all its dependencies are there."""
         for host in self.groups["deliv_service"]:
             for number in range(1, self.instances(host) + 1):
                 self._wait_until_ready(host, 9091 + number, seconds)
@@ -103,8 +103,7 @@ class Deployment:
         ask = shlex.join(["curl", "-fsS", "-m", "5", f"http://127.0.0.1:{port}/ready"])
 
         def ready() -> bool:
-            said = self.fleet.execute(host, "sh", "-c", ask, check=False).stdout
-            return '"ready"' in said
+            return '"ready"' in self.fleet.execute(host, "sh", "-c", ask, check=False).stdout
 
         wait(ready, f"{host}:{port} is ready", seconds, every=0.5)
 

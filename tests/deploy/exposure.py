@@ -44,8 +44,8 @@ print(json.dumps([[file, owner(file), readers[file]] for file in files]))
 
 
 class ProcessWatch:
-    """While the block runs: what the command lines of this machine's new processes show, and their
-    environments. The hosts' processes are among them.
+    """While the block runs: the command lines and environments of this machine's new processes. The
+    hosts' processes are among them.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The hosts of a test: commands in them, playbooks over them, and what can be seen of them."""
+"""The hosts of a test: commands in them, and playbooks over them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ANSIBLE = CHECKOUT / "ansible"
 BIN = CHECKOUT / ".venv-deploy" / "bin"
 RECAP = re.compile(r"^(\S+)\s+: (ok=\d+ .*)$", re.MULTILINE)
 CHANGED = re.compile(r"^TASK \[(.+?)\]|^changed: \[([^\]]+)\]", re.MULTILINE)
-TROUBLE = ("failed", "unreachable")
+FAILURES = ("failed", "unreachable")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Play:
-    """What came of one ansible-playbook."""
+    """The result of one ansible-playbook."""
 
     exit_code: int
     output: str
@@ -30,8 +30,8 @@ class Play:
 
     @property
     def succeeded(self) -> bool:
-        trouble = any(counts[kind] for counts in self.recap.values() for kind in TROUBLE)
-        return self.exit_code == 0 and bool(self.recap) and not trouble
+        failed = any(counts[kind] for counts in self.recap.values() for kind in FAILURES)
+        return self.exit_code == 0 and bool(self.recap) and not failed
 
     @property
     def changed(self) -> list[str]:
@@ -45,7 +45,7 @@ class Play:
 
 
 class Fleet:
-    """A run of hosts, and what a test does with it."""
+    """A run of hosts, as a test uses it."""
 
     def __init__(self, run: runs.Run) -> None:
         self.run = run
@@ -58,11 +58,11 @@ class Fleet:
         return self.run.host(name).address
 
     def root(self, name: str) -> Path:
-        """The host's file system, seen from here."""
+        """The host's root directory on this machine."""
         return self.run.host(name).root
 
     def put(self, name: str, path: PurePosixPath, content: bytes, *, mode: int = 0o644) -> None:
-        """Write a file of root's on a host, with the directories above it."""
+        """Write a file on a host, owned by root, with the directories above it."""
         file = self.root(name) / path.relative_to("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
@@ -71,14 +71,14 @@ class Fleet:
     def execute(
         self, name: str, *command: str, check: bool = True, timeout: float = 120, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in a host as root; when it must not fail, its words are in the failure."""
+        """Run a command in a host as root; with `check` a failure shows its output."""
         inside = guest.enter_command(self.run.host(name), list(command))
         return _finish(inside, check=check, timeout=timeout, stdin=stdin)
 
     def in_hub(
         self, *command: str, check: bool = True, timeout: float = 120, cwd: Path = CHECKOUT
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command of this machine where the hosts are seen."""
+        """Run a command of this machine in the network of the hosts."""
         tool = [str(BIN / "python"), "-m", "tools.hosts", "--run", self.run.name]
         environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
         inside = [*tool, "in", *command]
@@ -90,13 +90,13 @@ class Fleet:
         *options: str,
         inventories: Sequence[Path] = (),
         variables: dict[str, str] | None = None,
-        timeout: float = 900,
+        timeout: float = 1800,
         plain: bool = False,
     ) -> Play:
-        """Run a playbook over the hosts. The given inventories bring groups and settings.
+        """Run a playbook over the hosts. The given inventories have groups and settings.
 
-        With `plain` it runs as operators run it; else Mitogen may take over where a play does not
-        name a strategy, at a third of the cost.
+        With `plain` it runs as operators run it; else with Mitogen, where that is installed and a
+        play names no strategy, in a third of the time.
         """
         sources = [f"--inventory={source}" for source in (*inventories, self.run.inventory)]
         extra = [f"--extra-vars={name}={value}" for name, value in (variables or {}).items()]
@@ -110,7 +110,7 @@ class Fleet:
         return Play(exit_code=done.returncode, output=output, recap=_recap(output))
 
     def converge(self, path: Path, *options: str, inventories: Sequence[Path] = ()) -> Play:
-        """The playbook must succeed; the failing tasks are shown when it does not."""
+        """The playbook must succeed; else the end of its output is shown."""
         play = self.playbook(path, *options, inventories=inventories)
         assert play.succeeded, f"{path.name} failed:\n{play.output[-8000:]}"
         return play
@@ -128,7 +128,7 @@ class Fleet:
         guest.reboot(self.run.host(name))
 
     def state(self, name: str) -> str:
-        """systemd's own word: "running" when every unit is well."""
+        """systemd's state: "running" when no unit has failed."""
         return guest.state(self.run.host(name))
 
     def set_link(self, name: str, state: str) -> None:
@@ -170,6 +170,6 @@ def _finish(
         command, cwd=cwd, env=environment, input=stdin, capture_output=True, text=True,
         errors="replace", timeout=timeout,
     )  # fmt: skip
-    said = f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
-    assert not check or done.returncode == 0, said
+    report = f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    assert not check or done.returncode == 0, report
     return done

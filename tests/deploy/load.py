@@ -1,4 +1,4 @@
-"""Callers at a host of theirs who submit and look at their jobs while deliv is worked on."""
+"""Callers at a client host who submit jobs and read their status while deliv is changed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from deploy.fleet import Fleet
 from tools.hosts import guest
 
 CALLERS = Path(__file__).with_name("callers.py")
-END_WITHIN = 120.0  # seconds for what is under way when the load ends
+END_WITHIN = 120.0  # seconds for the calls in flight when the load ends
 
 
 class Load:
-    """While the block runs, callers call; afterwards `calls`, `retried`, `failures` and `jobs`.
+    """While the block runs, callers call; afterwards it has `calls`, `retried`, `failures`, `jobs`.
 
-    `jobs` maps the ids of what was accepted to the destination. A failure is a call with another
-    answer than 200 or 202; one that was answered 503 is first tried once more, as the API asks.
+    `jobs` maps the ids of accepted jobs to their destination. A failure is a call with another
+    answer than 200 or 202; after a 503 it is first repeated once, as the API asks.
     """
 
     def __init__(self, fleet: Fleet, host: str, url: str, product: str, destination: str) -> None:
@@ -44,11 +44,11 @@ class Load:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         try:
-            said, _unused = self._callers.communicate(timeout=END_WITHIN)
+            output, _unused = self._callers.communicate(timeout=END_WITHIN)
         except subprocess.TimeoutExpired:
             self._callers.kill()
             raise
         assert self._callers.returncode == 0
-        found = json.loads(said)
+        found = json.loads(output)
         self.calls, self.retried = found["calls"], found["retried"]
         self.failures, self.jobs = found["failures"], found["jobs"]

@@ -1,4 +1,4 @@
-"""What a host shows to others: its listening ports, what answers a stranger, its units' sandbox."""
+"""A host from outside: its listening ports, which of them others reach, its units' sandbox."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deploy.fleet import Fleet
 LOOPBACK = re.compile(r"127\.|\[?::1")
 ALL_PORTS = range(1, 65536)
 # Runs in a host: those of the ports given on standard input that accept a connection, tried many at
-# a time. What the firewall drops is never answered: each lot takes the whole time.
+# a time. What the firewall drops is never answered: each batch takes the whole time.
 SCAN = """
 import resource, select, socket, sys, time
 def accepting(host, ports, seconds):
@@ -29,11 +29,11 @@ def accepting(host, ports, seconds):
             poller.unregister(number)
             if not attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 print(port)
-LOT = 2000
-resource.setrlimit(resource.RLIMIT_NOFILE, (2 * LOT, 2 * LOT))
+BATCH = 2000
+resource.setrlimit(resource.RLIMIT_NOFILE, (2 * BATCH, 2 * BATCH))
 ports = list(map(int, sys.stdin.read().split()))
-for start in range(0, len(ports), LOT):
-    accepting(sys.argv[1], ports[start:start + LOT], float(sys.argv[2]))
+for start in range(0, len(ports), BATCH):
+    accepting(sys.argv[1], ports[start:start + BATCH], float(sys.argv[2]))
 """
 
 
@@ -57,12 +57,12 @@ def listeners(fleet: Fleet, host: str) -> set[Listener]:
 
 
 def ports(fleet: Fleet, host: str) -> set[int]:
-    """The TCP ports on which a host listens for others, not only for itself."""
+    """The TCP ports on which a host listens on other addresses than loopback."""
     return {found.port for found in listeners(fleet, host) if not found.is_local}
 
 
 def connects(fleet: Fleet, origin: str, target: str, port: int) -> bool:
-    """Whether a TCP connection from one host to a port of another comes about."""
+    """Whether a TCP connection from one host to a port of another is accepted."""
     return open_ports(fleet, origin, target, [port], seconds=3) == {port}
 
 
@@ -74,7 +74,7 @@ def open_ports(
     *,
     seconds: float = 0.5,
 ) -> set[int]:
-    """The ports of a host that accept a connection from another; all are tried unless told."""
+    """The ports of a host that accept a connection from another; by default all are tried."""
     numbers = " ".join(map(str, candidates))
     scan = fleet.execute(
         origin, "python3", "-c", SCAN, fleet.address(target), str(seconds),
@@ -84,8 +84,8 @@ def open_ports(
 
 
 def security_score(fleet: Fleet, host: str, unit: str) -> float:
-    """systemd's own estimate of what a unit could do to its host: 0 (nothing) to 10."""
-    said = fleet.execute(host, "systemd-analyze", "security", "--no-pager", unit).stdout
-    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
-    assert found, said
+    """systemd's estimate of what a unit could do to its host: 0 (nothing) to 10."""
+    report = fleet.execute(host, "systemd-analyze", "security", "--no-pager", unit).stdout
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", report)
+    assert found, report
     return float(found.group(1))

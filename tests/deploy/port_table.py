@@ -20,7 +20,7 @@ class Row:
     origin: str
 
     def numbers(self, instances: int) -> set[int]:
-        """`9091+N` stands for one port of each instance, from 1 on."""
+        """`9091+N` means one port of each instance, from 1 on."""
         found = set()
         for text in self.ports:
             base, _, each = text.partition("+")
@@ -43,9 +43,9 @@ def _cells(text: str) -> Iterator[list[str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """What the table says of one host."""
+    """The table's ports of one host."""
 
-    open: frozenset[int]  # for others, whoever they are
+    open: frozenset[int]  # for any other host
     local: frozenset[int]
     rows: tuple[Row, ...]
     instances: int

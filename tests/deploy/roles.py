@@ -1,11 +1,11 @@
-"""One role on bare hosts: a playbook of common and that role, and what it needs of a grid.
+"""One role on bare hosts: a playbook of common and that role, and the credentials that it needs.
 
 ::
 
     play = RolePlay(fleet, tmp_path, "mariadb", groups={"deliv_database": ["data"]})
-    play.rehearse()                 # --check --diff on the bare host
+    play.dry_run()                  # --check --diff on the bare host
     trust(fleet, "data")            # CA directory, bundle, host credential
-    play.prove()                    # converge, converge again, rehearse again
+    play.converge_idempotently()    # afterwards a second run and a dry run change nothing
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ BUNDLE = GRID / "ca.pem"
 class RolePlay:
     """The roles common and `role` on all hosts of a fleet, or on the group `on` alone.
 
-    Once common has done its work, it is left out: what follows is about `role`.
-    `groups` are the inventory's groups by name. A host of them that is not of the fleet (a client
-    host, say) is known to the others by its address and left alone. `variables` hold for all hosts.
-    What every play printed is in `output`.
+    After the first run common is left out: what follows is about `role`. `groups` are the groups of
+    the inventory by name. A host of them that is not of the fleet (a client host, say) is in the
+    inventory with its address, and no play runs on it. `variables` hold for all hosts. `output` has
+    the output of every play.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class RolePlay:
         """Set variables for the plays that follow."""
         self._variables |= variables
 
-    def rehearse(self) -> Play:
+    def dry_run(self) -> Play:
         """--check --diff must succeed."""
         return self._converge(*CHECK)
 
     def converge(self, *options: str) -> Play:
         return self._converge(*options)
 
-    def prove(self) -> Play:
-        """The role does its work, has nothing to do a second time, and knows so beforehand."""
+    def converge_idempotently(self) -> Play:
+        """The role succeeds; a second run and a dry run afterwards change nothing."""
         first = self._converge()
         for options in ((), CHECK):
             again = self._converge(*options)
@@ -84,11 +84,11 @@ class RolePlay:
 
     def _described(self) -> dict[str, Any]:
         fleet = self._fleet
-        strangers = {name for names in self._groups.values() for name in names} - set(fleet.names)
+        others = {name for names in self._groups.values() for name in names} - set(fleet.names)
         groups = {"deliv_all": fleet.names, **self._groups}
         return {
             "all": {
-                "hosts": {name: {"ansible_host": fleet.address(name)} for name in strangers},
+                "hosts": {name: {"ansible_host": fleet.address(name)} for name in others},
                 "vars": {"common_address": "{{ ansible_host }}", **self._variables},
                 "children": {
                     group: {"hosts": dict.fromkeys(names)} for group, names in groups.items()
@@ -120,14 +120,14 @@ def certify(fleet: Fleet, host: str, authority: pki.Authority) -> pki.Credential
 def served_certificate(
     fleet: Fleet, origin: str, target: str, port: int, starttls: str = ""
 ) -> x509.Certificate:
-    """What a server shows of itself; `starttls` is a protocol that openssl s_client knows."""
-    asked = ["-starttls", starttls] if starttls else []
-    said = fleet.execute(
-        origin, "openssl", "s_client", "-connect", f"{fleet.address(target)}:{port}", *asked,
-        check=False,  # it is 1 when the server's refusal of nobody's certificate comes first
+    """The certificate of a server; `starttls` is a protocol that openssl s_client knows."""
+    options = ["-starttls", starttls] if starttls else []
+    shown = fleet.execute(
+        origin, "openssl", "s_client", "-connect", f"{fleet.address(target)}:{port}", *options,
+        check=False,  # it is 1 when the server refuses the missing client certificate
     )  # fmt: skip
-    assert "BEGIN CERTIFICATE" in said.stdout, said.stdout + said.stderr
-    return x509.load_pem_x509_certificate(said.stdout.encode())
+    assert "BEGIN CERTIFICATE" in shown.stdout, shown.stdout + shown.stderr
+    return x509.load_pem_x509_certificate(shown.stdout.encode())
 
 
 def secrets_at_rest(fleet: Fleet, host: str, *secrets: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""Which certificate a server shows: by TLS, or in GridFTP's handshake inside of FTP."""
+"""The certificate that a server uses: in TLS, or in GridFTP's handshake inside of FTP."""
 
 from __future__ import annotations
 

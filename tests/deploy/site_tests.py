@@ -1,5 +1,5 @@
-"""What is asked of every inventory that deploys all of deliv: the classes of test_single.py and
-test_lab.py inherit it. The tests run in this order, on one fleet; each also stands alone.
+"""Tests of every inventory that deploys all of deliv: the classes of test_single.py and test_lab.py
+inherit them. They run in this order, on one fleet; each also passes alone.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ MORE_PORTS = {5672, 4369, 25672, 9092, 15672, 33060}
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """A deployment from bare hosts on, and what Ansible said."""
+    """A deployment from bare hosts on, and the output of Ansible."""
 
     deployment: Deployment
-    rehearsal: Play  # --check --diff on the bare hosts
+    dry_run: Play  # --check --diff on the bare hosts
     first: Play
     processes: ProcessWatch  # of the first run
-    began: float  # time.monotonic() when the hosts began to boot, less the rehearsal
+    began: float  # time.monotonic() when the hosts began to boot, plus the time of the dry run
 
 
 @contextmanager
@@ -51,13 +51,13 @@ def build(
     with boot(suite, *hosts, clients=(CLIENT,)) as fleet:
         deployment = Deployment(fleet, ANSIBLE / "inventories" / inventory, secrets)
         booted = time.monotonic()
-        rehearsal = deployment.play("--check", "--diff")
+        dry_run = deployment.play("--check", "--diff")
         began += time.monotonic() - booted
         with ProcessWatch() as processes:
             first = deployment.play("--diff", "-vvv", plain=True)
         yield Built(
             deployment=deployment,
-            rehearsal=rehearsal,
+            dry_run=dry_run,
             first=first,
             processes=processes,
             began=began,
@@ -81,8 +81,8 @@ class SiteTests:
         assert set(found) == {"database", "migrations", "broker", "backup"}
         return found
 
-    def test_a_rehearsal_on_bare_hosts(self, built: Built) -> None:
-        assert built.rehearsal.succeeded, built.rehearsal.output[-8000:]
+    def test_a_dry_run_on_bare_hosts(self, built: Built) -> None:
+        assert built.dry_run.succeeded, built.dry_run.output[-8000:]
 
     def test_the_first_run_fails_no_task(self, built: Built) -> None:
         assert built.first.succeeded, built.first.output[-8000:]
@@ -90,7 +90,7 @@ class SiteTests:
 
     def test_a_product_is_delivered(self, built: Built, deployment: Deployment) -> None:
         deliver(deployment, "first", PRODUCT)
-        # on a machine that does other things at the same time, the clock tells nothing
+        # on a busy machine the time says nothing
         if os.environ.get("DELIV_TESTS_BUSY") != "1":
             assert time.monotonic() - built.began < self.WITHIN
 
@@ -101,11 +101,11 @@ class SiteTests:
             deployment.fleet.names, 0
         )
 
-    def test_a_rehearsal_afterwards_would_change_nothing(self, deployment: Deployment) -> None:
-        rehearsal = deployment.converge("--check", "--diff")
-        assert rehearsal.changed == []
+    def test_a_dry_run_afterwards_would_change_nothing(self, deployment: Deployment) -> None:
+        dry_run = deployment.converge("--check", "--diff")
+        assert dry_run.changed == []
 
-    def test_every_unit_of_every_host_is_well(self, deployment: Deployment) -> None:
+    def test_no_unit_of_any_host_has_failed(self, deployment: Deployment) -> None:
         states = {name: deployment.fleet.state(name) for name in deployment.fleet.names}
         assert states == dict.fromkeys(deployment.fleet.names, "running")
 
@@ -134,7 +134,16 @@ class SiteTests:
                 allowed = documented.open_to(deployment.groups_of(origin))
                 assert found == allowed, f"from {origin} to {target}"
 
-    def test_every_instance_is_locked_in(self, deployment: Deployment) -> None:
+    def test_only_hosts_of_lab_services_have_the_testbed(self, deployment: Deployment) -> None:
+        for host in deployment.fleet.names:
+            services = {"deliv_stager", "deliv_fts"} & set(deployment.groups_of(host))
+            found = deployment.fleet.execute(
+                host, "find", "/opt", "-maxdepth", "7", "-type", "d", "-name", "deliv_testbed"
+            ).stdout.splitlines()
+            assert bool(found) == bool(services), host
+            assert all(path.startswith("/opt/deliv-testbed/") for path in found), found
+
+    def test_every_instance_is_sandboxed(self, deployment: Deployment) -> None:
         for host in deployment.groups["deliv_service"]:
             assert deployment.instances(host) >= 1
             assert security_score(deployment.fleet, host, "deliv@1.service") <= 2.0
@@ -144,9 +153,9 @@ class SiteTests:
     ) -> None:
         for secret in secrets.values():
             assert secret not in built.first.output
-            assert secret not in built.rehearsal.output
+            assert secret not in built.dry_run.output
         assert exposure.KEY not in built.first.output
-        assert exposure.KEY not in built.rehearsal.output
+        assert exposure.KEY not in built.dry_run.output
 
     def test_no_process_shows_a_secret(
         self, built: Built, deployment: Deployment, secrets: dict[str, str]
@@ -165,15 +174,15 @@ class SiteTests:
     ) -> None:
         for host in deployment.fleet.names:
             found = exposure.files(deployment.fleet, host, [*secrets.values(), exposure.KEY])
-            # keys that Python packages bring for their own tests are no secrets
-            ours = [file for file in found if not re.match("/opt/deliv/.*/lib/", file.path)]
+            # keys that Python packages have for their own tests are no secrets
+            ours = [file for file in found if not re.match("/opt/deliv[^/]*/.*/lib/", file.path)]
             assert ours, host
             for file in ours:
                 assert set(file.readers) <= {readers_of(file)}, (host, file)
 
     def test_a_reboot_of_each_host_loses_no_job(self, deployment: Deployment) -> None:
         for host in deployment.fleet.names:
-            reboot_with_jobs_in_flight(deployment, host)
+            reboot_with_unfinished_jobs(deployment, host)
 
 
 def documented_ports(deployment: Deployment, host: str) -> Ports:
@@ -189,7 +198,7 @@ def wait_until_quiet(deployment: Deployment, host: str) -> None:
 
 
 def readers_of(file: Found) -> str:
-    """Who may read a secret. systemd hands the service's secrets on to it (LoadCredential)."""
+    """Who may read a secret. systemd passes the service's secrets to it (LoadCredential)."""
     return "deliv" if file.path.startswith("/run/credentials/deliv@") else file.owner
 
 
@@ -203,8 +212,8 @@ def deliver(deployment: Deployment, directory: str, product: str) -> None:
     assert sha256(deployment.delivered(directory, product)) == sha256(deployment.archived(product))
 
 
-def reboot_with_jobs_in_flight(deployment: Deployment, host: str) -> None:
-    """Jobs of every stage are under way when the host goes down; each ends well."""
+def reboot_with_unfinished_jobs(deployment: Deployment, host: str) -> None:
+    """Jobs of every phase are unfinished when the host goes down; each succeeds."""
     user = deployment.user("alice", CLIENT)
     products = ["synthetic-20000000", "slow-2-synthetic-1000003", "slow-8-synthetic-1000005"]
     place = f"reboot-{host}"

@@ -1,4 +1,4 @@
-"""A user who goes on submitting while something is done to the service."""
+"""A user who goes on submitting while the service is changed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PAUSE = 1.0  # second between two submissions
 class Steady:
     """While the block runs, jobs are submitted, each to a directory of its own below `place`.
 
-    A 503 is tried once more, as the API asks of callers. `jobs` are the ids of what was accepted,
-    `failures` what was not.
+    After a 503 the call is repeated once, as the API asks. `jobs` are the ids of accepted jobs,
+    `failures` the other answers.
     """
 
     def __init__(self, deployment: Deployment, user: Client, place: str) -> None:
@@ -39,7 +39,7 @@ class Steady:
         self._thread.join(timeout=60)
 
     def assert_nothing_lost(self, seconds: float = 120) -> None:
-        """Every submission was accepted, and every job brings its product."""
+        """Every submission was accepted, and every job succeeds."""
         assert self.failures == []
         assert self.jobs, "nothing was submitted"
         for job in self.jobs:

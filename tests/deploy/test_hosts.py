@@ -1,4 +1,4 @@
-"""The hosts themselves: they boot, see each other and nothing else, reboot, and leave no trace."""
+"""The hosts themselves: they boot, reach only each other, reboot, and are removed completely."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fleet(boot: Boot, suite: str) -> Iterator[Fleet]:
         yield fleet
 
 
-def test_every_unit_of_every_host_is_well(fleet: Fleet) -> None:
+def test_no_unit_of_any_host_has_failed(fleet: Fleet) -> None:
     assert {name: fleet.state(name) for name in fleet.names} == dict.fromkeys(
         fleet.names, "running"
     )
@@ -73,7 +73,7 @@ def _addresses(listing: str) -> list[str]:
 
 
 def test_the_machine_itself_cannot_reach_the_hosts(fleet: Fleet) -> None:
-    """Its own route to them is a refusal: no packet for them leaves by a real interface."""
+    """Its route to them is `unreachable`: no packet for them leaves by a real interface."""
     attempt = subprocess.run(
         ["ip", "route", "get", fleet.address("first")], capture_output=True, text=True
     )
@@ -102,7 +102,7 @@ def test_packages_come_through_it(fleet: Fleet) -> None:
     fleet.execute("first", "/opt/trial/bin/python", "-c", "import msgspec")
 
 
-def test_playbooks_run_and_what_they_change_again_is_seen(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_playbook_that_changes_something_again_is_detected(fleet: Fleet, tmp_path: Path) -> None:
     playbook = tmp_path / "site.yml"
     playbook.write_text(PLAYBOOK)
     changed = fleet.converge(playbook).changed
@@ -135,7 +135,7 @@ def test_a_host_comes_back_from_a_reboot_with_its_files(fleet: Fleet) -> None:
     assert connects(fleet, "client", "first", SSH)
 
 
-def test_two_runs_do_not_meet_and_down_leaves_nothing(boot: Boot, fleet: Fleet) -> None:
+def test_two_runs_are_separate_and_down_leaves_nothing(boot: Boot, fleet: Fleet) -> None:
     here = fleet.address("first")
     with boot("bookworm", "first") as other:
         assert other.run.number != fleet.run.number
@@ -146,7 +146,7 @@ def test_two_runs_do_not_meet_and_down_leaves_nothing(boot: Boot, fleet: Fleet) 
 
 
 def _traces(fleet: Fleet) -> list[str]:
-    """All that a run has on the machine outside the cache: routes, namespaces, mounts, cgroups."""
+    """What a run has on the machine outside the cache: routes, namespaces, mounts, cgroups."""
     run = fleet.run
     routes = subprocess.run(["ip", "route", "show", run.subnet], capture_output=True, text=True)
     mounts = Path("/proc/self/mounts").read_text().splitlines()

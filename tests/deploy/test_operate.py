@@ -1,4 +1,4 @@
-"""docs/operate.md, followed to the letter: its marked blocks are run as they stand there."""
+"""docs/operate.md: its marked blocks are run literally."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def test_a_backup_is_whole_and_private_and_disturbs_nobody(
     deployment: Deployment, alice: Client
 ) -> None:
     with Steady(deployment, alice, "backup") as steady:
-        said = follow(deployment, "backup")
+        output = follow(deployment, "backup")
     here = newest(deployment)
     there = deployment.fleet.root("deliv") / "var/backups/deliv" / here.name
-    assert here.name in said
+    assert here.name in output
     assert sha256(here) == sha256(there)
     assert {oct(file.stat().st_mode & 0o777) for file in (here, there)} == {"0o600"}
     assert there.stat().st_uid == 0

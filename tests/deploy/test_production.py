@@ -1,4 +1,4 @@
-"""The example of a production inventory: complete, and fit for bare hosts and a vault."""
+"""The example of a production inventory is complete, and works with bare hosts and a vault."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ def password(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def production(tmp_path: Path, password: Path) -> Path:
-    """A copy of the example as its comments tell to make it, with secrets in a vault."""
+    """A copy of the example, made as its comments say, with secrets in a vault."""
     copy = tmp_path / "production"
     shutil.copytree(EXAMPLE, copy)
-    asked = yaml.safe_load((copy / f"{VAULT}.example").read_text())
-    (copy / VAULT).write_text(yaml.safe_dump({name: secrets.token_hex(24) for name in asked}))
+    variables = yaml.safe_load((copy / f"{VAULT}.example").read_text())
+    (copy / VAULT).write_text(yaml.safe_dump({name: secrets.token_hex(24) for name in variables}))
     encrypt = [str(BIN / "ansible-vault"), "encrypt", "--vault-password-file", str(password)]
     subprocess.run([*encrypt, str(copy / VAULT)], check=True, capture_output=True)
     return copy
 
 
 def test_the_example_holds_no_secret() -> None:
-    asked = yaml.safe_load((EXAMPLE / f"{VAULT}.example").read_text())
-    assert set(asked.values()) == {"CHANGE-ME"}
+    variables = yaml.safe_load((EXAMPLE / f"{VAULT}.example").read_text())
+    assert set(variables.values()) == {"CHANGE-ME"}
     assert not (EXAMPLE / VAULT).exists()
 
 
-def test_a_rehearsal_on_bare_hosts(
+def test_a_dry_run_on_bare_hosts(
     fleet: Fleet, production: Path, password: Path, tmp_path: Path
 ) -> None:
-    """Every role's arguments are those it asks for, and nothing secret is shown."""
+    """Every role accepts its arguments, and no secret is shown."""
     play = fleet.playbook(
         SITE, "--check", "--diff", "-vv", f"--vault-password-file={password}",
         inventories=[production, _where_hosts_are(fleet, tmp_path)],
@@ -72,13 +72,13 @@ def test_a_rehearsal_on_bare_hosts(
 
 
 def _where_hosts_are(fleet: Fleet, directory: Path) -> Path:
-    """An inventory that leads the example's names and addresses to the test's hosts."""
-    ways = json.loads(fleet.run.inventory.read_text())["all"]["vars"]
+    """An inventory that maps the example's names and addresses to the test's hosts."""
+    logins = json.loads(fleet.run.inventory.read_text())["all"]["vars"]
     addresses = {name: fleet.address(short) for name, short in HOSTS.items()}
     hosts = {
         name: {"ansible_host": address, "common_address": address}
         for name, address in addresses.items()
     }
     file = directory / "hosts.json"
-    file.write_text(json.dumps({"all": {"hosts": hosts, "vars": ways}}))
+    file.write_text(json.dumps({"all": {"hosts": hosts, "vars": logins}}))
     return file

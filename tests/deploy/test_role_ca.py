@@ -1,4 +1,4 @@
-"""The role ca on bare hosts: who is certified, by whom, for what; renewal and revocation."""
+"""The role ca on bare hosts: names, purposes and places of certificates; renewal and revocation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Lab:
         return self.fleet.execute(host, "cat", str(path)).stdout
 
     def verify(self, host: str, certificate: str, *options: str) -> str:
-        """What `openssl verify` says on a host, by its CA directory and with its CRLs."""
+        """The output of `openssl verify` on a host, with its CA directory and CRLs."""
         authorities = ("-CApath", str(AUTHORITIES), "-crl_check_all", "-x509_strict")
         command = ("openssl", "verify", *authorities, *options)
         done = self.fleet.execute(host, *command, check=False, stdin=certificate)
@@ -60,8 +60,8 @@ class Lab:
 def lab(boot: Boot, suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with boot(suite, "data", "deliv") as fleet:
         lab = Lab(fleet, tmp_path_factory.mktemp("ca"))
-        lab.play.rehearse()
-        lab.play.prove()
+        lab.play.dry_run()
+        lab.play.converge_idempotently()
         yield lab
 
 

@@ -23,7 +23,7 @@ async def main():
     await asyncio.gather(*(server.serve_forever() for server in servers))
 asyncio.run(main())
 """
-# What another role does with common: ports for one host, for all, for none; a credential.
+# How another role uses common: ports for one host, for all, for none; a credential.
 USER = """
 - hosts: first
   become: true
@@ -61,7 +61,7 @@ def fleet(boot: Boot, suite: str) -> Iterator[Fleet]:
 
 @pytest.fixture(scope="module")
 def play(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> RolePlay:
-    """Converged, after a rehearsal on the bare hosts."""
+    """Converged, after a dry run on the bare hosts."""
     play = RolePlay(
         fleet, tmp_path_factory.mktemp("common"), "common",
         groups={"trusted": ["second"]},
@@ -71,8 +71,8 @@ def play(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> RolePlay:
             "common_time_servers": ["192.0.2.1"],
         },
     )  # fmt: skip
-    play.rehearse()
-    play.prove()
+    play.dry_run()
+    play.converge_idempotently()
     return play
 
 
@@ -81,8 +81,8 @@ def user(fleet: Fleet, play: RolePlay) -> Path:
     """The playbook of a service that uses common, played."""
     path = play.directory / "user.yml"
     path.write_text(USER)
-    rehearsal = fleet.playbook(path, "--check", "--diff", inventories=[play.inventory])
-    assert rehearsal.succeeded, rehearsal.output
+    dry_run = fleet.playbook(path, "--check", "--diff", inventories=[play.inventory])
+    assert dry_run.succeeded, dry_run.output
     trust(fleet, "first")
     fleet.converge(path, inventories=[play.inventory])
     return path
@@ -96,7 +96,7 @@ def services(fleet: Fleet, user: Path) -> None:
     wait(lambda: ports(fleet, "first") == set(TRIED), "the ports listen", 30)
 
 
-def test_only_who_may_reaches_a_port(fleet: Fleet, services: None) -> None:
+def test_a_port_is_open_to_its_sources_only(fleet: Fleet, services: None) -> None:
     assert open_ports(fleet, "second", "first", TRIED) == {7000, 7001, 7002}
     assert open_ports(fleet, "client", "first", TRIED) == {7001, 7002}
     assert open_ports(fleet, "first", "first", TRIED) == set(TRIED)
@@ -127,14 +127,16 @@ def test_hosts_know_each_other_by_name(fleet: Fleet, play: RolePlay) -> None:
         assert f"{fleet.address(name)} {name}\n" in text
 
 
-def test_the_clock_is_kept(fleet: Fleet, play: RolePlay) -> None:
-    """Whether the unit runs is not for a container, which has its host's clock."""
+def test_the_clock_is_synchronised(fleet: Fleet, play: RolePlay) -> None:
+    """The unit does not run in a container, which has its host's clock."""
     fleet.execute("first", "systemctl", "is-enabled", "systemd-timesyncd")
-    said = fleet.execute("first", "systemd-analyze", "cat-config", "systemd/timesyncd.conf").stdout
-    assert "NTP=192.0.2.1" in said.splitlines()
+    settings = fleet.execute(
+        "first", "systemd-analyze", "cat-config", "systemd/timesyncd.conf"
+    ).stdout
+    assert "NTP=192.0.2.1" in settings.splitlines()
 
 
-def test_every_unit_is_well(fleet: Fleet, play: RolePlay) -> None:
+def test_no_unit_has_failed(fleet: Fleet, play: RolePlay) -> None:
     assert fleet.state("second") == "running"
 
 
@@ -150,7 +152,9 @@ def test_a_service_has_the_host_credential_for_itself(fleet: Fleet, user: Path) 
     ]
 
 
-def test_a_new_host_credential_is_copied_and_told(fleet: Fleet, play: RolePlay, user: Path) -> None:
+def test_a_new_host_credential_is_copied_and_notifies(
+    fleet: Fleet, play: RolePlay, user: Path
+) -> None:
     fleet.execute("first", "rm", "-f", "/run/restarted")
     credential = certify(fleet, "first", trust(fleet))
     changed = fleet.converge(user, "--diff", inventories=[play.inventory])
@@ -160,7 +164,7 @@ def test_a_new_host_credential_is_copied_and_told(fleet: Fleet, play: RolePlay, 
     assert "PRIVATE KEY" not in changed.output
 
 
-def test_without_a_host_credential_a_service_is_told_so(
+def test_without_a_host_credential_the_play_fails_and_says_so(
     fleet: Fleet, play: RolePlay, user: Path
 ) -> None:
     key = PurePosixPath("/etc/grid-security/hostkey.pem")

@@ -1,4 +1,4 @@
-"""The role deliv, with MariaDB beside it: locked in, restarted when needed only, one by one."""
+"""The role deliv, with MariaDB beside it: sandboxed, restarted only when needed, one by one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ URLS = [f"http://{CLIENT}/{name}" for name in ("garbage", "strange", "absent", "
 KEYS = ("/etc/grid-security/hostkey.pem", f"{OWN}/key.pem", "/etc/deliv/host/hostkey.pem",
         "/etc/deliv/grid/key.pem", "/etc/deliv/secrets/database", "/etc/deliv/deliv.yaml",
         "/etc/shadow", "/etc/ssh/ssh_host_ed25519_key", "/var/log/deliv/audit.log")  # fmt: skip
-# What is tried in the place of a unit's program: what can be read, written, reached.
+# Runs in place of a unit's program: prints what it can read, write and reach.
 TRIED = """#!/bin/bash
 for file in {keys}; do head -c1 "$file" >/dev/null 2>&1 && echo "reads $file"; done
 for place in /etc/x /usr/x {authorities}/01234567.0; do
@@ -63,16 +63,16 @@ class Service:
         return self.play.converge("--diff")
 
     def processes(self) -> dict[str, str]:
-        """The main process of each running instance."""
+        """The PID of the main process of each running instance."""
         shown = self.run("systemctl", "show", "--property=Id,MainPID", "deliv@*.service")
         pairs = re.findall(r"MainPID=(\d+)\nId=deliv@(\d+)", shown)
         return {number: process for process, number in pairs if process != "0"}
 
     def ready(self, number: int) -> str:
-        """What an instance says of itself; "" when it says nothing."""
+        """The status that an instance reports; "" when it does not answer."""
         url = f"http://127.0.0.1:{MONITORING + number}/ready"
-        said = self.fleet.execute(HOST, "curl", "-sS", url, check=False).stdout
-        return str(json.loads(said)["status"]) if said else ""
+        answer = self.fleet.execute(HOST, "curl", "-sS", url, check=False).stdout
+        return str(json.loads(answer)["status"]) if answer else ""
 
     def anchors(self) -> dict[str, bytes]:
         """The files of the CA directory."""
@@ -84,7 +84,7 @@ class Service:
 
     def refuses_the_revoked(self) -> bool:
         answer = self.user.submit("005", DESTINATION)
-        return "revoked" in answer.complaint + str(answer.body)
+        return "revoked" in answer.error + str(answer.body)
 
     def journal(self, unit: str) -> str:
         """What the unit has written so far."""
@@ -101,15 +101,17 @@ def der(revoked: x509.CertificateRevocationList) -> bytes:
 
 @pytest.fixture(scope="module")
 def service(boot: Boot, suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Converged, after a rehearsal on the bare host."""
+    """Converged, after a dry run on the bare host."""
     source = checkout.copy(tmp_path_factory.mktemp("source") / "checkout")
     groups = {name: [HOST] for name in ("deliv_database", "deliv_broker", "deliv_service")}
     passwords = {
         "deliv_database_password": DATABASE, "deliv_migrations_password": MIGRATIONS,
-        "deliv_broker_password": BROKER, "deliv_backup_password": "backup-0000",
+        "deliv_broker_password": BROKER, "mariadb_password": DATABASE,
+        "mariadb_migrations_password": MIGRATIONS, "mariadb_backup_password": "backup-0000",
     }  # fmt: skip
     with boot(suite, HOST, clients=(CLIENT,)) as fleet:
         variables = passwords | {
+            "mariadb_sources": [fleet.address(HOST)],
             "release_checkout": str(source), "deliv_instances": 2, "deliv_crl_urls": URLS,
             "deliv_delegation_keys": SEALING,
         }  # fmt: skip
@@ -117,13 +119,13 @@ def service(boot: Boot, suite: str, tmp_path_factory: pytest.TempPathFactory) ->
             RolePlay(fleet, tmp_path_factory.mktemp(role), role, groups=groups, variables=variables)
             for role in ("mariadb", "deliv")
         ]
-        plays[1].rehearse()
+        plays[1].dry_run()
         authority = trust(fleet, HOST)
         own = authority.issue(pki.service_name("deliv"))
         fleet.put(HOST, OWN / "cert.pem", own.certificate_pem())
         fleet.put(HOST, OWN / "key.pem", own.key_pem(), mode=0o400)
         plays[0].converge()
-        plays[1].prove()
+        plays[1].converge_idempotently()
         alice = authority.issue(pki.user_name("alice"))
         user = Client(fleet, CLIENT, f"https://{HOST}:{PORT}")
         service = Service(fleet, plays[1], authority, user, alice)
@@ -132,13 +134,13 @@ def service(boot: Boot, suite: str, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_every_instance_serves(service: Service) -> None:
-    """RabbitMQ, the stager and FTS are not there: it goes on without."""
+    """RabbitMQ, the stager and FTS are not there: it runs without them."""
     assert [service.ready(number) for number in (1, 2)] == ["degraded", "degraded"]
     assert service.submit() == 403  # there is no rule yet
     assert not connects(service.fleet, CLIENT, HOST, MONITORING + 1)
 
 
-def test_it_is_locked_in(service: Service) -> None:
+def test_it_is_sandboxed(service: Service) -> None:
     helpers = ("deliv-crl-fetch.service", "deliv-crl.service", "deliv-migrate@any.service")
     for unit in ("deliv@1.service", *helpers):
         assert security_score(service.fleet, HOST, unit) <= 2.0, unit
@@ -193,7 +195,7 @@ def test_policy_and_certificates_change_without_a_restart(service: Service) -> N
     assert service.processes() == before
 
 
-def test_voms_servers_are_named_and_forgotten(service: Service) -> None:
+def test_voms_servers_are_added_and_removed(service: Service) -> None:
     old, new = ["/O=Grid/CN=voms", "/O=Grid/CN=CA"], ["/O=Grid/CN=voms", "/O=Grid/CN=CA 2"]
     one = {"vo": "skao", "host": "voms.example.org", "chains": [old, new]}
     other = {"vo": "escape", "host": "voms.example.org", "chains": [new]}
@@ -208,7 +210,7 @@ def test_voms_servers_are_named_and_forgotten(service: Service) -> None:
     assert "RUNNING HANDLER [deliv : Reload deliv]" in play.output
     assert lsc_files(service) == {"skao/voms.example.org.lsc": new}
     assert service.processes() == before
-    service.play.prove()
+    service.play.converge_idempotently()
     service.play.vary(deliv_voms_servers=[{**one, "chains": [["no name"]]}])
     with pytest.raises(AssertionError, match="expected the names of a server"):
         service.play.converge()
@@ -235,7 +237,7 @@ def test_what_the_release_does_not_understand_is_refused(service: Service) -> No
     service.play.vary(deliv_settings={})
 
 
-def test_the_audit_log_is_a_file_that_is_followed_by_another(service: Service) -> None:
+def test_the_audit_log_is_a_file_that_is_rotated(service: Service) -> None:
     def lines() -> list[dict[str, object]]:
         return [json.loads(line) for line in service.run("cat", AUDIT).splitlines()]
 
@@ -253,7 +255,7 @@ def test_the_audit_log_is_a_file_that_is_followed_by_another(service: Service) -
     assert "-rw-r----- deliv:deliv audit.log" in shown
     (old,) = [name for name in shown if "audit.log-" in name]
     assert old.startswith("-rw-")
-    assert old[7:10] == "---"  # nobody else reads it
+    assert old[7:10] == "---"  # no one else may read it
     assert '"log":"audit"' not in service.journal("deliv@1")
 
 
@@ -266,8 +268,8 @@ def test_settings_restart_what_they_concern(service: Service) -> None:
     assert "in_flight: 7" in service.run("cat", "/etc/deliv/deliv.yaml")
 
 
-def test_a_run_that_was_cut_short_is_made_good(service: Service) -> None:
-    """An instance that it did not reach still has the settings of before."""
+def test_the_run_after_an_interrupted_one_completes_it(service: Service) -> None:
+    """An instance that it did not reach still has the old settings."""
     unit = service.fleet.root(HOST) / "etc/systemd/system/deliv@.service"
     good = unit.read_text()
     unit.write_text(re.sub("(DELIV_GENERATION=).*", r"\1before", good))
@@ -292,7 +294,7 @@ def test_a_killed_instance_comes_back_and_the_port_stays_open(service: Service) 
 
 
 def test_revocation_lists_are_fetched_and_garbage_is_not(service: Service) -> None:
-    """The role was told of the lists from the start."""
+    """The role had the URLs from the first run on."""
     alice = service.certificate.certificate
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     lists = {
@@ -317,7 +319,7 @@ def test_revocation_lists_are_fetched_and_garbage_is_not(service: Service) -> No
         "systemctl", "stop", "deliv-crl.timer", "deliv-crl-fetch.service", "deliv-crl.service"
     )
     tried = service.fleet.execute(HOST, "systemctl", "start", "deliv-crl.service", check=False)
-    assert tried.returncode == 1  # four of them could not be had
+    assert tried.returncode == 1  # four of them could not be installed
     wait(service.refuses_the_revoked, "the list is in force", 90)
     reasons = ("not a rev", "not signed", "not fetched", "not in force yet", "/etc/")
     for url, why in zip(URLS, reasons, strict=True):
@@ -348,7 +350,7 @@ def test_lists_are_fetched_by_one_who_owns_nothing_and_installed_without_the_net
     tried = TRIED.format(keys=" ".join(KEYS), authorities=AUTHORITIES, client=CLIENT)
     service.fleet.put(HOST, PurePosixPath(program), tried.encode(), mode=0o755)
     assert service.run(program).count("reads") == len(KEYS)  # they are all there
-    said = {}
+    output = {}
     for unit in ("deliv-crl-fetch", "deliv-crl"):
         drop_in = PurePosixPath(f"/etc/systemd/system/{unit}.service.d/tried.conf")
         service.fleet.put(HOST, drop_in, f"[Service]\nExecStart=\nExecStart={program}\n".encode())
@@ -356,20 +358,20 @@ def test_lists_are_fetched_by_one_who_owns_nothing_and_installed_without_the_net
         begin = ("systemctl", "start", "--job-mode=ignore-dependencies", f"{unit}.service")
         service.fleet.execute(HOST, *begin, check=False)
         journal = service.journal(unit)
-        said[unit] = [line for line in journal.splitlines() if line.split(" ")[0] in VERBS]
+        output[unit] = [line for line in journal.splitlines() if line.split(" ")[0] in VERBS]
         service.run("rm", "--recursive", str(drop_in.parent))
     service.run("systemctl", "daemon-reload")
-    assert all(said.values()), service.run("journalctl", "--lines=100", "--unit=deliv-crl*")
-    *reached, identity = said["deliv-crl-fetch"]
+    assert all(output.values()), service.run("journalctl", "--lines=100", "--unit=deliv-crl*")
+    *reached, identity = output["deliv-crl-fetch"]
     assert reached == [f"reaches {CLIENT}"]
     assert re.fullmatch(r"is 6\d{4}, CapEff:\t0+", identity)  # a dynamic user
-    *written, identity = said["deliv-crl"]
+    *written, identity = output["deliv-crl"]
     assert written == [f"writes {AUTHORITIES}/01234567.0"]
     assert re.fullmatch(r"is 0, CapEff:\t0+", identity)
 
 
 def test_what_was_fetched_is_not_trusted(service: Service) -> None:
-    """Its user may leave anything there: links to what root can read, and pipes."""
+    """Its user may write anything there: links to what root can read, and pipes."""
     fetched = PurePosixPath("/var/cache/private/deliv-crl")
     for number, target in enumerate((f"{OWN}/key.pem", f"{AUTHORITIES}", "/dev/zero"), start=1):
         service.run("ln", "--force", "--symbolic", target, str(fetched / str(number)))
@@ -379,8 +381,8 @@ def test_what_was_fetched_is_not_trusted(service: Service) -> None:
     begin = ("systemctl", "start", "--job-mode=ignore-dependencies", "deliv-crl.service")
     assert service.fleet.execute(HOST, *begin, check=False).returncode == 1
     assert service.anchors() == before
-    said = service.journal("deliv-crl").splitlines()
-    reasons = [line.partition(": ")[2] for line in said if line.startswith("http://")][-5:]
+    lines = service.journal("deliv-crl").splitlines()
+    reasons = [line.partition(": ")[2] for line in lines if line.startswith("http://")][-5:]
     unread = "not a file of at most 50000000 bytes"
     assert reasons == [unread, unread, unread, "not a revocation list", "not fetched"]
 

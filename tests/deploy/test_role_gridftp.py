@@ -47,12 +47,12 @@ class Pair:
     def copy(
         self, source: str, target: str, user: str = "alice"
     ) -> subprocess.CompletedProcess[str]:
-        """What globus-url-copy says of a copy; ends are HOST:PATH, or a file of the test's own."""
+        """The result of a copy by globus-url-copy; ends are HOST:PATH, or a file of the test."""
         proxy = self._directory / f"{user}.proxy"
         environment = client_environment(proxy, self._directory / "certificates")
-        words = [f"{name}={value}" for name, value in environment.items()]
+        settings = [f"{name}={value}" for name, value in environment.items()]
         ends = (self._url(source), self._url(target))
-        return self.fleet.in_hub("env", *words, *COPIER, *ends, check=False)
+        return self.fleet.in_hub("env", *settings, *COPIER, *ends, check=False)
 
     def put(self, host: str, path: str, content: bytes, *, mode: int = 0o644) -> None:
         """A file of the server's account."""
@@ -81,9 +81,9 @@ class Pair:
 def pair(boot: Boot, suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     with boot(suite, *SERVERS) as fleet:
         pair = Pair(fleet, tmp_path_factory.mktemp("gridftp"))
-        pair.play.rehearse()
+        pair.play.dry_run()
         pair.equip()
-        pair.play.prove()
+        pair.play.converge_idempotently()
         for host in SERVERS:
             pair.wait_until_up(host)
         yield pair
@@ -96,11 +96,11 @@ def test_a_file_goes_from_one_to_the_other(pair: Pair) -> None:
     assert done.returncode == 0, done.stderr
     assert pair.read("dtn", "/srv/user/copy") == content
     log = ("journalctl", "--unit=gridftp@user", "--output=cat")
-    said = f"DN {pair.users['alice'].dn} successfully authorized"
-    wait(lambda: said in pair.fleet.execute("dtn", *log).stdout, "the journal has the caller", 30)
+    login = f"DN {pair.users['alice'].dn} successfully authorized"
+    wait(lambda: login in pair.fleet.execute("dtn", *log).stdout, "the journal has the caller", 30)
 
 
-def test_a_stranger_is_refused(pair: Pair) -> None:
+def test_who_is_not_on_the_list_is_refused(pair: Pair) -> None:
     pair.put("archive", "/srv/archive/secret", b"x")
     done = pair.copy("archive:/srv/archive/secret", "dtn:/srv/user/stolen", user="eve")
     assert done.returncode
@@ -108,7 +108,7 @@ def test_a_stranger_is_refused(pair: Pair) -> None:
     assert not (pair.fleet.root("dtn") / "srv/user/stolen").exists()
 
 
-def test_nothing_but_the_root_is_shown(pair: Pair, tmp_path: Path) -> None:
+def test_nothing_but_the_root_is_served(pair: Pair, tmp_path: Path) -> None:
     for path in ("/etc/passwd", "/srv/user/../../etc/passwd", "/etc/gridftp/user/hostkey.pem"):
         assert pair.copy(f"dtn:{path}", str(tmp_path / "stolen")).returncode, path
     assert not (tmp_path / "stolen").exists() or not (tmp_path / "stolen").read_bytes()
@@ -130,8 +130,8 @@ def test_who_is_revoked_is_refused_at_once(pair: Pair) -> None:
     assert pair.copy(*ends).returncode == 0
 
 
-def test_a_renewed_certificate_counts_without_a_restart(pair: Pair) -> None:
-    """Seen by a certificate that callers do not trust, until the role brings the right one."""
+def test_a_renewed_certificate_is_used_without_a_restart(pair: Pair) -> None:
+    """Callers do not trust the certificate, until the role installs another one."""
     pair.put("archive", "/srv/archive/small", b"x")
     process = pair.show("archive", "MainPID")
     ends = ("archive:/srv/archive/small", "dtn:/srv/user/small")
@@ -145,7 +145,7 @@ def test_a_renewed_certificate_counts_without_a_restart(pair: Pair) -> None:
     assert pair.show("archive", "MainPID") == process
 
 
-def test_it_runs_without_rights_and_behind_walls(pair: Pair) -> None:
+def test_it_runs_unprivileged_and_sandboxed(pair: Pair) -> None:
     for host, name in SERVERS.items():
         assert pair.show(host, "User") == f"gridftp-{name}"
         assert security_score(pair.fleet, host, f"gridftp@{name}") <= 2.0
@@ -155,7 +155,7 @@ def test_it_runs_without_rights_and_behind_walls(pair: Pair) -> None:
         assert status.split() == ["400", f"gridftp-{name}"]
 
 
-def test_it_comes_back_when_it_died(pair: Pair) -> None:
+def test_it_is_restarted_when_killed(pair: Pair) -> None:
     pair.fleet.execute("dtn", "systemctl", "kill", "--signal=KILL", "gridftp@user")
     wait(lambda: pair.show("dtn", "NRestarts", "ActiveState").split() == ["1", "active"],
          "systemd starts it again", 30)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The role mariadb: who comes in, from where and how; what accounts may; that it comes back."""
+"""The role mariadb: who may log in, from where and how; what accounts may; restarts."""
 
 from __future__ import annotations
 
@@ -89,19 +89,20 @@ def authority(fleet: Fleet) -> pki.Authority:
 def play(
     fleet: Fleet, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> RolePlay:
-    """Converged, after a rehearsal on the bare host."""
+    """Converged, after a dry run on the bare host."""
     play = RolePlay(
         fleet, tmp_path_factory.mktemp("mariadb"), "mariadb", on="deliv_database",
-        groups={"deliv_database": ["data"], "deliv_service": ["deliv"]},
+        groups={"deliv_database": ["data"]},
         variables={
-            "deliv_database_password": SERVICE,
-            "deliv_migrations_password": MIGRATIONS,
-            "deliv_backup_password": BACKUP,
+            "mariadb_password": SERVICE,
+            "mariadb_migrations_password": MIGRATIONS,
+            "mariadb_backup_password": BACKUP,
+            "mariadb_sources": [fleet.address("deliv")],
         },
     )  # fmt: skip
-    play.rehearse()
+    play.dry_run()
     request.getfixturevalue("authority")
-    play.prove()
+    play.converge_idempotently()
     return play
 
 
@@ -116,13 +117,13 @@ def accounts(fleet: Fleet, play: RolePlay) -> Accounts:
     return accounts
 
 
-def test_it_listens_for_others_on_its_port_alone(fleet: Fleet, play: RolePlay) -> None:
+def test_it_listens_on_its_port_only(fleet: Fleet, play: RolePlay) -> None:
     found = {(socket.address, socket.port) for socket in listeners(fleet, "data")}
     assert {pair for pair in found if pair[1] != 22} == {(fleet.address("data"), PORT)}
     assert fleet.state("data") == "running"
 
 
-def test_deliv_s_hosts_alone_reach_it(fleet: Fleet, play: RolePlay) -> None:
+def test_only_the_services_hosts_reach_it(fleet: Fleet, play: RolePlay) -> None:
     assert connects(fleet, "deliv", "data", PORT)
     assert not connects(fleet, "client", "data", PORT)
 
@@ -161,28 +162,28 @@ def test_a_wrong_password_is_refused(accounts: Accounts) -> None:
     assert accounts.run("SELECT 1", user="", password="") == REFUSED
 
 
-def test_the_service_comes_from_its_own_hosts(accounts: Accounts) -> None:
+def test_the_service_logs_in_from_its_own_hosts_only(accounts: Accounts) -> None:
     assert accounts.run("SELECT 1", origin="data") in (REFUSED, UNKNOWN_HOST)
 
 
-def test_without_tls_nobody_comes_in(accounts: Accounts) -> None:
+def test_without_tls_every_login_is_refused(accounts: Accounts) -> None:
     assert accounts.run("SELECT 1", ca="") in (REFUSED, INSECURE)
     plain = accounts.run("SELECT 1", user="deliv_migrations", password=MIGRATIONS, ca="")
     assert plain in (REFUSED, INSECURE)
 
 
-def test_the_server_proves_who_it_is(fleet: Fleet, accounts: Accounts) -> None:
-    stranger = pki.Authority.create()
-    fleet.put("deliv", PurePosixPath("/root/other.pem"), pki.certificate_pem(stranger.certificate))
+def test_the_server_authenticates_itself(fleet: Fleet, accounts: Accounts) -> None:
+    other = pki.Authority.create()
+    fleet.put("deliv", PurePosixPath("/root/other.pem"), pki.certificate_pem(other.certificate))
     assert accounts.run("SELECT 1", ca="/root/other.pem") == 2003
     [[_, cipher]] = accounts.run("SHOW STATUS LIKE 'Ssl_version'")
     assert cipher in ("TLSv1.2", "TLSv1.3")
 
 
-def test_root_comes_by_the_socket_alone(fleet: Fleet, accounts: Accounts) -> None:
+def test_root_logs_in_by_the_socket_only(fleet: Fleet, accounts: Accounts) -> None:
     assert accounts.root("SELECT CURRENT_USER()").strip() == "root@localhost"
-    stranger = fleet.execute("data", "sudo", "-u", "admin", "mariadb", "-uroot", check=False)
-    assert "Access denied" in stranger.stderr
+    admin = fleet.execute("data", "sudo", "-u", "admin", "mariadb", "-uroot", check=False)
+    assert "Access denied" in admin.stderr
     known = accounts.root("SELECT CONCAT(User, '@', Host) FROM mysql.user ORDER BY 1").split()
     assert set(known) == {
         f"deliv@{fleet.address('deliv')}", "deliv_migrations@%", "deliv_backup@localhost",
@@ -206,14 +207,14 @@ def test_a_backup_is_taken_with_its_own_account(fleet: Fleet, accounts: Accounts
     assert "MASTER_LOG_FILE='binlog." in dump
 
 
-def test_it_comes_back_when_it_is_killed(fleet: Fleet, accounts: Accounts) -> None:
+def test_it_is_restarted_when_killed(fleet: Fleet, accounts: Accounts) -> None:
     accounts.run("INSERT INTO things VALUES ('kept')")
     fleet.execute("data", "systemctl", "kill", "--signal=KILL", "mariadb")
     wait(lambda: connects(fleet, "deliv", "data", PORT), "MariaDB is back", 60)
     assert accounts.run("SELECT * FROM things") == [["kept"]]
 
 
-def test_it_comes_back_when_its_host_reboots(fleet: Fleet, accounts: Accounts) -> None:
+def test_it_starts_when_its_host_reboots(fleet: Fleet, accounts: Accounts) -> None:
     fleet.reboot("data")
     wait(lambda: connects(fleet, "deliv", "data", PORT), "MariaDB is back", 60)
     assert accounts.run("SELECT * FROM things") == [["kept"]]
@@ -240,7 +241,7 @@ def test_what_changes_takes_effect_without_a_restart(
     renewed = certify(fleet, "data", authority)
     accounts.root("CREATE USER deliv@'192.0.2.9'")
     client = fleet.address("client")
-    play.vary(deliv_database_password="new-5d3c", mariadb_further_sources=[client])
+    play.vary(mariadb_password="new-5d3c", mariadb_further_sources=[client])
     play.converge("--diff")
     assert accounts.run("SELECT 1") == REFUSED
     assert accounts.run("SELECT 1", password="new-5d3c") == [[1]]

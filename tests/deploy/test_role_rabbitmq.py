@@ -1,4 +1,4 @@
-"""The role rabbitmq: TLS alone, one account with its own queues alone, and that it comes back."""
+"""The role rabbitmq: TLS only, one account with its own queues only, restarts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tools.hosts.programs import wait
 PORT = 5671
 LOCAL = {4369, 25672}
 DEFINITIONS = "/etc/rabbitmq/definitions.json"
-PASSWORD = "broker-3fa1"  # of a broker that lives for minutes
+PASSWORD = "broker-3fa1"  # of a broker that is removed after the test
 QUORUM = {"durable": True, "arguments": {"x-queue-type": "quorum"}}
 # Runs in a host: methods of a pika channel in turn; prints the last answer, or the refusal.
 CALLS = """
@@ -45,7 +45,7 @@ except Exception as error:
 
 
 class Account:
-    """What deliv's account is answered, by default from its own host."""
+    """The broker's answers to deliv's account, by default from its own host."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
@@ -58,8 +58,8 @@ class Account:
         done = self.fleet.execute(
             origin, "python3", "-c", CALLS, stdin=json.dumps({**usual, **given})
         )
-        ((kind, words),) = json.loads(done.stdout).items()
-        return str(words) if kind == "error" else f"ok {words}"
+        ((kind, text),) = json.loads(done.stdout).items()
+        return str(text) if kind == "error" else f"ok {text}"
 
     def declare(self, queue: str, **given: Any) -> str:
         return self.call(("queue_declare", {"queue": queue, **QUORUM}), **given)
@@ -80,15 +80,15 @@ def authority(fleet: Fleet) -> pki.Authority:
 def play(
     fleet: Fleet, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> RolePlay:
-    """Converged, after a rehearsal on the bare host."""
+    """Converged, after a dry run on the bare host."""
     play = RolePlay(
         fleet, tmp_path_factory.mktemp("rabbitmq"), "rabbitmq", on="deliv_broker",
-        groups={"deliv_broker": ["data"], "deliv_service": ["deliv"]},
-        variables={"deliv_broker_password": PASSWORD},
+        groups={"deliv_broker": ["data"]},
+        variables={"rabbitmq_password": PASSWORD, "rabbitmq_sources": [fleet.address("deliv")]},
     )  # fmt: skip
-    play.rehearse()
+    play.dry_run()
     request.getfixturevalue("authority")
-    play.prove()
+    play.converge_idempotently()
     return play
 
 
@@ -101,7 +101,7 @@ def account(fleet: Fleet, play: RolePlay) -> Account:
     return Account(fleet)
 
 
-def test_it_listens_for_others_with_tls_alone(fleet: Fleet, play: RolePlay) -> None:
+def test_it_listens_with_tls_only(fleet: Fleet, play: RolePlay) -> None:
     found = {socket for socket in listeners(fleet, "data") if socket.port != 22}
     assert {socket.port for socket in found if socket.is_local} == LOCAL
     assert {(socket.address, socket.port) for socket in found if not socket.is_local} == {
@@ -110,7 +110,7 @@ def test_it_listens_for_others_with_tls_alone(fleet: Fleet, play: RolePlay) -> N
     assert fleet.state("data") == "running"
 
 
-def test_deliv_s_hosts_alone_reach_it(fleet: Fleet, play: RolePlay) -> None:
+def test_only_the_services_hosts_reach_it(fleet: Fleet, play: RolePlay) -> None:
     assert connects(fleet, "deliv", "data", PORT)
     assert not connects(fleet, "client", "data", PORT)
 
@@ -121,7 +121,7 @@ def test_deliv_has_its_queues_and_its_exchange(account: Account) -> None:
         ("exchange_declare", {"exchange": "deliv.events", "exchange_type": "topic"}),
         ("basic_publish", {"exchange": "deliv.events", "routing_key": "job.a", "body": "x"}),
         ("queue_declare", {"queue": "deliv.stage", "durable": True, "arguments": dead}),
-        ("basic_publish", {"exchange": "", "routing_key": "deliv.stage", "body": "told"}),
+        ("basic_publish", {"exchange": "", "routing_key": "deliv.stage", "body": "x"}),
         ("queue_declare", {"queue": "deliv.stage", "passive": True}),
     )
     assert answer.startswith("ok") and "message_count=1" in answer
@@ -135,14 +135,14 @@ def test_deliv_has_nothing_else(account: Account) -> None:
     assert "403" in account.call(("basic_get", {"queue": "amq.gen-other"}))
 
 
-def test_strangers_are_refused(account: Account) -> None:
+def test_unknown_accounts_are_refused(account: Account) -> None:
     for user, password in (("deliv", "wrong"), ("guest", "guest"), ("", "")):
         refused = account.declare("deliv.a", user=user, password=password)
         assert "ACCESS_REFUSED" in refused, (user, refused)
     assert "NOT_ALLOWED" in account.declare("deliv.a", vhost="/")
 
 
-def test_nobody_else_is_known(fleet: Fleet, play: RolePlay) -> None:
+def test_there_is_no_other_account(fleet: Fleet, play: RolePlay) -> None:
     listed = ("rabbitmqctl", "--silent", "--formatter", "json")
     users = json.loads(fleet.execute("data", *listed, "list_users").stdout)
     assert [(user["user"], user["tags"]) for user in users] == [("deliv", [])]
@@ -155,25 +155,27 @@ def test_without_tls_it_does_not_answer(account: Account) -> None:
     assert not connects(account.fleet, "deliv", "data", 5672)
 
 
-def test_the_broker_proves_who_it_is(fleet: Fleet, account: Account) -> None:
+def test_the_broker_authenticates_itself(fleet: Fleet, account: Account) -> None:
     refused = account.declare("deliv.a", ca="/etc/ssl/certs/ca-certificates.crt")
     assert "CERTIFICATE_VERIFY_FAILED" in refused or "AMQPConnectionError" in refused
 
 
-def test_it_is_held_up_before_memory_or_disk_run_out(fleet: Fleet, play: RolePlay) -> None:
-    said = fleet.execute("data", "rabbitmqctl", "--silent", "--formatter", "json", "status").stdout
-    status = json.loads(said)
+def test_publishers_are_blocked_before_memory_or_disk_run_out(fleet: Fleet, play: RolePlay) -> None:
+    output = fleet.execute(
+        "data", "rabbitmqctl", "--silent", "--formatter", "json", "status"
+    ).stdout
+    status = json.loads(output)
     assert status["disk_free_limit"] == 10**9
     assert status["vm_memory_high_watermark_setting"] == {"relative": 0.4}
 
 
-def test_it_comes_back_when_it_is_killed(fleet: Fleet, account: Account) -> None:
+def test_it_is_restarted_when_killed(fleet: Fleet, account: Account) -> None:
     fleet.execute("data", "systemctl", "kill", "--signal=KILL", "rabbitmq-server")
     wait(lambda: connects(fleet, "deliv", "data", PORT), "RabbitMQ is back", 90)
     wait(lambda: account.declare("deliv.b").startswith("ok"), "its queues are back", 60)
 
 
-def test_it_comes_back_when_its_host_reboots(fleet: Fleet, account: Account) -> None:
+def test_it_starts_when_its_host_reboots(fleet: Fleet, account: Account) -> None:
     fleet.reboot("data")
     wait(lambda: connects(fleet, "deliv", "data", PORT), "RabbitMQ is back", 90)
     kept = ("queue_declare", {"queue": "deliv.stage", "passive": True})
@@ -199,7 +201,7 @@ def test_what_changes_takes_effect_without_a_restart(
     process = _main_process(fleet)
     fleet.execute("data", "rabbitmqctl", "--silent", "add_user", "guest", "guest")
     renewed = certify(fleet, "data", authority)
-    play.vary(deliv_broker_password="new-8b1c", rabbitmq_further_sources=[fleet.address("client")])
+    play.vary(rabbitmq_password="new-8b1c", rabbitmq_further_sources=[fleet.address("client")])
     play.converge("--diff")
     assert "ACCESS_REFUSED" in account.declare("deliv.b")
     assert account.declare("deliv.b", password="new-8b1c").startswith("ok")

@@ -1,4 +1,4 @@
-"""The role release: complete or not in use, new content beside the old, the oldest go."""
+"""The role release: only complete builds are used, side by side; the oldest are removed."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Releases:
     def names(self, directory: str = "") -> set[str]:
         return set(self.run("ls", f"{OPT}/{directory}").split())
 
-    def deliv(self, *words: str) -> str:
-        return self.run(f"{OPT}/current/bin/deliv", *words)
+    def deliv(self, *arguments: str) -> str:
+        return self.run(f"{OPT}/current/bin/deliv", *arguments)
 
     def run(self, *command: str) -> str:
         return self.fleet.execute(HOST, *command).stdout
@@ -46,16 +46,16 @@ class Releases:
 def releases(
     boot: Boot, suite: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Releases]:
-    """Converged, after a rehearsal on the bare host."""
+    """Converged, after a dry run on the bare host."""
     source = checkout.copy(tmp_path_factory.mktemp("source") / "checkout")
     with boot(suite, HOST) as fleet:
         play = RolePlay(
             fleet, tmp_path_factory.mktemp("release"), "release", groups={},
             variables={"release_checkout": str(source), "release_keep": 1},
         )  # fmt: skip
-        play.rehearse()
+        play.dry_run()
         assert fleet.execute(HOST, "test", "-e", str(OPT), check=False).returncode == 1
-        play.prove()
+        play.converge_idempotently()
         yield Releases(fleet, source, play)
 
 
@@ -74,7 +74,7 @@ def test_its_commands_stay_with_their_build(releases: Releases) -> None:
     assert releases.run(interpreter, "-c", where).strip() == releases.in_use()
 
 
-def test_everybody_may_run_it_and_nobody_change_it(releases: Releases) -> None:
+def test_every_user_may_run_it_and_only_root_change_it(releases: Releases) -> None:
     others = ["(", "!", "-user", "root", "-o", "-perm", "/022", "-o", "!", "-perm", "-004", ")"]
     assert releases.run("find", str(OPT), "!", "-type", "l", *others) == ""
     releases.run("sudo", "-u", "nobody", f"{OPT}/current/bin/deliv", "serve", "--help")
@@ -107,7 +107,7 @@ def test_releases_change_and_change_back(suite: str, releases: Releases) -> None
 
     releases.play.vary(release_version=version)
     changed = releases.play.converge().changed
-    assert changed == [f"{HOST}: release : Name the version in use"]
+    assert changed == [f"{HOST}: release : Link current to the version"]
     assert releases.in_use() == second
     _refuse_unknown(releases)
 

@@ -1,4 +1,4 @@
-"""The role stager on a bare host: it stages for deliv, calls deliv back, and serves nobody else."""
+"""The role lab_service as the stager on a bare host: staging, callbacks, no other clients."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from cryptography import x509
 from deliv_testbed import pki
 
 from deploy.booting import Boot
 from deploy.fleet import Fleet
 from deploy.observe import connects, ports, security_score
-from deploy.roles import AUTHORITIES, GRID, RolePlay, certify, trust
+from deploy.roles import AUTHORITIES, GRID, RolePlay, certify, served_certificate, trust
 from tools.hosts.programs import wait
 
 PORT, BACK = 8444, 8443
 UNIT = "deliv-stager"
 CALLS = PurePosixPath("/root/calls")
-# In deliv's place: keeps the fields of every callback whose caller has a certificate.
+# In place of deliv: records the fields of every callback whose caller has a certificate.
 RECEIVER = f"""
 import http.server, json, ssl, urllib.parse
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         fields = dict(urllib.parse.parse_qsl(body))
-        fields["peer"] = str(self.connection.getpeercert()["subject"])
+        fields["subject"] = str(self.connection.getpeercert()["subject"])
         with open("{CALLS}", "a") as file:
             print(json.dumps(fields), file=file)
         self.send_response(200)
@@ -45,15 +46,19 @@ server.serve_forever()
 
 
 class Archive:
-    """`archive` has the stager; on `deliv` its callers are, and who takes its callbacks."""
+    """`archive` has the stager; `deliv` its callers, and the receiver of its callbacks."""
 
     def __init__(self, fleet: Fleet, directory: Path) -> None:
         self.fleet, self.authority = fleet, pki.Authority.create()
         self._deliv = self.authority.issue(pki.service_name("deliv"))
         self.play = RolePlay(
-            fleet, directory, "stager", on="deliv_stager",
+            fleet, directory, "lab_service", on="deliv_stager",
             groups={"deliv_stager": ["archive"], "deliv_service": ["deliv"]},
-            variables={"stager_clients": [self._deliv.dn], "common_time_sync": False},
+            variables={
+                "lab_service_name": "stager",
+                "lab_service_settings": {"stager": {"clients": [self._deliv.dn]}},
+                "common_time_sync": False,
+            },
         )  # fmt: skip
 
     def equip(self) -> None:
@@ -64,7 +69,7 @@ class Archive:
         eve = self.authority.issue(pki.user_name("eve"))
         self._put("deliv", PurePosixPath("/root/eve"), eve)
         self.fleet.execute("deliv", "systemd-run", "--unit=receiver", "python3", "-c", RECEIVER)
-        wait(lambda: BACK in ports(self.fleet, "deliv"), "callbacks can come", 30)
+        wait(lambda: BACK in ports(self.fleet, "deliv"), "callbacks can be received", 30)
 
     def renew_client(self) -> None:
         """A new credential for the stager's callbacks."""
@@ -72,7 +77,7 @@ class Archive:
         self._put("archive", GRID / "stager", credential)
 
     def call(self, user: str, method: str, path: str, document: object = None) -> tuple[int, Any]:
-        """The stager's HTTP status and JSON; the status is 0 when it does not answer."""
+        """The stager's HTTP status and JSON; the status is 0 without an answer."""
         home = f"/root/{user}"
         body = ["--data-raw", json.dumps(document)] if document else []
         done = self.fleet.execute(
@@ -90,19 +95,15 @@ class Archive:
         return self.call(user, "POST", "/stage", document)[0]
 
     def wait_for_callback(self, job: str) -> dict[str, str]:
-        wait(lambda: self._calls(job), f"the callback of job {job} comes", 30)
+        wait(lambda: self._calls(job), f"the callback of job {job}", 30)
         return self._calls(job)[0]
 
     def staged(self, job: str) -> Path:
         return self.fleet.root("archive") / "srv/archive/staging" / job
 
-    def serial(self) -> str:
-        """Of the certificate that it serves with now."""
-        address = f"{self.fleet.address('archive')}:{PORT}"
-        shown = self.fleet.execute("deliv", "openssl", "s_client", "-connect", address, check=False)
-        return self.fleet.execute(
-            "deliv", "openssl", "x509", "-noout", "-serial", stdin=shown.stdout
-        ).stdout
+    def certificate(self) -> x509.Certificate:
+        """The certificate that it uses now."""
+        return served_certificate(self.fleet, "deliv", "archive", PORT)
 
     def _calls(self, job: str) -> list[dict[str, str]]:
         file = self.fleet.root("deliv") / CALLS.relative_to("/")
@@ -118,9 +119,9 @@ class Archive:
 def archive(boot: Boot, suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     with boot(suite, "archive", "deliv", clients=("client",)) as fleet:
         archive = Archive(fleet, tmp_path_factory.mktemp("stager"))
-        archive.play.rehearse()
+        archive.play.dry_run()
         archive.equip()
-        archive.play.prove()
+        archive.play.converge_idempotently()
         wait(lambda: PORT in ports(fleet, "archive"), "the stager listens", 30)
         yield archive
 
@@ -139,7 +140,7 @@ def test_it_stages_for_deliv_and_calls_back(archive: Archive, job: str) -> None:
     assert call["path"] == f"/srv/archive/staging/{job}/005"
     assert call["size"] == str(len(content)) == str(2**20)
     assert call["checksum"] == f"ADLER32:{zlib.adler32(content):08x}"
-    assert "'stager'" in call["peer"]
+    assert "'stager'" in call["subject"]
     assert archive.call("deliv", "DELETE", f"/stage/{job}")[0] == 200
     assert not archive.staged(job).exists()
 
@@ -153,7 +154,7 @@ def test_what_is_staged_is_for_the_gridftp_server_to_read(archive: Archive, job:
         assert status.split() == [mode, "deliv-stager", "gridftp-archive"]
 
 
-def test_it_serves_nobody_else(archive: Archive, job: str) -> None:
+def test_it_serves_no_other_client(archive: Archive, job: str) -> None:
     assert archive.stage("eve", job, "005") == 403
     assert archive.call("eve", "GET", "/stage")[0] == 403
     assert archive.stage("deliv", job, "005", callback="https://client:8443/doneStaging") == 403
@@ -162,7 +163,7 @@ def test_it_serves_nobody_else(archive: Archive, job: str) -> None:
     assert not connects(archive.fleet, "client", "archive", PORT)
 
 
-def test_it_runs_without_rights_and_behind_walls(archive: Archive) -> None:
+def test_it_runs_unprivileged_and_sandboxed(archive: Archive) -> None:
     fleet = archive.fleet
     assert security_score(fleet, "archive", UNIT) <= 2.0
     assert ports(fleet, "archive") == {22, PORT}
@@ -173,18 +174,18 @@ def test_it_runs_without_rights_and_behind_walls(archive: Archive) -> None:
 
 
 def test_it_takes_renewed_certificates(archive: Archive, job: str) -> None:
-    before = archive.serial()
+    before = archive.certificate()
     certify(archive.fleet, "archive", archive.authority)
     archive.renew_client()
     archive.play.converge()
     wait(lambda: archive.call("deliv", "GET", "/healthz")[0] == 200, "it is up again", 30)
-    assert archive.serial() != before
+    assert archive.certificate() != before
     assert archive.stage("deliv", job, "synthetic-1") == 202
     archive.wait_for_callback(job)
 
 
-def test_what_it_had_to_do_outlives_it(archive: Archive, job: str) -> None:
-    """Stopped, it ends well; started, it goes on with what it was asked for."""
+def test_requests_survive_a_restart(archive: Archive, job: str) -> None:
+    """Stopped, it exits cleanly; started, it continues its requests."""
     assert archive.stage("deliv", job, "slow-2-synthetic-3") == 202
     archive.fleet.execute("archive", "systemctl", "stop", UNIT)
     result = archive.fleet.execute(

@@ -56,7 +56,7 @@ class Upgrade:
         return self.deployment.fleet.execute(HOST, *command).stdout
 
     def assert_nothing_lost(self, load: Load) -> None:
-        """Every accepted job is there, once, and brings its product."""
+        """Every accepted job is there, once, and succeeds."""
         assert set(self.sql("SELECT job_id FROM jobs")) == set(load.jobs)
         wait(
             lambda: self.sql("SELECT DISTINCT status FROM jobs") == ["SUCCESS"],
@@ -104,10 +104,10 @@ def test_an_upgrade_and_a_rollback_under_load(upgrade: Upgrade) -> None:
 
 def test_a_rollback_needs_a_version_that_is_there(upgrade: Upgrade) -> None:
     before = upgrade.releases()
-    for option, complaint in (("", "Say which"), ("98.0", "has no release 98.0")):
+    for option, message in (("", "Say which"), ("98.0", "has no release 98.0")):
         play = upgrade.deployment.play(
             "-e", f"deliv_version={option}", path=PLAYBOOKS / "rollback.yml"
         )
         assert not play.succeeded
-        assert complaint in play.output
+        assert message in play.output
     assert upgrade.releases() == before

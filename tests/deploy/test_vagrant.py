@@ -1,6 +1,6 @@
-"""The Vagrantfile is sound, and its machines are those of the inventory `lab`.
+"""The Vagrantfile is valid, and its machines are those of the inventory `lab`.
 
-That `vagrant up` makes them and delivers is held by test_vagrant_up.py.
+test_vagrant_up.py runs `vagrant up` and delivers.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ LINES = 60  # a loop over data needs no more
 LAB = yaml.safe_load((CHECKOUT / "vagrant" / "machines.yml").read_text())
 NAMES = [machine["name"] for machine in LAB["machines"]]
 ADDRESSES = {machine["name"]: machine["address"] for machine in LAB["machines"]}
-# What Vagrant makes of the file: a line of JSON for each provider and machine.
-UNDERSTOOD = """
+# Prints how Vagrant reads the file: a line of JSON for each provider and machine.
+DESCRIBE = """
 gem "vagrant"
 require "vagrant"
 require "json"
@@ -60,8 +60,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def machines(environment: dict[str, str]) -> list[Machine]:
-    said = run(environment, "ruby", "-e", UNDERSTOOD, str(CHECKOUT))
-    return [Machine(**json.loads(line)) for line in said.splitlines()]
+    output = run(environment, "ruby", "-e", DESCRIBE, str(CHECKOUT))
+    return [Machine(**json.loads(line)) for line in output.splitlines()]
 
 
 def test_vagrant_validates_it(environment: dict[str, str]) -> None:
@@ -99,11 +99,11 @@ def test_each_provider_makes_every_machine(provider: str, machines: list[Machine
 
 
 def test_ansible_runs_once_for_all(machines: list[Machine]) -> None:
-    """When the last one is up. VirtualBox's need to be told how they see each other."""
+    """When the last one is up. VirtualBox's machines need the addresses of the others."""
     for machine in machines:
         known = {name: {"common_address": address} for name, address in ADDRESSES.items()}
-        told = known if machine.provider == "virtualbox" else {}
-        wanted = [{"limit": "all", "host_vars": told}]
+        addresses = known if machine.provider == "virtualbox" else {}
+        wanted = [{"limit": "all", "host_vars": addresses}]
         assert machine.runs == (wanted if machine.name == NAMES[-1] else [])
 
 

@@ -1,4 +1,4 @@
-"""`vagrant up` with vagrant-lxc, and then what its closing message says: a product is delivered.
+"""`vagrant up` with vagrant-lxc, then the commands of its closing message: a product is delivered.
 
 It takes minutes and shows little of deliv that test_lab.py doesn't show, so it has a target of its
 own: `make test-vagrant`.
@@ -68,13 +68,13 @@ def test_the_closing_message_leads_to_a_delivered_product(
     assert job["status"] == "SUCCESS", job
     assert "005" in output(run, "bash", "-ec", look)
     machines = run.directory / "lxc"
-    original = machines / "deliv-archive/rootfs/srv/archive/products/005"
+    original = machines / "deliv-archive/rootfs/var/lib/deliv-stager/archive/products/005"
     assert sha256(machines / "deliv-dtn/rootfs/srv/user/005") == sha256(original)
 
 
 def test_provisioning_again_changes_nothing(run: runs.Run) -> None:
-    said = output(run, "vagrant", "provision", "deliv")
-    assert Play(exit_code=0, output=said, recap={}).changed == []
+    shown = output(run, "vagrant", "provision", "deliv")
+    assert Play(exit_code=0, output=shown, recap={}).changed == []
 
 
 def output(run: runs.Run, *command: str) -> str:

@@ -7,7 +7,6 @@ from random import Random
 import pytest
 
 from fuzz.engine import Hang, Target, run
-from fuzz.run import main
 from fuzz.targets import TARGETS
 
 INPUTS = 1000  # of each target
@@ -18,10 +17,6 @@ def test_nothing_is_found(name: str) -> None:
     result = run(TARGETS[name], INPUTS, seed=1)
     assert result.findings == []
     assert 0 < result.taken < INPUTS
-
-
-def test_shares_are_of_one_whole() -> None:
-    assert sum(target.share for target in TARGETS.values()) == pytest.approx(1)
 
 
 def test_what_a_parser_must_not_do_is_found() -> None:
@@ -55,11 +50,3 @@ def test_a_parser_that_does_not_end_is_stopped(monkeypatch: pytest.MonkeyPatch) 
     )
     (finding,) = run(target, 1, seed=1).findings
     assert finding.startswith("endless: Hang: more than")
-
-
-def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--inputs", "200", "--target", "destinations"]) == 0
-    head, row, total = capsys.readouterr().out.splitlines()
-    assert head.split() == ["target", "inputs", "taken", "per", "s", "slowest", "findings"]
-    assert row.split()[:2] == ["destinations", "200"]
-    assert total.startswith("200 inputs in ")

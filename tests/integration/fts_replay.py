@@ -101,7 +101,7 @@ def refused_handshake(scene: Scene, newest: ssl.TLSVersion) -> list[Answer]:
     context.load_cert_chain(user.certificate, user.key)
     try:
         with (
-            socket.create_connection(("localhost", scene.fts.port), timeout=10) as plain,
+            socket.create_connection(("localhost", scene.fts.port), timeout=60) as plain,
             context.wrap_socket(plain, server_hostname="localhost") as connection,
         ):
             connection.recv(1)

@@ -12,7 +12,7 @@ import socket
 import ssl
 from typing import BinaryIO
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 NO_DELEGATION = b"0"  # what a client sends after the handshake when it delegates nothing
 
 

@@ -35,7 +35,7 @@ TERMINAL = ("FINISHED", "FAILED", "FINISHEDDIRTY", "CANCELED")
 PAUSE = 0.05
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """The first true value of `condition`; AssertionError when none comes in time."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

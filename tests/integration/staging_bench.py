@@ -109,7 +109,7 @@ class Bench:
     def stop(self, *, kill: bool = False) -> int:
         assert self.process
         (self.process.kill if kill else self.process.terminate)()
-        return self.process.wait(10)
+        return self.process.wait(60)
 
     def acting_as(self, owner: str) -> Bench:
         """The same stager, called with the credential of another owner."""
@@ -117,7 +117,7 @@ class Bench:
 
     def call(self, method: str, path: str, document: object = None) -> tuple[int, Any]:
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.port, context=self.client, timeout=10
+            "127.0.0.1", self.port, context=self.client, timeout=60
         )
         try:
             connection.request(method, path, json.dumps(document) if document else None)

@@ -35,7 +35,7 @@ JOB = "0190b6c4-0000-7000-8000-00000000000a"
 WORK = Message(routing="stage", job_id=JOB)
 
 
-async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition never came true"
@@ -44,7 +44,7 @@ async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
 
 async def until_published(broker: Broker) -> None:
     """What the outbox does: again, until it is confirmed. A queue without leader refuses."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             return await broker.publish_work(WORK)
@@ -109,7 +109,7 @@ async def messages_in(settings: config.BrokerSettings, queue: str) -> int:
 
 
 async def until_holds(settings: config.BrokerSettings, queue: str, count: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (found := await messages_in(settings, queue)) != count:
         assert time.monotonic() < deadline, f"{queue} holds {found}, not {count}"
         await asyncio.sleep(0.1)

@@ -224,7 +224,8 @@ def interrupted(
 ) -> subprocess.CompletedProcess[str]:
     """The command, sent a signal when deliv has had so many calls."""
     process = subprocess.Popen(
-        command(world, *arguments),
+        # A job of a shell's background ignores SIGINT, and so do its children.
+        ["env", "--default-signal=INT", *command(world, *arguments)],
         env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     until(lambda: len(world.deliv.calls) >= calls, "the calls before the signal")

@@ -1,4 +1,4 @@
-"""Transactions on a real MariaDB: sessions, retries, limits, and what callers are told."""
+"""Transactions on a real MariaDB: sessions, retries, limits, and what callers get."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from deliv.db.database import (
     Contention,
     Database,
     Duplicate,
-    Rejected,
+    RejectedByTrigger,
     StatementFailed,
     connect,
 )
@@ -133,12 +133,12 @@ async def test_a_duplicate_names_its_key(small: Database) -> None:
 
 
 async def test_a_signal_is_a_refusal(small: Database) -> None:
-    with pytest.raises(Rejected, match="no way"):
+    with pytest.raises(RejectedByTrigger, match="no way"):
         await small.execute("SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no way'")
 
 
 async def test_a_deadlock_runs_again(small: Database) -> None:
-    meeting = threading.Barrier(2, timeout=10)
+    meeting = threading.Barrier(2, timeout=PATIENCE)
     runs: list[int] = []
 
     def cross(first: int, second: int) -> Any:
@@ -213,7 +213,7 @@ async def test_one_callers_load_leaves_connections_to_others(table: Server) -> N
 
     def hold(tx: Connection) -> int:
         running.append(tx.get("SELECT 1 AS one"))
-        assert gate.wait(20)
+        assert gate.wait(PATIENCE)
         return tx.execute("UPDATE t SET b = 'x' WHERE a = 1")
 
     def held(caller: str) -> list[asyncio.Task[int]]:
@@ -242,7 +242,7 @@ async def test_a_cancelled_call_that_has_begun_is_finished_and_keeps_its_connect
 
     def hold(tx: Connection) -> None:
         running.append(tx.execute("UPDATE t SET b = 'x' WHERE a = 1"))
-        assert gate.wait(20)
+        assert gate.wait(PATIENCE)
 
     with opened(table.settings(pool=2)) as database:
         first = called_by("a", database.transaction(hold))
@@ -358,7 +358,7 @@ async def test_too_many_connections_are_named(table: Server) -> None:
     with opened(table.settings(pool=20)) as greedy, opened(table.settings()) as database:
         table.run("SET GLOBAL max_connections = 10")
         try:
-            barrier = threading.Barrier(11, timeout=20)
+            barrier = threading.Barrier(11, timeout=PATIENCE)
             held = [
                 asyncio.ensure_future(greedy.transaction(lambda tx: barrier.wait()))
                 for _ in range(10)
@@ -413,7 +413,7 @@ async def test_an_idle_transaction_is_ended_by_the_server(
         tx.execute("UPDATE t SET b = 'frozen' WHERE a = 1")
         if not frozen.is_set():
             frozen.set()
-            assert thawed.wait(20)
+            assert thawed.wait(PATIENCE)
         tx.execute("UPDATE t SET b = 'thawed' WHERE a = 2")
 
     held = asyncio.ensure_future(small.transaction(freeze))

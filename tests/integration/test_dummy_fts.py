@@ -620,7 +620,7 @@ def test_an_idle_connection_is_closed(fts: Fts) -> None:
 def connected(fts: Fts) -> Iterator[Any]:
     context = ssl.create_default_context(cafile=str(fts.ca_file))
     with (
-        socket.create_connection(("localhost", fts.port), timeout=10) as plain,
+        socket.create_connection(("localhost", fts.port), timeout=60) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as secure,
         secure.makefile("rwb") as stream,
     ):

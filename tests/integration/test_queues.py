@@ -78,7 +78,7 @@ def depths(lines: list[str]) -> dict[str, int]:
 
 def wait_until_all_are_back(deliv_queue: Run) -> None:
     """A quorum queue takes a moment to have back what was only looked at."""
-    assert wait(lambda: depths(deliv_queue("list", "--json"))[DEAD] == len(LETTERS), 20)
+    assert wait(lambda: depths(deliv_queue("list", "--json"))[DEAD] == len(LETTERS), 60)
 
 
 def test_the_depth_of_every_queue(deliv_queue: Run) -> None:
@@ -132,7 +132,7 @@ def test_what_a_client_made_up_is_shown_in_plain_ascii(deliv_queue: Run, rabbit:
         f"an unknown queue  {shown}: ",
         f"{text}  {shown}: 7",
     }
-    assert wait(lambda: depths(deliv_queue("list", "--json"))[DEAD] == len(MADE_UP), 20)
+    assert wait(lambda: depths(deliv_queue("list", "--json"))[DEAD] == len(MADE_UP), 60)
     assert len([json.loads(line) for line in deliv_queue("dead", "--json")]) == len(MADE_UP)
 
 

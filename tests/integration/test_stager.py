@@ -157,7 +157,7 @@ def test_a_new_code_is_used_while_the_old_one_waits(bench: Bench, job: str) -> N
 def test_needs_a_client_certificate(bench: Bench) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(capath=bench.directory / "certificates")
-    connection = http.client.HTTPSConnection("127.0.0.1", bench.port, context=context, timeout=10)
+    connection = http.client.HTTPSConnection("127.0.0.1", bench.port, context=context, timeout=60)
     with closing(connection), pytest.raises(OSError):
         connection.request("GET", "/stage")
         connection.getresponse()

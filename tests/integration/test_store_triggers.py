@@ -10,7 +10,7 @@ from pymysql.err import OperationalError
 from support.private_mariadb import Server
 from support.samples import admitted, staged, submitted, transferring
 
-from deliv.db.database import Database, Rejected
+from deliv.db.database import Database, RejectedByTrigger
 from deliv.model.job import Job
 from deliv.model.states import FINAL, IN_FLIGHT, Event, Status
 from deliv.store import NOW, JobEvent, Store
@@ -111,7 +111,7 @@ async def test_nothing_leaves_a_final_state(
 ) -> None:
     job = await ended(store, status)
     sql = "UPDATE jobs SET status = %s, attempt = attempt + 1 WHERE job_id = %s"
-    with pytest.raises(Rejected, match="never leaves a final state"):
+    with pytest.raises(RejectedByTrigger, match="never leaves a final state"):
         await database.execute(sql, to, job.job_id)
     assert await store.job(job.job_id) == job
 
@@ -136,7 +136,7 @@ async def test_what_was_asked_for_never_changes(
 ) -> None:
     job = await submitted(store, product_id="abc")
     sql = f"UPDATE jobs SET {column} = {value.format(column)} WHERE job_id = %s"  # noqa: S608
-    with pytest.raises(Rejected, match="never change"):
+    with pytest.raises(RejectedByTrigger, match="never change"):
         await database.execute(sql, job.job_id)
     assert await store.job(job.job_id) == job
 
@@ -145,7 +145,7 @@ async def test_a_trailing_space_is_a_difference(store: Store, database: Database
     job = await submitted(store)
     found = await database.query("SELECT * FROM jobs WHERE submitter = %s", job.submitter + " ")
     assert found == []
-    with pytest.raises(Rejected, match="never change"):
+    with pytest.raises(RejectedByTrigger, match="never change"):
         await database.execute("UPDATE jobs SET product_id = CONCAT(product_id, ' ')")
 
 
@@ -162,7 +162,7 @@ async def test_no_job_goes_back_to_waiting(
     store: Store, database: Database, status: Status
 ) -> None:
     await (admitted if status is Status.STAGING else transferring)(store)
-    with pytest.raises(Rejected, match="does not go back"):
+    with pytest.raises(RejectedByTrigger, match="does not go back"):
         await database.execute("UPDATE jobs SET status = 'SUBMITTED'")
 
 
@@ -172,14 +172,14 @@ async def test_every_job_begins_as_submitted(database: Database, status: str) ->
     INSERT INTO jobs (job_id, product_id, status, destination_path, destination_host, submitter)
     VALUES ('a', 'b', %s, 'c', 'd', 'e')
     """
-    with pytest.raises(Rejected, match="begins as SUBMITTED"):
+    with pytest.raises(RejectedByTrigger, match="begins as SUBMITTED"):
         await database.execute(sql, status)
 
 
 async def test_a_refused_change_leaves_no_event(store: Store, database: Database) -> None:
     job = await ended(store, Status.SUCCESS)
     before = await history(store, job)
-    with pytest.raises(Rejected):
+    with pytest.raises(RejectedByTrigger):
         await database.execute("UPDATE jobs SET status = 'ERROR'")
     assert await history(store, job) == before
 

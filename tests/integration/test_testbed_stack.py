@@ -71,7 +71,7 @@ class Testbed:
         """What deliv says it waits for; None when it doesn't answer."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), AnyStatus())
         try:
-            with opener.open(self.document["monitoring_url"] + "/ready", timeout=5) as answer:
+            with opener.open(self.document["monitoring_url"] + "/ready", timeout=30) as answer:
                 waiting: list[str] = json.load(answer)["waiting_for"]
                 return waiting
         except OSError:
@@ -134,10 +134,10 @@ def test_the_whole_stack(testbed: Testbed) -> None:
 
 def frozen_and_thawed(testbed: Testbed) -> None:
     testbed.good("freeze", "stager")
-    assert wait(lambda: testbed.waiting_for() == ["stager"], 30)
+    assert wait(lambda: testbed.waiting_for() == ["stager"], 60)
     assert "frozen" in testbed("status").stdout
     testbed.good("thaw", "stager")
-    assert wait(lambda: testbed.waiting_for() == [], 30)
+    assert wait(lambda: testbed.waiting_for() == [], 60)
 
 
 def killed_and_started(testbed: Testbed, part: str, before: Document) -> None:
@@ -181,13 +181,13 @@ def test_what_was_left_out_comes_later(testbed: Testbed) -> None:
     assert testbed.good("status").count("left out") == len(BASIC)
     for part in ("mariadb", "issuer", "stager", "fts"):
         testbed.good("start", part)
-    assert wait(lambda: testbed.waiting_for() == ["rabbitmq"], 30)
+    assert wait(lambda: testbed.waiting_for() == ["rabbitmq"], 60)
 
 
 def test_an_up_that_is_killed_half_way_leaves_nothing_after_down(testbed: Testbed) -> None:
     up = subprocess.Popen(testbed.command("up"), stdout=subprocess.DEVNULL)
     started = testbed.directory / "run" / "rabbitmq.json"
-    assert wait(started.exists, 30)
+    assert wait(started.exists, 60)
     up.kill()
     up.wait()
     assert "rabbitmq" in testbed.left()

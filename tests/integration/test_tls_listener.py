@@ -29,7 +29,7 @@ from deliv.identity.x509.certificates import costly
 from deliv.ops import metrics
 from integration.tls_server import Served, WhoAmI
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 OTHERS = [f"127.0.0.{number}" for number in range(2, 14)]
 
 

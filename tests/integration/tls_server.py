@@ -25,7 +25,7 @@ from deliv.errors import CredentialRefused
 from deliv.identity.connection_identities import ConnectionIdentities
 from deliv.identity.tls import ServerTls
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 
 class WhoAmI(RequestHandler):

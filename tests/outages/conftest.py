@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,20 @@ import pytest
 import yaml
 from support.running_stack import Stack, Target, brought_up, until
 
+HERE = Path(__file__).parent
 INSTANCES = (1, 2)
 HOLD = 3  # seconds until another instance takes up what one has in hand
 REQUEST_TIMEOUT = 3
 PATIENT = {"timeout": "600s"}  # for the stager: longer than any outage here
 RECONCILE_EVERY = "5s"  # so short is the life of the lease that a killed instance leaves, too
 SWEEPS = {"every": "500ms", "lease": "2s", "hold": f"{HOLD}s", "ask_again": "1s"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.rotating)
 
 
 class Pair(Stack):
@@ -70,13 +77,6 @@ class Pair(Stack):
         lines = text.rpartition("\n")[0].splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    def copied_by_fts(self, job_id: str, part: str = "fts") -> bool:
-        """Whether a process of FTS copies for this job."""
-        ((fts_jobid,),) = self.query("SELECT fts_jobid FROM jobs WHERE job_id = %s", job_id)
-        sql = "SELECT 1 FROM files WHERE job_id = ? AND file_state IN ('READY', 'ACTIVE') AND pid"
-        with closing(sqlite3.connect(self.directory / part / "fts.sqlite")) as database:
-            return database.execute(sql, (fts_jobid,)).fetchone() is not None
-
     def check(self, *options: str) -> subprocess.CompletedProcess[str]:
         """`deliv check`."""
         return subprocess.run(
@@ -100,15 +100,6 @@ class _One(Stack):
             "monitoring_url": f"http://{self._settings['monitoring']}",
         }
         return super().testbed | own
-
-
-@contextmanager
-def frozen(pair: Pair, part: str) -> Iterator[None]:
-    pair.command("freeze", part)
-    try:
-        yield
-    finally:
-        pair.command("thaw", part)
 
 
 @contextmanager

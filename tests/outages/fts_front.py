@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from deliv_testbed.layout import Layout
 from support.running_stack import Stack
 
-TIMEOUT = 30
+TIMEOUT = 60
 PASSED_ON = ("Accept", "Content-Type")
 
 

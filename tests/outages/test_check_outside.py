@@ -11,10 +11,10 @@ from contextlib import contextmanager
 import fts3.rest.client.easy as fts3
 import pytest
 from deliv_testbed.layout import Layout
-from support.running_stack import Target, until
+from support.running_stack import Target, frozen, until
 
 from deliv.gateways.fts.transfer import Transfer, submission
-from outages.conftest import Pair, frozen
+from outages.conftest import Pair
 
 pytestmark = [
     pytest.mark.timeout(300),

@@ -12,10 +12,10 @@ import pytest
 from deliv_testbed import layout
 from pymysql.cursors import Cursor
 from support.another_instance import another_instance
-from support.running_stack import Answer, Stack, Target, until
+from support.running_stack import Answer, Stack, Target, frozen, until
 from support.small_disk import on_small_disk
 
-from outages.conftest import Pair, frozen
+from outages.conftest import Pair
 
 pytestmark = pytest.mark.timeout(300)
 PATIENCE = 120

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from deliv_testbed.layout import Layout
-from support.running_stack import Target, until
+from support.running_stack import Target, frozen, until
 
-from outages.conftest import INSTANCES, REQUEST_TIMEOUT, Pair, frozen
+from outages.conftest import INSTANCES, REQUEST_TIMEOUT, Pair
 from outages.fts_front import Answer, Fault, Front, standing_before
 
 pytestmark = pytest.mark.timeout(300)

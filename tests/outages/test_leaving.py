@@ -15,11 +15,11 @@ import pytest
 import yaml
 from deliv_testbed import ports
 from support.another_instance import Instance, another_instance
-from support.running_stack import Answer, Stack, Target, until
+from support.running_stack import Answer, Stack, Target, frozen, until
 from support.service_manager import ServiceManager, managed
 
 from deliv.failpoints import Point
-from outages.conftest import Pair, frozen
+from outages.conftest import Pair
 
 pytestmark = pytest.mark.timeout(300)
 WATCHDOG = 4.0
@@ -66,7 +66,7 @@ def test_requests_in_flight_are_answered_before_it_ends(
             until(lambda: not ports.accepts(third.port), "nobody is let in any more")
             assert third.process.poll() is None
         answers = [answer.result() for answer in asked]
-        assert third.process.wait(30) == 0
+        assert third.process.wait(60) == 0
     assert {answer.status for answer in answers} == {202}
     with pair.instance(1).client() as client:
         for answer in answers:
@@ -97,7 +97,7 @@ def test_its_leases_are_handed_on_at_once(pair: Pair, tmp_path: Path) -> None:
     with third_instance(pair, tmp_path, "5s", sweeps=patient) as third:
         until(lambda: held(pair) == SHORT, "it has the leases")
         third.process.send_signal(signal.SIGTERM)
-        assert third.process.wait(30) == 0
+        assert third.process.wait(60) == 0
         assert held(pair) == set()
     for number in (1, 2):
         pair.start(number)

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.running_stack import Target, until
+from support.running_stack import Target, frozen, until
 
-from outages.conftest import Pair, frozen
+from outages.conftest import Pair
 
 pytestmark = pytest.mark.timeout(400)
 COPIED, BEING_COPIED, BEING_STAGED, LATER = (44_000 + number for number in range(4))

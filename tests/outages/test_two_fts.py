@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.running_stack import Target, until
+from support.running_stack import Target, frozen, until
 
 from deliv.failpoints import Point
-from outages.conftest import INSTANCES, Pair, frozen, prepared
+from outages.conftest import INSTANCES, Pair, prepared
 
 pytestmark = pytest.mark.timeout(400)
 FIRST, SECOND = "fts", "fts@2"

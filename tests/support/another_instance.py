@@ -22,7 +22,7 @@ from deliv_testbed import ports
 
 from support.running_stack import Stack, until
 
-TIMEOUT = 30
+TIMEOUT = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Instance:
 
     def status(self, path: str) -> tuple[int, str]:
         """What the monitoring port answers; 0 while nobody listens."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.monitoring, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.monitoring, timeout=30)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 EVERYTHING = "ALL:COMPLEMENTOFALL:@SECLEVEL=0"
 
 

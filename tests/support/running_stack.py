@@ -26,7 +26,8 @@ from deliv_testbed import synthetic
 
 from deliv.client import Client
 
-CALL_TIMEOUT = 20
+CALL_TIMEOUT = 60
+PATIENCE = 120.0
 
 
 def until(condition: Callable[[], Any], what: str, timeout: float = 60) -> Any:
@@ -108,8 +109,9 @@ class Stack:
         return User(**(testbed["stager_user"] if name == "stager" else testbed["users"][name]))
 
     def client(self, user: str = "alice") -> Client:
+        """Patient enough for a restart of deliv on a busy machine."""
         proxy = self.user(user).proxy
-        return Client(self.url, proxy, proxy, self.ca)
+        return Client(self.url, proxy, proxy, self.ca, patience=PATIENCE)
 
     def target(self) -> Target:
         name = f"test-{uuid.uuid4()}"
@@ -146,7 +148,7 @@ class Stack:
         """The readiness report; empty while nobody answers."""
         url = f"{self.testbed['monitoring_url']}/ready"
         try:
-            with build_opener(ProxyHandler({})).open(url, timeout=5) as answer:
+            with build_opener(ProxyHandler({})).open(url, timeout=20) as answer:
                 report: dict[str, Any] = json.loads(answer.read())
         except OSError as error:
             body = getattr(error, "fp", None)
@@ -168,7 +170,7 @@ class Stack:
 
     def _metrics(self) -> list[str]:
         url = f"{self.testbed['monitoring_url']}/metrics"
-        with build_opener(ProxyHandler({})).open(url, timeout=5) as answer:
+        with build_opener(ProxyHandler({})).open(url, timeout=30) as answer:
             lines: list[str] = answer.read().decode().splitlines()
         return lines
 
@@ -229,6 +231,13 @@ class Stack:
                         attempts[metadata["deliv_job_id"], metadata["attempt"]] += 1
         return attempts
 
+    def copied_by_fts(self, job_id: str, part: str = "fts") -> bool:
+        """Whether a process of FTS copies for this job."""
+        ((fts_jobid,),) = self.query("SELECT fts_jobid FROM jobs WHERE job_id = %s", job_id)
+        sql = "SELECT 1 FROM files WHERE job_id = ? AND file_state IN ('READY', 'ACTIVE') AND pid"
+        with closing(sqlite3.connect(self.directory / part / "fts.sqlite")) as database:
+            return database.execute(sql, (fts_jobid,)).fetchone() is not None
+
     def forget_at_fts(self, job_id: str) -> None:
         """FTS, which has to be down, loses the job's present transfer."""
         ((fts_jobid,),) = self.query("SELECT fts_jobid FROM jobs WHERE job_id = %s", job_id)
@@ -267,6 +276,16 @@ def brought_up(*options: str) -> Iterator[Stack]:
             yield stack
         finally:
             stack.command("down")
+
+
+@contextmanager
+def frozen(stack: Stack, part: str) -> Iterator[None]:
+    """A part stands still, with its connections open."""
+    stack.command("freeze", part)
+    try:
+        yield
+    finally:
+        stack.command("thaw", part)
 
 
 def _parsed(output: bytes) -> Answer:

@@ -11,7 +11,14 @@ import pytest
 
 from deliv import config
 from deliv.db import database as db
-from deliv.db.database import Connection, ConnectionLost, Contention, Database, Duplicate, Rejected
+from deliv.db.database import (
+    Connection,
+    ConnectionLost,
+    Contention,
+    Database,
+    Duplicate,
+    RejectedByTrigger,
+)
 from deliv.errors import CommitUnknown, DatabaseUnavailable, Saturated
 
 
@@ -78,7 +85,7 @@ def test_a_duplicate_names_its_key(message: str, key: str) -> None:
 
 
 def test_a_signal_is_a_refusal() -> None:
-    assert isinstance(db._translate(operational(1644)), Rejected)
+    assert isinstance(db._translate(operational(1644)), RejectedByTrigger)
 
 
 class Failing:

@@ -34,16 +34,6 @@ def test_every_command_is_run_or_an_example_with_a_reason(block: Block) -> None:
             pytest.fail(f"{block.name} has no mark: see tests/support/documents.py")
 
 
-def test_the_counts_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = dict.fromkeys(("run", "test", "example"), 0)
-    for block in COMMANDS:
-        lines[block.mark] += len(block.commands)
-    run, examples = lines["run"] + lines["test"], lines["example"]
-    with capsys.disabled():
-        print(f"\nREADME and docs: {run} command lines run by tests, {examples} examples")
-    assert run
-
-
 @functools.cache
 def help_of(*commands: str) -> str:
     """What a command's --help says; empty where there is no such command."""

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from deliv.http.connections.handshakes import THREADS, HandshakeQueue
 
-ENOUGH = 20.0  # seconds until a test is given up
+ENOUGH = 60.0  # seconds until a test is given up
 
 
 def looped(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:

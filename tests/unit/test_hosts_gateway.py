@@ -79,7 +79,7 @@ def proxy(registry: int, closed: int, tmp_path: Path) -> Iterator[int]:
 
 
 def get(proxy: int, address: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(LOOPBACK, proxy, timeout=10)
+    connection = http.client.HTTPConnection(LOOPBACK, proxy, timeout=60)
     try:
         connection.request("GET", address)
         answer = connection.getresponse()
@@ -111,12 +111,12 @@ def test_no_other_place_can_be_reached(proxy: int, registry: int) -> None:
 
 
 def test_a_tunnel_leads_to_allowed_places_only(proxy: int, registry: int) -> None:
-    tunnel = http.client.HTTPConnection(LOOPBACK, proxy, timeout=10)
+    tunnel = http.client.HTTPConnection(LOOPBACK, proxy, timeout=60)
     tunnel.set_tunnel(LOOPBACK, registry)
     tunnel.request("GET", "/through")
     assert tunnel.getresponse().read() == b"/through"
     tunnel.close()
-    refused = http.client.HTTPConnection(LOOPBACK, proxy, timeout=10)
+    refused = http.client.HTTPConnection(LOOPBACK, proxy, timeout=60)
     refused.set_tunnel("localhost", registry)
     with pytest.raises(OSError, match="403"):
         refused.request("GET", "/")
@@ -125,7 +125,7 @@ def test_a_tunnel_leads_to_allowed_places_only(proxy: int, registry: int) -> Non
 
 def test_a_registry_that_is_away_is_said_to_be(proxy: int, closed: int) -> None:
     assert get(proxy, f"http://{LOOPBACK}:{closed}/a.deb")[0] == 502
-    tunnel = http.client.HTTPConnection(LOOPBACK, proxy, timeout=10)
+    tunnel = http.client.HTTPConnection(LOOPBACK, proxy, timeout=60)
     tunnel.set_tunnel(LOOPBACK, closed)
     with pytest.raises(OSError, match="502"):
         tunnel.request("GET", "/")

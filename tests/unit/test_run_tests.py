@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-TOOL = Path(__file__).parents[2] / "tools" / "run_tests.py"
+from tools import run_tests
+from tools.run_tests import Result, counts, run_suite
+
 SUITE = """
 import pytest
 
@@ -23,44 +22,53 @@ def test_with_a_broken_fixture(broken): pass
 """
 
 
-@pytest.fixture
-def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The tool, working on a repository of the test's own."""
-    spec = importlib.util.spec_from_file_location("run_tests", TOOL)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "run_tests", module)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(module, "REPORTS", tmp_path)
+@pytest.fixture(autouse=True)
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One of the test's own."""
+    monkeypatch.setattr(run_tests, "ROOT", tmp_path)
+    monkeypatch.setattr(run_tests, "REPORTS", tmp_path)
     (tmp_path / "tests" / "suite").mkdir(parents=True)
-    return module
+    return tmp_path
 
 
-def write_suite(directory: Path, text: str) -> None:
-    (directory / "tests" / "suite" / "test_it.py").write_text(text)
+def write_suite(repository: Path, text: str) -> None:
+    (repository / "tests" / "suite" / "test_it.py").write_text(text)
 
 
-def test_passed_failed_and_skipped_are_told_apart(tool: ModuleType, tmp_path: Path) -> None:
-    write_suite(tmp_path, SUITE)
-    result = tool.run_suite("suite")
+def run() -> Result:
+    (result,) = run_suite("suite", "tests/suite")
+    return result
+
+
+def test_passed_failed_and_skipped_are_told_apart(repository: Path) -> None:
+    write_suite(repository, SUITE)
+    result = run()
     assert (result.passed, result.failed, result.skipped) == (1, 2, 1)
     assert result.exit_code == 1
-    assert tool.counts([result, result]) == "2 passed, 4 failed, 2 skipped"
+    assert result.names_of_failed == (
+        "tests.suite.test_it::test_fails",
+        "tests.suite.test_it::test_with_a_broken_fixture",
+    )
+    assert counts([result, result]) == "2 passed, 4 failed, 2 skipped"
 
 
-def test_a_suite_without_tests_fails(tool: ModuleType, tmp_path: Path) -> None:
-    assert tool.run_suite("suite").exit_code
-    assert tool.run_suite("no-such-suite").exit_code
+def test_a_suite_without_tests_fails() -> None:
+    assert run().exit_code
 
 
-def test_a_suite_that_cannot_be_read_fails(tool: ModuleType, tmp_path: Path) -> None:
-    write_suite(tmp_path, "import no_such_module_anywhere")
-    result = tool.run_suite("suite")
+def test_a_suite_that_cannot_be_read_fails(repository: Path) -> None:
+    write_suite(repository, "import no_such_module_anywhere")
+    result = run()
     assert result.exit_code and result.failed == 1
 
 
-def test_the_closing_line_of_a_good_run_has_no_more_than_the_counts(tool: ModuleType) -> None:
-    results = [tool.Result(suite="check", exit_code=0)]
-    results.append(tool.Result(suite="unit", exit_code=0, passed=7))
-    assert tool.counts(results) == "7 passed, 0 failed"
+def test_the_closing_line_of_a_good_run_has_no_more_than_the_counts() -> None:
+    checks = Result(suite="check", exit_code=0)
+    assert counts([checks, Result(suite="unit", exit_code=0, passed=7)]) == "7 passed, 0 failed"
+
+
+def test_every_file_is_in_one_part(repository: Path) -> None:
+    for name in "abcde":
+        (repository / "tests" / "suite" / f"test_{name}.py").touch()
+    found = [file for part in range(3) for file in run_tests.files("suite", part, of=3)]
+    assert sorted(found) == [f"tests/suite/test_{name}.py" for name in "abcde"]

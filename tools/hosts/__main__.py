@@ -36,22 +36,24 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("up", help="boot hosts of a suite")
     command.add_argument("suite", choices=base.SUITES)
     command.add_argument("names", nargs="+", metavar="NAME")
-    command.add_argument("--client", action="append", default=[], help="a host no playbook knows")
+    command.add_argument(
+        "--client", action="append", default=[], help="a host outside the inventory"
+    )
     command.set_defaults(action=_up)
     command = commands.add_parser("down", help="remove all hosts of the run")
     command.set_defaults(action=lambda given: lifecycle.down(given.run))
     command = commands.add_parser("exec", help="run a command in a host, as root")
     command.add_argument("name")
-    command.add_argument("words", nargs=argparse.REMAINDER, metavar="CMD")
+    command.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
     command.set_defaults(action=_exec)
-    command = commands.add_parser("in", help="run a command in the hub, from where hosts are seen")
-    command.add_argument("words", nargs=argparse.REMAINDER, metavar="CMD")
+    command = commands.add_parser("in", help="run a command in the hub, which reaches the hosts")
+    command.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
     command.set_defaults(action=_in)
     command = commands.add_parser("inventory", help="print the path of Ansible's inventory")
     command.set_defaults(action=lambda given: print(runs.load(given.run).inventory))
-    command = commands.add_parser("list", help="the hosts, their addresses and how they are")
+    command = commands.add_parser("list", help="the hosts, their addresses and states")
     command.set_defaults(action=_list)
-    command = commands.add_parser("link", help="plug a host's cable in, or pull it")
+    command = commands.add_parser("link", help="set a host's network link up or down")
     command.add_argument("name")
     command.add_argument("state", choices=("up", "down"))
     command.set_defaults(action=_link)
@@ -76,16 +78,16 @@ def _print_hosts(run: runs.Run) -> None:
 
 def _exec(given: argparse.Namespace) -> None:
     host = runs.load(given.run).host(given.name)
-    _become(guest.enter_command(host, given.words))
+    _exec_program(guest.enter_command(host, given.command))
 
 
 def _in(given: argparse.Namespace) -> None:
     run = runs.load(given.run)
     cgroups.enter(f"{run.prefix}commands")  # so that `down` ends what stays behind
-    _become(["ip", "netns", "exec", run.hub, *given.words])
+    _exec_program(["ip", "netns", "exec", run.hub, *given.command])
 
 
-def _become(command: list[str]) -> None:
+def _exec_program(command: list[str]) -> None:
     sys.stdout.flush()
     os.execvp(command[0], command)  # noqa: S606 - the command that was asked for
 

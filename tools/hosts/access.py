@@ -1,4 +1,4 @@
-"""How Ansible and ssh reach the hosts: a key of the run's own, and host keys known beforehand."""
+"""How Ansible and ssh reach the hosts: the run's own key, and a known_hosts file."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The Debian root below every host, built once per suite and kept in the cache.
 
-It holds what any Debian server has plus sshd; what a role needs, the role installs.
+It has the packages of any Debian server and sshd; a role installs what it needs.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _one_builder(suite: str) -> Iterator[None]:
 
 
 def _build(suite: str, root: Path) -> None:
-    """Built beside its place and moved there whole: a broken build is never used."""
+    """Built beside its final path and renamed, so that an incomplete root is never used."""
     unfinished = root.with_suffix(".unfinished")
     if unfinished.exists():
         shutil.rmtree(unfinished)
@@ -65,7 +65,7 @@ def _build(suite: str, root: Path) -> None:
 
 
 def _customise() -> list[str]:
-    """Shell commands after the packages are there; $1 is the new root."""
+    """Shell commands after the packages are installed; $1 is the new root."""
     return [
         f"cp {EXTRA_CERTIFICATES}/*.crt $1{EXTRA_CERTIFICATES}/ 2>/dev/null || true",
         "chroot $1 update-ca-certificates >/dev/null",

@@ -1,4 +1,4 @@
-"""Every process of a run lives in the run's own cgroups: so it can be ended without its name.
+"""Every process of a run is in the run's own cgroups, by which all of them can be ended.
 
 The machine has pure cgroup2, or the hybrid layout with cgroup2 beside systemd's named hierarchy.
 """
@@ -26,7 +26,7 @@ def _hierarchies() -> list[Path]:
 
 
 def enter(name: str) -> None:
-    """Move the calling process into the cgroup of that name, which is made when missing."""
+    """Move the calling process into the cgroup of that name, created when missing."""
     for hierarchy in _hierarchies():
         cgroup = hierarchy / name
         cgroup.mkdir(exist_ok=True)
@@ -37,7 +37,7 @@ def leader(name: str) -> int | None:
     """The PID on this machine of the PID 1 of the guest in that cgroup, if there is one."""
     try:
         members = (_main() / name / PAYLOAD / "cgroup.procs").read_text().split()
-    except OSError:  # the cgroup is not there yet, or just goes away
+    except OSError:  # the cgroup does not exist yet, or is being removed
         return None
     return min(map(int, members), default=None)
 
@@ -55,6 +55,6 @@ def _removed(cgroup: Path) -> bool:
     for directory, _, _ in os.walk(cgroup, topdown=False):
         try:
             os.rmdir(directory)
-        except OSError:  # still busy: the next round
+        except OSError:  # still in use: try again
             return False
     return True

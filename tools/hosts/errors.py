@@ -1,4 +1,4 @@
-"""What can go wrong with the hosts, said to whoever asked for them."""
+"""The error of tools.hosts."""
 
 from __future__ import annotations
 

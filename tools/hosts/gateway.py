@@ -1,7 +1,7 @@
-"""The hosts' only way out: a forward proxy that knows the package registries and nothing else.
+"""The hosts' only way out: a forward proxy for the package registries and no other site.
 
 It listens inside the hub namespace and connects from the machine's own. Debian packages and index
-files named by their digest never change, so it keeps them for the next run.
+files named by their digest never change, so it caches them for the next run.
 usage: python -m tools.hosts.gateway NAMESPACE ADDRESS PORT CACHE NAME:PORT...
 """
 
@@ -36,25 +36,25 @@ class Handler(BaseHTTPRequestHandler):
     answered = False
 
     def do_CONNECT(self) -> None:
-        if not self._may(self.path):
+        if not self._is_allowed(self.path):
             return
         name, _, port = self.path.rpartition(":")
-        with self._upstream_errors(), socket.create_connection((name, int(port)), TIMEOUT) as there:
+        with self._upstream_errors(), socket.create_connection((name, int(port)), TIMEOUT) as site:
             self.send_response(200)
             self.end_headers()
-            relay(self.connection, there)
+            relay(self.connection, site)
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        place = f"{url.hostname}:{url.port or 80}" if url.scheme == "http" else self.path
-        if not self._may(place):
+        site = f"{url.hostname}:{url.port or 80}" if url.scheme == "http" else self.path
+        if not self._is_allowed(site):
             return
-        kept = self._kept(url)
-        if kept and kept.exists():
-            self._answer_from(kept)
+        cached = self._cached(url)
+        if cached and cached.exists():
+            self._answer_from(cached)
             return
         with self._upstream_errors():
-            self._fetch(url, kept)
+            self._fetch(url, cached)
 
     do_HEAD = do_GET
 
@@ -62,9 +62,9 @@ class Handler(BaseHTTPRequestHandler):
         super().end_headers()
         self.answered = True
 
-    def _may(self, place: str) -> bool:
+    def _is_allowed(self, site: str) -> bool:
         self.close_connection = True
-        if place in self.allowed:
+        if site in self.allowed:
             return True
         self.send_error(403, "not a package registry of this machine")
         return False
@@ -78,8 +78,8 @@ class Handler(BaseHTTPRequestHandler):
             if not self.answered:
                 self.send_error(502, "the registry does not answer")
 
-    def _kept(self, url: SplitResult) -> Path | None:
-        """Where the answer belongs in the cache; None when it may change."""
+    def _cached(self, url: SplitResult) -> Path | None:
+        """The answer's path in the cache; None when it may change."""
         if self.command != "GET" or not (url.path.endswith(".deb") or "/by-hash/" in url.path):
             return None
         return self.cache / hashlib.sha256(self.path.encode()).hexdigest()
@@ -91,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             shutil.copyfileobj(content, self.wfile)
 
-    def _fetch(self, url: SplitResult, kept: Path | None) -> None:
+    def _fetch(self, url: SplitResult, cached: Path | None) -> None:
         upstream = http.client.HTTPConnection(url.hostname or "", url.port or 80, timeout=TIMEOUT)
         headers = {k: v for k, v in self.headers.items() if k.lower() not in HOP_BY_HOP}
         path = url._replace(scheme="", netloc="").geturl()
@@ -103,12 +103,12 @@ class Handler(BaseHTTPRequestHandler):
                 if name.lower() not in HOP_BY_HOP:
                     self.send_header(name, value)
             self.end_headers()
-            self._copy(answer, kept if answer.status == 200 else None)
+            self._copy(answer, cached if answer.status == 200 else None)
         finally:
             upstream.close()
 
-    def _copy(self, answer: http.client.HTTPResponse, kept: Path | None) -> None:
-        if not kept:
+    def _copy(self, answer: http.client.HTTPResponse, cached: Path | None) -> None:
+        if not cached:
             shutil.copyfileobj(answer, self.wfile)
             return
         descriptor, name = tempfile.mkstemp(dir=self.cache)
@@ -117,15 +117,15 @@ class Handler(BaseHTTPRequestHandler):
                 while data := answer.read(65536):
                     file.write(data)
                     self.wfile.write(data)
-            if not answer.length:  # nothing is missing
-                os.replace(name, kept)
+            if not answer.length:  # it is complete
+                os.replace(name, cached)
         finally:
             Path(name).unlink(missing_ok=True)
 
 
-def relay(here: socket.socket, there: socket.socket) -> None:
-    """Bytes both ways, until one side ends or nothing came for IDLE seconds."""
-    other = {here: there, there: here}
+def relay(client: socket.socket, site: socket.socket) -> None:
+    """Copy bytes both ways, until one side closes or IDLE seconds pass without any."""
+    other = {client: site, site: client}
     while ready := select.select(list(other), [], [], IDLE)[0]:
         for side in ready:
             data = side.recv(65536)
@@ -139,7 +139,7 @@ class Server(ThreadingHTTPServer):
 
 
 def listen_inside(namespace: str, address: str, port: int) -> Server:
-    """A server whose socket stays in the namespace, while this process comes back from it."""
+    """A server whose socket is in the namespace, while this process returns to its own."""
     with open("/proc/self/ns/net") as own, open(f"/run/netns/{namespace}") as inside:
         enter(inside.fileno())
         try:

@@ -1,4 +1,4 @@
-"""One host as a running guest: its supervisor, and what is asked of it from outside.
+"""One host as a running guest: its supervisor, commands in it, its state, its reboot.
 
 usage: python -m tools.hosts.guest RUN NAME  (the supervisor; `up` starts it)
 """
@@ -14,13 +14,13 @@ from tools.hosts.errors import HostsError
 from tools.hosts.programs import wait
 from tools.hosts.roots import PIP_CACHE, pip_cache
 
-REBOOT = 133  # how systemd-nspawn exits when the guest asked for a reboot
+REBOOT = 133  # systemd-nspawn's exit code when the guest requests a reboot
 BOOT_TIMEOUT = 120.0
 SETTLED = {"running", "degraded"}
 
 
 def supervise(run: runs.Run, host: runs.Host) -> int:
-    """Boot the host, and again as often as it asks for a reboot; the last exit code."""
+    """Boot the host, and again whenever it requests a reboot; the last exit code."""
     environment = os.environ | {
         "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
         "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
@@ -57,13 +57,13 @@ _ENVIRONMENT = (
 
 
 def state(host: runs.Host) -> str:
-    """What systemd in the host says of itself; "offline" when it cannot be asked."""
+    """The state that systemd in the host reports; "offline" when it does not answer."""
     try:
         command = enter_command(host, ["systemctl", "is-system-running"])
     except HostsError:
         return "offline"
-    asked = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    return asked.stdout.strip() or "offline"
+    reported = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    return reported.stdout.strip() or "offline"
 
 
 def wait_until_up(host: runs.Host) -> str:

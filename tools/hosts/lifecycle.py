@@ -18,7 +18,7 @@ NSPAWN = Path("/run/systemd/nspawn")
 def up(name: str, suite: str, managed: Iterable[str], clients: Iterable[str]) -> runs.Run:
     """Boot the hosts; an earlier run of that name is taken down first.
 
-    Playbooks know the managed hosts. HostsError when something fails, after removing what was made.
+    The managed hosts are in the inventory. HostsError when something fails, after removing the run.
     """
     managed, clients = tuple(managed), tuple(clients)
     _check_names(managed + clients)
@@ -37,7 +37,7 @@ def up(name: str, suite: str, managed: Iterable[str], clients: Iterable[str]) ->
 
 def _check_names(names: tuple[str, ...]) -> None:
     for name in names:
-        # the cable's end in the hub bears the host's name: 15 characters at most
+        # the link's end in the hub has the host's name: 15 characters at most
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,14}", name) or name == network.BRIDGE:
             raise HostsError(f"{name!r} cannot be a host's name: 1 to 15 of a-z 0-9 -")
     if not names or len(set(names)) < len(names) or len(names) > 200:
@@ -83,7 +83,7 @@ def _start(run: runs.Run, cgroup: str, log: Path, module: str, *arguments: str) 
 
 
 def down(name: str) -> None:
-    """End and remove all that belongs to the run; no run of that name is fine."""
+    """End and remove all that belongs to the run, if there is one of that name."""
     if runs.exists(name):
         run = runs.load(name)
         cgroups.kill(run.prefix)
@@ -95,7 +95,7 @@ def down(name: str) -> None:
 
 
 def _remove_nspawn_files(run: runs.Run) -> None:
-    """What a killed systemd-nspawn leaves: its lock on the root, a directory for later mounts."""
+    """A killed systemd-nspawn leaves its lock on the root, and a directory for later mounts."""
     for host in run.hosts:
         if host.root.is_mount():
             root = host.root.stat()

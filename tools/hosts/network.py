@@ -1,8 +1,8 @@
-"""The run's network: a bridge in the hub namespace, and a cable from it to each host's namespace.
+"""The run's network: a bridge in the hub namespace, and a veth pair to each host's namespace.
 
 Before anything else, the machine's own stack gets an `unreachable` route for the run's subnet, so
 that no packet meant for a test host can leave by a real interface. Adding that route succeeds for
-one caller only, so it is also what makes a run's number its own.
+one caller only, so it also makes a run's number unique.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BRIDGE = "bridge"
 
 
 def claim() -> int:
-    """A number that no other run on this machine has, its subnet guarded."""
+    """A number that no other run on this machine has; its subnet has the `unreachable` route."""
     for number in range(256):
         if _guard(runs.subnet(number)):
             return number
@@ -45,7 +45,7 @@ def _inside_a_real_network(subnet: str) -> bool:
 
 
 def build(run: runs.Run) -> None:
-    """The hub and every host's cable; the guard must be there already."""
+    """The hub and every host's link; the `unreachable` route must be there already."""
     _add_namespace(run.hub)
     _in(run.hub, "link", "add", BRIDGE, "type", "bridge")
     _in(run.hub, "addr", "add", f"{run.gateway}/24", "dev", BRIDGE)
@@ -64,7 +64,7 @@ def _connect(run: runs.Run, host: runs.Host) -> None:
 
 
 def set_link(run: runs.Run, host: runs.Host, state: str) -> None:
-    """Plug the host's cable in (`up`) or pull it (`down`)."""
+    """Set the host's link `up` or `down`."""
     _in(run.hub, "link", "set", "dev", host.name, state)
 
 
@@ -76,7 +76,7 @@ def name_hosts_in_hub(run: runs.Run, lines: str) -> None:
 
 
 def remove(run: runs.Run) -> None:
-    """The namespaces, and the guard last of all. What is gone already is fine."""
+    """Remove the namespaces, as far as they are there, and the `unreachable` route last."""
     for path in NAMESPACES.glob(f"{run.prefix}*"):
         call("ip", "netns", "delete", path.name)
     shutil.rmtree(PER_NAMESPACE / run.hub, ignore_errors=True)

@@ -10,7 +10,7 @@ from tools.hosts.errors import HostsError
 
 
 def run(*command: str, timeout: float = 60) -> str:
-    """Its standard output; HostsError with what it complained of when it fails."""
+    """Its standard output; HostsError with its error output when it fails."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
@@ -20,8 +20,8 @@ def run(*command: str, timeout: float = 60) -> str:
     except subprocess.TimeoutExpired as error:
         raise HostsError(f"{' '.join(command)} took over {timeout:.0f} s") from error
     if done.returncode:
-        complaint = done.stderr.strip() or done.stdout.strip()
-        raise HostsError(f"{' '.join(command)}: exit code {done.returncode}: {complaint}")
+        message = done.stderr.strip() or done.stdout.strip()
+        raise HostsError(f"{' '.join(command)}: exit code {done.returncode}: {message}")
     return done.stdout
 
 

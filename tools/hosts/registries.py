@@ -35,7 +35,7 @@ class Mirrors:
 
 
 def debian_mirrors() -> Mirrors:
-    """Where this machine, a Debian, takes its own packages from."""
+    """The sources of this machine's own packages; it must be a Debian."""
     release = _codename()
     sites: dict[str, str] = {}
     for line in run("apt-get", "indextargets", "--format", "$(RELEASE) $(SITE)").splitlines():
@@ -56,16 +56,16 @@ def _codename() -> str:
 
 
 def python_index() -> str:
-    """The package index that pip uses on this machine, in its own words."""
-    words = run(sys.executable, "-m", "pip", "install", "--help")
-    found = re.search(r"default:?\s+(https?://[^\s)]+)", words)
+    """The package index that pip uses on this machine, from pip's own help."""
+    text = run(sys.executable, "-m", "pip", "install", "--help")
+    found = re.search(r"default:?\s+(https?://[^\s)]+)", text)
     if not found:
         raise HostsError("pip does not say which package index it uses")
     return found.group(1)
 
 
 def python_sites(index: str) -> set[str]:
-    """The index and the places where it keeps the files (asked of pip's own page)."""
+    """Addresses at the index and at the sites of its files, from its page about pip."""
     page = f"{index.rstrip('/')}/pip/"
     if not page.startswith(("http://", "https://")):
         raise HostsError(f"{index}: guests can only use a package index by HTTP")

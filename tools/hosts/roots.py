@@ -19,15 +19,15 @@ PIP_CACHE = "/var/cache/pip"
 
 
 def prepare(run: Run, host: Host, base: Path, index: str) -> None:
-    """Mount the host's root and make it this host's."""
+    """Mount the host's root and configure it."""
     _mount(host, base)
     _give_identity(run, host)
     _allow_login(run, host)
-    _lead_to_registries(run, host, index)
+    _configure_registries(run, host, index)
 
 
 def pip_cache(run: Run) -> Path:
-    """Where the hosts of one suite keep what pip fetched and compiled, from run to run."""
+    """pip's cache of downloads and compiled wheels, shared by the hosts of one suite and kept."""
     return CACHE / "pip" / run.suite
 
 
@@ -65,16 +65,16 @@ def _allow_login(run: Run, host: Host) -> None:
     os.chown(keys, owner.st_uid, owner.st_gid)
 
 
-def _lead_to_registries(run: Run, host: Host, index: str) -> None:
+def _configure_registries(run: Run, host: Host, index: str) -> None:
     for path, content in registry_settings(run, index).items():
         (host.root / path).write_text(content)
-    # apt lists as old as can be: a playbook's cache_valid_time must not skip its first update
+    # as old as possible: a playbook's cache_valid_time must not skip its first update
     os.utime(host.root / "var/lib/apt/lists", (0, 0))
     (host.root / PIP_CACHE.lstrip("/")).mkdir(parents=True)
 
 
 def registry_settings(run: Run, index: str) -> dict[str, str]:
-    """The files, by their place in a root, that send apt and pip to the run's proxy."""
+    """The files, by their path in a root, that make apt and pip use the run's proxy."""
     proxy = f"http://{run.gateway}:{GATEWAY_PORT}"
     pip = {"index-url": index, "proxy": proxy, "cert": CERTIFICATES, "cache-dir": PIP_CACHE}
     lines = [f"{name} = {value}" for name, value in pip.items()]

@@ -1,4 +1,4 @@
-"""What is known about a run of hosts: its names, numbers and files. Nothing here acts."""
+"""A run of hosts: its names, numbers and files. Only data; nothing here changes the machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Host:
     namespace: str
     address: str
     directory: Path
-    managed: bool  # whether playbooks know it
+    managed: bool  # whether it is in the inventory
 
     @property
     def root(self) -> Path:
@@ -36,7 +36,7 @@ class Host:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run; `number` is its own on this machine and stands in all that is outside `directory`."""
+    """A run; `number` is unique on this machine and part of every name outside `directory`."""
 
     name: str
     number: int

@@ -33,13 +33,13 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("box", help="pack a suite's box, where missing; print its path")
     command.add_argument("suite", choices=base.SUITES)
     command.set_defaults(action=lambda given: print(box.pack(given.suite)))
-    command = commands.add_parser("up", help="`vagrant up`, of nothing but this machine")
+    command = commands.add_parser("up", help="`vagrant up`, without changes to this machine")
     command.add_argument("suite", choices=base.SUITES)
     command.set_defaults(action=lambda given: lab.up(given.run, given.suite))
     command = commands.add_parser("do", help="run any command of Vagrant's on the lab")
-    command.add_argument("words", nargs=argparse.REMAINDER, metavar="WORD")
-    command.set_defaults(action=lambda given: lab.vagrant(runs.load(given.run), *given.words))
-    command = commands.add_parser("down", help="remove the lab and all that is around it")
+    command.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENT")
+    command.set_defaults(action=lambda given: lab.vagrant(runs.load(given.run), *given.arguments))
+    command = commands.add_parser("down", help="remove the lab and its run of hosts")
     command.set_defaults(action=lambda given: lab.down(given.run))
     return parser
 

@@ -52,7 +52,7 @@ def name(suite: str) -> str:
 
 
 def pack(suite: str) -> Path:
-    """The box of a suite, packed when it is missing; its name tells what it was made of."""
+    """The box of a suite, packed when it is missing; its name identifies what it was made of."""
     root = base.ensure(suite)
     recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     box = CACHE / "boxes" / f"{root.name}-{recipe}.box"
@@ -79,7 +79,7 @@ def _pack(root: Path, box: Path) -> None:
 
 @contextmanager
 def _customised(root: Path) -> Iterator[Path]:
-    """The root as a machine of Vagrant's, in a copy-on-write view of it."""
+    """A copy-on-write view of the root, configured as a machine for Vagrant."""
     with tempfile.TemporaryDirectory() as scratch:
         upper, work, machine = (Path(scratch, part) for part in ("upper", "work", "rootfs"))
         for directory in (upper, work, machine):

@@ -1,6 +1,6 @@
-"""Where vagrant-lxc works: cgroup2, LXC's directories and its settings, of the run alone.
+"""The environment of vagrant-lxc: cgroup2, and the run's own directories and settings of LXC.
 
-Runs in the hub of the run, in a mount namespace of its own: the machine never sees these mounts.
+Runs in the hub of the run, in a mount namespace of its own: the machine does not see these mounts.
 usage: unshare --mount python -m tools.vagrant.inside DIRECTORY COMMAND...
 """
 

@@ -1,4 +1,4 @@
-"""The lab's life: a run of `tools.hosts` with a client host, and Vagrant's machines beside it."""
+"""The lab: a run of `tools.hosts` with a client host, and Vagrant's machines in its network."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ADDRESSES = (100, 199)  # of the run's subnet, for Vagrant's machines
 
 
 def up(name: str, suite: str) -> None:
-    """The run, all that Vagrant needs there, and `vagrant up`.
+    """Make the run and all that Vagrant needs there, then `vagrant up`.
 
-    HostsError when a part before Vagrant fails; CalledProcessError when Vagrant does. What was made
-    stays, to be looked at, until `down`.
+    HostsError when a part before Vagrant fails; CalledProcessError when Vagrant does. After a
+    failure everything stays, to be examined, until `down`.
     """
     file = box.pack(suite)
     run = lifecycle.up(name, suite, [], [CLIENT])
@@ -29,17 +29,17 @@ def up(name: str, suite: str) -> None:
 
 
 def down(name: str) -> None:
-    """The machines, the client and all that was around them; nothing there is fine."""
+    """Remove the machines, the client and the run, if there is one of that name."""
     lifecycle.down(name)
 
 
-def vagrant(run: runs.Run, *words: str) -> None:
+def vagrant(run: runs.Run, *arguments: str) -> None:
     """Any command of Vagrant's, in the lab. CalledProcessError when it fails."""
-    subprocess.run(command(run, "vagrant", *words), cwd=runs.CHECKOUT, check=True)
+    subprocess.run(command(run, "vagrant", *arguments), cwd=runs.CHECKOUT, check=True)
 
 
-def command(run: runs.Run, *words: str) -> list[str]:
-    """What runs a command where the lab's machines, and LXC's idea of them, can be seen."""
+def command(run: runs.Run, *arguments: str) -> list[str]:
+    """The command line that runs a command in the lab's network, with LXC's state of it."""
     settings = {
         "VAGRANT_HOME": runs.CACHE / "vagrant",
         "VAGRANT_DOTFILE_PATH": run.directory / "vagrant",
@@ -51,12 +51,12 @@ def command(run: runs.Run, *words: str) -> list[str]:
         sys.executable, "-m", "tools.hosts", "--run", run.name, "in",
         "env", *(f"{name}={value}" for name, value in settings.items()),
         "unshare", "--mount", sys.executable, "-m", "tools.vagrant.inside",
-        str(run.directory), *words,
+        str(run.directory), *arguments,
     ]  # fmt: skip
 
 
 def _configure_lxc(run: runs.Run) -> None:
-    """Settings of every container: its cable, its cgroup, and the way to the registries."""
+    """Settings of every container: its network link, its cgroup, and the registries' proxy."""
     files = roots.registry_settings(run, registries.python_index())
     lines = [
         "lxc.net.0.type = veth",
@@ -77,7 +77,7 @@ def _mount(source: object, place: str, kind: str) -> str:
 
 
 def _start_dhcp(run: runs.Run) -> None:
-    """What lxc-net has on the bridge of an ordinary machine."""
+    """A DHCP server, as lxc-net has on the bridge of an ordinary machine."""
     first, last = (run.subnet.replace("0/24", str(number)) for number in ADDRESSES)
     subprocess.run(
         [

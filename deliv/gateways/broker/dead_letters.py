@@ -28,6 +28,22 @@ class DeadLetter:
     time: datetime | None
     body: bytes
 
+    @classmethod
+    def read(cls, properties: Any, body: bytes) -> DeadLetter:
+        headers = properties.headers or {}
+        # What the broker noted when it moved the message; a client may have written anything.
+        match headers.get("x-death"):
+            case [dict() as death, *_]:
+                pass
+            case _:
+                death = {}
+        return cls(
+            queue=str(headers.get(QUEUE_HEADER) or death.get("queue", "")),
+            reason=str(headers.get(REASON_HEADER) or death.get("reason", "")),
+            time=_utc(death.get("time") or properties.timestamp),
+            body=body,
+        )
+
     @property
     def job_id(self) -> str | None:
         """The job it is about; None when the body is no message of deliv's."""
@@ -104,7 +120,7 @@ class DeadLetters:
         try:
             while len(taken) < limit and (message := await channel.get(DEAD)):
                 method, properties, body = message
-                taken.append((method.delivery_tag, _letter(properties, body)))
+                taken.append((method.delivery_tag, DeadLetter.read(properties, body)))
             yield channel, taken
         finally:
             await give_back(channel)
@@ -121,22 +137,6 @@ async def give_back(channel: Channel) -> None:
         # nack, not reject: from RabbitMQ 4.3 on it does not count as a failure.
         channel.do("basic_nack", 0, multiple=True, requeue=True)
         await channel.close()
-
-
-def _letter(properties: Any, body: bytes) -> DeadLetter:
-    headers = properties.headers or {}
-    # What the broker noted when it moved the message; a client may have written anything.
-    match headers.get("x-death"):
-        case [dict() as death, *_]:
-            pass
-        case _:
-            death = {}
-    return DeadLetter(
-        queue=str(headers.get(QUEUE_HEADER) or death.get("queue", "")),
-        reason=str(headers.get(REASON_HEADER) or death.get("reason", "")),
-        time=_utc(death.get("time") or properties.timestamp),
-        body=body,
-    )
 
 
 def _utc(value: Any) -> datetime | None:

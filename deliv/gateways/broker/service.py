@@ -22,7 +22,7 @@ class Broker:
     """Publishes, and consumes what `consume` was asked for.
 
     Two connections: RabbitMQ stops reading from one that publishes while it is short of memory
-    or disk, and acknowledgements must go on even then, since they are what makes room.
+    or disk, and acknowledgements must go on even then, since they free memory and disk.
 
     Made and used on a running asyncio loop.
     """

@@ -3,7 +3,7 @@
     endpoint.check_ready()         whether FTS accepts calls of deliv just now
     endpoint.ensure_delegated()    FTS may act as deliv; renewed before it is short
     endpoint.undelegate()          FTS forgets what was delegated to it
-    endpoint.job_id(sid)           the id a copy will have, known before FTS hears of it
+    endpoint.job_id(sid)           the id a copy will have, known before it is submitted
     endpoint.submit(transfer)      repeating it never copies twice
     endpoint.finished(minutes)     what ended lately: job id -> state
     endpoint.unfinished()          what has not: job id -> state

@@ -86,9 +86,15 @@ class FtsDelegation:
 
     def _blocking(self, bridge: _Bridge, force: bool) -> datetime:
         try:
+            # What counts is the certificate that ends first: the client overlooks a short last one.
+            chain = x509.load_pem_x509_certificates(bridge.transport.credential[0])
+            ends = min(certificate.not_valid_after_utc for certificate in chain)
+            left = ends - datetime.now(UTC)
+            if left <= NO_TIME:
+                raise Unavailable(f"deliv's own certificate expired on {ends.isoformat()}")
             delegator = _Delegator(_FtsContext(bridge))
             delegator.delegate(
-                lifetime=min(self._lifetime, _life_left(bridge.transport)),
+                lifetime=min(self._lifetime, left),
                 force=force,
                 delegate_when_lifetime_lt=self._renew_below,
             )
@@ -169,16 +175,6 @@ class _Delegator(Delegator):  # type: ignore[misc]  # untyped
         if not document:
             return None
         return _utc(document["termination_time"]) - datetime.now(UTC)
-
-
-def _life_left(transport: FtsTransport) -> timedelta:
-    """Of the certificate in our chain that ends first: the client overlooks a short last one."""
-    chain = x509.load_pem_x509_certificates(transport.credential[0])
-    ends = min(certificate.not_valid_after_utc for certificate in chain)
-    left = ends - datetime.now(UTC)
-    if left <= NO_TIME:
-        raise Unavailable(f"deliv's own certificate expired on {ends.isoformat()}")
-    return left
 
 
 def _utc(text: str) -> datetime:

@@ -41,20 +41,12 @@ class FtsTransport(Upstream):
             raise refusal(self.name, answer)
         return read(answer, kind)
 
-    async def _answer(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None,
-        content_type: str | None,
-        secrets: tuple[str, ...],
-    ) -> Response:
-        answer = await super()._answer(method, path, body, content_type, secrets)
+    def _check(self, answer: Response) -> None:
+        super()._check(answer)
         # FTS sends a list while it reads it: when its database fails then, it is still a 200.
         body = answer.body.strip()
         if body.startswith(b"[") and not body.endswith(b"]"):
             raise Unreachable(f"{self.title} answered {answer.status} and broke off its list")
-        return answer
 
 
 def refusal(name: str, answer: Response) -> Refused | Unreachable:

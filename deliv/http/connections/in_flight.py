@@ -8,8 +8,7 @@ from deliv.ops import metrics
 
 
 class InFlight:
-    """Each request is added when it arrives and removed when it was answered or has lost its
-    connection."""
+    """A request is in flight until it is answered, or its connection is closed."""
 
     def __init__(self) -> None:
         self._streams: dict[int, object] = {}

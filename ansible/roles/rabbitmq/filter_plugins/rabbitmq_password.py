@@ -1,4 +1,4 @@
-"""The form in which RabbitMQ keeps a password."""
+"""How RabbitMQ stores a password."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SALT = 4  # bytes
 def password_hash(password: str, account: str) -> str:
     """The salted SHA-256 of a password, as definition files hold it.
 
-    The salt is made of the account's name, so that an unchanged password stays as it is.
+    The salt is derived from the account's name, so that an unchanged password has the same hash.
     https://www.rabbitmq.com/docs/passwords#computing-password-hash
     """
     salt = hashlib.sha256(account.encode()).digest()[:SALT]

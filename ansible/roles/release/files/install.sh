@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # install.sh PYTHON DIRECTORY: a virtual environment in DIRECTORY, with what DIRECTORY/source holds:
-# pinned requirements and deliv's wheel.
+# pinned requirements and wheels.
 set -euo pipefail
 umask 022 # the services are not root
 python=$1 directory=$2
