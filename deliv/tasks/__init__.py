@@ -1,1 +1,1 @@
-"""Periodic work, on Tornado's periodic callbacks."""
+"""Periodic work, by the monotonic clock."""

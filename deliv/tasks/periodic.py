@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
 
 import structlog
-from tornado.ioloop import PeriodicCallback
 
 from deliv.errors import LostRace, Unavailable
 from deliv.ops import metrics
@@ -16,9 +16,14 @@ log = structlog.get_logger()
 
 Body = Callable[[], Awaitable[object]]
 
+JITTER = 0.1  # of the period: instances that were started together do not stay together
+
 
 class Periodic:
     """Runs `body` every `every` seconds, and at once by `run`; runs never overlap.
+
+    The seconds are those of the monotonic clock. Tornado's PeriodicCallback goes by the wall clock:
+    after a step back it stands still for as long as the step.
 
     `holds`: whether this instance has the lease for it; None: every instance runs it.
     """
@@ -33,7 +38,9 @@ class Periodic:
         self.name = name
         self._body = body
         self._holds = holds
-        self._timer = PeriodicCallback(self.run, every * 1000, jitter=0.1)
+        self._every = every
+        self._timer: asyncio.TimerHandle | None = None
+        self._timed: asyncio.Task[None] | None = None
         self._since: float | None = None
         self._again = self._stopped = False
         self._idle = asyncio.Event()
@@ -42,11 +49,15 @@ class Periodic:
         metrics.PERIODIC_SUCCESS.labels(name=name)
 
     def start(self) -> None:
-        self._timer.start()
+        """The first run comes after one period."""
+        loop = asyncio.get_running_loop()
+        pause = self._every * random.uniform(1 - JITTER / 2, 1 + JITTER / 2)  # noqa: S311 - no secret
+        self._timer = loop.call_later(pause, self._tick)
 
     def stop(self) -> None:
         """No lease is taken any more; a run that has one goes on."""
-        self._timer.stop()
+        if self._timer is not None:
+            self._timer.cancel()
         self._stopped = True
 
     async def let_go(self) -> None:
@@ -79,6 +90,13 @@ class Periodic:
         finally:
             self._since = None
             self._idle.set()
+
+    def _tick(self) -> None:
+        self.start()
+        if self._since is None:
+            self._timed = asyncio.get_running_loop().create_task(self.run())
+        else:
+            self._again = True
 
     def running_for(self) -> float:
         """Seconds that the present run has taken; 0 between runs."""

@@ -1,12 +1,17 @@
-"""Periodic work at a stop: whoever hands the leases on must not take one again."""
+"""Periodic work: by which clock it runs, and at a stop: whoever hands the leases on takes none."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
 from deliv.tasks.periodic import Periodic
+
+DEADLINE = 60  # seconds, for a busy machine
 
 
 def on_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
@@ -66,3 +71,24 @@ async def test_what_needs_no_lease_goes_on_and_nobody_waits_for_it() -> None:
     work.going_on.set()
     await running
     assert work.done == 1
+
+
+@pytest.mark.parametrize("step", [-180, 180])
+def test_a_step_of_the_wall_clock_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    """It does not stand still for as long as the clock stepped back."""
+    wall_clock = time.time
+
+    async def run() -> None:
+        runs: asyncio.Queue[None] = asyncio.Queue()
+        periodic = Periodic("work", 0.01, lambda: runs.put(None))
+        periodic.start()
+        async with asyncio.timeout(DEADLINE):
+            await runs.get()
+            monkeypatch.setattr(time, "time", lambda: wall_clock() + step)
+            for _ in range(3):
+                await runs.get()
+        periodic.stop()
+
+    asyncio.run(run())
