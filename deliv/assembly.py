@@ -54,7 +54,7 @@ from deliv.tasks.health import Health, Probe
 from deliv.tasks.leases import Lease
 from deliv.tasks.periodic import Body, Periodic
 from deliv.tasks.retention import Retention
-from deliv.tasks.sweeps import Relay, Sweep
+from deliv.tasks.sweeps import Deadlines, Relay, Sweep
 
 NAMED = 5  # files that can't be used, in /ready and the log; the others are counted
 
@@ -302,6 +302,11 @@ def shared_work(settings: Config) -> list[SharedWork]:
             name="sweep",
             every=sweeps.every,
             body=lambda parts, _lease: Sweep(parts.store, parts.engine, sweeps).sweep_once,
+        ),
+        SharedWork(
+            name="deadlines",
+            every=sweeps.every,
+            body=lambda parts, _lease: Deadlines(parts.store, parts.engine, sweeps).enforce_once,
         ),
         SharedWork(
             name="retention",

@@ -78,12 +78,13 @@ class Engine:
         except LostRace as error:
             log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
 
-    async def expire(self, job_id: str) -> None:
-        """End a job whose deadline is over."""
+    async def expire(self, job_id: str) -> bool:
+        """End a job whose deadline is over. Calls nobody: True when it is to be attended now."""
         try:
-            await self._cancellation.expire(job_id)
+            return await self._cancellation.expire(job_id)
         except LostRace as error:
             log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
+            return False
 
     async def _rest(self, job: Job) -> None:
         await self._store.update(job, delay=None)

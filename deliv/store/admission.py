@@ -1,9 +1,10 @@
 """Who is served next: decided here, in MariaDB, for all instances together.
 
 Among submitters with waiting jobs the one with the fewest in flight, then the oldest job; none
-above a cap. Submitters and hosts are looked at, not jobs: the index `turn` gives the oldest waiting
-job of each pair without reading the others, however many there are (MariaDB does so only when the
-whole head of the index is in GROUP BY, hence the constant status there).
+above a cap, and none whose deadline is over. Submitters and hosts are looked at, not jobs: the
+index `turn` gives the oldest waiting job of each pair without reading the others, however many
+there are (MariaDB does so only when the whole head of the index is in GROUP BY, hence the constant
+status there).
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ LIMIT 100
 """  # noqa: S608 - constants
 OLDEST = f"""{SELECT} FORCE INDEX (turn)
 WHERE {in_phase(Phase.QUEUED)} AND submitter = %s AND destination_host = %s AND due_at <= NOW(6)
+  AND (deadline IS NULL OR deadline > NOW(6))
 ORDER BY due_at, job_id LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 

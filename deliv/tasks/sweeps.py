@@ -1,8 +1,10 @@
-"""The sweeps: relay messages to the broker, attend to overdue jobs, count the jobs."""
+"""The sweeps: relay messages to the broker, enforce deadlines, attend to overdue jobs."""
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -55,40 +57,88 @@ class Relay:
             await self._broker.publish_work(message)
 
 
-class Sweep:
-    """Attends to due jobs and admits waiting ones, whether or not a message came."""
+class Deadlines:
+    """Ends the jobs whose deadline is over. Apart from the sweep, whose calls may be slow."""
 
     def __init__(self, store: Store, engine: Engine, config: Sweeps) -> None:
         self._store = store
         self._engine = engine
         self._batch = config.batch
+        self._every = float(config.every)
+
+    async def enforce_once(self) -> int:
+        """First all of them, which calls nobody; then FTS is to stop what it copies for them."""
+        stopping: list[str] = []
+
+        async def expire(job_id: str) -> None:
+            if await self._engine.expire(job_id):
+                stopping.append(job_id)
+
+        until, ended, full = time.monotonic() + self._every, 0, True
+        while full and time.monotonic() < until:
+            expired = await self._store.expired(self._batch)
+            ended += await _each(expired, expire, math.inf)
+            full = len(expired) == self._batch
+        await _each(stopping, self._engine.attend, until)
+        return ended
+
+
+class Sweep:
+    """Attends to due jobs and admits waiting ones, whether or not a message came.
+
+    It begins with jobs for `every` seconds; the rest is due still when the next one follows. So it
+    lasts as long as the slowest calls at most, however many jobs there are.
+    """
+
+    def __init__(self, store: Store, engine: Engine, config: Sweeps) -> None:
+        self._store = store
+        self._engine = engine
+        self._batch = config.batch
+        self._every = float(config.every)
 
     async def sweep_once(self) -> int:
         """Returns how many jobs were looked at."""
-        expired, due = await self._store.expired(self._batch), await self._store.due(self._batch)
-        gate = asyncio.Semaphore(TOGETHER)
-        work = [self._safely(self._engine.expire, job_id, gate) for job_id in expired]
-        work += [self._safely(self._engine.attend, job_id, gate) for job_id in due]
-        await asyncio.gather(*work)
-        admitted = sum(await asyncio.gather(*(self._admit() for _ in range(TOGETHER))))
+        due = await self._store.due(self._batch)
+        attended = await _each(due, self._engine.attend, time.monotonic() + self._every)
+        until = time.monotonic() + self._every
+        admitted = sum(await asyncio.gather(*(self._admit(until) for _ in range(TOGETHER))))
         counts = await self._store.counts()
         for status in Status:
             metrics.JOBS.labels(status=status.value).set(counts.get(status, 0))
-        return len(work) + admitted
+        return attended + admitted
 
-    async def _admit(self) -> int:
+    async def _admit(self, until: float) -> int:
         admitted = 0
         while admitted < self._batch and await self._engine.admit_next():
             admitted += 1
+            if time.monotonic() >= until:
+                break
         return admitted
 
-    async def _safely(
-        self, step: Callable[[str], Awaitable[None]], job_id: str, gate: asyncio.Semaphore
-    ) -> None:
-        async with gate:
+
+async def _each(job_ids: list[str], step: Callable[[str], Awaitable[None]], until: float) -> int:
+    """Take the step for each job, `TOGETHER` at once, and begin none after `until`; for how many.
+
+    One job's trouble does not keep the others waiting.
+    """
+    waiting = iter(job_ids)
+
+    async def work() -> int:
+        done = 0
+        for job_id in waiting:
             try:
                 await step(job_id)
             except Unavailable:
                 raise
-            except Exception:  # one job's trouble must not keep the others waiting
+            except Exception:
                 log.exception("a job could not be attended", job_id=job_id)
+            done += 1
+            if time.monotonic() >= until:
+                break
+        return done
+
+    results = await asyncio.gather(*(work() for _ in range(TOGETHER)), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return sum(result for result in results if isinstance(result, int))

@@ -100,6 +100,16 @@ async def test_who_is_not_due_yet_is_passed_over(store: Store) -> None:
     assert [job.job_id for job in await admit_all(store, LIMITS)] == [late.job_id]
 
 
+async def test_nobody_is_admitted_after_the_deadline(store: Store, database: Database) -> None:
+    """Also not the first of its submitter and host, of whom the choice knows the due time alone."""
+    late, good, early = [await submitted(store) for _ in range(3)]
+    for job, seconds in ((late, -1), (early, 3600)):
+        sql = "UPDATE jobs SET deadline = NOW(6) + INTERVAL %s SECOND WHERE job_id = %s"
+        await database.execute(sql, seconds, job.job_id)
+    admitted = await admit_all(store, LIMITS)
+    assert [job.job_id for job in admitted] == [good.job_id, early.job_id]
+
+
 async def test_a_job_locked_by_another_is_passed_over(
     store: Store, database: Database, migrated: Server
 ) -> None:

@@ -54,24 +54,24 @@ class Cancellation:
                 if phase(job) not in AT_FTS:
                     return await self._failures.stopped(job, delay=self._delay(job))
                 if job.cancel_requested is None:
-                    job = await self._ask_to_stop(job, cancel_requested=NOW)
+                    job = await self._ask_to_stop(job, delay=self._ask_again, cancel_requested=NOW)
                 job = await self.proceed(job)
             except LostRace:  # it moved on: what applies now?
                 continue
             if job.status not in FINAL or job.status is Status.CANCELLED:
                 return job
 
-    async def expire(self, job_id: str) -> None:
-        """End a job whose deadline is over; until FTS confirms it stays TRANSFERRING."""
+    async def expire(self, job_id: str) -> bool:
+        """End a job whose deadline is over. Calls nobody: True when FTS is to stop it, now."""
         job = await self._store.job(job_id)
         if job is None or job.status in FINAL:
-            return
-        if phase(job) not in AT_FTS:
-            copy = Failure(error_class=ErrorClass.DEADLINE, reason="")
-            await self._failures.overdue(job, copy, delay=self._delay(job))
-            return
-        job = await self._ask_to_stop(job, deadline_passed=NOW)
-        await self.proceed(job)
+            return False
+        if phase(job) in AT_FTS:
+            await self._ask_to_stop(job, delay=0, deadline_passed=NOW)
+            return True
+        copy = Failure(error_class=ErrorClass.DEADLINE, reason="")
+        await self._failures.overdue(job, copy, delay=self._delay(job))
+        return False
 
     async def forbid(self, job: Job, why: str) -> Job:
         """End a job that the policy does not allow any more, before FTS has taken it.
@@ -98,12 +98,10 @@ class Cancellation:
             return await self._failures.stopped(job, copy, delay=self._delay(job))
         return await self._settlement.settle(job, outcome)
 
-    async def _ask_to_stop(self, job: Job, **columns: Any) -> Job:
+    async def _ask_to_stop(self, job: Job, *, delay: float, **columns: Any) -> Job:
         """Until FTS has answered the job shows that this is what it waits for."""
         status = f"{STOPPING}it is being asked"
-        return await self._store.update(
-            job, delay=self._ask_again, detailed_status=status, **columns
-        )
+        return await self._store.update(job, delay=delay, detailed_status=status, **columns)
 
     def _delay(self, job: Job) -> float:
         """Seconds until a request that may be on its way to the stager or to FTS has arrived."""
