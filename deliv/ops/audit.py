@@ -20,6 +20,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import structlog
@@ -37,8 +38,8 @@ STANDARD_ERROR = 2
 PARAMETERS = ("job_id", "product_id")  # of a request, as they were given
 CONTEXT = ("owner", "destination_host")  # of a decision
 REFUSALS = frozenset({401, 403, 429})
-# O_NONBLOCK: a named pipe without a reader is an error, not a wait.
-HOW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+# O_NONBLOCK: a named pipe without a reader is an error, not a wait, unless it is opened to be read.
+HOW = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
 MODE = 0o640
 
 
@@ -111,7 +112,6 @@ class AuditLog:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._file: int | None = None
-        self._torn = False
         self._problem: str | None = None
         self._missing = 0
         self._refusals = TokenBuckets(REFUSALS_PER_SECOND, REFUSALS_BURST)
@@ -191,12 +191,10 @@ class AuditLog:
         """Append them, in one write: lines of several processes do not mix. Whether it worked."""
         try:
             if self._file is None:
-                self._file = os.open(self._path, HOW, MODE) if self._path else STANDARD_ERROR
+                self._file = _open(self._path) if self._path else STANDARD_ERROR
             if lines:
-                lines = b"\n" + lines if self._torn else lines
-                written = os.write(self._file, lines)
-                self._torn = written < len(lines) if written else self._torn
-                if written < len(lines):
+                lines = b"\n" + lines if self._path and _torn(self._file) else lines
+                if os.write(self._file, lines) < len(lines):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             problem = f"{self._name} can't be written: {error.strerror}"
@@ -208,6 +206,19 @@ class AuditLog:
             log.info("the audit log is written again", path=self._name, missing=self._missing)
         self._problem, self._missing = None, 0
         return True
+
+
+def _open(path: Path) -> int:
+    other = path.exists() and not path.is_file()  # a pipe or a device
+    return os.open(path, HOW | (os.O_WRONLY if other else os.O_RDWR), MODE)
+
+
+def _torn(file: int) -> bool:
+    """Whether its last line has no end: of this process or another, now or before a crash."""
+    status = os.fstat(file)
+    if not S_ISREG(status.st_mode) or not status.st_size:
+        return False
+    return os.pread(file, 1, status.st_size - 1) != b"\n"
 
 
 def outcome(status: int) -> AuditOutcome:

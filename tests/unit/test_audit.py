@@ -215,6 +215,34 @@ def test_a_line_that_found_room_in_part(tmp_path: Path, room: int) -> None:
     assert json.loads(last)["job_id"] == "last"
 
 
+def test_a_line_that_another_process_has_torn(tmp_path: Path) -> None:
+    """Also one of an instance that was killed, or of a release that has gone."""
+    path = tmp_path / "audit.log"
+    log = AuditLog(path)
+    log.write(SOME)
+    with path.open("ab") as file:
+        file.write(b'{"log":"audit","ti')
+    log.write(SOME)
+    AuditLog(path).write(SOME)
+    first, torn, *last = path.read_text("ascii").splitlines()
+    assert torn == '{"log":"audit","ti'
+    assert [json.loads(text)["event"] for text in (first, *last)] == ["request"] * 3
+
+
+def test_standard_error_that_is_a_file(tmp_path: Path) -> None:
+    """It may be opened for writing alone."""
+    path = tmp_path / "journal"
+    script = (
+        "from deliv.ops.audit import AuditLog, AuditEntry, AuditEvent\n"
+        "AuditLog(None).write(AuditEntry(event=AuditEvent.REQUEST))"
+    )
+    with path.open("wb") as file:
+        file.write(b"another's line\n")
+        file.flush()
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=60, stderr=file)
+    assert json.loads(path.read_text("ascii").splitlines()[-1])["event"] == "request"
+
+
 def test_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
     log = AuditLog(None)
     log.write(SOME)
