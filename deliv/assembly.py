@@ -50,6 +50,7 @@ from deliv.ops.token_buckets import TokenBuckets
 from deliv.store import Delegations, Store, migrations
 from deliv.store.inspection import Inspection
 from deliv.tasks.delegations import DelegationJanitor
+from deliv.tasks.gauges import Gauges
 from deliv.tasks.health import Health, Probe
 from deliv.tasks.leases import Lease
 from deliv.tasks.periodic import Body, Periodic
@@ -274,6 +275,15 @@ class Parts:
             breakers[f"fts:{endpoint.name}"] = endpoint.breaker
         states = {name: partial(getattr, one, "state") for name, one in breakers.items()}
         return Health(probes, states)
+
+    @cached_property
+    def gauges(self) -> Gauges:
+        return Gauges(self.store, self.tls, lambda: self.https.credential[0])
+
+    @cached_property
+    def counting(self) -> Periodic:
+        """Every instance runs it: each one's metrics are right."""
+        return Periodic("counts", self.settings.sweeps.every, self.gauges.count_once)
 
     @cached_property
     def relay(self) -> Periodic:

@@ -45,6 +45,7 @@ class Runtime:
             Periodic("health", HEALTH_EVERY, self._parts.health.check_once),
             self._reload,
             self._parts.relay,
+            self._parts.counting,
             *shared_periodics(self._parts, self._owner),
         ]
         self._parts.store.on_outbox = self._run_relay
@@ -109,6 +110,7 @@ class Runtime:
         self._parts.policy.refresh()
         self._parts.audit.reopen()
         self._parts.users.tidy()
+        self._parts.gauges.show_ends()
 
     def reload_now(self) -> None:
         self._spawn(self._reload.run())

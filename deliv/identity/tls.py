@@ -100,6 +100,16 @@ class ServerTls:
         files = [f"{path}: {reason}" for path, reason in sorted(self._trust.unusable.items())]
         return [self._own.broken, *files] if self._own.broken else files
 
+    @property
+    def certificate(self) -> bytes:
+        """Our own certificate that is in use, with its chain, in PEM."""
+        return self._own.certificate
+
+    @property
+    def crl_ends(self) -> dict[str, datetime]:
+        """When each revocation list ends, by its file's name."""
+        return self._trust.crl_ends
+
     def identify(self, chain_der: list[bytes]) -> Identity:
         """The identity behind a verified chain, by the files as they are now."""
         return identify(
@@ -156,6 +166,10 @@ class _OwnCredential:
         """Why the pair in use is not a newer one."""
         error, (certificate, key) = self._files.broken, self._paths
         return None if error is None else f"{certificate}, {key}: {error}"
+
+    @property
+    def certificate(self) -> bytes:
+        return self._files.value[0]
 
     def refresh(self) -> bool:
         """Look at the files; True when another pair is in use than before."""

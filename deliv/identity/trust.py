@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class TrustFiles:
 
     def __init__(self, ca_directory: Path, vomsdir: Path | None) -> None:
         self._ca_directory, self._vomsdir = ca_directory, vomsdir
-        self._files: dict[Path, WatchedFiles[None]] = {}
+        self._files: dict[Path, WatchedFiles[datetime | None]] = {}
         self._states: dict[Path, object] = {}
         self.unusable: dict[Path, str] = {}
         self.refresh()
@@ -44,7 +45,7 @@ class TrustFiles:
     def refresh(self) -> bool:
         """Look at the files; True when something has changed."""
         found, unusable = self._look()
-        # What is parsed here is thrown away: it is only of interest whether it can be.
+        # They are parsed to see whether they can be: only the end of a list is kept.
         self._files = {
             path: self._files.get(path) or WatchedFiles(partial(_check, parse), path)
             for path, parse in found.items()
@@ -57,6 +58,12 @@ class TrustFiles:
             states[path] = file.version, unusable.get(path)
         changed, self._states, self.unusable = states != self._states, states, unusable
         return changed
+
+    @property
+    def crl_ends(self) -> dict[str, datetime]:
+        """When each revocation list ends that can be read and does, by its file's name."""
+        usable = {path: file.value for path, file in self._files.items() if file.broken is None}
+        return {path.name: end for path, end in usable.items() if end is not None}
 
     def _look(self) -> tuple[dict[Path, Parse], dict[Path, str]]:
         """The files that count, with how each is parsed; what can't be looked into, and why."""
@@ -83,8 +90,9 @@ class TrustFiles:
         return found, unusable
 
 
-def _check(parse: Parse, path: Path) -> None:
-    parse(content(path))
+def _check(parse: Parse, path: Path) -> datetime | None:
+    parsed = parse(content(path))
+    return parsed.expires if isinstance(parsed, revocation.RevocationList) else None
 
 
 def _inside(directory: Path) -> list[Path] | str:

@@ -1,4 +1,7 @@
-"""What deliv counts, for Prometheus. Labels come from enums and exist before the first event."""
+"""What deliv counts, for Prometheus. Labels come from enums and exist before the first event.
+
+Times are the exception: before there is one, 0 would be taken for a time of long ago.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,17 @@ IN_FLIGHT = Gauge("deliv_http_requests_in_flight", "Requests in flight")
 REQUEST_SECONDS = Histogram("deliv_http_request_seconds", "Time to answer", ["call"])
 PERIODIC_FAILURES = Counter("deliv_periodic_failures_total", "Failed periodic runs", ["name"])
 PERIODIC_SUCCESS = Gauge(
-    "deliv_periodic_last_success_timestamp_seconds", "End of the last good run", ["name"]
+    "deliv_periodic_last_success_timestamp_seconds",
+    "End of the last good run here; of shared work only where the lease was held",
+    ["name"],
+)
+CERTIFICATE_END = Gauge(
+    "deliv_certificate_end_timestamp_seconds",
+    "End of the first to end in the chain that is in use: rest, or credential (stager and FTS)",
+    ["of"],
+)
+CRL_END = Gauge(
+    "deliv_crl_end_timestamp_seconds", "End of a revocation list, by its file's name", ["file"]
 )
 DEPENDENCY_UP = Gauge("deliv_dependency_up", "1 while a dependency answers", ["dependency"])
 FTS_BREAKER = Gauge(

@@ -46,7 +46,6 @@ class Periodic:
         self._idle = asyncio.Event()
         self._idle.set()
         metrics.PERIODIC_FAILURES.labels(name=name)
-        metrics.PERIODIC_SUCCESS.labels(name=name)
 
     def start(self) -> None:
         """The first run comes after one period."""
@@ -77,6 +76,7 @@ class Periodic:
                 try:
                     if self._holds is None or (not self._stopped and await self._holds()):
                         await self._body()
+                        metrics.PERIODIC_SUCCESS.labels(name=self.name).set(time.time())
                 except LostRace as error:
                     log.info("periodic work goes on elsewhere", name=self.name, reason=str(error))
                 except Unavailable as error:
@@ -85,8 +85,6 @@ class Periodic:
                 except Exception:  # the timer would swallow it; it is counted and logged here
                     metrics.PERIODIC_FAILURES.labels(name=self.name).inc()
                     log.exception("periodic work failed", name=self.name)
-                else:
-                    metrics.PERIODIC_SUCCESS.labels(name=self.name).set(time.time())
         finally:
             self._since = None
             self._idle.set()

@@ -13,8 +13,6 @@ from deliv.config import Sweeps
 from deliv.delivery.engine import Engine
 from deliv.errors import BrokerUnavailable, Unavailable
 from deliv.gateways.broker import Broker, Message
-from deliv.model.states import Status
-from deliv.ops import metrics
 from deliv.store import OutboxRow, Routing, Store
 
 log = structlog.get_logger()
@@ -102,9 +100,6 @@ class Sweep:
         attended = await _each(due, self._engine.attend, time.monotonic() + self._every)
         until = time.monotonic() + self._every
         admitted = sum(await asyncio.gather(*(self._admit(until) for _ in range(TOGETHER))))
-        counts = await self._store.counts()
-        for status in Status:
-            metrics.JOBS.labels(status=status.value).set(counts.get(status, 0))
         return attended + admitted
 
     async def _admit(self, until: float) -> int:

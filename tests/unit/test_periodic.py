@@ -8,8 +8,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from deliv.tasks.periodic import Periodic
+
+SUCCESS = "deliv_periodic_last_success_timestamp_seconds"
 
 DEADLINE = 60  # seconds, for a busy machine
 
@@ -92,3 +95,29 @@ def test_a_step_of_the_wall_clock_changes_nothing(
         periodic.stop()
 
     asyncio.run(run())
+
+
+@on_a_loop
+async def test_a_good_run_is_shown_only_where_there_was_one() -> None:
+    """A time of 0 would look like work that has stood still since 1970."""
+    held = False
+
+    async def holds() -> bool:
+        return held
+
+    periodic = Periodic("shown", 60, Work().held, holds)
+    assert shown("shown") is None
+    await periodic.run()
+    assert shown("shown") is None
+    held, before = True, time.time()
+    await periodic.run()
+    after = shown("shown")
+    assert after is not None
+    assert before <= after <= time.time()
+    held = False
+    await periodic.run()
+    assert shown("shown") == after
+
+
+def shown(name: str) -> float | None:
+    return REGISTRY.get_sample_value(SUCCESS, {"name": name})

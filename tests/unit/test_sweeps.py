@@ -19,10 +19,7 @@ def sweep(engine: SimpleNamespace, every: float) -> Sweep:
     async def due(limit: int) -> list[str]:
         return JOBS[:limit]
 
-    async def counts() -> dict[Any, int]:
-        return {}
-
-    store: Any = SimpleNamespace(due=due, counts=counts)
+    store: Any = SimpleNamespace(due=due)
     parts: Any = engine
     return Sweep(store, parts, Sweeps(every=Seconds(every), batch=len(JOBS)))
 

@@ -1,0 +1,83 @@
+"""What every instance shows in its metrics, whether or not it has a lease."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from prometheus_client import REGISTRY
+from support.samples import admitted, submitted
+
+from deliv.config import CredentialFiles
+from deliv.errors import Unavailable
+from deliv.gateways.https import HttpsClient
+from deliv.identity.tls import ServerTls
+from deliv.store import Store
+from deliv.tasks.gauges import Gauges
+from integration.scripted_fts import Grid
+
+CERTIFICATE, CRL = "deliv_certificate_end_timestamp_seconds", "deliv_crl_end_timestamp_seconds"
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Grid:
+    return Grid(tmp_path)
+
+
+def gauges(store: Store, grid: Grid, credential: CredentialFiles | None = None) -> Gauges:
+    host = grid.host_credential
+    tls = ServerTls(host.certificate, host.key, grid.ca_directory)
+    https = HttpsClient(credential or grid.credential, grid.ca_directory)
+    return Gauges(store, tls, lambda: https.credential[0])
+
+
+async def test_jobs_are_counted_without_a_lease(store: Store, grid: Grid) -> None:
+    here = gauges(store, grid)
+    await admitted(store)
+    await submitted(store)
+    await here.count_once()
+    assert {status: jobs(status) for status in ("SUBMITTED", "STAGING", "ERROR")} == {
+        "SUBMITTED": 1,
+        "STAGING": 1,
+        "ERROR": 0,
+    }
+
+
+def jobs(status: str) -> float | None:
+    return REGISTRY.get_sample_value("deliv_jobs", {"status": status})
+
+
+async def test_when_certificates_and_lists_end(store: Store, grid: Grid) -> None:
+    (crl,) = grid.ca_directory.glob("*.r0")
+    crl_end = x509.load_pem_x509_crl(crl.read_bytes()).next_update_utc
+    gauges(store, grid).show_ends()
+    assert crl_end
+    assert REGISTRY.get_sample_value(CRL, {"file": crl.name}) == crl_end.timestamp()
+    for of, credential in (("rest", grid.host), ("credential", grid.robot)):
+        end = credential.certificate.not_valid_after_utc.timestamp()
+        assert REGISTRY.get_sample_value(CERTIFICATE, {"of": of}) == end
+
+
+async def test_a_list_that_is_gone_or_broken_is_not_shown(store: Store, grid: Grid) -> None:
+    (crl,) = grid.ca_directory.glob("*.r0")
+    other = crl.with_suffix(".r1")
+    shutil.copy(crl, other)
+    here = gauges(store, grid)
+    here.show_ends()
+    assert REGISTRY.get_sample_value(CRL, {"file": other.name})
+    other.unlink()
+    crl.write_text("broken")
+    gauges(store, grid).show_ends()
+    assert REGISTRY.get_sample_value(CRL, {"file": other.name}) is None
+    assert REGISTRY.get_sample_value(CRL, {"file": crl.name}) is None
+
+
+async def test_a_missing_credential_hides_nothing_else(store: Store, grid: Grid) -> None:
+    absent = CredentialFiles(certificate=Path("/nowhere/cert.pem"), key=Path("/nowhere/key.pem"))
+    here = gauges(store, grid, absent)
+    with pytest.raises(Unavailable):
+        here._certificates["credential"]()
+    here.show_ends()
+    assert REGISTRY.get_sample_value(CERTIFICATE, {"of": "rest"})
