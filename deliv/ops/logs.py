@@ -76,3 +76,5 @@ def configure(config: Log) -> None:
     root.setLevel(config.level.upper())
     for chatty in ("pika", "tornado.access", "tornado.general"):  # our own lines say it better
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
+    # At debug it has curl write down all that it sends and gets, one-time codes too.
+    logging.getLogger("tornado.curl_httpclient").setLevel(logging.WARNING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -38,6 +39,7 @@ class Health:
         self._breakers = breakers
         self._timeout = timeout
         self._states = {name: (False, NOT_ASKED) for name in probes}
+        self._down_since: dict[str, float] = {}
         self.draining = False
 
     async def check_once(self) -> None:
@@ -72,10 +74,20 @@ class Health:
             state = (False, f"no answer within {self._timeout:.0f} s")
         except DelivError as error:
             state = (False, str(error))
-        if state != self._states[name]:
-            if state[0]:
-                log.info("dependency is up", dependency=name, detail=state[1])
-            else:
-                log.warning("waiting for a dependency", dependency=name, detail=state[1])
+        self._log(name, *state)
         self._states[name] = state
         metrics.DEPENDENCY_UP.labels(dependency=name).set(state[0])
+
+    def _log(self, name: str, up: bool, detail: str) -> None:
+        """When an outage begins, and when it ends; what else is said meanwhile at debug."""
+        before, since = self._states[name], self._down_since.get(name)
+        if not up and since is None:
+            self._down_since[name] = time.monotonic()
+            log.warning("waiting for a dependency", dependency=name, detail=detail)
+        elif up and since is not None:
+            waited = round(time.monotonic() - self._down_since.pop(name), 1)
+            log.info("dependency is up", dependency=name, detail=detail, waited=waited)
+        elif before[1] == NOT_ASKED:
+            log.info("dependency is up", dependency=name, detail=detail)
+        elif (up, detail) != before:
+            log.debug("dependency", dependency=name, up=up, detail=detail)

@@ -42,6 +42,7 @@ class Periodic:
         self._timer: asyncio.TimerHandle | None = None
         self._timed: asyncio.Task[None] | None = None
         self._since: float | None = None
+        self._waiting_since: float | None = None
         self._again = self._stopped = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -81,10 +82,12 @@ class Periodic:
                     log.info("periodic work goes on elsewhere", name=self.name, reason=str(error))
                 except Unavailable as error:
                     metrics.PERIODIC_FAILURES.labels(name=self.name).inc()
-                    log.warning("periodic work waits", name=self.name, reason=str(error))
+                    self._log_waiting(str(error))
                 except Exception:  # the timer would swallow it; it is counted and logged here
                     metrics.PERIODIC_FAILURES.labels(name=self.name).inc()
                     log.exception("periodic work failed", name=self.name)
+                else:
+                    self._log_waited()
         finally:
             self._since = None
             self._idle.set()
@@ -95,6 +98,20 @@ class Periodic:
             self._timed = asyncio.get_running_loop().create_task(self.run())
         else:
             self._again = True
+
+    def _log_waiting(self, reason: str) -> None:
+        """Once for each outage; the others of it only at the level debug."""
+        if self._waiting_since is None:
+            self._waiting_since = time.monotonic()
+            log.warning("periodic work waits", name=self.name, reason=reason)
+        else:
+            log.debug("periodic work still waits", name=self.name, reason=reason)
+
+    def _log_waited(self) -> None:
+        if self._waiting_since is not None:
+            seconds = round(time.monotonic() - self._waiting_since, 1)
+            log.info("periodic work goes on", name=self.name, waited=seconds)
+            self._waiting_since = None
 
     def running_for(self) -> float:
         """Seconds that the present run has taken; 0 between runs."""

@@ -174,6 +174,19 @@ def test_serves_those_who_may_use_it(bench: Bench, job: str) -> None:
     assert operator.listed(job)["state"] == "STAGED"
 
 
+def test_a_look_whether_it_answers_is_not_in_its_log(bench: Bench) -> None:
+    """deliv's readiness looks at / every few seconds."""
+    for path in ("/", "/healthz"):
+        assert bench.call("GET", path)[0] == 200
+    assert bench.call("GET", "/nothing-here")[0] == 404
+    log = bench.directory / "stager.log"
+    until(lambda: "GET /nothing-here" in log.read_text(), "the next request is in the log")
+    looks = [
+        line for line in log.read_text().splitlines() if " GET / " in line or "healthz" in line
+    ]
+    assert looks == []
+
+
 def test_calls_back_where_it_may(bench: Bench, job: str) -> None:
     port = bench.receiver.port
     for callback in (f"https://127.0.0.1:{port}/other", "https://127.0.0.1:1/doneStaging"):

@@ -57,3 +57,17 @@ def test_a_line_end_begins_no_line() -> None:
     lines = done.stderr.decode().splitlines()
     assert not [line for line in lines if line.startswith("forged")]
     assert [line for line in lines if line.startswith("    forged")]  # in the traceback
+
+
+CURL = """
+import logging
+from deliv import config
+from deliv.ops import logs
+logs.configure(config.Log(level="debug"))
+raise SystemExit(logging.getLogger("tornado.curl_httpclient").isEnabledFor(logging.DEBUG))
+"""
+
+
+def test_at_debug_curl_does_not_write_down_what_it_sends() -> None:
+    """Tornado has it do so where this logger is on: bodies too, with one-time codes in them."""
+    subprocess.run([sys.executable, "-c", CURL], check=True, timeout=60)

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
+from deliv.errors import Unreachable
 from deliv.tasks.periodic import Periodic
 
 SUCCESS = "deliv_periodic_last_success_timestamp_seconds"
@@ -121,3 +123,27 @@ async def test_a_good_run_is_shown_only_where_there_was_one() -> None:
 
 def shown(name: str) -> float | None:
     return REGISTRY.get_sample_value(SUCCESS, {"name": name})
+
+
+@on_a_loop
+async def test_an_outage_is_told_when_it_begins_and_when_it_ends() -> None:
+    """Not at each run: there are a thousand of them in an hour."""
+    out = False
+
+    async def body() -> None:
+        if out:
+            raise Unreachable("away", sent=False)
+
+    periodic = Periodic("told", 60, body)
+    with capture_logs() as lines:
+        for out in (False, True, True, True, False, False, True):  # noqa: B007 - body reads it
+            await periodic.run()
+    said = [(line["log_level"], line["event"]) for line in lines if line["log_level"] != "debug"]
+    assert said == [
+        ("warning", "periodic work waits"),
+        ("info", "periodic work goes on"),
+        ("warning", "periodic work waits"),
+    ]
+    assert [line["waited"] >= 0 for line in lines if "waited" in line] == [True]
+    failures = REGISTRY.get_sample_value("deliv_periodic_failures_total", {"name": "told"})
+    assert failures == 4

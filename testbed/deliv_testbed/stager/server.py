@@ -77,8 +77,13 @@ class StagingHandler(ClientHandler):
 
 
 class HealthHandler(StagerHandler):
+    """Also at /, where deliv looks every few seconds whether anybody answers."""
+
     def get(self) -> None:
         self.finish({"error": False, "msg": "ok"})
+
+    def _log(self) -> None:
+        """Nothing: the log is of what is done."""
 
 
 class StagerNotFoundHandler(StagerHandler):
@@ -97,7 +102,7 @@ def application(service: StagingService, access: Access) -> Application:
         [
             ("/stage", StageHandler, arguments),
             (f"/stage/({JOB})", StagingHandler, arguments),
-            ("/healthz", HealthHandler, arguments),
+            ("/(?:healthz)?", HealthHandler, arguments),
         ],
         default_handler_class=StagerNotFoundHandler,
         default_handler_args=arguments,
