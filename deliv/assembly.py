@@ -180,7 +180,8 @@ class Parts:
 
     @cached_property
     def submissions(self) -> Submissions:
-        return Submissions(self.store, self.settings.retention.keys)
+        settings = self.settings
+        return Submissions(self.store, settings.retention.keys, settings.limits)
 
     @cached_property
     def staging(self) -> Staging:

@@ -10,9 +10,11 @@ from datetime import datetime
 
 import structlog
 
+from deliv.config import Limits
 from deliv.delivery.destination import Directory, check_product_id
 from deliv.errors import InvalidRequest, NotFound
 from deliv.model.job import Job, Listing, Submission, TransferIdentity
+from deliv.model.phase import Phase, phase
 from deliv.store import JobEvent, Store
 
 log = structlog.get_logger()
@@ -24,9 +26,10 @@ KEY = re.compile(rf"[ -~]{{1,{MAX_KEY}}}")
 class Submissions:
     """An idempotency key is good for `key_life` seconds, and while its job is unfinished."""
 
-    def __init__(self, store: Store, key_life: float) -> None:
+    def __init__(self, store: Store, key_life: float, limits: Limits) -> None:
         self._store = store
         self._key_life = key_life
+        self._limits = limits
 
     async def submit(
         self,
@@ -67,6 +70,12 @@ class Submissions:
         job, created = await self._store.submit(submission, key_life=self._key_life)
         log.info("submitted" if created else "submitted before", job_id=job.job_id)
         return job
+
+    async def held_by(self, job: Job) -> str | None:
+        """Which limit keeps it from being begun with; None when none does, or it has begun."""
+        if phase(job) is not Phase.QUEUED:
+            return None
+        return await self._store.held_by(self._limits, job)
 
     async def job(self, job_id: str) -> Job:
         """NotFound when there is none of that id."""

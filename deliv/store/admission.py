@@ -42,6 +42,11 @@ WHERE waiting.oldest <= NOW(6)
 ORDER BY COALESCE(mine.jobs, 0), waiting.oldest
 LIMIT 100
 """  # noqa: S608 - constants
+FLYING = f"""
+SELECT COUNT(*) AS jobs, COUNT(IF(submitter = %s, 1, NULL)) AS mine,
+  COUNT(IF(destination_host = %s, 1, NULL)) AS host
+FROM jobs FORCE INDEX (turn) WHERE {of_status(IN_FLIGHT)}
+"""  # noqa: S608 - constants
 OLDEST = f"""{SELECT} FORCE INDEX (turn)
 WHERE {in_phase(Phase.QUEUED)} AND submitter = %s AND destination_host = %s AND due_at <= NOW(6)
   AND (deadline IS NULL OR deadline > NOW(6))
@@ -57,4 +62,20 @@ def admit(tx: Connection, limits: Limits) -> Job | None:
         if row := tx.get(OLDEST, pair["submitter"], pair["destination_host"]):
             job = to_job(row)
             return jobs.transition(tx, job, jobs.event_change(job, Event.ADMIT, 0, {}), ())
+    return None
+
+
+def held_by(tx: Connection, limits: Limits, job: Job) -> str | None:
+    """Which limit keeps a waiting job from being admitted; None when none does.
+
+    It reads what is in flight, of which there is no more than the limit.
+    """
+    (flying,) = tx.query(FLYING, job.submitter, job.destination_host)
+    if flying["mine"] >= limits.per_submitter:
+        return f"a user may have {limits.per_submitter} deliveries under way at once"
+    if flying["host"] >= limits.per_destination:
+        host = job.destination_host
+        return f"{limits.per_destination} deliveries to {host} may be under way at once"
+    if flying["jobs"] >= limits.in_flight:
+        return f"{limits.in_flight} deliveries of all users may be under way at once"
     return None

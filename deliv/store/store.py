@@ -72,6 +72,10 @@ class Store:
             self.on_outbox()
         return job
 
+    async def held_by(self, limits: Limits, job: Job) -> str | None:
+        """Which limit keeps a waiting job from being admitted; None when none does."""
+        return await self._run(lambda tx: admission.held_by(tx, limits, job))
+
     async def claim(self, job_id: str, timeout: float) -> Job | None:
         """The job, kept from other workers for `timeout` seconds; None when it is not due."""
         return await self._run(lambda tx: jobs.claim(tx, job_id, timeout))

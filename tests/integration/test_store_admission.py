@@ -71,6 +71,49 @@ async def test_no_more_than_the_cap_in_all(store: Store) -> None:
     assert len(await admit_all(store, limits(in_flight=2))) == 1
 
 
+@pytest.mark.parametrize(
+    ("full", "said"),
+    [
+        ({"per_submitter": 2}, "a user may have 2 deliveries under way at once"),
+        ({"per_destination": 2}, f"2 deliveries to {HOST} may be under way at once"),
+        ({"in_flight": 2}, "2 deliveries of all users may be under way at once"),
+    ],
+)
+async def test_a_job_that_a_limit_holds_says_which(
+    store: Store, full: dict[str, int], said: str
+) -> None:
+    jobs = [await submitted(store) for _ in range(3)]
+    caps = limits(**full)
+    assert await store.held_by(caps, jobs[2]) is None
+    first, _ = await admit_all(store, caps)
+    assert await store.held_by(caps, jobs[2]) == said
+    await finish(store, first)
+    assert await store.held_by(caps, jobs[2]) is None
+
+
+async def test_others_are_not_held_by_a_full_submitter_or_destination(store: Store) -> None:
+    await submitted(store)
+    (running,) = await admit_all(store, LIMITS)
+    other = await submitted(store, submitter=BOB, destination_host="free")
+    same_host = await submitted(store, submitter=BOB)
+    caps = limits(per_submitter=1, per_destination=1)
+    assert running.submitter == ALICE
+    assert await store.held_by(caps, other) is None
+    assert await store.held_by(caps, same_host) is not None
+
+
+async def test_which_limit_holds_is_read_from_what_is_in_flight(
+    database: Database, migrated: Server
+) -> None:
+    fill(migrated, ALICE, 10_000)
+    migrated.run("UPDATE jobs SET status = 'STAGING' LIMIT 200")
+    (one,) = await database.query("SELECT job_id FROM jobs WHERE status = 'SUBMITTED' LIMIT 1")
+    job = await Store(database).job(one["job_id"])
+    assert job is not None
+    read = await rows_read(database, lambda tx: [admission.held_by(tx, LIMITS, job)])
+    assert read < 300
+
+
 async def test_a_full_submitter_does_not_hold_others_up(store: Store) -> None:
     for submitter in (ALICE, ALICE, ALICE, BOB):
         await submitted(store, submitter=submitter)

@@ -165,6 +165,12 @@ async def _(world: World) -> Call:
     return lambda: world.store.admit(LIMITS)
 
 
+@case("held_by")
+async def _(world: World) -> Call:
+    job = await submitted(world.store)
+    return lambda: world.store.held_by(LIMITS, job)
+
+
 @case("admit, some wait")
 async def _(world: World) -> Call:
     for submitter in (ALICE, BOB):

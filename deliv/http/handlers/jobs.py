@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from deliv.delivery.delegation import decide
+from deliv.delivery.waiting import WAITING
 from deliv.http import types
 from deliv.http.call.answers import DoneAnswer
 from deliv.http.call.base import Call
@@ -68,7 +69,8 @@ class TransferStatus(Call[JobParameters]):
     async def get(self) -> None:
         job = await self.services.submissions.job(self.query_parameters().job_id)
         self.authorise("status", owner=job.submitter)
-        self.write(self._outage(job) | public(job) | await self._warning(job))
+        waiting = self._outage(job) | await self._limit(job)
+        self.write(waiting | public(job) | await self._warning(job))
 
     def _outage(self, job: Job) -> dict[str, Any]:
         """That the stager or the FTS which has the job is down, until the job itself says it."""
@@ -79,6 +81,11 @@ class TransferStatus(Call[JobParameters]):
         elif phase(job) in AT_STAGER:
             who, reason = "the stager", self.services.outage("stager")
         return {"detailed_status": f"waiting: {who} can't be asked: {reason}"} if reason else {}
+
+    async def _limit(self, job: Job) -> dict[str, Any]:
+        """That a limit holds the job. It is not written down: it changes with other jobs."""
+        limit = await self.services.submissions.held_by(job)
+        return {"detailed_status": f"{WAITING}{limit}"} if limit else {}
 
     async def _warning(self, job: Job) -> dict[str, Any]:
         """That the credential which the job is copied with ends soon."""
