@@ -20,6 +20,7 @@ from deliv.delivery.settle import Settlement
 from deliv.errors import LostRace, NoCredential, Refused, Unavailable
 from deliv.gateways.fts import Endpoint, Verdict
 from deliv.model.job import Job
+from deliv.ops import metrics
 from deliv.store import Delegations, Fence, Store
 
 log = structlog.get_logger()
@@ -147,11 +148,17 @@ class Polling:
         await self._each(jobs, conclude)
 
     async def _each(self, jobs: Iterable[Job], work: Callable[[Job], Awaitable[object]]) -> None:
+        """A job whose answer can't be taken, by the database say, keeps no other waiting."""
         for job in jobs:
             try:
                 await work(job)
             except LostRace:
                 log.info("settled elsewhere", job_id=job.job_id)
+            except Unavailable:
+                raise
+            except Exception:
+                metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=self._endpoint.name).inc()
+                log.exception("FTS's answer about a job can't be taken", job_id=job.job_id)
 
     async def _found(self, job: Job, fence: Fence | None) -> None:
         """FTS knows the job: the count begins again."""

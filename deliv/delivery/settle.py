@@ -16,6 +16,7 @@ from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
 from deliv.model.states import Event
+from deliv.ops import metrics
 from deliv.store import Routing, Store
 
 log = structlog.get_logger()
@@ -87,6 +88,7 @@ class Settlement:
         """It is not known how the copy fares: FTS is asked again, and the submitter can see why."""
         reason = outcome.reason or f"its state is {outcome.state or 'not given'}"
         status = f"{WAITING}FTS ({job.fts_endpoint}) gives no clear answer on the copy: {reason}"
+        metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=job.fts_endpoint).inc()
         log.warning("no clear answer from FTS", job_id=job.job_id, reason=reason)
         if status == job.detailed_status:
             return job

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self.states: dict[tuple[str, str], str] = {}
+        self.files: dict[str, dict[str, Any]] = {}  # what else it says of a job's file
 
     def listed(self, asked: Asked) -> Reply:
         mine = {job: s for (owner, job), s in self.states.items() if owner in asked.subject}
@@ -68,7 +70,7 @@ class Jobs:
     def _one(self, subject: str, job_id: str) -> dict[str, Any]:
         for (owner, known), state in self.states.items():
             if known == job_id and owner in subject:
-                file = {"file_state": state, "filesize": 5}
+                file = {"file_state": state, "filesize": 5} | self.files.get(job_id, {})
                 return {"job_id": job_id, "job_state": state, "files": [file], "http_status": "200"}
         return {"job_id": job_id, "http_status": "404 Not Found", "http_message": "No job"}
 
@@ -95,6 +97,11 @@ class Bench:
         return await self.store.update(
             job, delay=None, fts_endpoint="fts1", fts_jobid=job.job_id, fts_posted=NOW
         )
+
+    def asked_together(self, *jobs: Job) -> None:
+        """FTS answers when it is asked for them in one call."""
+        for ids in permutations(job.job_id for job in jobs):
+            self.server.on("GET", f"/jobs/{','.join(ids)}", self.jobs.shown)
 
     def finish(self, owner: str, job: Job) -> None:
         self.jobs.states[owner, job.job_id] = "FINISHED"

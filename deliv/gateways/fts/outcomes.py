@@ -19,6 +19,7 @@ ACTIVE = frozenset(
         "QOS_REQUEST_SUBMITTED", "DELETE",
     }
 )  # fmt: skip
+LARGEST = 2**63 - 1  # bytes of a file, on any system
 TERMINAL = ("FINISHED", "FAILED", "FINISHEDDIRTY", "CANCELED")
 
 
@@ -39,7 +40,7 @@ ENDS = MappingProxyType(
 )
 
 
-_TIMEOUT = re.compile(r"\btimeout:(\d+)")
+_TIMEOUT = re.compile(r"\btimeout:(\d{1,9})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,9 @@ def outcome(job: JobAnswer) -> TransferOutcome:
         begun=file.start_time is not None,
         details=msgspec.json.encode(job).decode(),
     )
+    if known.verdict is Verdict.FINISHED and not 0 <= (file.filesize or 0) <= LARGEST:
+        reason = f"it says that the copy has {file.filesize} bytes"
+        return replace(known, verdict=Verdict.UNKNOWN, reason=reason, filesize=None)
     if known.verdict is Verdict.FINISHED:
         return replace(known, written_to=file.dest_surl)
     if known.verdict in {Verdict.FAILED, Verdict.CANCELLED}:
