@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -16,7 +17,7 @@ from support.samples import staged
 from deliv.db.database import Database
 from deliv.delivery.ending.failure import Failure
 from deliv.delivery.transfer import sid
-from deliv.errors import NoCredential
+from deliv.errors import Conflict, NoCredential
 from deliv.http.handlers.job_view import public
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job, TransferIdentity
@@ -467,6 +468,25 @@ async def test_a_cancellation_that_waits_for_fts_is_shown(opened: Opened) -> Non
         here.jobs.states[DELIV, job.job_id] = "CANCELED"
         job = await here.cancellation.proceed(job)
         assert (job.status, job.detailed_status) == (Status.CANCELLED, "cancelled on request")
+
+
+async def test_a_cancellation_that_a_sweep_confirms_first(opened: Opened) -> None:
+    """FTS is slow to answer its caller: meanwhile the sweep asks FTS, and ends the job."""
+    async with opened as here:
+        job = await here.posted(DELIV)
+        told = {"job_id": job.fts_jobid, "job_state": "CANCELED", "http_status": "200 Ok"}
+        path, answered = f"/jobs/{job.fts_jobid}", asyncio.Event()
+        here.server.on("DELETE", path, reply(told, after=answered), reply(told))
+        caller = asyncio.create_task(here.cancellation.cancel(job.job_id))
+        while not here.server.calls("DELETE", path):
+            await asyncio.sleep(0.01)
+        here.jobs.states[DELIV, job.job_id] = "CANCELED"
+        swept = await here.cancellation.proceed(await here.now(job))
+        assert swept.status is Status.CANCELLED
+        answered.set()
+        assert (await caller).status is Status.CANCELLED
+        with pytest.raises(Conflict, match="ended already: CANCELLED"):
+            await here.cancellation.cancel(job.job_id)
 
 
 async def test_a_miss_takes_no_cancellation_away(opened: Opened) -> None:
