@@ -17,6 +17,7 @@ import structlog
 
 from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.settle import Settlement
+from deliv.delivery.waiting import no_longer_waiting
 from deliv.errors import LostRace, NoCredential, Refused, Unavailable
 from deliv.gateways.fts import Endpoint, Verdict
 from deliv.model.job import Job
@@ -161,9 +162,10 @@ class Polling:
                 log.exception("FTS's answer about a job can't be taken", job_id=job.job_id)
 
     async def _found(self, job: Job, fence: Fence | None) -> None:
-        """FTS knows the job: the count begins again."""
-        if fence is not None and job.fts_misses:
-            await self._store.update(job, fence=fence, fts_misses=0)
+        """FTS knows the job, and shows it: the count begins again."""
+        if fence is not None and (job.fts_misses or job.unseen_since):
+            seen = {"fts_misses": 0, "unseen_since": None, **no_longer_waiting(job)}
+            await self._store.update(job, fence=fence, **seen)
 
     async def _not_found(
         self, job: Job, fence: Fence | None, error: NoCredential | None = None
@@ -173,7 +175,8 @@ class Polling:
             return
         not_found_count = job.fts_misses + 1
         if not_found_count < self._not_found_limit:
-            await self._store.update(job, fence=fence, fts_misses=not_found_count)
+            counted = {"fts_misses": not_found_count, "unseen_since": None}
+            await self._store.update(job, fence=fence, **counted)
         elif error is not None:
             await self._settlement.out_of_sight(job, error)
         else:

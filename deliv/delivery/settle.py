@@ -45,6 +45,15 @@ class Settlement:
                     details=outcome.details,
                 )
                 return await self._failures.attempt(job, failure)
+            case Verdict.FORBIDDEN:
+                metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=job.fts_endpoint).inc()
+                failure = Failure(
+                    error_class=ErrorClass.CREDENTIAL,
+                    reason=f"FTS ({job.fts_endpoint}) does not let deliv see the transfer "
+                    f"{job.fts_jobid}: {outcome.reason}",
+                    may_have_partial_file=True,
+                )
+                return await self._failures.unseen(job, failure)
             case Verdict.UNKNOWN:
                 return await self._handle_unknown_outcome(job, outcome)
             case Verdict.RUNNING:

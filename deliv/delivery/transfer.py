@@ -103,7 +103,13 @@ class FtsTransfers:
                 reason=f"FTS could not be asked to stop: {error}",
                 partial=True,
             )
-        if await endpoint.cancel(job.fts_jobid) is None:
+        try:
+            known = await endpoint.cancel(job.fts_jobid) is not None
+        except Refused as error:
+            if error.code != HTTPStatus.FORBIDDEN:
+                raise
+            return TransferOutcome(verdict=Verdict.FORBIDDEN, reason=str(error))
+        if not known:
             return None
         return (await endpoint.details([job.fts_jobid])).get(job.fts_jobid)
 
@@ -116,7 +122,14 @@ class FtsTransfers:
         except NoCredential as error:  # what FTS was lent has ended with it
             log.warning("no credential to withdraw with", job_id=job.job_id, reason=str(error))
             return
-        await endpoint.cancel(job.fts_jobid)
+        try:
+            await endpoint.cancel(job.fts_jobid)
+        except Refused as error:
+            since = job.unseen_since or job.time_transferring
+            forbidden = error.code == HTTPStatus.FORBIDDEN
+            if not (forbidden and since and await self._failures.waited_out(since)):
+                raise
+            log.error("FTS lets deliv stop no transfer", job_id=job.job_id, reason=str(error))
 
     async def _assign(self, job: Job, endpoint: Endpoint) -> Job:
         destination = destination_key(job)

@@ -488,7 +488,7 @@ async def test_a_job_that_deliv_may_not_see_is_not_lost(grid: Grid) -> None:
     async with scene(grid) as s:
         s.server.on("GET", f"/jobs/{job_id}", as_recorded(answer))
         outcome = (await s.endpoint.details([job_id]))[job_id]
-        assert outcome.verdict is Verdict.UNKNOWN
+        assert outcome.verdict is Verdict.FORBIDDEN
         assert "Not enough permissions" in outcome.reason
 
 

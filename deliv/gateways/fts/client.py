@@ -44,7 +44,14 @@ from deliv.gateways.fts.answers import (
     read_each,
 )
 from deliv.gateways.fts.delegation import FtsDelegation
-from deliv.gateways.fts.outcomes import ACTIVE, TERMINAL, TransferOutcome, outcome, unclear
+from deliv.gateways.fts.outcomes import (
+    ACTIVE,
+    TERMINAL,
+    TransferOutcome,
+    forbidden,
+    outcome,
+    unclear,
+)
 from deliv.gateways.fts.transfer import Transfer, submission
 from deliv.gateways.fts.transport import AUTHENTICATION_TIMEOUT, FtsTransport, is_fts, refusal
 from deliv.gateways.https import HttpsClient
@@ -165,7 +172,8 @@ class Endpoint:
     async def details(self, ids: Iterable[str]) -> dict[str, TransferOutcome]:
         """What became of these jobs. Left out are those that FTS has neither live nor archived.
 
-        UNKNOWN stands for an id that FTS gave no usable answer about.
+        UNKNOWN stands for an id that FTS gave no usable answer about, FORBIDDEN for one that it has
+        and does not let deliv see.
         """
         found: dict[str, TransferOutcome] = {}
         wanted = iter(dict.fromkeys(ids))
@@ -181,6 +189,8 @@ class Endpoint:
                 elif job.code == HTTPStatus.NOT_FOUND:
                     archived = await self._archived(job_id)
                     found |= {job_id: archived} if archived is not None else {}
+                elif job.code == HTTPStatus.FORBIDDEN:
+                    found[job_id] = forbidden(job.http_message or str(job.http_status))
                 elif job.code != HTTPStatus.OK:
                     found[job_id] = unclear(job.http_message or str(job.http_status))
                 else:
@@ -227,12 +237,17 @@ class Endpoint:
         )
 
     async def _exists(self, job_id: str) -> bool:
-        """Tells FTS's two 409s apart: the sid's own job exists, or another has the destination."""
+        """Tells FTS's two 409s apart: the sid's own job exists, or another has the destination.
+
+        One that FTS does not let deliv see exists, too.
+        """
         answer = await self._transport.call("GET", f"/jobs/{quote(job_id, safe='')}")
         if answer.status == HTTPStatus.OK:
             return read(answer, Listed).job_id == job_id
         if answer.status == HTTPStatus.NOT_FOUND and is_fts(answer):
             return False
+        if answer.status == HTTPStatus.FORBIDDEN and is_fts(answer):
+            return True
         raise refusal(self.name, answer)
 
     async def _list(self, query: str) -> dict[str, str]:
@@ -263,7 +278,8 @@ class Endpoint:
         try:
             job = await self._archived_job(job_id)
         except (Unavailable, Refused) as error:
-            return unclear(str(error))
+            hidden = isinstance(error, Refused) and error.code == HTTPStatus.FORBIDDEN
+            return forbidden(str(error)) if hidden else unclear(str(error))
         return outcome(job) if job is not None else None
 
     async def _archived_job(self, job_id: str) -> JobAnswer | None:

@@ -28,6 +28,7 @@ class Verdict(StrEnum):
     FINISHED = "finished"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    FORBIDDEN = "forbidden"  # FTS has it, and does not let deliv see it (any more)
     UNKNOWN = "unknown"  # FTS gave no clear answer; ask again later
 
 
@@ -92,6 +93,11 @@ def outcome(job: JobAnswer) -> TransferOutcome:
 def unclear(reason: str) -> TransferOutcome:
     """No usable answer about a job."""
     return TransferOutcome(verdict=Verdict.UNKNOWN, reason=reason)
+
+
+def forbidden(reason: str) -> TransferOutcome:
+    """A job that is another's to FTS: its VO or deliv's identity there has changed."""
+    return TransferOutcome(verdict=Verdict.FORBIDDEN, reason=reason)
 
 
 def _verdict(job: JobAnswer, file: FileAnswer) -> Verdict:
