@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
+from http import HTTPStatus
 
 import structlog
 
@@ -19,7 +20,7 @@ from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.settle import Settlement
 from deliv.delivery.waiting import no_longer_waiting
 from deliv.errors import LostRace, NoCredential, Refused, Unavailable
-from deliv.gateways.fts import Endpoint, Verdict
+from deliv.gateways.fts import Endpoint, TransferOutcome, Verdict
 from deliv.model.job import Job
 from deliv.ops import metrics
 from deliv.store import Delegations, Fence, Store
@@ -123,11 +124,14 @@ class Polling:
             await self._each(known, partial(self._found, fence=fence()))
             await self._settle(endpoint, missing, fence())
         except NoCredential as error:
-            await self._each(jobs, partial(self._not_found, fence=fence(), error=error))
+            await self._each(jobs, partial(self._settlement.out_of_sight, error=error))
             return len(jobs)
         except (Unavailable, Refused) as error:
             if who is None:
                 raise
+            if isinstance(error, Refused) and error.code == HTTPStatus.FORBIDDEN:
+                hidden = TransferOutcome(verdict=Verdict.FORBIDDEN, reason=str(error))
+                await self._each(jobs, partial(self._settlement.settle, outcome=hidden))
             log.warning("FTS can't be asked for a user", dn=who, reason=str(error))
             return 0
         return len(missing)
@@ -167,17 +171,12 @@ class Polling:
             seen = {"fts_misses": 0, "unseen_since": None, **no_longer_waiting(job)}
             await self._store.update(job, fence=fence, **seen)
 
-    async def _not_found(
-        self, job: Job, fence: Fence | None, error: NoCredential | None = None
-    ) -> None:
-        """`error`: nothing is known of a user's copies until they delegate again; not for ever."""
+    async def _not_found(self, job: Job, fence: Fence | None) -> None:
         if fence is None:
             return
         not_found_count = job.fts_misses + 1
         if not_found_count < self._not_found_limit:
             counted = {"fts_misses": not_found_count, "unseen_since": None}
             await self._store.update(job, fence=fence, **counted)
-        elif error is not None:
-            await self._settlement.out_of_sight(job, error)
         else:
             await self._settlement.lost(job)

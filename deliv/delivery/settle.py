@@ -67,9 +67,11 @@ class Settlement:
         await self._failures.attempt(job, failure)
 
     async def out_of_sight(self, job: Job, error: NoCredential) -> None:
-        """FTS shows a job to its user alone, and deliv can't ask as that user any more."""
-        failure = replace(lacking(error), may_have_partial_file=True)
-        await self._failures.attempt(job, failure)
+        """FTS shows a job to its user alone, and deliv can't ask as that user any more.
+
+        FTS goes on with what it was lent.
+        """
+        await self._failures.unseen(job, replace(lacking(error), may_have_partial_file=True))
 
     async def _finish(self, job: Job, outcome: TransferOutcome) -> Job:
         announced, copied = job.product_size, outcome.filesize

@@ -74,7 +74,7 @@ class FtsTransfers:
                 await endpoint.submit(_transfer(job), job.fts_jobid)
             except NoCredential as error:  # FTS may have taken it when it was posted before
                 failure = replace(lacking(error), may_have_partial_file=True)
-                await self._failures.attempt(job, failure)
+                await self._failures.unseen(job, failure, delay=self._ask_again)
             except Unavailable as error:
                 await self._wait(job, str(error), self._ask_again)
             except Refused as error:
@@ -82,7 +82,9 @@ class FtsTransfers:
             else:
                 log.info("handed to FTS", job_id=job.job_id, fts_jobid=job.fts_jobid)
                 going_on = no_longer_waiting(job)
-                await self._store.update(job, delay=None, fts_posted=NOW, **going_on)
+                await self._store.update(
+                    job, delay=None, fts_posted=NOW, unseen_since=None, **going_on
+                )
         except LostRace:
             await self._compensate_late_call(job)
             raise

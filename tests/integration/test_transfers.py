@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from support.samples import staged
 from deliv.db.database import Database
 from deliv.delivery.ending.failure import Failure
 from deliv.delivery.transfer import sid
-from deliv.errors import Conflict, NoCredential
+from deliv.errors import Conflict
 from deliv.http.handlers.job_view import public
 from deliv.model.error_classes import ErrorClass
-from deliv.model.job import Job, TransferIdentity
+from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
 from deliv.model.states import Event, Status
 from deliv.store import NOW
@@ -171,19 +170,6 @@ async def fts_lost_it(here: Bench, job: Job) -> None:
         await here.reconcile()
 
 
-async def its_user_lost_the_credential(here: Bench, job: Job) -> None:
-    await here.settlement.out_of_sight(job, NoCredential("no credential any more"))
-
-
-async def the_post_was_left_open(here: Bench, job: Job) -> None:
-    """It may have arrived; then the credential it was made with has gone."""
-    here.server.on("POST", "/jobs", html(500))
-    await here.transfers.post(job)
-    job = await here.now(job)
-    gone = replace(job, copied_as=TransferIdentity.USER)
-    await here.transfers.post(gone)
-
-
 async def fts_tells_of_another_file(here: Bench, job: Job) -> None:
     """As of an attempt of that number before the database was restored."""
     await failed(here, job, reason=CUT_OFF, dest_surl=f"{FILE}.old", throughput=1.5)
@@ -195,8 +181,6 @@ async def fts_names_no_file(here: Bench, job: Job) -> None:
 
 WITHOUT_FTS_WORD = (
     fts_lost_it,
-    its_user_lost_the_credential,
-    the_post_was_left_open,
     fts_tells_of_another_file,
     fts_names_no_file,
 )

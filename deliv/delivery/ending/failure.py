@@ -17,6 +17,7 @@ from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
 from deliv.model.states import Event, Status
 from deliv.store import NOW, Routing, Store
+from deliv.store.columns import KEEP, Sentinel
 
 log = structlog.get_logger()
 
@@ -89,7 +90,7 @@ class FailureHandler:
         }
         return await self._store.apply(job, event, delay=delay, **{**changes, **fresh, **columns})
 
-    async def unseen(self, job: Job, failure: Failure) -> Job:
+    async def unseen(self, job: Job, failure: Failure, *, delay: float | Sentinel = KEEP) -> Job:
         """What `failure` keeps deliv from seeing: FTS may go on with the attempt.
 
         So there is no other one: the job waits to be seen again, and ends when that takes too long.
@@ -102,7 +103,7 @@ class FailureHandler:
         columns: dict[str, Any] = {"detailed_status": f"{WAITING}{failure.reason}"}
         if job.unseen_since is None:
             columns["unseen_since"] = NOW
-        return await self._store.update(job, **columns)
+        return await self._store.update(job, delay=delay, **columns)
 
     async def waited_out(self, since: datetime) -> bool:
         """Whether FTS has had the time since then for which a lost transfer is looked for."""
