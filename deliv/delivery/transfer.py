@@ -106,13 +106,12 @@ class FtsTransfers:
                 partial=True,
             )
         try:
-            known = await endpoint.cancel(job.fts_jobid) is not None
+            await endpoint.cancel(job.fts_jobid)
         except Refused as error:
             if error.code != HTTPStatus.FORBIDDEN:
                 raise
             return TransferOutcome(verdict=Verdict.FORBIDDEN, reason=str(error))
-        if not known:
-            return None
+        # One that FTS does not know (any more) may have ended and be in its archive.
         return (await endpoint.details([job.fts_jobid])).get(job.fts_jobid)
 
     async def withdraw(self, job: Job) -> None:

@@ -425,11 +425,38 @@ async def test_a_copy_that_fts_does_not_know_yet_may_still_be_made(opened: Opene
     async with opened as here:
         job = await here.posted(DELIV)
         job = await here.store.update(job, fts_posted=None)
+        here.jobs.states.clear()
         unknown = {"status": "404 Not Found", "message": "No job"}
         here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(unknown, 404))
         job = await here.cancellation.cancel(job.job_id)
         assert job.status is Status.CANCELLED
         assert "may be left" in str(job.detailed_status)
+
+
+@pytest.mark.parametrize(
+    ("archived", "status"),
+    [("FINISHED", Status.SUCCESS), ("CANCELED", Status.CANCELLED), (None, Status.CANCELLED)],
+)
+async def test_cancelling_what_fts_has_in_its_archive_alone(
+    opened: Opened, archived: str | None, status: Status
+) -> None:
+    """deliv was away for a week, say: what was delivered meanwhile is not withdrawn any more."""
+    async with opened as here:
+        job = await here.posted(DELIV)
+        here.jobs.states.clear()
+        unknown = {"job_id": job.fts_jobid, "http_status": "404 Not Found", "http_message": "No"}
+        here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(unknown, 404))
+        if archived:
+            known = {"job_id": job.fts_jobid, "job_state": archived}
+            files = [{"file_state": archived, "filesize": 5, "dest_surl": FILE}]
+            here.server.on("GET", f"/archive/{job.fts_jobid}", reply(known))
+            here.server.on("GET", f"/archive/{job.fts_jobid}/files", reply(files))
+        if status is Status.SUCCESS:
+            with pytest.raises(Conflict, match="ended already: SUCCESS"):
+                await here.cancellation.cancel(job.job_id)
+        else:
+            await here.cancellation.cancel(job.job_id)
+        assert (await here.now(job)).status is status
 
 
 async def test_a_cancellation_that_waits_for_fts_is_shown(opened: Opened) -> None:
