@@ -179,6 +179,11 @@ class FtsSettings(Section, frozen=True, kw_only=True):
     renew_below: Seconds = Seconds(4 * 3600)
     max_time_in_queue: str = "24h"
 
+    @property
+    def patience(self) -> float:
+        """Seconds after which a transfer that FTS does not show is not waited for any more."""
+        return self.misses * self.reconcile_every
+
 
 class DelegationSettings(Section, frozen=True, kw_only=True):
     """Users may delegate a credential to deliv, which copies their products under their identity.

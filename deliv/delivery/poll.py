@@ -12,14 +12,17 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
+from http import HTTPStatus
 
 import structlog
 
 from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.settle import Settlement
+from deliv.delivery.waiting import no_longer_waiting
 from deliv.errors import LostRace, NoCredential, Refused, Unavailable
-from deliv.gateways.fts import Endpoint, Verdict
+from deliv.gateways.fts import Endpoint, TransferOutcome, Verdict
 from deliv.model.job import Job
+from deliv.ops import metrics
 from deliv.store import Delegations, Fence, Store
 
 log = structlog.get_logger()
@@ -121,11 +124,14 @@ class Polling:
             await self._each(known, partial(self._found, fence=fence()))
             await self._settle(endpoint, missing, fence())
         except NoCredential as error:
-            await self._each(jobs, partial(self._not_found, fence=fence(), error=error))
+            await self._each(jobs, partial(self._settlement.out_of_sight, error=error))
             return len(jobs)
         except (Unavailable, Refused) as error:
             if who is None:
                 raise
+            if isinstance(error, Refused) and error.code == HTTPStatus.FORBIDDEN:
+                hidden = TransferOutcome(verdict=Verdict.FORBIDDEN, reason=str(error))
+                await self._each(jobs, partial(self._settlement.settle, outcome=hidden))
             log.warning("FTS can't be asked for a user", dn=who, reason=str(error))
             return 0
         return len(missing)
@@ -147,27 +153,30 @@ class Polling:
         await self._each(jobs, conclude)
 
     async def _each(self, jobs: Iterable[Job], work: Callable[[Job], Awaitable[object]]) -> None:
+        """A job whose answer can't be taken, by the database say, keeps no other waiting."""
         for job in jobs:
             try:
                 await work(job)
             except LostRace:
                 log.info("settled elsewhere", job_id=job.job_id)
+            except Unavailable:
+                raise
+            except Exception:
+                metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=self._endpoint.name).inc()
+                log.exception("FTS's answer about a job can't be taken", job_id=job.job_id)
 
     async def _found(self, job: Job, fence: Fence | None) -> None:
-        """FTS knows the job: the count begins again."""
-        if fence is not None and job.fts_misses:
-            await self._store.update(job, fence=fence, fts_misses=0)
+        """FTS knows the job, and shows it: the count begins again."""
+        if fence is not None and (job.fts_misses or job.unseen_since):
+            seen = {"fts_misses": 0, "unseen_since": None, **no_longer_waiting(job)}
+            await self._store.update(job, fence=fence, **seen)
 
-    async def _not_found(
-        self, job: Job, fence: Fence | None, error: NoCredential | None = None
-    ) -> None:
-        """`error`: nothing is known of a user's copies until they delegate again; not for ever."""
+    async def _not_found(self, job: Job, fence: Fence | None) -> None:
         if fence is None:
             return
         not_found_count = job.fts_misses + 1
         if not_found_count < self._not_found_limit:
-            await self._store.update(job, fence=fence, fts_misses=not_found_count)
-        elif error is not None:
-            await self._settlement.out_of_sight(job, error)
+            counted = {"fts_misses": not_found_count, "unseen_since": None}
+            await self._store.update(job, fence=fence, **counted)
         else:
             await self._settlement.lost(job)

@@ -16,6 +16,7 @@ from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
 from deliv.model.states import Event
+from deliv.ops import metrics
 from deliv.store import Routing, Store
 
 log = structlog.get_logger()
@@ -44,6 +45,15 @@ class Settlement:
                     details=outcome.details,
                 )
                 return await self._failures.attempt(job, failure)
+            case Verdict.FORBIDDEN:
+                metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=job.fts_endpoint).inc()
+                failure = Failure(
+                    error_class=ErrorClass.CREDENTIAL,
+                    reason=f"FTS ({job.fts_endpoint}) does not let deliv see the transfer "
+                    f"{job.fts_jobid}: {outcome.reason}",
+                    may_have_partial_file=True,
+                )
+                return await self._failures.unseen(job, failure)
             case Verdict.UNKNOWN:
                 return await self._handle_unknown_outcome(job, outcome)
             case Verdict.RUNNING:
@@ -57,9 +67,11 @@ class Settlement:
         await self._failures.attempt(job, failure)
 
     async def out_of_sight(self, job: Job, error: NoCredential) -> None:
-        """FTS shows a job to its user alone, and deliv can't ask as that user any more."""
-        failure = replace(lacking(error), may_have_partial_file=True)
-        await self._failures.attempt(job, failure)
+        """FTS shows a job to its user alone, and deliv can't ask as that user any more.
+
+        FTS goes on with what it was lent.
+        """
+        await self._failures.unseen(job, replace(lacking(error), may_have_partial_file=True))
 
     async def _finish(self, job: Job, outcome: TransferOutcome) -> Job:
         announced, copied = job.product_size, outcome.filesize
@@ -87,6 +99,7 @@ class Settlement:
         """It is not known how the copy fares: FTS is asked again, and the submitter can see why."""
         reason = outcome.reason or f"its state is {outcome.state or 'not given'}"
         status = f"{WAITING}FTS ({job.fts_endpoint}) gives no clear answer on the copy: {reason}"
+        metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=job.fts_endpoint).inc()
         log.warning("no clear answer from FTS", job_id=job.job_id, reason=reason)
         if status == job.detailed_status:
             return job

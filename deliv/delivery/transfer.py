@@ -74,7 +74,7 @@ class FtsTransfers:
                 await endpoint.submit(_transfer(job), job.fts_jobid)
             except NoCredential as error:  # FTS may have taken it when it was posted before
                 failure = replace(lacking(error), may_have_partial_file=True)
-                await self._failures.attempt(job, failure)
+                await self._failures.unseen(job, failure, delay=self._ask_again)
             except Unavailable as error:
                 await self._wait(job, str(error), self._ask_again)
             except Refused as error:
@@ -82,7 +82,9 @@ class FtsTransfers:
             else:
                 log.info("handed to FTS", job_id=job.job_id, fts_jobid=job.fts_jobid)
                 going_on = no_longer_waiting(job)
-                await self._store.update(job, delay=None, fts_posted=NOW, **going_on)
+                await self._store.update(
+                    job, delay=None, fts_posted=NOW, unseen_since=None, **going_on
+                )
         except LostRace:
             await self._compensate_late_call(job)
             raise
@@ -103,8 +105,13 @@ class FtsTransfers:
                 reason=f"FTS could not be asked to stop: {error}",
                 partial=True,
             )
-        if await endpoint.cancel(job.fts_jobid) is None:
-            return None
+        try:
+            await endpoint.cancel(job.fts_jobid)
+        except Refused as error:
+            if error.code != HTTPStatus.FORBIDDEN:
+                raise
+            return TransferOutcome(verdict=Verdict.FORBIDDEN, reason=str(error))
+        # One that FTS does not know (any more) may have ended and be in its archive.
         return (await endpoint.details([job.fts_jobid])).get(job.fts_jobid)
 
     async def withdraw(self, job: Job) -> None:
@@ -116,7 +123,14 @@ class FtsTransfers:
         except NoCredential as error:  # what FTS was lent has ended with it
             log.warning("no credential to withdraw with", job_id=job.job_id, reason=str(error))
             return
-        await endpoint.cancel(job.fts_jobid)
+        try:
+            await endpoint.cancel(job.fts_jobid)
+        except Refused as error:
+            since = job.unseen_since or job.time_transferring
+            forbidden = error.code == HTTPStatus.FORBIDDEN
+            if not (forbidden and since and await self._failures.waited_out(since)):
+                raise
+            log.error("FTS lets deliv stop no transfer", job_id=job.job_id, reason=str(error))
 
     async def _assign(self, job: Job, endpoint: Endpoint) -> Job:
         destination = destination_key(job)

@@ -102,6 +102,7 @@ class Job:
     deadline_passed: datetime | None = None
     submitter_fqans: tuple[str, ...] | None = None
     submitter_limited: bool = False
+    unseen_since: datetime | None = None
 
     @property
     def copying_user(self) -> str | None:

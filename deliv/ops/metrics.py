@@ -57,6 +57,11 @@ DEPENDENCY_UP = Gauge("deliv_dependency_up", "1 while a dependency answers", ["d
 FTS_BREAKER = Gauge(
     "deliv_fts_breaker", "1 for the state of a FTS server's circuit breaker", ["endpoint", "state"]
 )
+FTS_UNUSABLE_ANSWERS = Counter(
+    "deliv_fts_unusable_answers_total",
+    "Answers of a FTS server about a job that deliv can make nothing of",
+    ["endpoint"],
+)
 CONNECTIONS = _connections("deliv_connections", "REST")
 MONITORING_CONNECTIONS = _connections("deliv_monitoring_connections", "monitoring")
 HANDSHAKE_SECONDS = Counter("deliv_handshake_cpu_seconds_total", "CPU time that handshakes took")

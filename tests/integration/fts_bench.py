@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from deliv import config
 from deliv.assembly import build
 from deliv.db.database import Database
 from deliv.delivery.ending.cancellation import Cancellation
+from deliv.delivery.ending.cleanup import Cleanup
 from deliv.delivery.ending.failure import FailureHandler
 from deliv.delivery.poll import Polling
 from deliv.delivery.settle import Settlement
@@ -24,6 +26,7 @@ from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import NoCredential
 from deliv.gateways.fts import Endpoint
 from deliv.gateways.https import HeldCredential
+from deliv.gateways.stager import Stager
 from deliv.model.job import Job
 from deliv.store import NOW, Fence, Store
 from integration.scripted_delegation import WHOAMI, CredentialDelegation
@@ -33,6 +36,10 @@ EXAMPLE = Path(__file__).parents[2] / "config" / "deliv.example.yaml"
 ENDED = "state_in=FINISHED,FAILED,FINISHEDDIRTY,CANCELED"
 MISSES = 3
 DELIV = "'deliv'"
+REFUSAL = {
+    "http_status": "403 Forbidden",
+    "http_message": "Not enough permissions to check the job",
+}
 
 
 class Delegated:
@@ -47,11 +54,22 @@ class Delegated:
         return self.held[dn]
 
 
+class Released(Stager):
+    """In place of the stager: the jobs whose staged copy was given back."""
+
+    def __init__(self) -> None:
+        self.jobs: list[str] = []
+
+    async def release(self, job_id: str) -> None:
+        self.jobs.append(job_id)
+
+
 class Jobs:
     """What FTS has, by owner; it shows each of them their own."""
 
     def __init__(self) -> None:
         self.states: dict[tuple[str, str], str] = {}
+        self.files: dict[str, dict[str, Any]] = {}  # what else it says of a job's file
 
     def listed(self, asked: Asked) -> Reply:
         mine = {job: s for (owner, job), s in self.states.items() if owner in asked.subject}
@@ -68,7 +86,7 @@ class Jobs:
     def _one(self, subject: str, job_id: str) -> dict[str, Any]:
         for (owner, known), state in self.states.items():
             if known == job_id and owner in subject:
-                file = {"file_state": state, "filesize": 5}
+                file = {"file_state": state, "filesize": 5} | self.files.get(job_id, {})
                 return {"job_id": job_id, "job_state": state, "files": [file], "http_status": "200"}
         return {"job_id": job_id, "http_status": "404 Not Found", "http_message": "No job"}
 
@@ -85,6 +103,8 @@ class Bench:
     store: Store
     delegated: Delegated
     endpoint: Endpoint
+    cleanup: Cleanup
+    database: Database
 
     async def posted(self, owner: str, **changes: Any) -> Job:
         """A job that FTS is copying."""
@@ -96,6 +116,11 @@ class Bench:
             job, delay=None, fts_endpoint="fts1", fts_jobid=job.job_id, fts_posted=NOW
         )
 
+    def asked_together(self, *jobs: Job) -> None:
+        """FTS answers when it is asked for them in one call."""
+        for ids in permutations(job.job_id for job in jobs):
+            self.server.on("GET", f"/jobs/{','.join(ids)}", self.jobs.shown)
+
     def finish(self, owner: str, job: Job) -> None:
         self.jobs.states[owner, job.job_id] = "FINISHED"
 
@@ -103,6 +128,19 @@ class Bench:
         known = await self.store.job(job.job_id)
         assert known is not None
         return known
+
+    def forbid(self, job: Job) -> None:
+        """The job is another's to FTS now."""
+        self.jobs.states = {key: s for key, s in self.jobs.states.items() if key[1] != job.job_id}
+        refusal = {**REFUSAL, "job_id": job.job_id}
+        for method in ("GET", "DELETE"):
+            self.server.on(method, f"/jobs/{job.job_id}", reply(refusal, 403))
+
+    async def long_unseen(self, job: Job) -> Job:
+        """As if it had been out of deliv's sight for a day."""
+        sql = "UPDATE jobs SET unseen_since = unseen_since - INTERVAL 1 DAY WHERE job_id = %s"
+        assert await self.database.execute(sql, job.job_id)
+        return await self.now(job)
 
     async def reconcile(self) -> None:
         number = await self.store.lease("reconcile", "me", 60)
@@ -117,7 +155,7 @@ async def bench(
     """`retries`: attempts by class of error, one for `credential` unless it is given."""
     async with ScriptedFts(grid) as server:
         parts = build(loaded(grid, server, directory, {"credential": 1, **retries}))
-        delegated, jobs = Delegated(), Jobs()
+        delegated, jobs, released = Delegated(), Jobs(), Released()
         parts.database, parts.delegating = database, delegated  # type: ignore[assignment]
         server.on("GET", "/jobs", jobs.listed)
         server.on("GET", "/whoami", reply(WHOAMI))
@@ -134,6 +172,8 @@ async def bench(
                 parts.store,
                 delegated,
                 parts.fts.endpoint("fts1"),
+                Cleanup(parts.store, released, parts.transfers, parts.settings.sweeps),
+                database,
             )
         finally:
             parts.close()

@@ -35,6 +35,7 @@ class Reply:
     content_type: str = "application/json"
     delay: float = 0.0
     drop: bool = False
+    after: asyncio.Event | None = None
 
 
 def reply(document: object, status: int = 200, **options: object) -> Reply:
@@ -140,6 +141,8 @@ class ScriptedFts:
         chosen = replies.pop(0) if len(replies) > 1 else replies[0]
         answer = chosen if isinstance(chosen, Reply) else chosen(asked)
         await asyncio.sleep(answer.delay)
+        if answer.after is not None:
+            await answer.after.wait()
         connection = request.connection
         if answer.drop:
             connection.stream.close()

@@ -77,12 +77,13 @@ async def test_a_job_that_only_its_user_may_see(
 async def test_a_user_whose_credential_has_gone(
     grid: Grid, database: Database, alice: pki.Credential, tmp_path: Path
 ) -> None:
-    """They have some rounds to delegate anew; then the job is over."""
+    """They have some time to delegate again; then the job is over."""
     async with bench(grid, database, tmp_path) as here:
         job = await here.posted("'alice'", submitter=alice.dn, copied_as=TransferIdentity.USER)
-        for round_ in range(1, MISSES):
+        for _ in range(MISSES + 1):
             await here.reconcile()
-            assert (await here.now(job)).fts_misses == round_
+        assert (await here.now(job)).status is Status.TRANSFERRING
+        await here.long_unseen(job)
         await here.reconcile()
         now = await here.now(job)
         assert (now.status, now.error_class) == (Status.ERROR, "credential")

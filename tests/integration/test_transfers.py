@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from support.samples import staged
 from deliv.db.database import Database
 from deliv.delivery.ending.failure import Failure
 from deliv.delivery.transfer import sid
-from deliv.errors import NoCredential
+from deliv.errors import Conflict
 from deliv.http.handlers.job_view import public
 from deliv.model.error_classes import ErrorClass
-from deliv.model.job import Job, TransferIdentity
+from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
 from deliv.model.states import Event, Status
 from deliv.store import NOW
@@ -170,19 +170,6 @@ async def fts_lost_it(here: Bench, job: Job) -> None:
         await here.reconcile()
 
 
-async def its_user_lost_the_credential(here: Bench, job: Job) -> None:
-    await here.settlement.out_of_sight(job, NoCredential("no credential any more"))
-
-
-async def the_post_was_left_open(here: Bench, job: Job) -> None:
-    """It may have arrived; then the credential it was made with has gone."""
-    here.server.on("POST", "/jobs", html(500))
-    await here.transfers.post(job)
-    job = await here.now(job)
-    gone = replace(job, copied_as=TransferIdentity.USER)
-    await here.transfers.post(gone)
-
-
 async def fts_tells_of_another_file(here: Bench, job: Job) -> None:
     """As of an attempt of that number before the database was restored."""
     await failed(here, job, reason=CUT_OFF, dest_surl=f"{FILE}.old", throughput=1.5)
@@ -194,8 +181,6 @@ async def fts_names_no_file(here: Bench, job: Job) -> None:
 
 WITHOUT_FTS_WORD = (
     fts_lost_it,
-    its_user_lost_the_credential,
-    the_post_was_left_open,
     fts_tells_of_another_file,
     fts_names_no_file,
 )
@@ -440,11 +425,38 @@ async def test_a_copy_that_fts_does_not_know_yet_may_still_be_made(opened: Opene
     async with opened as here:
         job = await here.posted(DELIV)
         job = await here.store.update(job, fts_posted=None)
+        here.jobs.states.clear()
         unknown = {"status": "404 Not Found", "message": "No job"}
         here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(unknown, 404))
         job = await here.cancellation.cancel(job.job_id)
         assert job.status is Status.CANCELLED
         assert "may be left" in str(job.detailed_status)
+
+
+@pytest.mark.parametrize(
+    ("archived", "status"),
+    [("FINISHED", Status.SUCCESS), ("CANCELED", Status.CANCELLED), (None, Status.CANCELLED)],
+)
+async def test_cancelling_what_fts_has_in_its_archive_alone(
+    opened: Opened, archived: str | None, status: Status
+) -> None:
+    """deliv was away for a week, say: what was delivered meanwhile is not withdrawn any more."""
+    async with opened as here:
+        job = await here.posted(DELIV)
+        here.jobs.states.clear()
+        unknown = {"job_id": job.fts_jobid, "http_status": "404 Not Found", "http_message": "No"}
+        here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(unknown, 404))
+        if archived:
+            known = {"job_id": job.fts_jobid, "job_state": archived}
+            files = [{"file_state": archived, "filesize": 5, "dest_surl": FILE}]
+            here.server.on("GET", f"/archive/{job.fts_jobid}", reply(known))
+            here.server.on("GET", f"/archive/{job.fts_jobid}/files", reply(files))
+        if status is Status.SUCCESS:
+            with pytest.raises(Conflict, match="ended already: SUCCESS"):
+                await here.cancellation.cancel(job.job_id)
+        else:
+            await here.cancellation.cancel(job.job_id)
+        assert (await here.now(job)).status is status
 
 
 async def test_a_cancellation_that_waits_for_fts_is_shown(opened: Opened) -> None:
@@ -467,6 +479,25 @@ async def test_a_cancellation_that_waits_for_fts_is_shown(opened: Opened) -> Non
         here.jobs.states[DELIV, job.job_id] = "CANCELED"
         job = await here.cancellation.proceed(job)
         assert (job.status, job.detailed_status) == (Status.CANCELLED, "cancelled on request")
+
+
+async def test_a_cancellation_that_a_sweep_confirms_first(opened: Opened) -> None:
+    """FTS is slow to answer its caller: meanwhile the sweep asks FTS, and ends the job."""
+    async with opened as here:
+        job = await here.posted(DELIV)
+        told = {"job_id": job.fts_jobid, "job_state": "CANCELED", "http_status": "200 Ok"}
+        path, answered = f"/jobs/{job.fts_jobid}", asyncio.Event()
+        here.server.on("DELETE", path, reply(told, after=answered), reply(told))
+        caller = asyncio.create_task(here.cancellation.cancel(job.job_id))
+        while not here.server.calls("DELETE", path):
+            await asyncio.sleep(0.01)
+        here.jobs.states[DELIV, job.job_id] = "CANCELED"
+        swept = await here.cancellation.proceed(await here.now(job))
+        assert swept.status is Status.CANCELLED
+        answered.set()
+        assert (await caller).status is Status.CANCELLED
+        with pytest.raises(Conflict, match="ended already: CANCELLED"):
+            await here.cancellation.cancel(job.job_id)
 
 
 async def test_a_miss_takes_no_cancellation_away(opened: Opened) -> None:

@@ -44,12 +44,16 @@ class Cancellation:
 
     async def cancel(self, job_id: str) -> Job:
         """Withdraw a job; until FTS confirms it stays TRANSFERRING. Conflict: too late."""
+        was_unfinished = False
         while True:
             job = await self._store.job(job_id)
             if job is None:
                 raise NotFound(f"there is no job {job_id}")
+            if job.status is Status.CANCELLED and was_unfinished:
+                return job  # another worker has had FTS confirm what this call asked for
             if job.status in FINAL:
                 raise Conflict(f"the job has ended already: {job.status}")
+            was_unfinished = True
             try:
                 if phase(job) not in AT_FTS:
                     return await self._failures.stopped(job, delay=self._delay(job))

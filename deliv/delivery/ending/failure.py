@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import structlog
 
 from deliv.config import Config
 from deliv.delivery.destination import destination_file
+from deliv.delivery.waiting import WAITING
 from deliv.model.backoff import Backoff
 from deliv.model.error_classes import ADVICE, ErrorClass
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
 from deliv.model.states import Event, Status
-from deliv.store import Routing, Store
+from deliv.store import NOW, Routing, Store
+from deliv.store.columns import KEEP, Sentinel
 
 log = structlog.get_logger()
 
 # Reset when an attempt ends, so that the next one starts clean.
-FRESH_TRANSFER = {"fts_endpoint": None, "fts_jobid": None, "fts_posted": None, "fts_misses": 0}
+FRESH_TRANSFER = {
+    "fts_endpoint": None,
+    "fts_jobid": None,
+    "fts_posted": None,
+    "fts_misses": 0,
+    "unseen_since": None,
+}
 FRESH_STAGING = {
     **FRESH_TRANSFER,
     "stager_callback": None,
@@ -80,6 +89,25 @@ class FailureHandler:
             "fts_details": failure.details or job.fts_details,
         }
         return await self._store.apply(job, event, delay=delay, **{**changes, **fresh, **columns})
+
+    async def unseen(self, job: Job, failure: Failure, *, delay: float | Sentinel = KEEP) -> Job:
+        """What `failure` keeps deliv from seeing: FTS may go on with the attempt.
+
+        So there is no other one: the job waits to be seen again, and ends when that takes too long.
+        """
+        if job.unseen_since is not None and await self.waited_out(job.unseen_since):
+            if phase(job) is Phase.STOPPING:
+                return await self.stopped(job, failure)
+            return await self.end(job, failure)
+        _log(job, failure).warning("FTS's transfer can't be seen")
+        columns: dict[str, Any] = {"detailed_status": f"{WAITING}{failure.reason}"}
+        if job.unseen_since is None:
+            columns["unseen_since"] = NOW
+        return await self._store.update(job, delay=delay, **columns)
+
+    async def waited_out(self, since: datetime) -> bool:
+        """Whether FTS has had the time since then for which a lost transfer is looked for."""
+        return await self._store.age(since) >= self._config.fts.patience
 
     def patience(self, error_class: ErrorClass) -> float:
         """The seconds between the first and the last of all attempts after such failures."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -76,7 +77,7 @@ class JobAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def code(self) -> int:
         """The number in `http_status`, e.g. 404 of "404 Not Found"."""
         number = (self.http_status or "").split(" ")[0]
-        return int(number) if number.isdigit() else HTTPStatus.OK
+        return int(number) if number.isdecimal() else HTTPStatus.OK
 
 
 # What ?files= asks for; FTS drops the names it does not know.
@@ -85,8 +86,31 @@ FILE_FIELDS = FileAnswer.__struct_fields__
 
 def read(answer: Response, kind: type[T]) -> T:
     """The body as `kind`; Unreachable when it is something else, as the HTML of a web server."""
+    text = answer.body.decode("utf-8", "replace")  # a server's reason may be in another encoding
     try:
-        return msgspec.json.decode(answer.body, type=kind)
+        return msgspec.json.decode(text, type=kind)
     except msgspec.DecodeError as error:
         content = answer.headers.get("Content-Type", "no content type")
         raise Unreachable(f"FTS answered {answer.status}, {content}: {error}") from error
+
+
+def read_each(elements: Iterable[msgspec.Raw], kind: type[T]) -> tuple[list[T], dict[str, str]]:
+    """The elements as `kind`, and why others are not of it, by the id of their job.
+
+    Each is read by itself: one that can't be read says nothing of the others.
+    """
+    readable: list[T] = []
+    unreadable: dict[str, str] = {}
+    for element in elements:
+        try:
+            readable.append(msgspec.json.decode(element, type=kind))
+        except msgspec.DecodeError as error:
+            unreadable[_job_id(element)] = f"FTS's answer about it can't be read: {error}"
+    return readable, unreadable
+
+
+def _job_id(element: msgspec.Raw) -> str:
+    try:
+        return msgspec.json.decode(element, type=Accepted).job_id
+    except msgspec.DecodeError:
+        return ""

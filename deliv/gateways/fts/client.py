@@ -30,7 +30,7 @@ import msgspec
 import structlog
 
 from deliv import config
-from deliv.errors import Refused
+from deliv.errors import Refused, Unavailable
 from deliv.gateways.breaker import Breaker, BreakerState
 from deliv.gateways.fts.answers import (
     FILE_FIELDS,
@@ -41,12 +41,21 @@ from deliv.gateways.fts.answers import (
     Origin,
     WhoamiAnswer,
     read,
+    read_each,
 )
 from deliv.gateways.fts.delegation import FtsDelegation
-from deliv.gateways.fts.outcomes import ACTIVE, TERMINAL, TransferOutcome, outcome, unclear
+from deliv.gateways.fts.outcomes import (
+    ACTIVE,
+    TERMINAL,
+    TransferOutcome,
+    forbidden,
+    outcome,
+    unclear,
+)
 from deliv.gateways.fts.transfer import Transfer, submission
 from deliv.gateways.fts.transport import AUTHENTICATION_TIMEOUT, FtsTransport, is_fts, refusal
 from deliv.gateways.https import HttpsClient
+from deliv.ops import metrics
 
 log = structlog.get_logger()
 
@@ -79,6 +88,8 @@ class Endpoint:
         self.breaker = breaker
         timeout = float(settings.request_timeout)
         self._transport = FtsTransport(name, url, https, timeout, self.breaker)
+        # By itself: an archive that fails says nothing of what FTS is working on.
+        self._archive = FtsTransport(name, url, https, timeout, Breaker())
         self._max_time_in_queue = settings.max_time_in_queue
         self._identity: tuple[int, FtsIdentity] | None = None
         self.delegation = FtsDelegation(
@@ -161,19 +172,25 @@ class Endpoint:
     async def details(self, ids: Iterable[str]) -> dict[str, TransferOutcome]:
         """What became of these jobs. Left out are those that FTS has neither live nor archived.
 
-        UNKNOWN stands for an id that FTS gave no usable answer about.
+        UNKNOWN stands for an id that FTS gave no usable answer about, FORBIDDEN for one that it has
+        and does not let deliv see.
         """
         found: dict[str, TransferOutcome] = {}
         wanted = iter(dict.fromkeys(ids))
         while chunk := list(islice(wanted, BULK)):
             # Those unknown to FTS are in the answer too, with a 404 of their own.
-            jobs = {job.job_id: job for job in await self._described(chunk, JobAnswer)}
+            readable, unreadable = read_each(await self._described(chunk), JobAnswer)
+            jobs = {job.job_id: job for job in readable}
             for job_id in chunk:
                 job = jobs.get(job_id)
                 if job is None:
-                    found[job_id] = unclear("FTS left it out of its answer")
+                    left_out = "FTS left it out of its answer"
+                    found[job_id] = unclear(unreadable.get(job_id, left_out))
                 elif job.code == HTTPStatus.NOT_FOUND:
-                    found |= await self._archived(job_id)
+                    archived = await self._archived(job_id)
+                    found |= {job_id: archived} if archived is not None else {}
+                elif job.code == HTTPStatus.FORBIDDEN:
+                    found[job_id] = forbidden(job.http_message or str(job.http_status))
                 elif job.code != HTTPStatus.OK:
                     found[job_id] = unclear(job.http_message or str(job.http_status))
                 else:
@@ -185,7 +202,8 @@ class Endpoint:
         found: dict[str, Origin] = {}
         wanted = iter(dict.fromkeys(ids))
         while chunk := list(islice(wanted, BULK)):
-            found |= {job.job_id: job for job in await self._described(chunk, Origin)}
+            described = self._readable(await self._described(chunk), Origin)
+            found |= {job.job_id: job for job in described}
         return {job_id: job for job_id, job in found.items() if job.job_state in ACTIVE}
 
     async def cancel(self, job_id: str) -> str | None:
@@ -219,21 +237,33 @@ class Endpoint:
         )
 
     async def _exists(self, job_id: str) -> bool:
-        """Tells FTS's two 409s apart: the sid's own job exists, or another has the destination."""
+        """Tells FTS's two 409s apart: the sid's own job exists, or another has the destination.
+
+        One that FTS does not let deliv see exists, too.
+        """
         answer = await self._transport.call("GET", f"/jobs/{quote(job_id, safe='')}")
         if answer.status == HTTPStatus.OK:
             return read(answer, Listed).job_id == job_id
         if answer.status == HTTPStatus.NOT_FOUND and is_fts(answer):
             return False
+        if answer.status == HTTPStatus.FORBIDDEN and is_fts(answer):
+            return True
         raise refusal(self.name, answer)
 
     async def _list(self, query: str) -> dict[str, str]:
         path = f"/jobs?{query}fields=job_id,job_state"
-        jobs = await self._transport.get(path, tuple[Listed, ...])
-        return {job.job_id: job.job_state for job in jobs}
+        jobs = await self._transport.get(path, tuple[msgspec.Raw, ...])
+        return {job.job_id: job.job_state for job in self._readable(jobs, Listed)}
 
-    async def _described(self, ids: Sequence[str], kind: type[T]) -> Sequence[T]:
-        """The bulk answer about these ids, each read as `kind`; a single one comes by itself."""
+    def _readable(self, elements: Sequence[msgspec.Raw], kind: type[T]) -> list[T]:
+        readable, unreadable = read_each(elements, kind)
+        for job_id, reason in unreadable.items():
+            metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=self.name).inc()
+            log.warning("an element of a list can't be read", fts_jobid=job_id, reason=reason)
+        return readable
+
+    async def _described(self, ids: Sequence[str]) -> Sequence[msgspec.Raw]:
+        """What FTS answers about each of these ids; about a single one it is no list."""
         path = ",".join(quote(job_id, safe="") for job_id in ids)
         answer = await self._transport.call("GET", f"/jobs/{path}?files={','.join(FILE_FIELDS)}")
         answered = answer.status in {HTTPStatus.OK, HTTPStatus.MULTI_STATUS}
@@ -241,20 +271,28 @@ class Endpoint:
         if not answered and b'"job_id"' not in answer.body:
             raise refusal(self.name, answer)
         several = answer.body.lstrip().startswith(b"[")
-        return read(answer, list[kind]) if several else [read(answer, kind)]  # type: ignore[valid-type]  # mypy takes no variable
+        return read(answer, tuple[msgspec.Raw, ...]) if several else (read(answer, msgspec.Raw),)
 
-    async def _archived(self, job_id: str) -> dict[str, TransferOutcome]:
-        """FTS keeps a job for a week, then in its archive; nothing when it is not there either."""
+    async def _archived(self, job_id: str) -> TransferOutcome | None:
+        """FTS keeps a job for a week, then in its archive; None when it is not there either."""
+        try:
+            job = await self._archived_job(job_id)
+        except (Unavailable, Refused) as error:
+            hidden = isinstance(error, Refused) and error.code == HTTPStatus.FORBIDDEN
+            return forbidden(str(error)) if hidden else unclear(str(error))
+        return outcome(job) if job is not None else None
+
+    async def _archived_job(self, job_id: str) -> JobAnswer | None:
         path = f"/archive/{quote(job_id, safe='')}"
-        answer = await self._transport.call("GET", path)
+        answer = await self._archive.call("GET", path)
         if answer.status == HTTPStatus.NOT_FOUND and is_fts(answer):
-            return {}
+            return None
         if answer.status != HTTPStatus.OK:
             raise refusal(self.name, answer)
         job = read(answer, JobAnswer)
         if job.files is None:
-            listed = await self._transport.call("GET", f"{path}/files")
+            listed = await self._archive.call("GET", f"{path}/files")
             found = listed.status == HTTPStatus.OK
             files = read(listed, tuple[FileAnswer, ...]) if found else ()
             job = msgspec.structs.replace(job, files=files)
-        return {job_id: outcome(job)}
+        return job

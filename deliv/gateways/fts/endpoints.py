@@ -28,6 +28,7 @@ class Fts:
         )
         self._by_name = {endpoint.name: endpoint for endpoint in self.endpoints}
         for endpoint in self.endpoints:
+            metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=endpoint.name)
             for state in BreakerState:
                 metric = metrics.FTS_BREAKER.labels(endpoint=endpoint.name, state=state.value)
                 metric.set_function(partial(endpoint.breaker.is_in, state))

@@ -19,6 +19,7 @@ ACTIVE = frozenset(
         "QOS_REQUEST_SUBMITTED", "DELETE",
     }
 )  # fmt: skip
+LARGEST = 2**63 - 1  # bytes of a file, on any system
 TERMINAL = ("FINISHED", "FAILED", "FINISHEDDIRTY", "CANCELED")
 
 
@@ -27,6 +28,7 @@ class Verdict(StrEnum):
     FINISHED = "finished"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    FORBIDDEN = "forbidden"  # FTS has it, and does not let deliv see it (any more)
     UNKNOWN = "unknown"  # FTS gave no clear answer; ask again later
 
 
@@ -39,7 +41,7 @@ ENDS = MappingProxyType(
 )
 
 
-_TIMEOUT = re.compile(r"\btimeout:(\d+)")
+_TIMEOUT = re.compile(r"\btimeout:(\d{1,9})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,9 @@ def outcome(job: JobAnswer) -> TransferOutcome:
         begun=file.start_time is not None,
         details=msgspec.json.encode(job).decode(),
     )
+    if known.verdict is Verdict.FINISHED and not 0 <= (file.filesize or 0) <= LARGEST:
+        reason = f"it says that the copy has {file.filesize} bytes"
+        return replace(known, verdict=Verdict.UNKNOWN, reason=reason, filesize=None)
     if known.verdict is Verdict.FINISHED:
         return replace(known, written_to=file.dest_surl)
     if known.verdict in {Verdict.FAILED, Verdict.CANCELLED}:
@@ -88,6 +93,11 @@ def outcome(job: JobAnswer) -> TransferOutcome:
 def unclear(reason: str) -> TransferOutcome:
     """No usable answer about a job."""
     return TransferOutcome(verdict=Verdict.UNKNOWN, reason=reason)
+
+
+def forbidden(reason: str) -> TransferOutcome:
+    """A job that is another's to FTS: its VO or deliv's identity there has changed."""
+    return TransferOutcome(verdict=Verdict.FORBIDDEN, reason=reason)
 
 
 def _verdict(job: JobAnswer, file: FileAnswer) -> Verdict:

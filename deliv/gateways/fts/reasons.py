@@ -27,8 +27,8 @@ CANCELLED, BANNED, OTHER = ErrorClass.CANCELLED, ErrorClass.BANNED, ErrorClass.O
 
 SOURCE, DESTINATION, TRANSFER = "SOURCE", "DESTINATION", "TRANSFER"
 
-_FORM = re.compile(r"\s*([A-Z_]+) \[(\d+)\]\s*(.*)", re.DOTALL)
-_REMOTE_ERRNO = re.compile(r"GridFTP-Errno: (\d+)")
+_FORM = re.compile(r"\s*([A-Z_]+) \[(\d{1,9})\]\s*(.*)", re.DOTALL)
+_REMOTE_ERRNO = re.compile(r"GridFTP-Errno: (\d{1,9})")
 
 
 @dataclass(frozen=True, kw_only=True)
