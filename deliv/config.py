@@ -250,6 +250,7 @@ DEFAULT_RETRIES = {
     ErrorClass.SOURCE_MISSING: Retry(attempts=2, backoff=Seconds(60)),
     ErrorClass.CHECKSUM: Retry(attempts=2, backoff=Seconds(60)),
     ErrorClass.CREDENTIAL: TRANSIENT,
+    ErrorClass.CANCELLED: TRANSIENT,
     ErrorClass.OTHER: Retry(attempts=2, backoff=Seconds(60)),
 }
 

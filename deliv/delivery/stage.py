@@ -40,7 +40,8 @@ class Staging:
             await self.time_out(job)
             return
         claim.check()
-        if job.attempt > 1 and job.stager_callback is None:
+        copied_from = job.fts_endpoint is not None  # a transfer that was taken over reads it
+        if job.attempt > 1 and job.stager_callback is None and not copied_from:
             try:  # else it would report the copy of the attempt before
                 await self._stager.release(job.job_id)
             except Unavailable as error:

@@ -14,7 +14,7 @@ from deliv_testbed import pki
 from support.samples import transferring
 
 from deliv import config
-from deliv.assembly import build
+from deliv.assembly import Parts, build
 from deliv.db.database import Database
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.failure import FailureHandler
@@ -85,6 +85,7 @@ class Bench:
     store: Store
     delegated: Delegated
     endpoint: Endpoint
+    parts: Parts
 
     async def posted(self, owner: str, **changes: Any) -> Job:
         """A job that FTS is copying."""
@@ -134,6 +135,7 @@ async def bench(
                 parts.store,
                 delegated,
                 parts.fts.endpoint("fts1"),
+                parts,
             )
         finally:
             parts.close()
