@@ -48,16 +48,19 @@ class Stager:
             if error.code != 404:
                 raise
 
-    async def listing(self) -> frozenset[str] | None:
-        """The ids of all jobs it holds something for; None when it offers no list of them."""
+    async def listing(self) -> dict[str, bool] | None:
+        """The jobs it holds something for, and whether it says that it has reported (`told`).
+
+        None when it offers no list of them.
+        """
         try:
             answer = await self._call("GET", "/stage")
-            return frozenset(str(staging["job_id"]) for staging in answer.json())
+            return {str(one["job_id"]): one.get("told") is True for one in answer.json()}
         except Refused as error:
             if error.code not in NOT_OFFERED:
                 raise
             return None
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise Unreachable("the stager's list of stagings is malformed") from error
 
     async def holds(self, job_id: str) -> bool | None:

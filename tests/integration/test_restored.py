@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.private_mariadb import Server
 from support.samples import admitted, staged, submitted, transferring
 
 from deliv.commands.check import command
 from deliv.commands.check.findings import Finding, Fix
 from deliv.commands.check.fts import FtsCheck
+from deliv.commands.check.stager import StagerCheck
 from deliv.db.database import Database
 from deliv.delivery.transfer import sid
 from deliv.model.job import Job
@@ -164,3 +166,34 @@ async def test_the_copy_that_fts_reads_is_not_given_back(opened: Opened, grid: G
         assert await repaired(here) == [Fix.TAKE_OVER]
         await staging(here.store, stager).request(await here.now(job))
         assert [asked.method for asked in server.asked] == ["POST"]
+
+
+async def test_a_report_that_the_database_has_forgotten_is_asked_for_again(
+    opened: Opened, grid: Grid, migrated: Server
+) -> None:
+    """The stager holds the copy and has reported: it would say nothing more."""
+    async with opened as here, stagers(grid) as (stager, server):
+        reported, staging_still = await waiting(here.store), await waiting(here.store)
+        migrated.run("UPDATE jobs SET stager_accepted = stager_accepted - INTERVAL 1 MINUTE")
+        listed = [
+            {"job_id": job.job_id, "told": job is reported} for job in (reported, staging_still)
+        ]
+        server.on("GET", "/stage", reply(listed))
+        check = StagerCheck(Inspection(here.parts.database), stager)
+        (finding,) = [finding async for finding in check.findings()]
+        assert (finding.job_id, finding.fix) == (reported.job_id, Fix.ASK)
+        assert (await command.repair(here.parts).repair(finding))[0]
+        assert phase(await here.now(reported)) is Phase.ASKING_STAGER
+        assert phase(await here.now(staging_still)) is Phase.WAITING_FOR_STAGER
+
+
+async def test_a_job_that_was_asked_for_meanwhile_is_left_alone(
+    opened: Opened, grid: Grid, migrated: Server
+) -> None:
+    """The stager's list was of the time before."""
+    async with opened as here, stagers(grid) as (stager, server):
+        job = await waiting(here.store)
+        migrated.run("UPDATE jobs SET stager_accepted = NOW(6) + INTERVAL 1 MINUTE")
+        server.on("GET", "/stage", reply([{"job_id": job.job_id, "told": True}]))
+        check = StagerCheck(Inspection(here.parts.database), stager)
+        assert [finding async for finding in check.findings()] == []
