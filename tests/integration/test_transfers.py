@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.private_mariadb import Server
 from support.samples import staged
 
 from deliv.db.database import Database
@@ -467,6 +468,19 @@ async def test_a_cancellation_that_waits_for_fts_is_shown(opened: Opened) -> Non
         here.jobs.states[DELIV, job.job_id] = "CANCELED"
         job = await here.cancellation.proceed(job)
         assert (job.status, job.detailed_status) == (Status.CANCELLED, "cancelled on request")
+
+
+async def test_a_cancellation_that_goes_on_failing_is_tried_less_often(
+    opened: Opened, migrated: Server
+) -> None:
+    async with opened as here:
+        job = await here.posted(DELIV)
+        here.server.on("DELETE", f"/jobs/{job.job_id}", html(502))
+        await here.cancellation.cancel(job.job_id)
+        migrated.run("UPDATE jobs SET cancel_requested = cancel_requested - INTERVAL 1 HOUR")
+        job = await here.cancellation.proceed(await here.now(job))
+        assert job.due_at is not None
+        assert 30 < -await here.store.age(job.due_at) <= 60
 
 
 async def test_a_miss_takes_no_cancellation_away(opened: Opened) -> None:

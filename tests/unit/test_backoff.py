@@ -17,6 +17,10 @@ def test_it_doubles_up_to_the_longest() -> None:
     assert Backoff(60).total(0) == 0
 
 
+def test_where_no_failures_are_counted_it_goes_by_the_time_since_the_first() -> None:
+    assert [Backoff(10, 300).after(since) for since in (0, 10, 25, 1000)] == [10, 10, 25, 300]
+
+
 @given(st.integers(min_value=0, max_value=10**6))
 def test_the_jitter_never_makes_it_vanish(failures: int) -> None:
     backoff = Backoff(0.5, 30)
