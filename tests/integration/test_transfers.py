@@ -412,6 +412,18 @@ async def test_an_fts_that_has_banned_deliv_is_waited_out(opened: Opened) -> Non
         )
 
 
+async def test_many_attempts_wait_no_longer_than_the_database_can_store(
+    grid: Grid, database: Database, tmp_path: Path
+) -> None:
+    """Doubled each time, a pause would soon pass the end of TIMESTAMP, in 2038."""
+    async with bench(grid, database, tmp_path, other=100) as here:
+        job = await here.store.update(await here.posted(DELIV), attempt=60)
+        failure = Failure(error_class=ErrorClass.OTHER, reason="no luck")
+        job = await here.failures.attempt(job, failure)
+        assert job.due_at is not None
+        assert 23 * 3600 < -await here.store.age(job.due_at) <= 24 * 3600
+
+
 async def test_a_cancelled_copy_that_fts_had_begun_may_leave_a_file(opened: Opened) -> None:
     """FTS calls it cancelled at once, its process goes on for seconds."""
     async with opened as here:
