@@ -179,11 +179,18 @@ class FtsTransfers:
 
     async def _compensate_late_call(self, job: Job) -> None:
         """The submission came late: FTS must not copy for an attempt that is over."""
-        now = await self._store.job(job.job_id)
-        if now is None or now.fts_jobid != job.fts_jobid:
-            await self.withdraw(job)
-        elif now.status in FINAL - {Status.SUCCESS}:
-            await self._store.update(now, delay=0, time_released=None)  # cleaned up once more
+        version = None
+        while (now := await self._store.job(job.job_id)) and now.version != version:
+            version = now.version  # that of an archived job stays as it is
+            if now.fts_jobid != job.fts_jobid:
+                break
+            try:
+                if now.status in FINAL - {Status.SUCCESS}:
+                    await self._store.update(now, delay=0, time_released=None)  # cleaned up again
+            except LostRace:  # it moved on: what applies now?
+                continue
+            return
+        await self.withdraw(job)
 
 
 def sid(job: Job) -> str:
