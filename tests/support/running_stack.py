@@ -251,7 +251,7 @@ class Stack:
         os.kill(pid, signal.SIGTERM)
         until(lambda: not Path(f"/proc/{pid}").exists(), f"{part} ends")
 
-    def command(self, *arguments: str, timeout: float = 100) -> str:
+    def command(self, *arguments: str, timeout: float = 240) -> str:
         """`deliv testbed ...` on this stack; its output."""
         done = subprocess.run(
             [sys.executable, "-m", "deliv.cli", "testbed", *arguments, "--dir", self.directory],
