@@ -18,6 +18,7 @@ import msgspec
 
 from deliv import documents
 from deliv.errors import ConfigError
+from deliv.model.backoff import Backoff
 from deliv.model.error_classes import ErrorClass
 
 DEFAULT_PATH = Path("/etc/deliv/deliv.yaml")
@@ -29,6 +30,7 @@ Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"
 ]  # fmt: skip
 DEFAULT_ALGORITHMS: tuple[Algorithm, ...] = ("RS256", "PS256", "ES256")
+LONGEST_PAUSE = 86400.0  # seconds between two attempts
 SIZE_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
@@ -204,10 +206,14 @@ class Limits(Section, frozen=True, kw_only=True):
 
 
 class Retry(Section, frozen=True, kw_only=True):
-    """`attempts` in all, the first included; waits `backoff`, doubled each time."""
+    """`attempts` in all, the first included; waits `backoff`, doubled each time up to a day."""
 
     attempts: int = 1
     backoff: Seconds = Seconds(60)
+
+    @property
+    def pauses(self) -> Backoff:
+        return Backoff(float(self.backoff), LONGEST_PAUSE)
 
 
 class Sweeps(Section, frozen=True, kw_only=True):
@@ -255,6 +261,7 @@ DEFAULT_RETRIES = {
     ErrorClass.SOURCE_MISSING: Retry(attempts=2, backoff=Seconds(60)),
     ErrorClass.CHECKSUM: Retry(attempts=2, backoff=Seconds(60)),
     ErrorClass.CREDENTIAL: TRANSIENT,
+    ErrorClass.CANCELLED: TRANSIENT,
     ErrorClass.OTHER: Retry(attempts=2, backoff=Seconds(60)),
 }
 

@@ -13,13 +13,19 @@ from deliv.delivery.ending.failure import Failure, FailureHandler
 from deliv.errors import Forbidden, InvalidRequest, LostRace, Refused, Unavailable
 from deliv.gateways.redaction import Redaction
 from deliv.gateways.stager import Stager
+from deliv.model.backoff import Backoff
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job, StageReport
-from deliv.model.phase import AT_STAGER, phase
+from deliv.model.phase import AT_STAGER, Phase, phase
 from deliv.model.states import FINAL, Event
 from deliv.store import NOW, Routing, Store
 
 log = structlog.get_logger()
+
+WAITING = frozenset({Phase.WAITING_FOR_STAGER})
+AT_ONCE = Backoff(0, 0)
+# The report that counts may follow, and a stager with wrong codes alone must not be asked for ever.
+LATE_REPORT = Backoff(60, 3600)
 
 
 class Staging:
@@ -40,7 +46,8 @@ class Staging:
             await self.time_out(job)
             return
         claim.check()
-        if job.attempt > 1 and job.stager_callback is None:
+        copied_from = job.fts_endpoint is not None  # a transfer that was taken over reads it
+        if job.attempt > 1 and job.stager_callback is None and not copied_from:
             try:  # else it would report the copy of the attempt before
                 await self._stager.release(job.job_id)
             except Unavailable as error:
@@ -64,7 +71,8 @@ class Staging:
                     job, delay=left, stager_accepted=NOW, stager_status="accepted"
                 )
         except LostRace:
-            await self._compensate_late_call(job)
+            outdated = job.stager_callback or ""
+            await self._ask_or_release_again(job.job_id, outdated, AT_STAGER, AT_ONCE)
             raise
 
     async def time_out(self, job: Job) -> None:
@@ -78,7 +86,10 @@ class Staging:
         await self._failures.attempt(job, Failure(error_class=ErrorClass.TIMEOUT, reason=reason))
 
     async def report(self, report: StageReport) -> Job:
-        """Take the stager's report, once. Forbidden for any code that is not the current one."""
+        """Take the stager's report, once. Forbidden for any code that is not the current one.
+
+        With another code the stager may have worked off a request that deliv had given up.
+        """
         while True:
             job = await self._store.job(report.job_id)
             if (
@@ -86,6 +97,8 @@ class Staging:
                 or not authcode.matches(report.authcode, job.stager_callback)
                 or phase(job) not in AT_STAGER
             ):
+                outdated = authcode.digest(report.authcode)
+                await self._ask_or_release_again(report.job_id, outdated, WAITING, LATE_REPORT)
                 raise Forbidden(
                     "no staging of this job expects this code: unknown, used or outdated"
                 )
@@ -144,17 +157,24 @@ class Staging:
         status = f"not reached yet: {error}"
         await self._store.update(job, delay=self._ask_again, stager_status=status)
 
-    async def _compensate_late_call(self, job: Job) -> None:
-        """The stager was asked after another worker had gone on with the job.
+    async def _ask_or_release_again(
+        self, job_id: str, outdated: str, awaited: frozenset[Phase], pause: Backoff
+    ) -> None:
+        """The stager works for a code that does not count: that with the digest `outdated`.
 
-        No copy may remain that is not released, and no code be expected that the stager has not.
+        No copy may remain that is not released, and a job in a phase of `awaited` must not expect a
+        code that the stager has not.
         """
-        now = await self._store.job(job.job_id)
-        if now is None:
+        version = None
+        while (now := await self._store.job(job_id)) and now.version != version:
+            version = now.version  # that of an archived job stays as it is
+            expected = phase(now) in awaited and now.stager_callback not in {None, outdated}
+            try:
+                if now.status in FINAL and now.time_staging is not None:
+                    await self._store.update(now, delay=0, time_released=None)  # cleaned up again
+                elif expected and now.time_staging is not None:
+                    delay = pause.after(await self._store.age(now.time_staging))
+                    await self._store.update(now, delay=delay, stager_accepted=None)
+            except LostRace:  # it moved on: what applies now?
+                continue
             return
-        if now.status in FINAL:
-            await self._store.update(now, delay=0, time_released=None)  # cleaned up once more
-            return
-        awaited = phase(now) in AT_STAGER and now.stager_callback is not None
-        if awaited and now.stager_callback != job.stager_callback:
-            await self._store.update(now, delay=0, stager_accepted=None)  # asked once more

@@ -11,7 +11,12 @@ import structlog
 from deliv.config import Sweeps
 from deliv.delivery import claim
 from deliv.delivery.destination import destination_file, destination_key, staged_url
-from deliv.delivery.ending.failure import Failure, FailureHandler
+from deliv.delivery.ending.failure import (
+    FRESH_STAGING,
+    FRESH_TRANSFER,
+    Failure,
+    FailureHandler,
+)
 from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.waiting import WAITING, no_longer_waiting
 from deliv.errors import DestinationBusy, LostRace, NoCredential, Refused, Unavailable
@@ -45,8 +50,8 @@ class FtsTransfers:
     async def start(self, job: Job) -> None:
         """Hand a staged job to an FTS that is up. Its id there is fixed before FTS hears of it."""
         try:
-            chosen = await self._fts.choose()
-            endpoint = await self._endpoints.acting(job, chosen.name)
+            name = job.fts_endpoint or (await self._fts.choose()).name
+            endpoint = await self._endpoints.acting(job, name)
             await endpoint.ensure_delegated()
             job = await self._assign(job, endpoint)
         except Unavailable as error:
@@ -132,6 +137,30 @@ class FtsTransfers:
                 raise
             log.error("FTS lets deliv stop no transfer", job_id=job.job_id, reason=str(error))
 
+    async def take_over(self, job: Job, endpoint: str, attempt: int) -> None:
+        """Have a job that is with no FTS go on with the transfer that this one has for `attempt`.
+
+        The attempts in between have ended, which the database has forgotten: what they left at the
+        destination is not known.
+        """
+        if job.attempt == attempt:
+            await self._store.update(job, fts_endpoint=endpoint)
+            return
+        if job.status is Status.SUBMITTED:
+            job = await self._store.apply(job, Event.ADMIT, delay=self._claim_timeout)
+        while job.attempt < attempt:
+            at_stager = job.status is Status.STAGING
+            changes: dict[str, Any] = {
+                **(FRESH_STAGING if at_stager else FRESH_TRANSFER),
+                "attempt": job.attempt + 1,
+                "partial": True,
+                "copy_begun": False,
+                "fts_endpoint": endpoint,
+                "detailed_status": f"FTS ({endpoint}) has its attempt {attempt} already",
+            }
+            event = Event.RESTAGE if at_stager else Event.RETRANSFER
+            job = await self._store.apply(job, event, **changes)
+
     async def _assign(self, job: Job, endpoint: Endpoint) -> Job:
         destination = destination_key(job)
         same_file = destination == job.destination_key
@@ -164,11 +193,18 @@ class FtsTransfers:
 
     async def _compensate_late_call(self, job: Job) -> None:
         """The submission came late: FTS must not copy for an attempt that is over."""
-        now = await self._store.job(job.job_id)
-        if now is None or now.fts_jobid != job.fts_jobid:
-            await self.withdraw(job)
-        elif now.status in FINAL - {Status.SUCCESS}:
-            await self._store.update(now, delay=0, time_released=None)  # cleaned up once more
+        version = None
+        while (now := await self._store.job(job.job_id)) and now.version != version:
+            version = now.version  # that of an archived job stays as it is
+            if now.fts_jobid != job.fts_jobid:
+                break
+            try:
+                if now.status in FINAL - {Status.SUCCESS}:
+                    await self._store.update(now, delay=0, time_released=None)  # cleaned up again
+            except LostRace:  # it moved on: what applies now?
+                continue
+            return
+        await self.withdraw(job)
 
 
 def sid(job: Job) -> str:

@@ -8,7 +8,7 @@ of pycurl.
 Trust comes from the CA directory (or file) alone, host names are verified, redirects are not
 followed and proxies are not used, whatever the environment says. deliv's own certificate goes out
 with its whole chain; a renewed one is used from the next request on. One busy host never delays
-another: each has its own connections.
+another: each has its own connections, and so has each `purpose` of requests to one host.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class HeldCredential:
 
 
 class HttpsClient:
-    """`connect_timeout` in seconds; at most `max_clients` requests at once to each host.
+    """`connect_timeout` in seconds; at most `max_clients` requests at once to a host for a purpose.
 
     Without a `credential` it presents none. With a `ca_file` that is trusted, not the directory. An
     answer of more than `max_body` bytes is an error.
@@ -126,7 +126,7 @@ class HttpsClient:
         self._max_body = max_body
         self._connect_timeout = connect_timeout
         self._max_clients = max_clients
-        self._pools: dict[str, _Pool] = {}
+        self._pools: dict[tuple[str, str], _Pool] = {}
         self._closed = False
 
     @property
@@ -149,6 +149,7 @@ class HttpsClient:
         content_type: str | None = None,
         secrets: tuple[str, ...] = (),
         timeout: float = 30.0,
+        purpose: str = "",
     ) -> Response:
         """One call, `timeout` seconds for all of it.
 
@@ -161,9 +162,9 @@ class HttpsClient:
         host = urlsplit(url).netloc
         if self._closed:
             raise Unreachable(f"{host}: not called any more with this credential", sent=False)
-        if host not in self._pools:
-            self._pools[host] = _Pool(self._max_clients, self._max_body)
-        pool = self._pools[host]
+        if (host, purpose) not in self._pools:
+            self._pools[host, purpose] = _Pool(self._max_clients, self._max_body)
+        pool = self._pools[host, purpose]
         deadline = asyncio.get_running_loop().time() + timeout
         try:
             async with asyncio.timeout_at(deadline):
@@ -226,7 +227,7 @@ class HttpsClient:
 
 
 class _Pool:
-    """The connections to one host."""
+    """The connections to one host for one purpose."""
 
     def __init__(self, size: int, max_body: int) -> None:
         self.slots = asyncio.Semaphore(size)

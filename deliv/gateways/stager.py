@@ -26,8 +26,9 @@ class Stager:
 
     def __init__(self, settings: StagerSettings, https: HttpsClient, callback: str) -> None:
         self.breaker = Breaker()
-        timeout = float(settings.request_timeout)
-        self._upstream = Upstream("the stager", settings.url, https, timeout, self.breaker)
+        server = "the stager", settings.url, https, float(settings.request_timeout)
+        self._upstream = Upstream(*server, self.breaker)
+        self._releases = Upstream(*server, Breaker(), "release")  # fails by itself
         self._callback = callback
 
     async def stage(self, job: Job, authcode: str) -> None:
@@ -43,21 +44,25 @@ class Stager:
     async def release(self, job_id: str) -> None:
         """Withdraw the request and drop the staged copy; one that is gone already is fine."""
         try:
-            await self._call("DELETE", f"/stage/{quote(job_id, safe='')}")
+            path = f"/stage/{quote(job_id, safe='')}"
+            _accepted(await self._releases.call("DELETE", path))
         except Refused as error:
             if error.code != 404:
                 raise
 
-    async def listing(self) -> frozenset[str] | None:
-        """The ids of all jobs it holds something for; None when it offers no list of them."""
+    async def listing(self) -> dict[str, bool] | None:
+        """The jobs it holds something for, and whether it says that it has reported (`told`).
+
+        None when it offers no list of them.
+        """
         try:
             answer = await self._call("GET", "/stage")
-            return frozenset(str(staging["job_id"]) for staging in answer.json())
+            return {str(one["job_id"]): one.get("told") is True for one in answer.json()}
         except Refused as error:
             if error.code not in NOT_OFFERED:
                 raise
             return None
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise Unreachable("the stager's list of stagings is malformed") from error
 
     async def holds(self, job_id: str) -> bool | None:
@@ -79,10 +84,13 @@ class Stager:
         self, method: str, path: str, body: bytes | None = None, *, secrets: tuple[str, ...] = ()
     ) -> Response:
         kind = "application/json" if body else None
-        answer = await self._upstream.call(method, path, body, kind, secrets)
-        if answer.status in UNKNOWN_DELIV:
-            raise Unreachable(f"the stager answered deliv {answer.status}: {error_message(answer)}")
-        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-            reason = f"the stager refused ({answer.status}): {error_message(answer)}"
-            raise Refused(reason, code=answer.status)
-        return answer
+        return _accepted(await self._upstream.call(method, path, body, kind, secrets))
+
+
+def _accepted(answer: Response) -> Response:
+    if answer.status in UNKNOWN_DELIV:
+        raise Unreachable(f"the stager answered deliv {answer.status}: {error_message(answer)}")
+    if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+        reason = f"the stager refused ({answer.status}): {error_message(answer)}"
+        raise Refused(reason, code=answer.status)
+    return answer

@@ -15,16 +15,27 @@ PAGE = 20_000  # characters of a web page in which its text is looked for
 
 
 class Upstream:
-    """`title` names the server in messages; `timeout` in seconds for each call."""
+    """`title` names the server in messages; `timeout` in seconds for each call.
+
+    Calls that may fail or hang while others are answered are an Upstream of their own, with its
+    `purpose` and breaker.
+    """
 
     def __init__(
-        self, title: str, url: str, https: HttpsClient, timeout: float, breaker: Breaker
+        self,
+        title: str,
+        url: str,
+        https: HttpsClient,
+        timeout: float,
+        breaker: Breaker,
+        purpose: str = "",
     ) -> None:
         self.title = title
         self.url = url.rstrip("/")
         self.https = https
         self.breaker = breaker
         self._timeout = timeout
+        self._purpose = purpose
 
     async def call(
         self,
@@ -50,6 +61,7 @@ class Upstream:
                 content_type=content_type,
                 secrets=secrets,
                 timeout=self._timeout,
+                purpose=self._purpose,
             )
             self._check(answer)
         except Unreachable as error:

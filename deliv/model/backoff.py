@@ -20,6 +20,10 @@ class Backoff:
         """The pause after a failure that `failures` others came before."""
         return min(self.longest, self.first * 2.0 ** min(failures, MOST_DOUBLINGS))
 
+    def after(self, seconds: float) -> float:
+        """The pause when the first failure was so long ago: doubles it, where none are counted."""
+        return min(self.longest, max(self.first, seconds))
+
     def jittered(self, failures: int) -> float:
         """Half of that pause or more: those who failed together do not come back together."""
         return self.pause(failures) * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret

@@ -15,7 +15,7 @@ from deliv_testbed import pki
 from support.samples import transferring
 
 from deliv import config
-from deliv.assembly import build
+from deliv.assembly import Parts, build
 from deliv.db.database import Database
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.cleanup import Cleanup
@@ -104,7 +104,7 @@ class Bench:
     delegated: Delegated
     endpoint: Endpoint
     cleanup: Cleanup
-    database: Database
+    parts: Parts
 
     async def posted(self, owner: str, **changes: Any) -> Job:
         """A job that FTS is copying."""
@@ -173,7 +173,7 @@ async def bench(
                 delegated,
                 parts.fts.endpoint("fts1"),
                 Cleanup(parts.store, released, parts.transfers, parts.settings.sweeps),
-                database,
+                parts,
             )
         finally:
             parts.close()

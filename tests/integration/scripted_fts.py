@@ -101,7 +101,7 @@ class ScriptedFts:
     )
 
     def on(self, method: str, path: str, *replies: Reply | Callable[[Asked], Reply]) -> None:
-        """What to answer, one after the other; the last one for ever."""
+        """What to answer, one after the other; the last one for ever. `/x/*`: all below `/x/`."""
         self.script[method, path] = list(replies)
 
     def calls(self, method: str, path: str) -> list[Asked]:
@@ -137,7 +137,12 @@ class ScriptedFts:
         task.add_done_callback(lambda done: done.exception())
 
     async def _answer(self, request: HTTPServerRequest, asked: Asked) -> None:
-        replies = self.script.get((asked.method, asked.path), [html(404)])
+        below = asked.path.rpartition("/")[0] + "/*"
+        replies = (
+            self.script.get((asked.method, asked.path))
+            or self.script.get((asked.method, below))
+            or [html(404)]
+        )
         chosen = replies.pop(0) if len(replies) > 1 else replies[0]
         answer = chosen if isinstance(chosen, Reply) else chosen(asked)
         await asyncio.sleep(answer.delay)

@@ -387,8 +387,10 @@ async def test_an_answer_that_fts_breaks_off_is_an_outage(grid: Grid, name: str)
         for _ in range(3):
             with pytest.raises(Unreachable):
                 await CALLS[name](s.endpoint)
-        assert s.endpoint.breaker.state is BreakerState.OPEN
-        assert "broke off" in s.endpoint.breaker.reason
+        one = s.endpoint
+        breaker = one.cancel_breaker if name == "cancel" else one.breaker
+        assert breaker.state is BreakerState.OPEN
+        assert "broke off" in breaker.reason
 
 
 async def test_an_archive_that_breaks_off_loses_no_job(grid: Grid) -> None:
@@ -662,6 +664,20 @@ async def test_a_server_that_was_out_for_long_is_found_again_soon(grid: Grid) ->
         first.on("GET", "/jobs", reply([]))
         clock.now += 5
         assert await endpoint.unfinished() == {}
+
+
+async def test_a_server_that_fails_to_cancel_alone_goes_on_copying(grid: Grid) -> None:
+    async with scene(grid) as s:
+        s.server.on("DELETE", f"/jobs/{JOB}", html(500))
+        for _ in range(3):
+            with pytest.raises(Unreachable, match="answered 500"):
+                await s.endpoint.cancel(JOB)
+        with pytest.raises(Unreachable, match="left alone after failures"):
+            await s.endpoint.cancel(JOB)
+        assert s.endpoint.breaker.state is BreakerState.CLOSED
+        s.server.on("GET", "/jobs", reply([]))
+        assert await s.endpoint.unfinished() == {}
+        assert len(s.server.calls("DELETE", f"/jobs/{JOB}")) == 3
 
 
 async def test_refusals_do_not_open_the_breaker(grid: Grid) -> None:

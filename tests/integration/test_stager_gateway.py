@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from support.private_mariadb import Server
@@ -12,8 +14,10 @@ from support.samples import admitted, staged
 
 from deliv import config
 from deliv.config import Config
+from deliv.delivery.ending.cleanup import Cleanup
 from deliv.delivery.ending.failure import FailureHandler
 from deliv.delivery.stage import Staging
+from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import Refused, Unreachable
 from deliv.gateways.breaker import BreakerState
 from deliv.gateways.https import HttpsClient
@@ -25,6 +29,7 @@ from integration.scripted_fts import Grid, Reply, ScriptedFts, html, reply
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "deliv.example.yaml"
 SETTINGS: Config = config.load(EXAMPLE)
+SLOTS = 16  # the connections that deliv has to one server
 UNKNOWN = reply({"error": True, "msg": "no such product"}, 404)
 # What something else says in the stager's place, and what is about deliv rather than a product.
 NOT_ITS_OWN = {
@@ -123,17 +128,70 @@ async def test_a_refusal_in_plain_text_is_told(grid: Grid) -> None:
             await stager.release("j")
 
 
-async def test_a_stager_that_fails_is_left_alone_for_a_while(grid: Grid) -> None:
+async def test_a_stager_that_fails_is_left_alone_for_a_while(grid: Grid, store: Store) -> None:
     """So that jobs which don't need it are not kept waiting by its time-outs."""
+    job = await admitted(store)
     async with stagers(grid) as (stager, server):
-        server.on("DELETE", "/stage/j", html(502))
+        server.on("POST", "/stage", html(502))
         for _ in range(3):
             with pytest.raises(Unreachable, match="answered 502"):
-                await stager.release("j")
+                await stager.stage(job, "code")
         assert stager.breaker.state is BreakerState.OPEN
         with pytest.raises(Unreachable, match="the stager is left alone after failures"):
-            await stager.release("j")
+            await stager.stage(job, "code")
         assert len(server.asked) == 3
+
+
+async def test_a_stager_whose_release_alone_fails_goes_on_staging(grid: Grid, store: Store) -> None:
+    job = await admitted(store)
+    async with stagers(grid) as (stager, server):
+        server.on("DELETE", "/stage/j", html(500))
+        server.on("POST", "/stage", reply({}))
+        for _ in range(3):
+            with pytest.raises(Unreachable, match="answered 500"):
+                await stager.release("j")
+        with pytest.raises(Unreachable, match="the stager is left alone after failures"):
+            await stager.release("j")
+        await stager.stage(job, "code")
+        assert stager.breaker.state is BreakerState.CLOSED
+        assert [asked.method for asked in server.asked] == ["DELETE"] * 3 + ["POST"]
+
+
+async def test_releases_that_hang_leave_room_for_staging(grid: Grid, store: Store) -> None:
+    job = await admitted(store)
+    async with stagers(grid) as (stager, server):
+        server.on("DELETE", "/stage/j", reply({}, delay=80.0))
+        server.on("POST", "/stage", reply({}))
+        hanging = [asyncio.create_task(stager.release("j")) for _ in range(SLOTS)]
+        while len(server.asked) < SLOTS:
+            await asyncio.sleep(0.01)
+        await stager.stage(job, "code")
+        given_up = [task for task in hanging if task.done()]
+        assert given_up == []
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("ago", "least", "most"), [(100, 100, 300), (3600, 240, 300)])
+async def test_a_release_that_goes_on_failing_is_tried_less_often(
+    grid: Grid, store: Store, migrated: Server, ago: int, least: int, most: int
+) -> None:
+    job = await store.apply(await admitted(store), Event.CANCEL)
+    migrated.rewrite(f"UPDATE jobs SET time_cancelled = NOW(6) - INTERVAL {ago} SECOND")  # noqa: S608 - a number
+    async with stagers(grid) as (stager, server):
+        server.on("DELETE", f"/stage/{job.job_id}", html(500))
+        # Of transfers it has none to withdraw.
+        cleanup = Cleanup(store, stager, cast(FtsTransfers, NothingAtFts()), SETTINGS.sweeps)
+        await cleanup.clean_up(await now(store, job))
+    job = await now(store, job)
+    assert job.due_at is not None
+    assert least < -await store.age(job.due_at) <= most
+
+
+class NothingAtFts:
+    async def withdraw(self, _job: Job) -> None:
+        pass
 
 
 async def test_staging_is_timed_out_when_its_time_is_over_and_not_before(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.private_mariadb import Server
 from support.samples import staged
 
 from deliv.db.database import Database
@@ -396,6 +397,18 @@ async def test_an_fts_that_has_banned_deliv_is_waited_out(opened: Opened) -> Non
         )
 
 
+async def test_many_attempts_wait_no_longer_than_the_database_can_store(
+    grid: Grid, database: Database, tmp_path: Path
+) -> None:
+    """Doubled each time, a pause would soon pass the end of TIMESTAMP, in 2038."""
+    async with bench(grid, database, tmp_path, other=100) as here:
+        job = await here.store.update(await here.posted(DELIV), attempt=60)
+        failure = Failure(error_class=ErrorClass.OTHER, reason="no luck")
+        job = await here.failures.attempt(job, failure)
+        assert job.due_at is not None
+        assert 23 * 3600 < -await here.store.age(job.due_at) <= 24 * 3600
+
+
 async def test_a_cancelled_copy_that_fts_had_begun_may_leave_a_file(opened: Opened) -> None:
     """FTS calls it cancelled at once, its process goes on for seconds."""
     async with opened as here:
@@ -498,6 +511,19 @@ async def test_a_cancellation_that_a_sweep_confirms_first(opened: Opened) -> Non
         assert (await caller).status is Status.CANCELLED
         with pytest.raises(Conflict, match="ended already: CANCELLED"):
             await here.cancellation.cancel(job.job_id)
+
+
+async def test_a_cancellation_that_goes_on_failing_is_tried_less_often(
+    opened: Opened, migrated: Server
+) -> None:
+    async with opened as here:
+        job = await here.posted(DELIV)
+        here.server.on("DELETE", f"/jobs/{job.job_id}", html(502))
+        await here.cancellation.cancel(job.job_id)
+        migrated.run("UPDATE jobs SET cancel_requested = cancel_requested - INTERVAL 1 HOUR")
+        job = await here.cancellation.proceed(await here.now(job))
+        assert job.due_at is not None
+        assert 30 < -await here.store.age(job.due_at) <= 60
 
 
 async def test_a_miss_takes_no_cancellation_away(opened: Opened) -> None:

@@ -66,7 +66,7 @@ def run(parts: Parts) -> Run:
 
 
 def repair(parts: Parts) -> Repair:
-    return Repair(parts.store, parts.stager, parts.fts, parts.endpoints)
+    return Repair(parts.store, parts.stager, parts.fts, parts.endpoints, parts.transfers)
 
 
 async def _report(run: Run, fixer: Repair | None, printer: _Text | _Json) -> int:

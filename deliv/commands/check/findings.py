@@ -21,6 +21,7 @@ class Fix(StrEnum):
     ASK = "the stager is asked again"
     RELEASE = "the stager has given the copy back"
     WITHDRAW = "FTS was asked to stop it"
+    TAKE_OVER = "it goes on with what FTS has for it"
     ADMISSION = "the row is there again"
     LEASE = "it is removed"
     COUNTS = "its jobs are counted again"
@@ -30,7 +31,8 @@ class Fix(StrEnum):
 class Finding:
     """`rule` names what does not hold, `text` says it.
 
-    `subject`: an FTS id, a lease's name, or a submitter. `user`: the DN that FTS shows the transfer
+    `subject`: an FTS id, a lease's name, or a submitter. `attempt`: the one that an FTS works on.
+    `user`: the DN that FTS shows the transfer
     to, where that is not deliv's.
     """
 
@@ -40,5 +42,6 @@ class Finding:
     version: int | None = None
     endpoint: str | None = None
     subject: str | None = None
+    attempt: int = 0
     user: str | None = None
     fix: Fix | None = None

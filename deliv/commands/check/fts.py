@@ -13,11 +13,12 @@ from deliv.commands.check.pages import PAGE, chunks
 from deliv.delivery.transfer import sid
 from deliv.gateways.fts import Endpoint, Origin
 from deliv.model.job import Job
-from deliv.model.phase import AT_FTS, Phase, phase
+from deliv.model.phase import AT_FTS, AT_STAGER, Phase, phase
 from deliv.model.states import FINAL, Status
 from deliv.store import Store
 from deliv.store.inspection import Inspection
 
+UNASSIGNED = frozenset({Phase.QUEUED, Phase.STAGED}) | AT_STAGER  # no FTS was chosen yet
 SETTLING = 60.0  # seconds that FTS and deliv may need to know of each other's latest step
 
 
@@ -49,8 +50,25 @@ class FtsCheck:
             ours = {origin.deliv_job_id for origin in origins.values()} - {None}
             known = await self._inspection.known([job_id for job_id in ours if job_id])
             for origin in origins.values():
-                if finding := orphan(name, origin, known.get(origin.deliv_job_id or "")):
+                job = known.get(origin.deliv_job_id or "")
+                if job is not None and await self._will_ask_for(origin, job):
+                    if job.fts_endpoint != name or job.attempt != origin.attempt:
+                        yield early(name, origin, job)
+                elif finding := orphan(name, origin, job):
                     yield replace(finding, user=self._user)
+
+    async def _will_ask_for(self, origin: Origin, job: Job) -> bool:
+        """Whether it is what an unfinished job's present attempt, or a later one, is to post.
+
+        That is so after a restore: the database is of the time before it was posted.
+        """
+        if phase(job) not in UNASSIGNED | {Phase.COPYING} or job.copying_user != self._user:
+            return False
+        if origin.attempt < job.attempt + (phase(job) is Phase.COPYING):
+            return False
+        return origin.job_id == await self._endpoint.job_id(
+            sid(replace(job, attempt=origin.attempt))
+        )
 
     async def _lost(self, running: Collection[str]) -> AsyncIterator[Finding]:
         """Jobs whose transfer FTS does not know, or knows by another id."""
@@ -88,6 +106,24 @@ def orphan(endpoint: str, origin: Origin, job: Job | None) -> Finding | None:
         endpoint=endpoint,
         subject=origin.job_id,
         fix=fix,
+    )
+
+
+def early(endpoint: str, origin: Origin, job: Job) -> Finding:
+    """What FTS works on before the job has asked for it."""
+    return Finding(
+        rule="fts",
+        text=(
+            f"is {job.status} (attempt {job.attempt}), but FTS {endpoint} works on the transfer "
+            f"{origin.job_id} of its attempt {origin.attempt} already"
+        ),
+        job_id=job.job_id,
+        version=job.version,
+        endpoint=endpoint,
+        subject=origin.job_id,
+        attempt=origin.attempt,
+        user=job.copying_user,
+        fix=Fix.TAKE_OVER,
     )
 
 

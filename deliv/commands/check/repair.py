@@ -6,9 +6,11 @@ from typing import Any
 
 from deliv.commands.check.findings import Finding, Fix
 from deliv.delivery.endpoints import EndpointResolver
+from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import LostRace, NoCredential, Refused, Unavailable
 from deliv.gateways.fts import Endpoint, Fts
 from deliv.gateways.stager import Stager
+from deliv.model.job import Job
 from deliv.store import Store
 
 # What a job's row gets, if the job is as it was found.
@@ -21,7 +23,15 @@ CHANGES: dict[Fix, dict[str, Any]] = {
 
 
 class Repair:
-    def __init__(self, store: Store, stager: Stager, fts: Fts, endpoints: EndpointResolver) -> None:
+    def __init__(
+        self,
+        store: Store,
+        stager: Stager,
+        fts: Fts,
+        endpoints: EndpointResolver,
+        transfers: FtsTransfers,
+    ) -> None:
+        self._transfers = transfers
         self._store = store
         self._stager = stager
         self._fts = fts
@@ -44,16 +54,23 @@ class Repair:
                     await self._store.remove_lease(subject)
                 case Fix.COUNTS:
                     await self._store.recount(subject)
+                case Fix.TAKE_OVER:
+                    job = await self._as_found(finding)
+                    await self._transfers.take_over(job, finding.endpoint or "", finding.attempt)
                 case fix:
-                    job = await self._store.job(job_id)
-                    if job is None or job.version != finding.version:
-                        raise LostRace(f"the job {job_id} has changed")
-                    await self._store.update(job, **CHANGES[fix])
+                    await self._store.update(await self._as_found(finding), **CHANGES[fix])
         except LostRace:
             return False, "not repaired: it has changed meanwhile, look again"
         except (Unavailable, Refused, NoCredential) as error:
             return False, f"not repaired: {error}"
         return True, f"repaired: {finding.fix}"
+
+    async def _as_found(self, finding: Finding) -> Job:
+        """The finding's job. LostRace unless it is as it was found."""
+        job = await self._store.job(finding.job_id or "")
+        if job is None or job.version != finding.version:
+            raise LostRace(f"the job {finding.job_id} has changed")
+        return job
 
     async def _endpoint(self, finding: Finding) -> Endpoint:
         name = finding.endpoint or ""

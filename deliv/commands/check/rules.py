@@ -105,8 +105,8 @@ def outcome(job: Job, _: Moment) -> Iterator[str]:
 
 
 def transfer(job: Job, _: Moment) -> Iterator[str]:
-    if (job.fts_jobid is None) != (job.fts_endpoint is None):
-        yield "has a transfer's id without an FTS endpoint, or the other way round"
+    if job.fts_jobid is not None and job.fts_endpoint is None:
+        yield "has a transfer's id without an FTS endpoint"
     if job.fts_jobid is not None and phase(job) in BEFORE_FTS:
         yield f"is {job.status}, but has the transfer {job.fts_jobid}"
     if job.fts_jobid is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 
 from deliv.commands.check.findings import Finding, Fix, Unchecked
@@ -33,15 +33,15 @@ class StagerCheck:
                 if finding := orphan(job_id, known.get(job_id), before):
                     yield finding
         async for job in paged(self._inspection.awaited):
-            if finding := forgotten(job, held, before):
+            if finding := unreported(job, held, before):
                 yield finding
 
-    async def _held_of_those_in_question(self) -> frozenset[str]:
-        """Those of the jobs in question that it holds something for."""
+    async def _held_of_those_in_question(self) -> dict[str, bool]:
+        """Those of the jobs in question that it holds something for, as in a list."""
         jobs = [job async for job in paged(self._inspection.awaited)]
         jobs += await self._inspection.released(SAMPLE)
         answers = {job.job_id: await self._stager.holds(job.job_id) for job in jobs}
-        held = frozenset(job_id for job_id, holds in answers.items() if holds)
+        held = {job_id: False for job_id, holds in answers.items() if holds}
         if jobs and not held:  # 404 may mean the job or the call
             raise Unchecked("the stager's copies: it tells nothing about the jobs it has")
         return held
@@ -59,9 +59,16 @@ def orphan(job_id: str, job: Job | None, before: datetime) -> Finding | None:
     return Finding(rule="stager", text=text, job_id=job_id, fix=Fix.RELEASE)
 
 
-def forgotten(job: Job, held: frozenset[str], before: datetime) -> Finding | None:
-    """A job that waits for a report of a stager that did not know of it at `before`."""
-    if job.job_id in held or job.stager_accepted is None or job.stager_accepted >= before:
+def unreported(job: Job, held: Mapping[str, bool], before: datetime) -> Finding | None:
+    """A job for which no report will come, as the stager said after `before`.
+
+    The database may have forgotten the report, in a restore or a failover.
+    """
+    if job.stager_accepted is None or job.stager_accepted >= before:
         return None
-    text = "waits for the stager, which knows nothing of it"
+    reported = held.get(job.job_id)
+    if reported is False:
+        return None
+    why = "has reported already" if reported else "knows nothing of it"
+    text = f"waits for the stager, which {why}"
     return Finding(rule="stager", text=text, job_id=job.job_id, version=job.version, fix=Fix.ASK)

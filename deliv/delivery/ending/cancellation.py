@@ -15,6 +15,7 @@ from deliv.delivery.settle import Settlement
 from deliv.delivery.transfer import FtsTransfers
 from deliv.delivery.waiting import WAITING
 from deliv.errors import Conflict, LostRace, NotFound, Refused, Unavailable
+from deliv.model.backoff import Backoff
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
 from deliv.model.phase import AT_FTS, Phase, phase
@@ -23,6 +24,7 @@ from deliv.store import NOW, Store
 
 log = structlog.get_logger()
 
+LONGEST = 60.0  # seconds between two tries of a cancellation that goes on failing
 STOPPING = f"{WAITING}FTS has not confirmed yet that the copy is stopped: "
 
 
@@ -39,7 +41,7 @@ class Cancellation:
         self._transfers = transfers
         self._settlement = settlement
         self._failures = failures
-        self._ask_again = float(config.sweeps.ask_again)
+        self._retry = Backoff(float(config.sweeps.ask_again), LONGEST)
         self._on_its_way = 2 * max(config.fts.request_timeout, config.stager.request_timeout)
 
     async def cancel(self, job_id: str) -> Job:
@@ -58,7 +60,9 @@ class Cancellation:
                 if phase(job) not in AT_FTS:
                     return await self._failures.stopped(job, delay=self._delay(job))
                 if job.cancel_requested is None:
-                    job = await self._ask_to_stop(job, delay=self._ask_again, cancel_requested=NOW)
+                    job = await self._ask_to_stop(
+                        job, delay=self._retry.first, cancel_requested=NOW
+                    )
                 job = await self.proceed(job)
             except LostRace:  # it moved on: what applies now?
                 continue
@@ -96,7 +100,9 @@ class Cancellation:
         except (Unavailable, Refused) as error:
             log.warning("FTS has not confirmed the cancellation", reason=str(error))
             status = f"{STOPPING}{error}"
-            return await self._store.update(job, delay=self._ask_again, detailed_status=status)
+            since = min(time for time in (job.cancel_requested, job.deadline_passed) if time)
+            delay = self._retry.after(await self._store.age(since))
+            return await self._store.update(job, delay=delay, detailed_status=status)
         if outcome is None:  # FTS may take it yet, or have had it once
             copy = Failure(error_class=ErrorClass.CANCELLED, reason="", may_have_partial_file=True)
             return await self._failures.stopped(job, copy, delay=self._delay(job))

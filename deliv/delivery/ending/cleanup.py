@@ -8,12 +8,14 @@ from deliv.config import Sweeps
 from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import Refused, Unavailable
 from deliv.gateways.stager import Stager
+from deliv.model.backoff import Backoff
 from deliv.model.job import Job
-from deliv.model.states import Status
+from deliv.model.states import END_TIMES, Status
 from deliv.store import NOW, Store
 
 log = structlog.get_logger()
 
+LONGEST = 300.0  # seconds between two tries of a release that goes on failing
 RETRY_REFUSED = 600.0  # seconds until a stager or FTS that refused is asked again
 
 
@@ -24,7 +26,7 @@ class Cleanup:
         self._store = store
         self._stager = stager
         self._transfers = transfers
-        self._ask_again = float(config.ask_again)
+        self._retry = Backoff(float(config.ask_again), LONGEST)
 
     async def clean_up(self, job: Job) -> None:
         """Stop what FTS may still do for an undelivered job, then release the staged copy."""
@@ -34,7 +36,9 @@ class Cleanup:
             await self._stager.release(job.job_id)
         except Unavailable as error:
             log.warning("clean-up postponed", job_id=job.job_id, reason=str(error))
-            await self._store.update(job, delay=self._ask_again)
+            ended = getattr(job, END_TIMES[job.status])
+            delay = self._retry.after(await self._store.age(ended))
+            await self._store.update(job, delay=delay)
         except Refused as error:
             log.error("clean-up refused", job_id=job.job_id, reason=str(error))
             await self._store.update(job, delay=RETRY_REFUSED)

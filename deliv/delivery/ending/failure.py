@@ -11,7 +11,6 @@ import structlog
 from deliv.config import Config
 from deliv.delivery.destination import destination_file
 from deliv.delivery.waiting import WAITING
-from deliv.model.backoff import Backoff
 from deliv.model.error_classes import ADVICE, ErrorClass
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
@@ -72,7 +71,7 @@ class FailureHandler:
         retry = self._config.retry(failure.error_class)
         if job.attempt >= retry.attempts:
             return await self.end(job, failure, **columns)
-        delay = Backoff(retry.backoff).pause(job.attempt - 1)
+        delay = retry.pauses.pause(job.attempt - 1)
         _log(job, failure).warning("attempt failed, trying again", delay=delay)
         unusable = failure.corrupt_source or failure.error_class is ErrorClass.SOURCE_MISSING
         if job.status is Status.STAGING or unusable:
@@ -112,7 +111,7 @@ class FailureHandler:
     def patience(self, error_class: ErrorClass) -> float:
         """The seconds between the first and the last of all attempts after such failures."""
         retry = self._config.retry(error_class)
-        return Backoff(retry.backoff).total(retry.attempts - 1)
+        return retry.pauses.total(retry.attempts - 1)
 
     async def stopped(self, job: Job, copy: Failure | None = None, *, delay: float = 0) -> Job:
         """The end of a job that its owner withdrew, or else whose deadline is over.

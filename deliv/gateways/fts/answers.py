@@ -45,6 +45,13 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
         job_id = noted.get("deliv_job_id")
         return job_id if isinstance(job_id, str) else None
 
+    @property
+    def attempt(self) -> int:
+        """Which attempt of that job it is for; 0 when it does not say."""
+        noted = self.job_metadata if isinstance(self.job_metadata, dict) else {}
+        attempt = noted.get("attempt")
+        return attempt if isinstance(attempt, int) else 0
+
 
 class FileAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Bytes, MiB/s, seconds; times are naive UTC."""

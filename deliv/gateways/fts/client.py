@@ -88,8 +88,10 @@ class Endpoint:
         self.breaker = breaker
         timeout = float(settings.request_timeout)
         self._transport = FtsTransport(name, url, https, timeout, self.breaker)
-        # By itself: an archive that fails says nothing of what FTS is working on.
+        # By themselves: failing archives or cancellations say nothing of what FTS is working on.
         self._archive = FtsTransport(name, url, https, timeout, Breaker())
+        self.cancel_breaker = Breaker()
+        self._cancels = FtsTransport(name, url, https, timeout, self.cancel_breaker, "cancel")
         self._max_time_in_queue = settings.max_time_in_queue
         self._identity: tuple[int, FtsIdentity] | None = None
         self.delegation = FtsDelegation(
@@ -211,7 +213,7 @@ class Endpoint:
 
         A copy under way stops within about ten seconds and leaves a part at the destination.
         """
-        answer = await self._transport.call("DELETE", f"/jobs/{quote(job_id, safe='')}")
+        answer = await self._cancels.call("DELETE", f"/jobs/{quote(job_id, safe='')}")
         if answer.status == HTTPStatus.NOT_FOUND and is_fts(answer):
             return None
         if answer.status != HTTPStatus.OK:

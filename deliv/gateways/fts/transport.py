@@ -20,9 +20,15 @@ class FtsTransport(Upstream):
     """`timeout` in seconds for each call."""
 
     def __init__(
-        self, name: str, url: str, https: HttpsClient, timeout: float, breaker: Breaker
+        self,
+        name: str,
+        url: str,
+        https: HttpsClient,
+        timeout: float,
+        breaker: Breaker,
+        purpose: str = "",
     ) -> None:
-        super().__init__(f"FTS {name}", url, https, timeout, breaker)
+        super().__init__(f"FTS {name}", url, https, timeout, breaker, purpose)
         self.name = name
 
     @property
