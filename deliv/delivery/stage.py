@@ -170,7 +170,7 @@ class Staging:
             version = now.version  # that of an archived job stays as it is
             expected = phase(now) in awaited and now.stager_callback not in {None, outdated}
             try:
-                if now.status in FINAL and now.time_staging is not None:
+                if now.status in FINAL:
                     await self._store.update(now, delay=0, time_released=None)  # cleaned up again
                 elif expected and now.time_staging is not None:
                     delay = pause.after(await self._store.age(now.time_staging))
