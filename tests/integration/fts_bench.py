@@ -139,7 +139,7 @@ class Bench:
     async def long_unseen(self, job: Job) -> Job:
         """As if it had been out of deliv's sight for a day."""
         sql = "UPDATE jobs SET unseen_since = unseen_since - INTERVAL 1 DAY WHERE job_id = %s"
-        assert await self.database.execute(sql, job.job_id)
+        assert await self.parts.database.execute(sql, job.job_id)
         return await self.now(job)
 
     async def reconcile(self) -> None:
