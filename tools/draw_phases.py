@@ -2,7 +2,7 @@
 
     python tools/draw_phases.py
 
-What stands there between the two marks is replaced.
+What is between the two marks is replaced.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Engine:
             log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
 
     async def expire(self, job_id: str) -> bool:
-        """End a job whose deadline is over. Calls nobody: True when it is to be attended now."""
+        """End a job whose deadline is over. Calls no server: True when it is to be attended now."""
         try:
             return await self._cancellation.expire(job_id)
         except LostRace as error:

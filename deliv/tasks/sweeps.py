@@ -65,7 +65,7 @@ class Deadlines:
         self._every = float(config.every)
 
     async def enforce_once(self) -> int:
-        """First all of them, which calls nobody; then FTS is to stop what it copies for them."""
+        """First all of them, without any call; then FTS is to stop what it copies for them."""
         stopping: list[str] = []
 
         async def expire(job_id: str) -> None:

@@ -70,7 +70,7 @@ class Cancellation:
                 return job
 
     async def expire(self, job_id: str) -> bool:
-        """End a job whose deadline is over. Calls nobody: True when FTS is to stop it, now."""
+        """End a job whose deadline is over. Calls no server: True when FTS is to stop it, now."""
         job = await self._store.job(job_id)
         if job is None or job.status in FINAL:
             return False
