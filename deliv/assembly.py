@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from deliv.config import Config
 from deliv.db.database import Database
+from deliv.delivery.comparison import DestinationComparison
 from deliv.delivery.delegation import CredentialDelegation
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.cleanup import Cleanup
@@ -37,6 +38,7 @@ from deliv.failpoints import Kinds, kinds
 from deliv.gateways.broker import Broker
 from deliv.gateways.fts import Fts
 from deliv.gateways.fts.users import UserEndpoints
+from deliv.gateways.gridftp import GridFtp
 from deliv.gateways.https import HttpsClient
 from deliv.gateways.issuer import Issuer
 from deliv.gateways.stager import Stager
@@ -123,6 +125,13 @@ class Parts:
         return self._open.enter_context(closing(users))
 
     @cached_property
+    def gridftp(self) -> GridFtp | None:
+        settings = self.settings.gridftp
+        if settings is None:
+            return None
+        return self.kinds.gridftp(settings, self.settings.ca_directory)
+
+    @cached_property
     def issuer(self) -> Issuer | None:
         token = self.settings.stager.callback.token
         if token is None:
@@ -195,7 +204,8 @@ class Parts:
 
     @cached_property
     def settlement(self) -> Settlement:
-        return Settlement(self.store, self.failures)
+        comparison = DestinationComparison(self.gridftp, self.https, self.delegating)
+        return Settlement(self.store, self.failures, comparison)
 
     @cached_property
     def cancellation(self) -> Cancellation:

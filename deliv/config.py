@@ -199,6 +199,17 @@ class DelegationSettings(Section, frozen=True, kw_only=True):
     every: Seconds = Seconds(30)
 
 
+class GridFtpSettings(Section, frozen=True, kw_only=True):
+    """deliv reads files at destinations itself, `at_once` at most, for `timeout` each.
+
+    `python`: an interpreter that has gfal2.
+    """
+
+    python: Path = Path("/usr/bin/python3")
+    timeout: Seconds = Seconds(900)
+    at_once: Positive = 4
+
+
 class Limits(Section, frozen=True, kw_only=True):
     in_flight: int = 200
     per_submitter: int = 100
@@ -279,6 +290,7 @@ class Config(Section, frozen=True, kw_only=True):
     stager: StagerSettings
     fts: FtsSettings
     delegation: DelegationSettings | None = None
+    gridftp: GridFtpSettings | None = GridFtpSettings()
     limits: Limits = Limits()
     retries: Mapping[ErrorClass, Retry] = {}
     sweeps: Sweeps = Sweeps()

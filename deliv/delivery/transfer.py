@@ -168,7 +168,7 @@ class FtsTransfers:
             "fts_endpoint": endpoint.name,
             "fts_jobid": await endpoint.job_id(sid(job)),
             "destination_key": destination,
-            "partial": job.partial and same_file,
+            "partial": job.partial and (same_file or job.destination_key is None),
             "copy_begun": job.copy_begun and same_file,
             **no_longer_waiting(job),
         }

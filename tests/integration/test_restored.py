@@ -129,7 +129,7 @@ async def test_the_job_is_brought_to_the_later_attempt_that_fts_works_on(
         (record,) = page.records
         assert [step.attempt for step in record.steps][-1] == later.attempt
         job = await brought_to_fts(here, job)
-        assert (phase(job), job.fts_jobid) == (Phase.COPYING, fts_id)
+        assert (phase(job), job.fts_jobid, job.partial) == (Phase.COPYING, fts_id, True)
         assert json.loads(here.server.calls("POST", "/jobs")[-1].body)["params"]["overwrite"] in {
             False,
             None,
