@@ -31,7 +31,6 @@ from deliv.store import Routing, Store
 
 log = structlog.get_logger()
 
-
 COMPARING = f"{WAITING}the file at the destination is compared with the product"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -129,6 +130,11 @@ class Bench:
         known = await self.store.job(job.job_id)
         assert known is not None
         return known
+
+    async def compared(self, job: Job) -> Job:
+        """The job, once no file at a destination is being compared."""
+        await asyncio.gather(*self.settlement.comparing.values())
+        return await self.now(job)
 
     def forbid(self, job: Job) -> None:
         """The job is another's to FTS now."""
