@@ -157,6 +157,10 @@ class Call(ErrorAnswers, Generic[P]):
         subject = found.subject if found.is_proxy else None
         self.audit_line.note(dn=found.dn, subject=subject, limited=found.limited)
         await throttle(self.services, self, found.dn)
+        if denied := self.services.policy.denial(found.dn, found.attributes.fqans):
+            self.audit_line.note(rule=denied.rule)
+            log.warning("denied", reason=denied.reason)
+            raise Forbidden(denied.reason)
         return found
 
     def _decode(self, values: parameters.Values) -> P:
