@@ -147,9 +147,9 @@ class Parts:
     def tls(self) -> ServerTls:
         loop, audit = asyncio.get_running_loop(), self.audit
 
-        def refused(peer: str, reason: str) -> None:
+        def refused(peer: str, reason: str, subject: str | None) -> None:
             """On the handshake's thread, while the audit log is the loop's."""
-            loop.call_soon_threadsafe(audit.refused_handshake, peer, reason)
+            loop.call_soon_threadsafe(audit.refused_handshake, peer, reason, subject)
 
         return ServerTls(
             self.settings.rest.certificate,

@@ -150,6 +150,8 @@ class Call(ErrorAnswers, Generic[P]):
             found = self.services.identities.of(self._connection.stream)
         except CredentialRefused as error:
             log.warning("credential refused", reason=str(error))
+            subject = self.services.identities.unverified_subject(self._connection.stream)
+            self.audit_line.note(unverified_subject=subject)
             await throttle(self.services, self, self._connection.context.address[0])
             raise
         structlog.contextvars.bind_contextvars(dn=found.dn)
