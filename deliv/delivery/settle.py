@@ -9,7 +9,7 @@ import structlog
 from deliv.delivery.destination import destination_file
 from deliv.delivery.ending.failure import Failure, FailureHandler
 from deliv.delivery.transfer import lacking
-from deliv.delivery.waiting import WAITING, no_longer_waiting
+from deliv.delivery.waiting import no_longer_waiting
 from deliv.errors import NoCredential
 from deliv.gateways.fts import TransferOutcome, Verdict
 from deliv.model.error_classes import ErrorClass
@@ -96,11 +96,12 @@ class Settlement:
         )
 
     async def _handle_unknown_outcome(self, job: Job, outcome: TransferOutcome) -> Job:
-        """It is not known how the copy fares: FTS is asked again, and the submitter can see why."""
+        """It is not known how the copy fares: FTS is asked again, for some time."""
         reason = outcome.reason or f"its state is {outcome.state or 'not given'}"
-        status = f"{WAITING}FTS ({job.fts_endpoint}) gives no clear answer on the copy: {reason}"
         metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=job.fts_endpoint).inc()
-        log.warning("no clear answer from FTS", job_id=job.job_id, reason=reason)
-        if status == job.detailed_status:
-            return job
-        return await self._store.update(job, detailed_status=status)
+        failure = Failure(
+            error_class=ErrorClass.OTHER,
+            reason=f"FTS ({job.fts_endpoint}) gives no clear answer on the copy: {reason}",
+            may_have_partial_file=True,
+        )
+        return await self._failures.unseen(job, failure)
