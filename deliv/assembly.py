@@ -268,13 +268,24 @@ class Parts:
             "audit": audit,
             "files": files,
         }
-        breakers = {"stager": self.stager.breaker}
+        breakers = {
+            "stager": {
+                "breaker": self.stager.breaker,
+                "release_breaker": self.stager.release_breaker,
+            }
+        }
         if self.issuer:
             probes["issuer"] = self.issuer.probe
         for endpoint in self.fts.endpoints:
             probes[f"fts:{endpoint.name}"] = endpoint.probe
-            breakers[f"fts:{endpoint.name}"] = endpoint.breaker
-        states = {name: partial(getattr, one, "state") for name, one in breakers.items()}
+            breakers[f"fts:{endpoint.name}"] = {
+                "breaker": endpoint.breaker,
+                "cancel_breaker": endpoint.cancel_breaker,
+            }
+        states = {
+            name: {shown: partial(getattr, one, "state") for shown, one in own.items()}
+            for name, own in breakers.items()
+        }
         return Health(probes, states)
 
     @cached_property

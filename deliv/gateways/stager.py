@@ -28,7 +28,8 @@ class Stager:
         self.breaker = Breaker()
         server = "the stager", settings.url, https, float(settings.request_timeout)
         self._upstream = Upstream(*server, self.breaker)
-        self._releases = Upstream(*server, Breaker(), "release")  # fails by itself
+        self.release_breaker = Breaker()  # releases fail by themselves
+        self._releases = Upstream(*server, self.release_breaker, "release")
         self._callback = callback
 
     async def stage(self, job: Job, authcode: str) -> None:
