@@ -157,9 +157,9 @@ class Parts:
     def tls(self) -> ServerTls:
         loop, audit = asyncio.get_running_loop(), self.audit
 
-        def refused(peer: str, reason: str) -> None:
+        def refused(peer: str, reason: str, subject: str | None) -> None:
             """On the handshake's thread, while the audit log is the loop's."""
-            loop.call_soon_threadsafe(audit.refused_handshake, peer, reason)
+            loop.call_soon_threadsafe(audit.refused_handshake, peer, reason, subject)
 
         return ServerTls(
             self.settings.rest.certificate,
@@ -280,13 +280,24 @@ class Parts:
             "audit": audit,
             "files": files,
         }
-        breakers = {"stager": self.stager.breaker}
+        breakers = {
+            "stager": {
+                "breaker": self.stager.breaker,
+                "release_breaker": self.stager.release_breaker,
+            }
+        }
         if self.issuer:
             probes["issuer"] = self.issuer.probe
         for endpoint in self.fts.endpoints:
             probes[f"fts:{endpoint.name}"] = endpoint.probe
-            breakers[f"fts:{endpoint.name}"] = endpoint.breaker
-        states = {name: partial(getattr, one, "state") for name, one in breakers.items()}
+            breakers[f"fts:{endpoint.name}"] = {
+                "breaker": endpoint.breaker,
+                "cancel_breaker": endpoint.cancel_breaker,
+            }
+        states = {
+            name: {shown: partial(getattr, one, "state") for shown, one in own.items()}
+            for name, own in breakers.items()
+        }
         return Health(probes, states)
 
     @cached_property

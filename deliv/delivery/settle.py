@@ -150,11 +150,12 @@ class Settlement:
             log.error("not compared; later again", job_id=job_id, exc_info=error)
 
     async def _handle_unknown_outcome(self, job: Job, outcome: TransferOutcome) -> Job:
-        """It is not known how the copy fares: FTS is asked again, and the submitter can see why."""
+        """It is not known how the copy fares: FTS is asked again, for some time."""
         reason = outcome.reason or f"its state is {outcome.state or 'not given'}"
-        status = f"{WAITING}FTS ({job.fts_endpoint}) gives no clear answer on the copy: {reason}"
         metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=job.fts_endpoint).inc()
-        log.warning("no clear answer from FTS", job_id=job.job_id, reason=reason)
-        if status == job.detailed_status:
-            return job
-        return await self._store.update(job, detailed_status=status)
+        failure = Failure(
+            error_class=ErrorClass.OTHER,
+            reason=f"FTS ({job.fts_endpoint}) gives no clear answer on the copy: {reason}",
+            may_have_partial_file=True,
+        )
+        return await self._failures.unseen(job, failure)

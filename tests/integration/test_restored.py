@@ -187,6 +187,33 @@ async def test_a_report_that_the_database_has_forgotten_is_asked_for_again(
         assert phase(await here.now(staging_still)) is Phase.WAITING_FOR_STAGER
 
 
+@pytest.mark.parametrize("listed", [True, False], ids=["in its list", "when asked for one"])
+async def test_a_stager_that_does_not_say_what_it_has_reported_is_asked_again(
+    opened: Opened,
+    grid: Grid,
+    migrated: Server,
+    capsys: pytest.CaptureFixture[str],
+    listed: bool,
+) -> None:
+    """By `--repair` alone: in any other run it may be as it should be."""
+    async with opened as here, stagers(grid) as (stager, server):
+        job = await waiting(here.store)
+        migrated.run("UPDATE jobs SET stager_accepted = stager_accepted - INTERVAL 1 MINUTE")
+        server.on("GET", f"/stage/{job.job_id}", reply({"job_id": job.job_id}))
+        server.on("GET", "/stage", reply([{"job_id": job.job_id}]) if listed else reply({}, 404))
+        here.parts.stager = stager
+        here.server.on("GET", "/jobs", reply([]))
+        about = f"job {job.job_id} waits for the stager, which does not say whether it has reported"
+        looks = command.run(here.parts), None, command._Text()
+        assert await command._report(*looks) == command.CLEAN
+        assert about not in capsys.readouterr().out
+        assert phase(await here.now(job)) is Phase.WAITING_FOR_STAGER
+        repairs = command.run(here.parts), command.repair(here.parts), command._Text()
+        assert await command._report(*repairs) == command.CLEAN
+        assert about in capsys.readouterr().out
+        assert phase(await here.now(job)) is Phase.ASKING_STAGER
+
+
 async def test_a_job_that_was_asked_for_meanwhile_is_left_alone(
     opened: Opened, grid: Grid, migrated: Server
 ) -> None:
