@@ -136,8 +136,8 @@ def queue(soak: str = "tests/soak") -> list[Work]:
 
 
 def files(suite: str, part: int, of: int) -> list[str]:
-    names = sorted(path.name for path in (ROOT / "tests" / suite).glob("test_*.py"))
-    return [f"tests/{suite}/{name}" for name in names[part::of]]
+    found = sorted((ROOT / "tests" / suite).rglob("test_*.py"))
+    return [str(path.relative_to(ROOT)) for path in found[part::of]]
 
 
 def run_queue(work: list[Work]) -> list[Result]:

@@ -276,11 +276,6 @@ async def world(
         yield World(here, server, stager, fts, parts.staging, engine)
 
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
-
-
 @pytest.mark.parametrize("lost", range(LAST), ids=list(STEPS))
 async def test_jobs_of_every_earlier_phase_end_once(
     grid: Grid, database: Database, tmp_path: Path, migrated: Server, lost: int

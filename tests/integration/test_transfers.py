@@ -31,11 +31,6 @@ Opened = AbstractAsyncContextManager[Bench]
 CANCELLED_AT_ONCE = {"file_state": "CANCELED", "internal_file_params": "timeout:0"}
 
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
-
-
 @pytest.fixture
 def opened(grid: Grid, database: Database, tmp_path: Path) -> Opened:
     return bench(grid, database, tmp_path)
