@@ -149,7 +149,7 @@ async def test_a_job_under_another_id_is_withdrawn(grid: Grid) -> None:
             await s.endpoint.submit(TRANSFER, JOB)
         assert len(s.server.calls("DELETE", f"/jobs/{UNKNOWN}")) == 1
         await s.endpoint.whoami()
-        assert len(s.server.calls("GET", "/whoami")) == 1  # asked anew: a noted id needed none
+        assert len(s.server.calls("GET", "/whoami")) == 1  # asked again: a noted id needed none
 
 
 async def test_a_wrong_transfer_is_not_posted(grid: Grid) -> None:

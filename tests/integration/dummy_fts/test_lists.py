@@ -65,7 +65,7 @@ def test_the_archive(fts: Fts, alice: Client) -> None:
 
 
 def test_duplicate_destinations(fts: Fts, alice: Client) -> None:
-    """The second meaning of a 409, which FTS has where it is told to check."""
+    """The second meaning of a 409, which FTS has where it is configured to check."""
     with settings(fts, check_duplicates=True):
         with fts.all_slots_taken(1):
             body = fts.transfer(fts.at_source("small"), fts.at_destination("twice"))
