@@ -38,7 +38,7 @@ def without(dn: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 
 def replace(path: Path, text: str) -> None:
-    """At once, as an operator should; deliv is not told."""
+    """At once, as an operator should; deliv is sent no signal."""
     written = path.with_suffix(".new")
     written.write_text(text, encoding="utf-8")
     written.replace(path)

@@ -75,11 +75,6 @@ def replace(path: Path, text: str) -> None:
     written.replace(path)
 
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
-
-
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rules end a job as soon as they are in force."""

@@ -30,11 +30,6 @@ from integration.test_stager_gateway import stagers, staging
 Opened = AbstractAsyncContextManager[Bench]
 
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
-
-
 @pytest.fixture
 def opened(grid: Grid, database: Database, tmp_path: Path) -> Opened:
     return bench(grid, database, tmp_path)

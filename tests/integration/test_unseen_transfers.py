@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from deliv_testbed import pki
 from support.private_mariadb import Server
 from support.samples import staged
@@ -18,11 +17,6 @@ from integration.fts_bench import DELIV, MISSES, Bench, bench, held
 from integration.scripted_fts import Grid, Reply, html, reply
 
 MANY = {"credential": 9, "other": 9}  # attempts that would be made
-
-
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
 
 
 async def test_a_job_that_fts_does_not_show_any_more_ends(
