@@ -49,6 +49,7 @@ from deliv.ops.audit import AuditEntry, AuditEvent, AuditLog, AuditOutcome
 from deliv.ops.token_buckets import TokenBuckets
 from deliv.store import Delegations, Store, migrations
 from deliv.store.inspection import Inspection
+from deliv.tasks.clock import ClockWatch
 from deliv.tasks.delegations import DelegationJanitor
 from deliv.tasks.gauges import Gauges
 from deliv.tasks.health import Health, Probe
@@ -248,7 +249,8 @@ class Parts:
         async def mariadb() -> str:
             await self.database.check_ready()
             await migrations.check_applied(self.database)
-            return "answers, schema is current"
+            doubt = self.database.clock.doubt()
+            return "answers, schema is current" + (f"; {doubt}" if doubt else "")
 
         async def audit() -> str:
             return self.audit.check()
@@ -280,6 +282,10 @@ class Parts:
     @cached_property
     def gauges(self) -> Gauges:
         return Gauges(self.store, self.tls, lambda: self.https.credential[0])
+
+    @cached_property
+    def clock_watch(self) -> ClockWatch:
+        return ClockWatch(self.store, float(self.settings.sweeps.hold))
 
     @cached_property
     def counting(self) -> Periodic:

@@ -110,6 +110,7 @@ class DatabaseSettings(Account, frozen=True, kw_only=True):
     waiting: Positive = 500
     connect_timeout: Seconds = Seconds(5)
     statement_timeout: Seconds = Seconds(30)
+    clock_settling: Seconds = Seconds(600)
     migrations: Account | None = None
 
     def __post_init__(self) -> None:
