@@ -139,16 +139,20 @@ class FtsTransfers:
         return (await endpoint.details([job.fts_jobid])).get(job.fts_jobid)
 
     async def withdraw(self, job: Job) -> None:
-        """See that FTS does nothing more for a job that has ended. Unavailable: not confirmed."""
-        if not job.fts_jobid:
+        """See that FTS does nothing more for a job that has ended. Unavailable: not confirmed.
+
+        A transfer that was taken over, and not posted yet, is its attempt's.
+        """
+        if job.fts_endpoint is None:
             return
         try:
             endpoint = await self._endpoints.of(job)
+            fts_jobid = job.fts_jobid or await endpoint.job_id(sid(job))
         except NoCredential as error:  # what FTS was lent has ended with it
             log.warning("no credential to withdraw with", job_id=job.job_id, reason=str(error))
             return
         try:
-            await endpoint.cancel(job.fts_jobid)
+            await endpoint.cancel(fts_jobid)
         except Refused as error:
             since = job.unseen_since or job.time_transferring
             forbidden = error.code == HTTPStatus.FORBIDDEN
@@ -162,11 +166,11 @@ class FtsTransfers:
         The attempts in between have ended, which the database has forgotten: what they left at the
         destination is not known.
         """
-        if job.attempt == attempt:
-            await self._store.update(job, fts_endpoint=endpoint)
-            return
-        if job.status is Status.SUBMITTED:
+        if job.status is Status.SUBMITTED:  # what was done for it is given back when it ends
             job = await self._store.apply(job, Event.ADMIT, delay=self._claim_timeout)
+        if job.attempt == attempt:
+            await self._store.update(job, delay=0, fts_endpoint=endpoint)
+            return
         while job.attempt < attempt:
             at_stager = job.status is Status.STAGING
             changes: dict[str, Any] = {

@@ -219,3 +219,57 @@ async def test_a_job_that_was_asked_for_meanwhile_is_left_alone(
         server.on("GET", "/stage", reply([{"job_id": job.job_id, "told": True}]))
         check = StagerCheck(Inspection(here.parts.database), stager)
         assert [finding async for finding in check.findings()] == []
+
+
+async def test_what_the_stager_holds_for_a_queued_job_is_its_turn(
+    opened: Opened, grid: Grid
+) -> None:
+    """It had been admitted. If it ended in the queue, nothing would be given back."""
+    async with opened as here, stagers(grid) as (stager, server):
+        job = await submitted(here.store)
+        server.on("GET", "/stage", reply([{"job_id": job.job_id, "told": True}]))
+        check = StagerCheck(Inspection(here.parts.database), stager)
+        (finding,) = [finding async for finding in check.findings()]
+        assert (finding.job_id, finding.fix) == (job.job_id, Fix.ADMIT)
+        assert (await command.repair(here.parts).repair(finding))[0]
+        assert phase(await here.now(job)) is Phase.ASKING_STAGER
+        assert [finding async for finding in check.findings()] == []
+
+
+async def test_what_the_stager_holds_for_a_job_that_ended_unasked_is_given_back(
+    opened: Opened, grid: Grid
+) -> None:
+    """As when its deadline ended it, restored as queued."""
+    async with opened as here, stagers(grid) as (stager, server):
+        job = await here.store.apply(await submitted(here.store), Event.CANCEL)
+        server.on("GET", "/stage", reply([{"job_id": job.job_id, "told": True}]))
+        check = StagerCheck(Inspection(here.parts.database), stager)
+        (finding,) = [finding async for finding in check.findings()]
+        assert (finding.job_id, finding.fix) == (job.job_id, Fix.RELEASE)
+
+
+@AT_THE_BACKUP
+async def test_what_was_taken_over_is_stopped_when_the_job_ends_before_it_is_posted(
+    opened: Opened, at_the_backup: Backup
+) -> None:
+    async with opened as here:
+        job = await at_the_backup(here.store)
+        fts_id = await works_on(here, job)
+        assert await repaired(here) == [Fix.TAKE_OVER]
+        job = await here.cancellation.cancel(job.job_id)
+        assert phase(job) is Phase.CLEANING_UP
+        await here.cleanup.clean_up(job)
+        assert here.server.calls("DELETE", f"/jobs/{fts_id}")
+
+
+async def test_a_later_attempt_is_taken_over_from_one_that_is_being_handed_over(
+    opened: Opened,
+) -> None:
+    async with opened as here:
+        job = await transferring(here.store)
+        fts_jobid = await here.endpoint.job_id(sid(job))
+        job = await here.store.update(job, fts_endpoint="fts1", fts_jobid=fts_jobid)
+        assert phase(job) is Phase.HANDING_OVER
+        await works_on(here, replace(job, attempt=2))
+        assert await repaired(here) == [Fix.TAKE_OVER]
+        assert (await here.now(job)).attempt == 2

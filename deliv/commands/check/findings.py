@@ -21,6 +21,7 @@ class Fix(StrEnum):
     ASK = "the stager is asked again"
     RELEASE = "the stager has given the copy back"
     WITHDRAW = "FTS was asked to stop it"
+    ADMIT = "it goes on with what the stager has for it"
     TAKE_OVER = "it goes on with what FTS has for it"
     ADMISSION = "the row is there again"
     LEASE = "it is removed"

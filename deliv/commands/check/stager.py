@@ -48,14 +48,24 @@ class StagerCheck:
 
 
 def orphan(job_id: str, job: Job | None, before: datetime) -> Finding | None:
-    """What the stager had at `before`, although no job needs it any more."""
+    """What the stager had at `before`, although no job needs it any more, or has asked for it yet.
+
+    The latter is so after a restore: the database is of the time before.
+    """
     if job is None:
         text = "is unknown here, but the stager holds a copy for it: is it another deliv's?"
         return Finding(rule="stager", text=text, job_id=job_id)
-    closed = phase(job) is Phase.CLOSED
-    if not closed or job.time_released is None or job.time_released >= before:
+    if phase(job) is Phase.QUEUED:
+        text = "waits for its turn, but the stager works for it already"
+        return Finding(rule="stager", text=text, job_id=job_id, version=job.version, fix=Fix.ADMIT)
+    if phase(job) is not Phase.CLOSED:
         return None
-    text = "has given its staged copy back, but the stager holds one"
+    if job.time_released is None:  # it ended before it was asked for, by what is known here
+        text = "has never asked for a staged copy, but the stager holds one"
+    elif job.time_released < before:
+        text = "has given its staged copy back, but the stager holds one"
+    else:
+        return None
     return Finding(rule="stager", text=text, job_id=job_id, fix=Fix.RELEASE)
 
 
