@@ -60,11 +60,6 @@ class Destination:
 
 
 @pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
-
-
-@pytest.fixture(scope="module")
 def destination(grid: Grid) -> Iterator[Destination]:
     """Without Globus or gfal2: skip on a laptop, fail in CI."""
     try:

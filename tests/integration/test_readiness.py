@@ -12,11 +12,6 @@ from integration.fts_bench import bench
 from integration.scripted_fts import Grid, html
 
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
-
-
 async def test_the_breaker_of_cancellations_is_shown(
     grid: Grid, database: Database, tmp_path: Path
 ) -> None:

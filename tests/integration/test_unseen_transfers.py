@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from deliv_testbed import pki
 from support.private_mariadb import Server
 from support.samples import staged
