@@ -40,7 +40,7 @@ class Program:
     ready: Callable[[], bool]
     environment: Mapping[str, str | Path]
     directory: Path
-    deadline: float = 30.0
+    deadline: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)

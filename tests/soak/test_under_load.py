@@ -60,12 +60,12 @@ def test_rabbitmq_is_away_for_a_minute(bench: Bench) -> None:
     load = bench.load(RATE, seed=1)
     with beside(lambda: load.run(LONGEST), load.stop):
         wait_for_more(load, 10)
-        bench.stack.command("kill", "rabbitmq")
+        bench.stack.control("kill", "rabbitmq")
         before = len(load.accepted)
         threading.Event().wait(AWAY)
         meanwhile = len(load.accepted) - before
         assert "rabbitmq" in bench.stack.ready()["waiting_for"]
-        bench.stack.command("start", "rabbitmq")
+        bench.stack.control("start", "rabbitmq")
         wait_for_more(load, 10)
     print(f"{meanwhile} submissions were accepted while RabbitMQ was away")
     assert load.hindered == []
@@ -79,9 +79,9 @@ def test_mariadb_is_killed_twenty_times(bench: Bench) -> None:
     with beside(lambda: load.run(LONGEST), load.stop):
         for number in range(KILLS):
             wait_for_more(load, 2 + number % 6)  # each time at another moment of the work
-            bench.stack.command("kill", "mariadb")
+            bench.stack.control("kill", "mariadb")
             threading.Event().wait(RESTARTS[number % len(RESTARTS)])
-            bench.stack.command("start", "mariadb")
+            bench.stack.control("start", "mariadb")
         wait_for_more(load, 10)
     print(
         f"MariaDB was killed {KILLS} times in {time.monotonic() - started:.0f} s; "

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from deliv_testbed.errors import TestbedError
 from support.running_stack import Stack
 
 EVERY = 7.0  # seconds from one fault to the next
@@ -56,7 +56,7 @@ class Trouble:
         try:
             causes[kind](part, seconds)
             self.survived[f"{kind} {part}"] += 1
-        except (AssertionError, OSError, subprocess.SubprocessError) as error:
+        except (AssertionError, OSError, TestbedError) as error:
             self.mishaps.append(f"{kind} {part}: {error}")
         finally:
             self._disturbed.discard(part)
@@ -77,6 +77,6 @@ class Trouble:
         time.sleep(seconds)
         self._command("thaw", part)
 
-    def _command(self, *arguments: str) -> None:
+    def _command(self, action: str, part: str) -> None:
         with self._commands:
-            self._stack.command(*arguments)
+            self._stack.control(action, part)

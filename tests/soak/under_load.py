@@ -41,8 +41,8 @@ def _configure(stack: Stack, instance: str) -> str:
     config = {**yaml.safe_load(path.read_text(encoding="utf-8")), **SETTINGS}
     config["stager"]["timeout"] = STAGING_TIMEOUT
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    stack.command("kill", instance)
-    stack.command("start", instance)
+    stack.control("kill", instance)
+    stack.control("start", instance)
     return str(config["rest"]["public_url"])
 
 
