@@ -209,7 +209,7 @@ async def test_nothing_is_overwritten_where_fts_has_no_record_of_a_copy(
         job, asked = await started(here, job)
         assert asked["params"]["overwrite"] is False
         reason = "DESTINATION [17] Destination file exists and overwrite is not enabled"
-        job = await failed(here, job, reason=reason)
+        job = await here.compared(await failed(here, job, reason=reason))
         assert (job.status, job.error_class) == (Status.ERROR, "exists")
         assert f"may have copied to {FILE}" in (job.detailed_status or "")
         assert "or a file of yours" in (job.detailed_status or "")

@@ -10,7 +10,7 @@ from pathlib import Path
 from deliv_testbed import synthetic
 from support.running_stack import Stack
 
-from soak.load import Accepted
+from soak.site import Accepted
 
 FINAL = ("SUCCESS", "ERROR", "CANCELLED")
 CHECK_DEADLINE = 120
@@ -38,11 +38,12 @@ def complaints(stack: Stack, accepted: list[Accepted]) -> Iterator[str]:
 
 
 def _ends(stack: Stack, accepted: list[Accepted]) -> Iterator[str]:
-    rows = stack.query("SELECT job_id, status, attempt, detailed_status FROM jobs")
-    ends = {job_id: (status, attempt, detail) for job_id, status, attempt, detail in rows}
+    sql = "SELECT job_id, status, error_class, attempt, detailed_status FROM jobs"
+    ends = {job_id: end for job_id, *end in stack.query(sql)}
     for job in accepted:
-        status, attempt, detail = ends.get(job.job_id, ("LOST", 0, "there is no such row"))
-        if status != job.status:
+        lost = ("LOST", None, 0, "there is no such row")
+        status, error_class, attempt, detail = ends.get(job.job_id, lost)
+        if status != job.status or job.error_class not in {None, error_class}:
             yield f"{job.job_id}: {status} after {attempt} attempts, not {job.status}: {detail}"
     strangers = ends.keys() - {job.job_id for job in accepted}
     if strangers:
@@ -50,6 +51,10 @@ def _ends(stack: Stack, accepted: list[Accepted]) -> Iterator[str]:
 
 
 def _content(job: Accepted) -> Iterator[str]:
+    if job.content is not None:
+        if job.file.read_bytes() != job.content:
+            yield f"{job.job_id}: {job.file.name}, which was there before, was overwritten"
+        return
     if job.status != "SUCCESS":
         if job.file.exists():
             yield f"{job.job_id}: {job.file.name} was delivered, though the job failed"
