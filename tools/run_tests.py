@@ -38,7 +38,7 @@ ONE_HOST = tuple(f"tests/deploy/test_{name}.py" for name in ("vagrant", "single"
 DEBIANS = ("bookworm", "trixie")
 FIRST_SERVED = {"deploy-tools", "deploy", "lab"}
 LAB = "tests/deploy/test_lab.py"
-PACKAGES = ("deliv", "testbed", "tests")
+PACKAGES = ("deliv", "testbed")
 SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadfile")
 PRINTING = threading.Lock()
 
