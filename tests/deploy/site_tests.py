@@ -38,6 +38,7 @@ class Built:
 
     deployment: Deployment
     dry_run: Play  # --check --diff on the bare hosts
+    kept: list[str]  # the passwords that it left on this machine
     first: Play
     processes: ProcessWatch  # of the first run
     began: float  # time.monotonic() when the hosts began to boot, plus the time of the dry run
@@ -52,12 +53,14 @@ def build(
         deployment = Deployment(fleet, ANSIBLE / "inventories" / inventory, secrets)
         booted = time.monotonic()
         dry_run = deployment.play("--check", "--diff")
+        kept = [path.name for path in secrets.iterdir()]
         began += time.monotonic() - booted
         with ProcessWatch() as processes:
             first = deployment.play("--diff", "-vvv", plain=True)
         yield Built(
             deployment=deployment,
             dry_run=dry_run,
+            kept=kept,
             first=first,
             processes=processes,
             began=began,
@@ -83,6 +86,7 @@ class SiteTests:
 
     def test_a_dry_run_on_bare_hosts(self, built: Built) -> None:
         assert built.dry_run.succeeded, built.dry_run.output[-8000:]
+        assert built.kept == []
 
     def test_the_first_run_fails_no_task(self, built: Built) -> None:
         assert built.first.succeeded, built.first.output[-8000:]
