@@ -110,7 +110,8 @@ def typed(deployment: Deployment, block: Block, text: str) -> Done:
 def run_on_host(deployment: Deployment, page: Path) -> str:
     """A page's blocks that the local stack is tried with too, one after another."""
     run = [block for block in blocks(page) if block.mark == "run"]
-    done = typed(deployment, run[0], "".join(block.text for block in run))
+    text = "".join(block.text for block in run).replace("deliv.example.org", HOST)
+    done = typed(deployment, run[0], text)
     assert done.returncode == 0, f"{done.stdout[-8000:]}{done.stderr}"
     return done.stdout
 
@@ -127,6 +128,8 @@ def test_every_block_is_typed_here() -> None:
 
 
 def test_what_is_typed_on_a_host(deployment: Deployment, alice: Client) -> None:
+    operator = "cd /etc/deliv-ca/users/operator && cat cert.pem key.pem > /tmp/x509up_operator"
+    deployment.fleet.execute(HOST, "sh", "-c", f"umask 077; {operator}")
     output = run_on_host(deployment, OPERATE)
     assert "ok   mariadb" in output
     job = re.search(r'"job_id": ?"([^"]+)"', output)
