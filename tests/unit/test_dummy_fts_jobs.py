@@ -113,7 +113,7 @@ def test_only_names_can_be_columns(database: FtsDatabase) -> None:
     ],
 )
 def test_the_state_of_a_job(states: list[str], state: str) -> None:
-    assert job_state(states) == state
+    assert job_state(set(states)) == state
 
 
 @pytest.mark.parametrize(

@@ -65,15 +65,16 @@ class Jobs:
 
     def with_files(self, elements: Iterable[Row], file_fields: Sequence[str]) -> Iterator[Row]:
         """The same elements, those of jobs with the chosen fields of their files."""
+        known = [name for name in file_fields if name in self._database.file_columns]
         for element in elements:
             if file_fields and element["http_status"] == OK:
-                files = self._database.files(element["job_id"])
-                element["files"] = [_only(file, file_fields) for file in files]
+                files = self._database.each_file(element["job_id"], [*known, "file_id"])
+                element["files"] = [_only(file, known) for file in files]
             yield element
 
     def files(self, caller: Caller, job_id: str) -> Iterator[Row]:
         self.get(caller, job_id)
-        return map(shown, _later(partial(self._database.files, job_id)))
+        return map(shown, self._database.each_file(job_id))
 
     def field(self, caller: Caller, job_id: str, name: str) -> Any:
         return _field(shown(self.get(caller, job_id)), name)
@@ -159,8 +160,7 @@ class Jobs:
             )
         with self._database.transaction():
             states = [self._cancel_file(job_id, file_id) for file_id in file_ids]
-            left = [file["file_state"] for file in self._database.files(job_id)]
-            if not any(state in UNFINISHED_FILES for state in left):
+            if self._database.file_states(job_id).isdisjoint(UNFINISHED_FILES):
                 self._end(job_id)
         return states
 
@@ -181,8 +181,7 @@ class Jobs:
     def expire(self) -> None:
         """Cancel what waited in the queue for longer than its submitter wanted."""
         for job_id in self._database.expired(time.time()):
-            waiting = [file["file_state"] == "SUBMITTED" for file in self._database.files(job_id)]
-            if waiting and all(waiting):
+            if self._database.file_states(job_id) == {"SUBMITTED"}:
                 self._cancel(job_id, EXPIRED)
 
     def _chosen(self, fields: str | None) -> list[str]:
@@ -201,7 +200,7 @@ class Jobs:
         with self._database.transaction():
             self._database.cancel_files(job_id, UNFINISHED_FILES, reason, clock.now())
             self._end(job_id, reason=reason)
-        for file in self._database.files(job_id):
+        for file in self._database.each_file(job_id, ["file_id"]):
             self._stop(file["file_id"])
 
     def _cancel_file(self, job_id: str, file_id: int) -> str:

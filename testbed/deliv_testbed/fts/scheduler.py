@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from deliv_testbed.fts import clock, reasons, transferlog
-from deliv_testbed.fts.database import RUNNING, TERMINAL, FtsDatabase, Row
+from deliv_testbed.fts.database import RUNNING, FtsDatabase, Row
 from deliv_testbed.fts.jobs import Jobs
 from deliv_testbed.fts.settings import FtsSettings
 from deliv_testbed.fts.workers import Worker, WorkerDied, Workers
@@ -71,12 +71,24 @@ class Scheduler:
             if file_id not in self._copies:
                 self._database.update_file(file_id, finish_time=clock.now())
 
+    def end_jobs(self) -> None:
+        """End the jobs whose files have ended: a while after the last of them, as FTS does."""
+        for job_id in self._database.jobs_to_end():
+            state = job_state(self._database.file_states(job_id))
+            self._database.update_job(
+                job_id,
+                job_state=state,
+                job_finished=clock.now(),
+                reason="" if state == "FINISHED" else FAILED,
+            )
+
     async def run(self, jobs: Jobs) -> None:
         """Until it is canceled."""
         try:
             while True:
                 try:
                     self.recover()
+                    self.end_jobs()
                     jobs.expire()
                     self._database.archive(clock.text(time.time() - self._settings.archive_after))
                     self.start_copies()
@@ -204,22 +216,9 @@ class Scheduler:
             )  # fmt: skip
 
     def _end(self, file_id: int, **columns: object) -> None:
-        """A file's end, and its job's if that was the last one."""
         ended = {"finish_time": clock.now(), "dest_surl_uuid": None}
-        with self._database.transaction():
-            file = self._database.file(file_id)
-            if file is None or not self._unless_canceled(file_id, **ended, **columns):
-                self._database.update_file(file_id, finish_time=clock.now())
-                return
-            states = [other["file_state"] for other in self._database.files(file["job_id"])]
-            if all(state in TERMINAL for state in states):
-                state = job_state(states)
-                self._database.update_job(
-                    file["job_id"],
-                    job_state=state,
-                    job_finished=clock.now(),
-                    reason="" if state == "FINISHED" else FAILED,
-                )
+        if not self._unless_canceled(file_id, **ended, **columns):
+            self._database.update_file(file_id, finish_time=clock.now())
 
     def _unless_canceled(self, file_id: int, **columns: object) -> bool:
         """Write to a file that is still running."""
@@ -235,12 +234,11 @@ class Scheduler:
             log.error("copy of file %d", file_id, exc_info=error)
 
 
-def job_state(states: list[str]) -> str:
-    """The state of a job whose files have all come to their end."""
-    kinds = set(states)
-    if {"FINISHED", "FAILED"} <= kinds:
+def job_state(states: set[str]) -> str:
+    """The state of a job whose files have all ended, by their states."""
+    if {"FINISHED", "FAILED"} <= states:
         return "FINISHEDDIRTY"
-    return next(state for state in ("FAILED", "CANCELED", "FINISHED") if state in kinds)
+    return next(state for state in ("FAILED", "CANCELED", "FINISHED") if state in states)
 
 
 def _parameters(timeout: int) -> str:
