@@ -5,6 +5,7 @@
 Runs under the system's Python, which has gfal2, and imports nothing of deliv. Orders and events
 are JSON, one a line. An order's keys are those of the class Order. Its events are `size` or
 `active` (with the file size), `progress` (with the throughput), and finally `done` or `failed`.
+An order to look at a storage has `look` (stat or list) and `url`, and is `done` with the `answer`.
 X509_USER_PROXY and X509_CERT_DIR are in the environment. The process ends with its input, and
 dies with its parent.
 
@@ -28,6 +29,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from stat import S_ISDIR
 from typing import Any, TypeVar
 
 import gfal2
@@ -42,7 +44,7 @@ MODES = {
 MIB = 2**20
 BASE_TIMEOUT = 600
 SECONDS_PER_MIB = 2
-DIRECTORY_MODE = 0o755
+DIRECTORY_MODE = 0o700
 PR_SET_PDEATHSIG = 1
 # What gfal2 says when the server at the other end of a kept login has gone.
 STALE = {errno.ECOMM, errno.EPIPE, errno.ECONNRESET}
@@ -212,6 +214,35 @@ class Copy:
         self._emit("progress", throughput=average / MIB)
 
 
+def stat(context: Any, url: str) -> dict[str, int]:
+    """As FTS's /dm/stat shows it."""
+    found = context.stat(url)
+    names = ("mode", "nlink", "size", "atime", "mtime", "ctime")
+    return {name: getattr(found, f"st_{name}") for name in names}
+
+
+def listing(context: Any, url: str) -> dict[str, dict[str, int]]:
+    """As FTS's /dm/list shows it: directories have a slash at their end."""
+    directory = context.opendir(url)
+    found = {}
+    while (entry := directory.readpp())[0]:
+        name, status = entry[0].d_name, entry[1]
+        mode = status.st_mode
+        name += "/" if S_ISDIR(mode) else ""
+        found[name] = {"size": status.st_size, "mode": mode, "mtime": status.st_mtime}
+    return found
+
+
+LOOKS: dict[str, Callable[[Any, str], object]] = {"stat": stat, "list": listing}
+
+
+def look(order: dict[str, str], end: Context) -> None:
+    try:
+        emit("done", answer=end.do(lambda context: LOOKS[order["look"]](context, order["url"])))
+    except gfal2.GError as error:
+        raise Failure("", error.code, error.message) from error
+
+
 def default_timeout(size: int) -> int:
     """FTS's: two seconds for each MiB and ten minutes more."""
     return math.ceil(SECONDS_PER_MIB * size / MIB) + BASE_TIMEOUT
@@ -243,8 +274,12 @@ def emit(event: str, **details: object) -> None:
 def serve() -> None:
     contexts = {name: Context() for name in ("source", "destination", "between")}
     for line in sys.stdin:
+        order = json.loads(line)
         try:
-            Copy(Order(**json.loads(line)), contexts, emit).run()
+            if "look" in order:
+                look(order, contexts["destination"])
+            else:
+                Copy(Order(**order), contexts, emit).run()
         except Failure as failure:
             emit("failed", scope=failure.scope, code=failure.code, message=failure.message)
 

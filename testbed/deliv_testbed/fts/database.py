@@ -59,6 +59,8 @@ CREATE INDEX IF NOT EXISTS files_link
     ON files (file_state, source_se, dest_se, priority DESC, file_id);
 CREATE INDEX IF NOT EXISTS files_unended ON files (file_id)
     WHERE file_state = 'CANCELED' AND finish_time IS NULL;
+CREATE INDEX IF NOT EXISTS files_unfinished ON files (vo_name, file_id)
+    WHERE finish_time IS NULL;
 CREATE TABLE IF NOT EXISTS retries (
     file_id INTEGER NOT NULL REFERENCES files, attempt INTEGER NOT NULL, reason TEXT,
     log_file TEXT, datetime TEXT, transfer_host TEXT, PRIMARY KEY (file_id, attempt)
@@ -145,13 +147,8 @@ class FtsDatabase:
 
         With a limit the latest, otherwise all in order of submission.
         """
-        conditions, values = ["_archived = 0"], list[object]()
-        for column, value in equal.items():
-            conditions.append(f"{_name(column)} = ?")
-            values.append(value)
-        if states:
-            conditions.append(f"job_state IN ({_marks(states)})")
-            values.extend(states)
+        conditions, values = _conditions(equal, "job_state", states)
+        conditions.append("_archived = 0")
         if unfinished:
             conditions.append("job_finished IS NULL")
         if finished_since is not None:
@@ -190,8 +187,8 @@ class FtsDatabase:
 
     # files
 
-    def files(self, job_id: str) -> list[Row]:
-        return list(self.each_file(job_id))
+    def files(self, job_id: str, columns: Sequence[str] = ()) -> list[Row]:
+        return list(self.each_file(job_id, columns))
 
     def each_file(self, job_id: str, columns: Sequence[str] = ()) -> Iterator[Row]:
         """The files of a job one by one, all columns or the given ones."""
@@ -220,14 +217,29 @@ class FtsDatabase:
             reason, time, job_id, *states,
         )  # fmt: skip
 
-    def links(self) -> list[Row]:
-        """The pairs of storages that files wait for, with the number of copies `active` there."""
+    def unfinished_files(
+        self, *, equal: Mapping[str, object], states: Sequence[str], limit: int
+    ) -> list[Row]:
+        """The oldest files without an end, by column values."""
+        conditions, values = _conditions(equal, "file_state", states)
+        where = " AND ".join(["finish_time IS NULL", *conditions])
         return self._all(
-            f"""SELECT source_se, dest_se,
-                (SELECT count(*) FROM files WHERE file_state IN ({_marks(RUNNING)})
-                 AND source_se = waiting.source_se AND dest_se = waiting.dest_se) AS active
-                FROM (SELECT DISTINCT source_se, dest_se FROM files
-                      WHERE file_state = 'SUBMITTED') AS waiting""",  # noqa: S608
+            f"SELECT * FROM files WHERE {where} ORDER BY file_id LIMIT ?",  # noqa: S608
+            *values, limit,
+        )  # fmt: skip
+
+    def links(self) -> list[Row]:
+        """The pairs of storages that files wait for, with the numbers `waiting` and `active`.
+
+        What one process copies, one after the other, counts once.
+        """
+        return self._all(
+            f"""SELECT source_se, dest_se, count(*) AS waiting,
+                (SELECT count(DISTINCT coalesce(nullif(pid, 0), -file_id)) FROM files
+                 WHERE file_state IN ({_marks(RUNNING)})
+                 AND source_se = queue.source_se AND dest_se = queue.dest_se) AS active
+                FROM files AS queue WHERE file_state = 'SUBMITTED'
+                GROUP BY source_se, dest_se""",  # noqa: S608
             *RUNNING,
         )
 
@@ -238,6 +250,13 @@ class FtsDatabase:
                AND dest_se = ? AND _not_before <= ? ORDER BY priority DESC, file_id LIMIT ?""",
             link["source_se"], link["dest_se"], epoch, limit,
         )  # fmt: skip
+
+    def waiting_files(self, job_id: str) -> list[Row]:
+        return self._all(
+            """SELECT * FROM files WHERE job_id = ? AND file_state = 'SUBMITTED'
+               ORDER BY file_id""",
+            job_id,
+        )
 
     def files_of_user(self, dn: str, states: Sequence[str]) -> list[Row]:
         return self._all(
@@ -343,6 +362,17 @@ def _name(column: str) -> str:
 
 def _insertion(verb: str, table: str, columns: Collection[str]) -> str:
     return f"{verb} INTO {table} ({', '.join(map(_name, columns))}) VALUES ({_marks(columns)})"
+
+
+def _conditions(
+    equal: Mapping[str, object], column: str, states: Sequence[str]
+) -> tuple[list[str], list[object]]:
+    """SQL with its values: columns as given, and one of `states` in `column` if there are any."""
+    conditions, values = [f"{_name(name)} = ?" for name in equal], list(equal.values())
+    if states:
+        conditions.append(f"{_name(column)} IN ({_marks(states)})")
+        values.extend(states)
+    return conditions, values
 
 
 def _marks(values: Iterable[object]) -> str:
