@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,27 @@ def test_every_file_is_in_one_part(repository: Path) -> None:
         (repository / "tests" / "suite" / f"test_{name}.py").touch()
     found = [file for part in range(3) for file in run_tests.files("suite", part, of=3)]
     assert sorted(found) == [f"tests/suite/test_{name}.py" for name in "abcde"]
+
+
+def test_temporary_files_are_in_memory_while_tests_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/elsewhere")
+    monkeypatch.setattr(run_tests, "MEMORY", tmp_path)
+    monkeypatch.setattr(run_tests, "MEMORY_NEEDED", 1)
+    with run_tests.memory():
+        directory = Path(os.environ["TMPDIR"])
+        assert directory.parent == tmp_path
+        assert directory.stat().st_mode & 0o7777 == 0o1777
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize(("place", "needed"), [("", 2**80), ("absent", 1)])
+def test_without_room_in_memory_they_stay_where_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, needed: int
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/elsewhere")
+    monkeypatch.setattr(run_tests, "MEMORY", tmp_path / place)
+    monkeypatch.setattr(run_tests, "MEMORY_NEEDED", needed)
+    with run_tests.memory():
+        assert os.environ["TMPDIR"] == "/elsewhere"
