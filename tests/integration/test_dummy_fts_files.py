@@ -144,6 +144,25 @@ def test_the_optimizer_raises_the_limit_while_enough_files_wait(fts: Fts, alice:
         alice.delete(f"/jobs/{job}")
 
 
+def connections(fts: Fts) -> int:
+    """How many the destination has had."""
+    log = fts.processes.log(fts.destination.name).read_text(encoding="utf-8")
+    return log.count("New connection from")
+
+
+def test_small_files_need_no_login_each(fts: Fts, alice: Client) -> None:
+    """Of what a copy of 1 kB costs, a login at the destination is nearly all."""
+    with settings(fts, slots=1, idle=600):
+        warm = submit(alice, pairs(fts, ["warm/0", "warm/1"]))
+        assert alice.ended(warm) == "FINISHED", files_of(alice, warm)
+        before = connections(fts)
+        names = [f"warm/{number}" for number in range(2, 12)]
+        job = submit(alice, pairs(fts, names), verify_checksum="both")
+        assert alice.ended(job) == "FINISHED", files_of(alice, job)
+        assert connections(fts) - before < len(names) / 2  # gfal2 gives up one now and then
+        assert all(arrived(fts, name) for name in names)
+
+
 # --- what is shown of files
 
 

@@ -175,7 +175,7 @@ class Copy:
         """Read it and write it; False where it did not arrive whole, and a copy must say why."""
         source, target = self._order.source, self._order.destination
         try:
-            content = self._source.do(lambda context: context.open(source, "r").read_bytes(size))
+            content = self._source.do(lambda context: read(context, source, size))
             self._destination.do(lambda context: context.open(target, "w").write(content))
             return int(self._destination.do(lambda context: context.stat(target)).st_size) == size
         except gfal2.GError:
@@ -225,6 +225,12 @@ class Copy:
     ) -> None:
         """Called by gfal2 at each performance marker; average in bytes per second."""
         self._emit("progress", throughput=average / MIB)
+
+
+def read(context: Any, url: str, size: int) -> bytes:
+    """A file of that size, up to its end: a login does not outlast a file that was left before."""
+    file = context.open(url, "r")
+    return bytes(file.read_bytes(size) + file.read_bytes(1))
 
 
 def stat(context: Any, url: str) -> dict[str, int]:
