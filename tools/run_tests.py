@@ -33,6 +33,7 @@ CHECK_SECONDS, ONE_HOST_SECONDS = 60, 500
 ONE_HOST = tuple(f"tests/deploy/test_{name}.py" for name in ("hosts", "vagrant", "single"))
 DEBIANS = ("bookworm", "trixie")
 LAB = "tests/deploy/test_lab.py"
+VAGRANT = "tests/deploy/test_vagrant_up.py"
 SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadfile")
 PRINTING = threading.Lock()
 
@@ -130,10 +131,11 @@ def one_host() -> list[Result]:
 
 
 def run_hosts() -> list[Result]:
-    """The lab fills two cores by itself; of the other modules two run side by side."""
-    others = ("tests/deploy", f"--ignore={LAB}", *SIDE_BY_SIDE)
+    """The lab fills two cores, so does Vagrant's; of the other modules two run side by side."""
+    others = ("tests/deploy", f"--ignore={LAB}", f"--ignore={VAGRANT}", *SIDE_BY_SIDE)
     return [
         *run_suite("lab", LAB, python=DEPLOY_PYTHON),
+        *run_suite("vagrant", VAGRANT, python=DEPLOY_PYTHON),
         *run_suite("deploy", *others, python=DEPLOY_PYTHON),
     ]
 
