@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from deliv.config import Config
 from deliv.db.database import Database
+from deliv.delivery.comparison import DestinationComparison
 from deliv.delivery.delegation import CredentialDelegation
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.cleanup import Cleanup
@@ -37,6 +38,7 @@ from deliv.failpoints import Kinds, kinds
 from deliv.gateways.broker import Broker
 from deliv.gateways.fts import Fts
 from deliv.gateways.fts.users import UserEndpoints
+from deliv.gateways.gridftp import GridFtp
 from deliv.gateways.https import HttpsClient
 from deliv.gateways.issuer import Issuer
 from deliv.gateways.stager import Stager
@@ -49,6 +51,7 @@ from deliv.ops.audit import AuditEntry, AuditEvent, AuditLog, AuditOutcome
 from deliv.ops.token_buckets import TokenBuckets
 from deliv.store import Delegations, Store, migrations
 from deliv.store.inspection import Inspection
+from deliv.tasks.clock import ClockWatch
 from deliv.tasks.delegations import DelegationJanitor
 from deliv.tasks.gauges import Gauges
 from deliv.tasks.health import Health, Probe, one_at_a_time
@@ -123,6 +126,13 @@ class Parts:
         return self._open.enter_context(closing(users))
 
     @cached_property
+    def gridftp(self) -> GridFtp | None:
+        settings = self.settings.gridftp
+        if settings is None:
+            return None
+        return self.kinds.gridftp(settings, self.settings.ca_directory)
+
+    @cached_property
     def issuer(self) -> Issuer | None:
         token = self.settings.stager.callback.token
         if token is None:
@@ -147,9 +157,9 @@ class Parts:
     def tls(self) -> ServerTls:
         loop, audit = asyncio.get_running_loop(), self.audit
 
-        def refused(peer: str, reason: str) -> None:
+        def refused(peer: str, reason: str, subject: str | None) -> None:
             """On the handshake's thread, while the audit log is the loop's."""
-            loop.call_soon_threadsafe(audit.refused_handshake, peer, reason)
+            loop.call_soon_threadsafe(audit.refused_handshake, peer, reason, subject)
 
         return ServerTls(
             self.settings.rest.certificate,
@@ -195,7 +205,8 @@ class Parts:
 
     @cached_property
     def settlement(self) -> Settlement:
-        return Settlement(self.store, self.failures)
+        comparison = DestinationComparison(self.gridftp, self.https, self.delegating)
+        return Settlement(self.store, self.failures, comparison)
 
     @cached_property
     def cancellation(self) -> Cancellation:
@@ -249,7 +260,8 @@ class Parts:
             await self.database.check_ready()
             await migrations.check_applied(self.database)
             await self.store.check_writable()
-            return "answers, schema is current"
+            doubt = self.database.clock.doubt()
+            return "answers, schema is current" + (f"; {doubt}" if doubt else "")
 
         async def audit() -> str:
             return self.audit.check()
@@ -269,18 +281,33 @@ class Parts:
             "audit": audit,
             "files": files,
         }
-        breakers = {"stager": self.stager.breaker}
+        breakers = {
+            "stager": {
+                "breaker": self.stager.breaker,
+                "release_breaker": self.stager.release_breaker,
+            }
+        }
         if self.issuer:
             probes["issuer"] = self.issuer.probe
         for endpoint in self.fts.endpoints:
             probes[f"fts:{endpoint.name}"] = endpoint.probe
-            breakers[f"fts:{endpoint.name}"] = endpoint.breaker
-        states = {name: partial(getattr, one, "state") for name, one in breakers.items()}
+            breakers[f"fts:{endpoint.name}"] = {
+                "breaker": endpoint.breaker,
+                "cancel_breaker": endpoint.cancel_breaker,
+            }
+        states = {
+            name: {shown: partial(getattr, one, "state") for shown, one in own.items()}
+            for name, own in breakers.items()
+        }
         return Health(probes, states)
 
     @cached_property
     def gauges(self) -> Gauges:
         return Gauges(self.store, self.tls, lambda: self.https.credential[0])
+
+    @cached_property
+    def clock_watch(self) -> ClockWatch:
+        return ClockWatch(self.store, float(self.settings.sweeps.hold))
 
     @cached_property
     def counting(self) -> Periodic:

@@ -26,6 +26,7 @@ from deliv.tasks.periodic import Periodic
 log = structlog.get_logger()
 
 HEALTH_EVERY = 5.0
+CLOCK_EVERY = 5.0
 RELOAD_EVERY = 30.0
 
 
@@ -44,6 +45,7 @@ class Runtime:
             Periodic("watchdog", (systemd.watchdog_interval() or 60) / 3, self._feed_watchdog),
             Periodic("health", HEALTH_EVERY, self._parts.health.check_once),
             self._reload,
+            Periodic("clock", CLOCK_EVERY, self._parts.clock_watch.note_once),
             self._parts.relay,
             self._parts.counting,
             *shared_periodics(self._parts, self._owner),

@@ -37,6 +37,7 @@ from pymysql.converters import conversions, convert_datetime, escape_datetime
 from pymysql.cursors import DictCursor
 
 from deliv import config
+from deliv.db.clock import DatabaseClock
 from deliv.db.fair_queue import OWN_WORK, FairQueue
 from deliv.errors import CommitUnknown, ConfigError, DatabaseUnavailable, DelivError
 from deliv.model.backoff import Backoff
@@ -49,6 +50,7 @@ Row = dict[str, Any]
 CALLER: ContextVar[str] = ContextVar("caller", default=OWN_WORK)
 
 SQL: Final = resources.files("deliv.db") / "sql"
+NOW: Final = (SQL / "now.sql").read_text(encoding="utf-8")
 LOCK_WAIT = 5  # seconds a statement waits for a row that another transaction has locked
 IDLE_TRANSACTION = 10  # seconds after which the server ends a transaction that does nothing
 NETWORK_GRACE = 2.0  # seconds the network gets beyond the server's own limit on a statement
@@ -126,8 +128,9 @@ class Contention(DatabaseUnavailable):
 class Connection:
     """One transaction's view of the database. Parameters are bound to %s."""
 
-    def __init__(self, raw: pymysql.Connection[DictCursor]) -> None:
+    def __init__(self, raw: pymysql.Connection[DictCursor], clock: DatabaseClock) -> None:
         self._raw = raw
+        self.clock = clock
         self.wrote = False
 
     def query(self, sql: str, *params: object) -> list[Row]:
@@ -148,6 +151,10 @@ class Connection:
         with _translated(), self._raw.cursor() as cursor:
             return cursor.execute(sql, params or None)
 
+    def now(self) -> datetime:
+        """The time that things end by: the database's, as far as it is believed."""
+        return self.clock.believed(lambda: self.query(NOW)[0]["now"])
+
 
 class Database:
     """At most `pool` transactions at once, shared out fairly among callers.
@@ -160,6 +167,7 @@ class Database:
     ) -> None:
         self._settings = settings
         self._account = account or settings
+        self.clock = DatabaseClock(float(settings.clock_settling))
         self._threads = ThreadPoolExecutor(settings.pool, thread_name_prefix="database")
         self._queue = FairQueue(
             settings.pool,
@@ -244,7 +252,7 @@ class Database:
             raw = connect(self._settings, self._account, self._settings.statement_timeout)
             self._up = True
         try:
-            tx = Connection(raw)
+            tx = Connection(raw, self.clock)
             result = function(tx)
             _commit(raw, wrote=tx.wrote)
         except BaseException as error:

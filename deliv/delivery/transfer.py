@@ -49,6 +49,7 @@ class FtsTransfers:
 
     async def start(self, job: Job) -> None:
         """Hand a staged job to an FTS that is up. Its id there is fixed before FTS hears of it."""
+        taken_over = job.fts_endpoint is not None  # FTS has had it before a restore
         try:
             name = job.fts_endpoint or (await self._fts.choose()).name
             endpoint = await self._endpoints.acting(job, name)
@@ -68,10 +69,13 @@ class FtsTransfers:
             failure = Failure(error_class=ErrorClass.EXISTS, reason=reason, advice=IN_USE)
             await self._failures.end(job, failure)
         else:
-            await self.post(job)
+            await self.post(job, again=taken_over)
 
-    async def post(self, job: Job) -> None:
-        """Submit to the FTS that the job is assigned to; repeating it never copies twice."""
+    async def post(self, job: Job, *, again: bool = True) -> None:
+        """Submit to the FTS that the job is assigned to; repeating it never copies twice.
+
+        `again`: FTS may have taken it before, and a refusal says nothing of that.
+        """
         claim.check()
         try:
             try:
@@ -83,16 +87,31 @@ class FtsTransfers:
             except Unavailable as error:
                 await self._wait(job, str(error), self._ask_again)
             except Refused as error:
-                await self._failures.attempt(job, _refusal(error))
+                await self._refused(job, _refusal(error), again=again)
             else:
-                log.info("handed to FTS", job_id=job.job_id, fts_jobid=job.fts_jobid)
-                going_on = no_longer_waiting(job)
-                await self._store.update(
-                    job, delay=None, fts_posted=NOW, unseen_since=None, **going_on
-                )
+                await self._posted(job)
         except LostRace:
             await self._compensate_late_call(job)
             raise
+
+    async def _refused(self, job: Job, failure: Failure, *, again: bool) -> None:
+        """Another attempt, unless FTS has this one from an earlier post, or may have it."""
+        fts_jobid = job.fts_jobid or ""
+        try:
+            if again and fts_jobid in await (await self._endpoints.of(job)).details([fts_jobid]):
+                await self._posted(job)
+            else:
+                await self._failures.attempt(job, failure)
+        except Unavailable as error:
+            await self._wait(job, str(error), self._ask_again)
+        except (Refused, NoCredential):  # FTS says nothing of it to deliv
+            hidden = replace(failure, may_have_partial_file=True)
+            await self._failures.unseen(job, hidden, delay=self._ask_again)
+
+    async def _posted(self, job: Job) -> None:
+        log.info("handed to FTS", job_id=job.job_id, fts_jobid=job.fts_jobid)
+        going_on = no_longer_waiting(job)
+        await self._store.update(job, delay=None, fts_posted=NOW, unseen_since=None, **going_on)
 
     async def stop(self, job: Job) -> TransferOutcome | None:
         """Have FTS cancel a copy. The outcome when it has one, None when FTS never had the job.
@@ -120,16 +139,20 @@ class FtsTransfers:
         return (await endpoint.details([job.fts_jobid])).get(job.fts_jobid)
 
     async def withdraw(self, job: Job) -> None:
-        """See that FTS does nothing more for a job that has ended. Unavailable: not confirmed."""
-        if not job.fts_jobid:
+        """See that FTS does nothing more for a job that has ended. Unavailable: not confirmed.
+
+        A transfer that was taken over, and not posted yet, is its attempt's.
+        """
+        if job.fts_endpoint is None:
             return
         try:
             endpoint = await self._endpoints.of(job)
+            fts_jobid = job.fts_jobid or await endpoint.job_id(sid(job))
         except NoCredential as error:  # what FTS was lent has ended with it
             log.warning("no credential to withdraw with", job_id=job.job_id, reason=str(error))
             return
         try:
-            await endpoint.cancel(job.fts_jobid)
+            await endpoint.cancel(fts_jobid)
         except Refused as error:
             since = job.unseen_since or job.time_transferring
             forbidden = error.code == HTTPStatus.FORBIDDEN
@@ -143,11 +166,11 @@ class FtsTransfers:
         The attempts in between have ended, which the database has forgotten: what they left at the
         destination is not known.
         """
-        if job.attempt == attempt:
-            await self._store.update(job, fts_endpoint=endpoint)
-            return
-        if job.status is Status.SUBMITTED:
+        if job.status is Status.SUBMITTED:  # what was done for it is given back when it ends
             job = await self._store.apply(job, Event.ADMIT, delay=self._claim_timeout)
+        if job.attempt == attempt:
+            await self._store.update(job, delay=0, fts_endpoint=endpoint)
+            return
         while job.attempt < attempt:
             at_stager = job.status is Status.STAGING
             changes: dict[str, Any] = {
@@ -168,7 +191,7 @@ class FtsTransfers:
             "fts_endpoint": endpoint.name,
             "fts_jobid": await endpoint.job_id(sid(job)),
             "destination_key": destination,
-            "partial": job.partial and same_file,
+            "partial": job.partial and (same_file or job.destination_key is None),
             "copy_begun": job.copy_begun and same_file,
             **no_longer_waiting(job),
         }

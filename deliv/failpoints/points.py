@@ -47,6 +47,7 @@ class Point(StrEnum):
     TRANSFER_POSTED = "transfer-posted"
     POST_STORED = "post-stored"
     OUTCOME_SEEN = "outcome-seen"  # at FTS; recorded next
+    DESTINATION_READ = "destination-read"  # a file that an attempt may have left; settled next
     OUTCOME_STORED = "outcome-stored"
     FAILURE_SEEN = "failure-seen"
     RETRY_STORED = "retry-stored"

@@ -72,6 +72,14 @@ THROTTLED = Counter("deliv_throttled_total", "Requests over an identity's rate o
 AUDIT_LINES = Counter("deliv_audit_lines_total", "Lines of the audit log", ["event", "outcome"])
 AUDIT_MISSING = Counter("deliv_audit_missing_total", "Audit lines that could not be written")
 
+CLOCK_STEPS = Counter(
+    "deliv_database_clock_steps_total",
+    "Steps of MariaDB's clock: ahead as each instance sees them, back where they were noted",
+    ["direction"],
+)
+
+for _direction in ("ahead", "back"):
+    CLOCK_STEPS.labels(direction=_direction)
 for _of in ("callers", "deliv"):
     DATABASE_WAITING.labels(of=_of)
 for _status in Status:

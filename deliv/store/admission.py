@@ -49,7 +49,7 @@ FROM jobs FORCE INDEX (turn) WHERE {of_status(IN_FLIGHT)}
 """  # noqa: S608 - constants
 OLDEST = f"""{SELECT} FORCE INDEX (turn)
 WHERE {in_phase(Phase.QUEUED)} AND submitter = %s AND destination_host = %s AND due_at <= NOW(6)
-  AND (deadline IS NULL OR deadline > NOW(6))
+  AND (deadline IS NULL OR deadline > %s)
 ORDER BY due_at, job_id LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 
@@ -58,8 +58,9 @@ def admit(tx: Connection, limits: Limits) -> Job | None:
     if tx.get(LOCK, LEASE) is None:  # no other admission counts until this one is committed
         raise LookupError(f"the row {LEASE!r} is missing from leases: run `deliv check --repair`")
     caps = (limits.in_flight, limits.per_submitter, limits.per_destination)
+    now = tx.now()
     for pair in tx.query(CANDIDATES, *caps):
-        if row := tx.get(OLDEST, pair["submitter"], pair["destination_host"]):
+        if row := tx.get(OLDEST, pair["submitter"], pair["destination_host"], now):
             job = to_job(row)
             return jobs.transition(tx, job, jobs.event_change(job, Event.ADMIT, 0, {}), ())
     return None

@@ -6,16 +6,15 @@ oldest jobs are found without reading the others: a job's id begins with the tim
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from deliv.db.database import Connection
 from deliv.model.job import Job
 from deliv.model.states import END_TIMES, FINAL
 from deliv.store import leases
-from deliv.store.columns import COLUMNS, SELECT, microseconds, placeholders, to_job
+from deliv.store.columns import COLUMNS, SELECT, placeholders, to_job
 from deliv.store.leases import Fence
 
-AGO = "SELECT NOW(6) - INTERVAL %s MICROSECOND AS time"
 ENDED = f"""
 SELECT job_id FROM jobs FORCE INDEX (due)
 WHERE status = %s AND due_at IS NULL AND job_id < %s
@@ -43,7 +42,7 @@ FORGETTING = (
 def archive(tx: Connection, fence: Fence, age: float, limit: int) -> int:
     """Move jobs that ended at least `age` seconds ago and need nothing more; how many."""
     leases.guard(tx, fence)
-    then = _ago(tx, age)
+    then = tx.now() - timedelta(seconds=age)
     ids: list[str] = []
     for status in sorted(FINAL):
         rows = tx.query(ENDED, status, first_id(then), then, limit - len(ids))
@@ -55,7 +54,8 @@ def archive(tx: Connection, fence: Fence, age: float, limit: int) -> int:
 def forget(tx: Connection, fence: Fence, age: float, limit: int) -> int:
     """Remove archived jobs that were submitted at least `age` seconds ago; how many."""
     leases.guard(tx, fence)
-    ids = [row["job_id"] for row in tx.query(OLDEST, first_id(_ago(tx, age)), limit)]
+    first = first_id(tx.now() - timedelta(seconds=age))
+    ids = [row["job_id"] for row in tx.query(OLDEST, first, limit)]
     _run(tx, FORGETTING, ids)
     return len(ids)
 
@@ -70,12 +70,6 @@ def first_id(time: datetime) -> str:
     """What sorts before every UUID of version 7 made at `time` or later (RFC 9562)."""
     digits = f"{round(time.astimezone(UTC).timestamp() * 1000):012x}"
     return f"{digits[:8]}-{digits[8:]}"
-
-
-def _ago(tx: Connection, seconds: float) -> datetime:
-    row = tx.get(AGO, microseconds(seconds))
-    time: datetime = (row or {})["time"]
-    return time
 
 
 def _run(tx: Connection, statements: tuple[str, ...], ids: list[str]) -> None:

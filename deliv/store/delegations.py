@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from deliv.db.database import Connection, Database, Duplicate
 from deliv.errors import LostRace
@@ -11,7 +11,7 @@ from deliv.model.job import Delegation
 from deliv.model.phase import AT_FTS
 from deliv.model.states import UNFINISHED
 from deliv.store import leases, outbox
-from deliv.store.columns import SELECT, microseconds, to_job
+from deliv.store.columns import SELECT, to_job
 from deliv.store.conditions import POSTED, in_phase, of_status
 from deliv.store.leases import Fence
 from deliv.store.outbox import Routing
@@ -43,15 +43,15 @@ WHERE delegation_id = %s AND proxy_key IS NOT NULL
 """
 FORGET_REQUESTS = """
 UPDATE delegations SET request = NULL, request_key = NULL, requested = NULL
-WHERE requested < NOW(6) - INTERVAL %s MICROSECOND
+WHERE requested < %s
 """
 WIPE = """
-UPDATE delegations SET proxy = NULL, proxy_key = NULL, expires = NULL WHERE expires <= NOW(6)
+UPDATE delegations SET proxy = NULL, proxy_key = NULL, expires = NULL WHERE expires <= %s
 """
 CLEAR = "DELETE FROM delegations WHERE request_key IS NULL AND proxy_key IS NULL"
 EXPIRING = f"""
 SELECT {FIELDS} FROM delegations
-WHERE expires <= NOW(6) + INTERVAL %s MICROSECOND AND proxy_key IS NOT NULL AND told IS NULL
+WHERE expires <= %s AND proxy_key IS NOT NULL AND told IS NULL
 ORDER BY expires LIMIT %s
 """  # noqa: S608 - a constant
 NOTIFY = """
@@ -127,7 +127,9 @@ class Delegations:
 
         def run(tx: Connection) -> int:
             leases.guard(tx, fence)
-            changed = tx.execute(FORGET_REQUESTS, microseconds(patience)) + tx.execute(WIPE)
+            now = tx.now()
+            changed = tx.execute(FORGET_REQUESTS, now - timedelta(seconds=patience))
+            changed += tx.execute(WIPE, now)
             tx.execute(CLEAR)
             return changed
 
@@ -135,8 +137,12 @@ class Delegations:
 
     async def expiring(self, within: float, limit: int) -> list[Delegation]:
         """What expires soon, and its user was not notified."""
-        rows = await self._database.query(EXPIRING, microseconds(within), limit)
-        return [Delegation(**row) for row in rows]
+
+        def run(tx: Connection) -> list[Delegation]:
+            rows = tx.query(EXPIRING, tx.now() + timedelta(seconds=within), limit)
+            return [Delegation(**row) for row in rows]
+
+        return await self._database.transaction(run)
 
     async def notify(self, one: Delegation) -> int | None:
         """An event for each unfinished job that needs it; how many. None: notified before."""

@@ -35,6 +35,7 @@ SHARED = """
 SELECT fts_jobid, COUNT(*) AS number, MIN(job_id) AS first, MAX(job_id) AS last FROM jobs
 WHERE fts_jobid IS NOT NULL GROUP BY fts_jobid HAVING COUNT(*) > 1 LIMIT %s
 """
+STEPS_BACK = "SELECT was, became FROM clock_steps ORDER BY step_id DESC LIMIT %s"
 USERS = f"""
 SELECT dn FROM delegations WHERE expires > NOW(6)
 UNION SELECT submitter FROM jobs FORCE INDEX (polled)
@@ -110,6 +111,14 @@ class LeaseRow:
     expired: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepBack:
+    """Of the database's clock: the last time noted before, and the first one after."""
+
+    was: datetime
+    became: datetime
+
+
 class Inspection:
     """All raise errors.DatabaseUnavailable."""
 
@@ -174,6 +183,11 @@ class Inspection:
 
     async def leases(self) -> list[LeaseRow]:
         return [LeaseRow(**row) for row in await self._database.query(LEASES)]
+
+    async def steps_back(self, limit: int) -> tuple[StepBack, ...]:
+        """The latest ones of the database's clock, in their order."""
+        rows = await self._database.query(STEPS_BACK, limit)
+        return tuple(StepBack(**row) for row in reversed(rows))
 
     async def _jobs(self, sql: str, *parameters: object) -> list[Job]:
         return [to_job(row) for row in await self._database.query(sql, *parameters)]

@@ -13,7 +13,6 @@ from deliv.model.states import UNFINISHED, Event, Status, after
 from deliv.store import outbox
 from deliv.store.columns import (
     LATER,
-    MICROSECONDS,
     SELECT,
     Change,
     microseconds,
@@ -37,7 +36,7 @@ ORDER BY due_at LIMIT %s
 """  # noqa: S608 - constants
 EXPIRED = f"""
 SELECT job_id FROM jobs FORCE INDEX (deadline)
-WHERE {of_status(UNFINISHED)} AND deadline <= NOW(6)
+WHERE {of_status(UNFINISHED)} AND deadline <= %s
   AND deadline_passed IS NULL AND cancel_requested IS NULL
 ORDER BY deadline LIMIT %s
 """  # noqa: S608 - constants
@@ -46,12 +45,11 @@ SELECT event_id, job_id, submitter, status, attempt, staged, detailed_status, er
 FROM job_events WHERE job_id = %s ORDER BY event_id
 """
 ARCHIVED_EVENTS = EVENTS.replace("job_events", "job_events_archive")
-AGE = "SELECT TIMESTAMPDIFF(MICROSECOND, %s, NOW(6)) AS age"
 BY_FTS = f"""{SELECT} FORCE INDEX (fts_jobid)
 WHERE {in_phase(*AT_FTS)} AND fts_endpoint = %s AND fts_jobid IN"""
 TAKEN_BY_FTS = f"""{SELECT} FORCE INDEX (polled)
 WHERE {POSTED} AND fts_endpoint = %s AND job_id > %s
-  AND fts_posted <= NOW(6) - INTERVAL %s MICROSECOND
+  AND (fts_posted <= NOW(6) - INTERVAL %s MICROSECOND OR fts_posted > NOW(6))
 ORDER BY job_id LIMIT %s
 """
 
@@ -116,7 +114,7 @@ def due(tx: Connection, limit: int) -> list[str]:
 
 
 def expired(tx: Connection, limit: int) -> list[str]:
-    return [row["job_id"] for row in tx.query(EXPIRED, limit)]
+    return [row["job_id"] for row in tx.query(EXPIRED, tx.now(), limit)]
 
 
 def by_fts(tx: Connection, endpoint: str, fts_ids: Sequence[str]) -> list[Job]:
@@ -142,5 +140,4 @@ def events(tx: Connection, job_id: str) -> list[JobEvent]:
 
 
 def age(tx: Connection, moment: datetime) -> float:
-    (row,) = tx.query(AGE, moment)
-    return float(row["age"]) / MICROSECONDS
+    return (tx.now() - moment).total_seconds()

@@ -1,5 +1,8 @@
 """Leases: work that one instance at a time may do, by the database's clock.
 
+A step of that clock makes a lease run out early, or last. Whoever would take it over waits for one
+`ttl` then, in which a holder that lives renews it.
+
 The fence grows whenever a lease changes hands. Who was frozen past its expiry finds a higher one:
 changes that no row's version guards name the fence they were begun under, and are refused then.
 """
@@ -8,13 +11,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deliv.db.clock import STEP
 from deliv.db.database import Connection
 from deliv.errors import LostRace
 from deliv.store.columns import LATER, microseconds
 
 CREATE = "INSERT IGNORE INTO leases (name, owner, fence) VALUES (%s, '', 0)"
 REMOVE = "DELETE FROM leases WHERE name = %s AND expires <= NOW(6)"
-READ = "SELECT owner, fence, expires > NOW(6) AS held FROM leases WHERE name = %s FOR UPDATE"
+READ = f"""
+SELECT owner, fence, expires > NOW(6) AS held, expires <= %s OR expires > {LATER} AS stepped
+FROM leases WHERE name = %s FOR UPDATE
+"""  # noqa: S608 - LATER is a constant
+EXTEND = f"UPDATE leases SET expires = {LATER} WHERE name = %s"  # noqa: S608 - as above
 WRITE = f"UPDATE leases SET owner = %s, fence = %s, expires = {LATER} WHERE name = %s"  # noqa: S608 - LATER is a constant
 GUARD = """
 SELECT fence FROM leases
@@ -38,11 +46,16 @@ class Fence:
 
 def acquire(tx: Connection, name: str, owner: str, ttl: float) -> int | None:
     """The fence when `owner` holds the lease for `ttl` seconds from now, else None."""
-    row = tx.get(READ, name)
+    tx.now()  # sees a step
+    what = tx.clock.landed, microseconds(ttl + STEP), name
+    row = tx.get(READ, *what)
     if row is None:
         create(tx, name)
-        row = tx.get(READ, name) or {}
+        row = tx.get(READ, *what) or {}
     mine = row["owner"] == owner
+    if row["stepped"] and row["owner"] and not mine:
+        tx.execute(EXTEND, microseconds(ttl), name)
+        return None
     if row["held"] and not mine:
         return None
     fence = int(row["fence"]) + (0 if row["held"] else 1)

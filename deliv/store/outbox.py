@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from enum import StrEnum
 
 from deliv.db.database import Connection
@@ -22,7 +23,7 @@ ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
 HOLD = f"UPDATE outbox SET held_until = {LATER} WHERE id IN "  # noqa: S608 - LATER is a constant
 DELETE = "DELETE FROM outbox WHERE id IN "
 OLDEST = """
-SELECT id, created < NOW(6) - INTERVAL %s MICROSECOND AS old FROM outbox
+SELECT id, created < %s AS old FROM outbox
 ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
 """
 
@@ -73,6 +74,7 @@ def done(tx: Connection, ids: Sequence[int]) -> None:
 def trim(tx: Connection, fence: Fence, age: float, limit: int) -> int:
     """Remove what waits for the broker for `age` seconds: no job needs it; how many rows."""
     leases.guard(tx, fence)
-    ids = [row["id"] for row in tx.query(OLDEST, microseconds(age), limit) if row["old"]]
+    then = tx.now() - timedelta(seconds=age)
+    ids = [row["id"] for row in tx.query(OLDEST, then, limit) if row["old"]]
     done(tx, ids)
     return len(ids)

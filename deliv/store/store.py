@@ -15,7 +15,7 @@ from deliv.db.database import Connection, Database
 from deliv.errors import CommitUnknown, Unavailable
 from deliv.model.job import Job, Listing, Submission
 from deliv.model.states import Event, Status
-from deliv.store import admission, archive, counts, jobs, leases, outbox, submissions
+from deliv.store import admission, archive, clock, counts, jobs, leases, outbox, submissions
 from deliv.store import listing as pages
 from deliv.store.columns import KEEP, Change, Sentinel
 from deliv.store.leases import Fence
@@ -144,6 +144,10 @@ class Store:
     ) -> list[Job]:
         """A page, by job id, of what FTS took at least `older_than` seconds ago."""
         return await self._run(lambda tx: jobs.transferring(tx, endpoint, older_than, after, limit))
+
+    async def note_time(self, hold: float) -> float:
+        """By how many seconds the database's clock has stepped back since the last note, else 0."""
+        return await self._run(lambda tx: clock.note(tx, hold))
 
     async def age(self, moment: datetime) -> float:
         """Seconds since then. The database alone tells the time of what happens to a job."""

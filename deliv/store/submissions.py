@@ -22,7 +22,6 @@ INSERT INTO jobs
    submitter_fqans, submitter_limited)
 VALUES (%s, %s, %s, %s, %s, %s, NOW(6), %s, %s, %s, %s, %s, %s, %s)
 """
-IS_PAST = "SELECT %s <= NOW(6) AS past"
 IS_OLDER = "SELECT %s < NOW(6) - INTERVAL %s MICROSECOND AS older"
 FREE_KEY = """
 UPDATE jobs SET idempotency_digest = NULL, version = version + 1 WHERE job_id = %s
@@ -62,10 +61,8 @@ def submit(tx: Connection, submission: Submission, key_life: float) -> tuple[Job
         holder = archive.find(tx, "idempotency_digest = %s ORDER BY job_id DESC", key)
         if holder is not None and not _is_forgotten(tx, holder, key_life):
             raise Archived(_of_same_request(holder, request))
-    if submission.deadline is not None:
-        row = tx.get(IS_PAST, submission.deadline)
-        if row and row["past"]:
-            raise InvalidRequest(f"the deadline {submission.deadline.isoformat()} is over already")
+    if submission.deadline is not None and submission.deadline <= tx.now():
+        raise InvalidRequest(f"the deadline {submission.deadline.isoformat()} is over already")
     # The INSERT has locked the submitter's row of counts, and QuotaExceeded undoes it.
     quota, submitter = submission.quota, submission.submitter
     if quota is not None and counts.unfinished(tx, submitter) > quota:

@@ -47,6 +47,14 @@ def add_parser(subparsers: Subparsers) -> None:
     up.add_argument(
         "--fts-ca", type=Path, metavar="DIR", help="the CAs that FTS3's certificate comes from"
     )
+    up.add_argument(
+        "--clocks",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PART",
+        help="give these parts clocks of their own: DIR/clocks/PART has the seconds they are ahead",
+    )
     _add(commands, "down", _down, "stop everything; data and logs stay")
     _add(commands, "demo", _demo, "up, deliver real files, compare the checksums, down")
     _add(commands, "status", _status, "what runs; exit code 1 when a wanted part doesn't")
@@ -94,6 +102,7 @@ def _up(options: argparse.Namespace) -> None:
         without=tuple(options.without),
         fts_url=options.fts,
         fts_ca=str(options.fts_ca.resolve()) if options.fts_ca else None,
+        clocks=tuple(options.clocks),
     )
     state = "up" if control.up(where, request) else "already up"
     print(f"{state} after {time.monotonic() - started:.1f} s: {where.description}")

@@ -80,6 +80,10 @@ class Layout:
     def audit_log(self) -> Path:
         return self.directory / "log" / "audit.log"
 
+    def clock(self, part: str) -> Path:
+        """See clocks.py."""
+        return self.directory / "clocks" / part
+
     def settings(self, dummy: str) -> Path:
         """The dummy stager's, the dummy FTS's or the token issuer's settings."""
         return self.directory / f"{dummy}.json"
@@ -93,13 +97,17 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What `up` was asked for: `fts_url` and `fts_ca` name an existing FTS3 and its CAs."""
+    """What `up` was asked for: `fts_url` and `fts_ca` name an existing FTS3 and its CAs.
+
+    `clocks` are the parts with clocks of their own.
+    """
 
     instances: int = 1
     fts_servers: int = 1
     without: tuple[str, ...] = ()
     fts_url: str | None = None
     fts_ca: str | None = None
+    clocks: tuple[str, ...] = ()
 
     @property
     def dummies(self) -> tuple[str, ...]:

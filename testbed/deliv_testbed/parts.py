@@ -7,7 +7,7 @@ import json
 from functools import cached_property
 from typing import Any
 
-from deliv_testbed import gridftp, interpreter, layout, ports
+from deliv_testbed import clocks, gridftp, interpreter, layout, ports
 from deliv_testbed.accounts import Account
 from deliv_testbed.errors import TestbedError
 from deliv_testbed.layout import Instance, Layout, Plan
@@ -50,6 +50,12 @@ class Parts:
 
     def programs(self, part: str) -> tuple[Program, ...]:
         """The processes of a part in the order of their start; the last one is the part itself."""
+        *helpers, program = self._programs(part)
+        if part in self.plan.request.clocks:
+            program = clocks.by_clock(program, self.layout.clock(part))
+        return (*helpers, program)
+
+    def _programs(self, part: str) -> tuple[Program, ...]:
         self.check(part)
         if part in self.plan.request.dummies:
             return (self._dummy(part),)

@@ -40,7 +40,7 @@ class Program:
     ready: Callable[[], bool]
     environment: Mapping[str, str | Path]
     directory: Path
-    deadline: float = 30.0
+    deadline: float = 90.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,11 +200,15 @@ class Processes:
         return sorted({path.stem for path in self.directory.glob("run/*.json")} | marked)
 
     def _wait_until_ready(self, program: Program) -> None:
-        def decided() -> bool:
-            return program.ready() or not self.alive(program.name) or self._abandoned.is_set()
+        ready = False  # looked at once: busy with its start, it may be slow to say so again
 
-        in_time = wait(decided, program.deadline)
-        if in_time and program.ready() and self.alive(program.name):
+        def decided() -> bool:
+            nonlocal ready
+            ready = program.ready()
+            return ready or not self.alive(program.name) or self._abandoned.is_set()
+
+        wait(decided, program.deadline)
+        if ready and self.alive(program.name):
             return
         what = "was not ready in time" if self.alive(program.name) else "ended at once"
         raise TestbedError(f"{program.name} {what}:\n{tail(self.log(program.name))}")

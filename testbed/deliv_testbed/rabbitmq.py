@@ -80,7 +80,7 @@ class Broker:
             environment=self._environment(),
             directory=self.directory,
             ready=self.answers,
-            deadline=60,
+            deadline=180,
         )
         return epmd, node
 

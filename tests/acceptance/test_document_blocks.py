@@ -68,6 +68,8 @@ def substitutes(stack: Stack, target: Target, home: Path) -> dict[str, str]:
         "gsiftp://dtn:2811/srv/user": target.url,
         "/tmp/x509up_u$(id -u)": proxy,
         "/tmp/x509up_u1000": proxy,
+        "/tmp/x509up_operator": stack.user("operator").proxy,
+        "/DC=org/DC=example/OU=people/CN=bob": stack.user("bob").dn,
         "/etc/grid-security/certificates": stack.ca,
         "/var/log/deliv/audit.log": str(stack.directory / "log" / "audit.log"),
         "/etc/deliv/delegation-key": str(home / "delegation-key"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deliv_testbed import synthetic
 from support.running_stack import Stack, Target, until
 
 from crashes.conftest import IMPATIENT, KINDS, PATIENT, be_patient
@@ -74,8 +75,12 @@ class Deliv:
             self.restarts += 1
 
 
+# Only a job that FTS loses comes there: see below.
+ORDINARY = [point for point in Point if point is not Point.DESTINATION_READ]
+
+
 @pytest.mark.parametrize("kind", IN_TURNS)
-@pytest.mark.parametrize("point", list(Point), ids=str)
+@pytest.mark.parametrize("point", ORDINARY, ids=str)
 def test_nothing_is_lost_and_nothing_done_twice(stack: Stack, point: Point, kind: str) -> None:
     story, target, deliv = STORIES.get(point, DELIVERY), stack.target(), Deliv(stack)
     be_patient(stack, IMPATIENT if story is SILENT else PATIENT)
@@ -95,13 +100,14 @@ def test_nothing_is_lost_and_nothing_done_twice(stack: Stack, point: Point, kind
     assert_history(stack, ended["job_id"])
 
 
-# Of a job that FTS loses: from its hand-over until another attempt is stored.
+# Of a job that FTS loses: from its hand-over until the file that the next attempt finds was read.
 LOSING = (
     Point.TRANSFER_ASSIGNED,
     Point.TRANSFER_POSTED,
     Point.POST_STORED,
     Point.FAILURE_SEEN,
     Point.RETRY_STORED,
+    Point.DESTINATION_READ,
 )
 
 
@@ -109,7 +115,34 @@ LOSING = (
 @pytest.mark.parametrize("point", LOSING, ids=lambda point: f"users-file-{point}")
 def test_a_users_own_file_is_never_overwritten(stack: Stack, point: Point, kind: str) -> None:
     """FTS loses the job, and the user puts a file of that name there meanwhile."""
-    target, deliv, size = stack.target(), Deliv(stack), next(SIZES)
+    size = next(SIZES)
+    ended, file = found_by_the_next_attempt(stack, point, kind, size, b"mine")
+    assert (ended["status"], ended["error_class"], ended["attempt"]) == ("ERROR", "exists", 2)
+    assert file.read_bytes() == b"mine"
+    assert f"it has 4 bytes, not {size}" in ended["detailed_status"]
+    assert "or a file of yours" in ended["detailed_status"]
+    assert_history(stack, ended["job_id"])
+
+
+@pytest.mark.parametrize("kind", IN_TURNS)
+@pytest.mark.parametrize(
+    "point", [Point.DESTINATION_READ, Point.OUTCOME_STORED], ids=lambda point: f"arrived-{point}"
+)
+def test_a_lost_copy_that_has_arrived_is_delivered(stack: Stack, point: Point, kind: str) -> None:
+    size = next(SIZES)
+    product = b"".join(synthetic.chunks(size))
+    ended, file = found_by_the_next_attempt(stack, point, kind, size, product)
+    assert (ended["status"], ended["error_class"], ended["attempt"]) == ("SUCCESS", None, 2)
+    assert "was there already: same size and checksum" in ended["detailed_status"]
+    assert file.read_bytes() == product
+    assert_history(stack, ended["job_id"])
+
+
+def found_by_the_next_attempt(
+    stack: Stack, point: Point, kind: str, size: int, content: bytes
+) -> tuple[dict[str, Any], Path]:
+    """The job at rest that FTS has lost, and the file which was put there meanwhile."""
+    target, deliv = stack.target(), Deliv(stack)
     be_patient(stack, PATIENT)
     armed = stack.directory / "faults" / point
     arm(armed, KINDS[kind])
@@ -119,16 +152,12 @@ def test_a_users_own_file_is_never_overwritten(stack: Stack, point: Point, kind:
         job_id = until(lambda: handed_over(stack, deliv, told), "FTS has the job", timeout=100)
         stack.command("kill", "fts")
         stack.forget_at_fts(job_id)
-        file = target.put(f"synthetic-{size}", b"mine")
+        file = target.put(f"synthetic-{size}", content)
         stack.command("thaw", "gridftp-destination")
         stack.command("start", "fts")
         ended = until(lambda: at_rest(stack, deliv, told), "the job is at rest", timeout=100)
     until(lambda: survived(deliv, armed, kind), f"{point} was reached", timeout=60)
-
-    assert (ended["status"], ended["error_class"], ended["attempt"]) == ("ERROR", "exists", 2)
-    assert file.read_bytes() == b"mine"
-    assert "or a file of yours" in ended["detailed_status"]
-    assert_history(stack, job_id)
+    return ended, file
 
 
 def handed_over(stack: Stack, deliv: Deliv, told: Future[str]) -> str | None:

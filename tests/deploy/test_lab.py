@@ -7,14 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from deploy.booting import Boot
-from deploy.site_tests import Built, SiteTests, build
+from deploy.site_tests import Bare, SiteTests, bare_hosts
 
 
 @pytest.fixture(scope="module")
-def built(boot: Boot, suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+def bare(boot: Boot, suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bare]:
     secrets = tmp_path_factory.mktemp("secrets")
-    with build(boot, suite, "lab", ("data", "deliv", "archive", "dtn", "fts"), secrets) as built:
-        yield built
+    hosts = ("data", "deliv", "archive", "dtn", "fts")
+    with bare_hosts(boot, suite, "lab", hosts, secrets) as bare:
+        yield bare
 
 
 class TestLab(SiteTests):

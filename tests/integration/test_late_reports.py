@@ -25,11 +25,6 @@ from integration.test_stager_gateway import now, stagers, staging
 OUTDATED = "0" * 32
 
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
-
-
 async def waiting(store: Store) -> Job:
     code = authcode.digest("f" * 32)
     return await store.update(

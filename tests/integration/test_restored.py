@@ -30,11 +30,6 @@ from integration.test_stager_gateway import stagers, staging
 Opened = AbstractAsyncContextManager[Bench]
 
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
-
-
 @pytest.fixture
 def opened(grid: Grid, database: Database, tmp_path: Path) -> Opened:
     return bench(grid, database, tmp_path)
@@ -129,7 +124,7 @@ async def test_the_job_is_brought_to_the_later_attempt_that_fts_works_on(
         (record,) = page.records
         assert [step.attempt for step in record.steps][-1] == later.attempt
         job = await brought_to_fts(here, job)
-        assert (phase(job), job.fts_jobid) == (Phase.COPYING, fts_id)
+        assert (phase(job), job.fts_jobid, job.partial) == (Phase.COPYING, fts_id, True)
         assert json.loads(here.server.calls("POST", "/jobs")[-1].body)["params"]["overwrite"] in {
             False,
             None,
@@ -187,6 +182,33 @@ async def test_a_report_that_the_database_has_forgotten_is_asked_for_again(
         assert phase(await here.now(staging_still)) is Phase.WAITING_FOR_STAGER
 
 
+@pytest.mark.parametrize("listed", [True, False], ids=["in its list", "when asked for one"])
+async def test_a_stager_that_does_not_say_what_it_has_reported_is_asked_again(
+    opened: Opened,
+    grid: Grid,
+    migrated: Server,
+    capsys: pytest.CaptureFixture[str],
+    listed: bool,
+) -> None:
+    """By `--repair` alone: in any other run it may be as it should be."""
+    async with opened as here, stagers(grid) as (stager, server):
+        job = await waiting(here.store)
+        migrated.run("UPDATE jobs SET stager_accepted = stager_accepted - INTERVAL 1 MINUTE")
+        server.on("GET", f"/stage/{job.job_id}", reply({"job_id": job.job_id}))
+        server.on("GET", "/stage", reply([{"job_id": job.job_id}]) if listed else reply({}, 404))
+        here.parts.stager = stager
+        here.server.on("GET", "/jobs", reply([]))
+        about = f"job {job.job_id} waits for the stager, which does not say whether it has reported"
+        looks = command.run(here.parts), None, command._Text()
+        assert await command._report(*looks) == command.CLEAN
+        assert about not in capsys.readouterr().out
+        assert phase(await here.now(job)) is Phase.WAITING_FOR_STAGER
+        repairs = command.run(here.parts), command.repair(here.parts), command._Text()
+        assert await command._report(*repairs) == command.CLEAN
+        assert about in capsys.readouterr().out
+        assert phase(await here.now(job)) is Phase.ASKING_STAGER
+
+
 async def test_a_job_that_was_asked_for_meanwhile_is_left_alone(
     opened: Opened, grid: Grid, migrated: Server
 ) -> None:
@@ -197,3 +219,57 @@ async def test_a_job_that_was_asked_for_meanwhile_is_left_alone(
         server.on("GET", "/stage", reply([{"job_id": job.job_id, "told": True}]))
         check = StagerCheck(Inspection(here.parts.database), stager)
         assert [finding async for finding in check.findings()] == []
+
+
+async def test_what_the_stager_holds_for_a_queued_job_is_its_turn(
+    opened: Opened, grid: Grid
+) -> None:
+    """It had been admitted. If it ended in the queue, nothing would be given back."""
+    async with opened as here, stagers(grid) as (stager, server):
+        job = await submitted(here.store)
+        server.on("GET", "/stage", reply([{"job_id": job.job_id, "told": True}]))
+        check = StagerCheck(Inspection(here.parts.database), stager)
+        (finding,) = [finding async for finding in check.findings()]
+        assert (finding.job_id, finding.fix) == (job.job_id, Fix.ADMIT)
+        assert (await command.repair(here.parts).repair(finding))[0]
+        assert phase(await here.now(job)) is Phase.ASKING_STAGER
+        assert [finding async for finding in check.findings()] == []
+
+
+async def test_what_the_stager_holds_for_a_job_that_ended_unasked_is_given_back(
+    opened: Opened, grid: Grid
+) -> None:
+    """As when its deadline ended it, restored as queued."""
+    async with opened as here, stagers(grid) as (stager, server):
+        job = await here.store.apply(await submitted(here.store), Event.CANCEL)
+        server.on("GET", "/stage", reply([{"job_id": job.job_id, "told": True}]))
+        check = StagerCheck(Inspection(here.parts.database), stager)
+        (finding,) = [finding async for finding in check.findings()]
+        assert (finding.job_id, finding.fix) == (job.job_id, Fix.RELEASE)
+
+
+@AT_THE_BACKUP
+async def test_what_was_taken_over_is_stopped_when_the_job_ends_before_it_is_posted(
+    opened: Opened, at_the_backup: Backup
+) -> None:
+    async with opened as here:
+        job = await at_the_backup(here.store)
+        fts_id = await works_on(here, job)
+        assert await repaired(here) == [Fix.TAKE_OVER]
+        job = await here.cancellation.cancel(job.job_id)
+        assert phase(job) is Phase.CLEANING_UP
+        await here.cleanup.clean_up(job)
+        assert here.server.calls("DELETE", f"/jobs/{fts_id}")
+
+
+async def test_a_later_attempt_is_taken_over_from_one_that_is_being_handed_over(
+    opened: Opened,
+) -> None:
+    async with opened as here:
+        job = await transferring(here.store)
+        fts_jobid = await here.endpoint.job_id(sid(job))
+        job = await here.store.update(job, fts_endpoint="fts1", fts_jobid=fts_jobid)
+        assert phase(job) is Phase.HANDING_OVER
+        await works_on(here, replace(job, attempt=2))
+        assert await repaired(here) == [Fix.TAKE_OVER]
+        assert (await here.now(job)).attempt == 2

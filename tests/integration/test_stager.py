@@ -68,6 +68,17 @@ def test_release_removes_the_copy_once(bench: Bench, job: str) -> None:
     assert bench.call("DELETE", f"/stage/{job}")[0] == 404
 
 
+def test_kept_is_not_released_as_long_as_the_switch_says_so(bench: Bench, job: str) -> None:
+    bench.stage(job, "kept-βeta")
+    bench.wait_told(job)
+    switch = bench.directory / "state" / "keep"
+    switch.touch()
+    assert bench.call("DELETE", f"/stage/{job}")[0] == 500
+    assert (bench.staging / job).exists()
+    switch.unlink()
+    assert bench.call("DELETE", f"/stage/{job}")[0] == 200
+
+
 def test_release_stops_a_copy_and_its_callback(bench: Bench, job: str) -> None:
     bench.stage(job, "slow-30-βeta")
     assert bench.call("DELETE", f"/stage/{job}")[0] == 200

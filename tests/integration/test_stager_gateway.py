@@ -45,11 +45,6 @@ NOT_ITS_OWN = {
 ANSWERS = pytest.mark.parametrize("answer", NOT_ITS_OWN.values(), ids=NOT_ITS_OWN.keys())
 
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
-
-
 @asynccontextmanager
 async def stagers(grid: Grid) -> AsyncIterator[tuple[Stager, ScriptedFts]]:
     """deliv's gateway, and a server in the stager's place."""

@@ -10,6 +10,7 @@ import pytest
 from support.private_mariadb import Server
 from support.samples import ALICE, BOB, LIMITS, fill, submission, submitted, transferring
 
+from deliv.db.clock import DatabaseClock
 from deliv.db.database import Connection, Database
 from deliv.delivery.submit import uuid7
 from deliv.errors import QuotaExceeded
@@ -81,7 +82,9 @@ async def test_a_submission_under_a_quota_waits_for_no_other_submitter(
     with migrated.admin() as other, other.cursor() as cursor:
         cursor.execute(f"USE {migrated.database.name}")
         cursor.execute("BEGIN")
-        submissions.submit(Connection(other), submission(submitter=ALICE, quota=1), key_life=0)
+        submissions.submit(
+            Connection(other, DatabaseClock(0)), submission(submitter=ALICE, quota=1), key_life=0
+        )
         await submitted(store, submitter=BOB, quota=1)
         assert counted(migrated) == {BOB: {"SUBMITTED": 1}}
         cursor.execute("COMMIT")

@@ -253,6 +253,18 @@ async def _(world: World) -> Call:
     return lambda: world.store.transferring("fts1", 0, after=job.job_id, limit=10)
 
 
+@case("note_time, plain")
+async def _(world: World) -> Call:
+    return lambda: world.store.note_time(60)
+
+
+@case("note_time, after a step back")
+async def _(world: World) -> Call:
+    await world.store.note_time(60)
+    world.server.run("UPDATE clock SET seen = NOW(6) + INTERVAL 600 SECOND")
+    return lambda: world.store.note_time(60)
+
+
 @case("age")
 async def _(world: World) -> Call:
     return lambda: world.store.age(datetime.now(UTC))

@@ -8,13 +8,10 @@ import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-
-from support.running_stack import Stack
 
 from deliv.client import Client
 from deliv.client.errors import ClientError
+from soak.site import Accepted, Site
 
 USERS = ("alice", "bob", "operator")
 CALLERS = 16  # at once; a call lasts long while deliv is away
@@ -28,6 +25,7 @@ MANNERS = {
     "twice-": (8, "SUCCESS"),
     "slow-2-": (6, "SUCCESS"),
     "badcode-": (4, "SUCCESS"),
+    "kept-": (10, "SUCCESS"),  # its staged copy can't be given back while faults.keep lasts
     "slow-120-": (1, "ERROR"),  # later than every timeout
     "silent-": (2, "ERROR"),
     "fail-": (1, "ERROR"),
@@ -35,40 +33,29 @@ MANNERS = {
 ALL_WELL = {manner: how for manner, how in MANNERS.items() if how[1] == "SUCCESS"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Accepted:
-    """A job that deliv answered 202 for, and what must become of it."""
-
-    job_id: str
-    size: int
-    file: Path
-    status: str
-
-
 class Load:
     """`rate` is in jobs per second, `manners` is how the stager behaves.
+
+    What is accepted is added to the site's.
 
     `hindered`: the answers other than 202 and the lacking ones, each followed by another try.
     """
 
     def __init__(
         self,
-        stack: Stack,
-        urls: list[str],
+        site: Site,
         rate: float,
         seed: int,
         manners: Mapping[str, tuple[int, str]] = MANNERS,
     ) -> None:
-        self._urls = urls
+        self._site = site
         self._rate = rate
         self._manners = manners
         self._over = threading.Event()
         self._random = random.Random(seed)
-        self._targets = {user: stack.target() for user in USERS}
-        self._credentials = {user: stack.user(user).proxy for user in USERS}
-        self._ca = stack.ca
-        self._adding = threading.Lock()
-        self.accepted: list[Accepted] = []
+        self._targets = {user: site.stack.target() for user in USERS}
+        self._credentials = {user: site.stack.user(user).proxy for user in USERS}
+        self._ca = site.stack.ca
         self.hindered: list[str] = []
         self.refused: list[str] = []
 
@@ -96,20 +83,22 @@ class Load:
         except ClientError as error:
             self.refused.append(f"{manner}{product} of {user}: {error}")
             return
-        job = Accepted(
-            job_id=job_id,
-            size=size,
-            file=target.directory / product,
-            status=self._manners[manner][1],
+        self._site.accepted.append(
+            Accepted(
+                job_id=job_id,
+                user=user,
+                product=manner + product,
+                size=size,
+                file=target.directory / product,
+                status=self._manners[manner][1],
+            )
         )
-        with self._adding:
-            self.accepted.append(job)
 
     def _until_accepted(self, user: str, product: str, destination: str) -> str:
         key, deadline = uuid.uuid4().hex, time.monotonic() + LAST_HOPE
         proxy = self._credentials[user]
         while True:
-            url = random.choice(self._urls)
+            url = random.choice(self._site.urls)
             try:
                 with Client(
                     url, proxy, proxy, self._ca, patience=PATIENCE, notice=self.hindered.append

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
+from collections import Counter
 
-from support.running_stack import Stack, brought_up
+from support.running_stack import brought_up
 
+from soak.faults import ALL_ALONG, CLOCKS, FAULTS, NEIGHBOURS, delegate, lasting
 from soak.load import Load
+from soak.pace import measure
+from soak.site import Site
 from soak.trouble import EVERY, Trouble
 from soak.under_load import INSTANCES, beside, configure, wait_until_all_is_done
 from soak.verdict import complaints
 from soak.watch import Watch
 
-AT_LEAST_EVERY = 10.0  # seconds from one fault to the next
+AT_LEAST_EVERY = 15.0  # seconds from one fault to the next
+STRETCH = 1 / 8  # of the time, for each of the two stretches that the pace is measured in
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,22 +30,37 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--rate", type=float, default=5, help="jobs per second")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--pace", action=argparse.BooleanOptionalAction, default=True,
+        help="measure first what one neighbour's trouble costs the others",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
-    with brought_up("--instances", "2") as stack:
-        return soak(stack, options.minutes * 60, options.rate, options.seed)
+    with brought_up("--instances", "2", "--clocks", *CLOCKS) as stack:
+        site = Site(stack, configure(stack))
+        delegate(site)
+        return soak(site, options.minutes * 60, options.rate, options.seed, options.pace)
 
 
-def soak(stack: Stack, seconds: float, rate: float, seed: int) -> int:
-    """Exit code 0 when nothing was lost, nothing done twice, and nothing grew."""
-    load, trouble = Load(stack, configure(stack), rate, seed), Trouble(stack, seed)
-    watch = Watch(stack, list(INSTANCES))
+def soak(site: Site, seconds: float, rate: float, seed: int, with_pace: bool) -> int:
+    """Exit code 0 when nothing was lost, nothing done twice, nothing grew, and others went on."""
+    load, watch = Load(site, rate, seed), Watch(site.stack, list(INSTANCES))
+    trouble, neighbours = Trouble(site, FAULTS, seed), Trouble(site, NEIGHBOURS, seed)
+    stretch = seconds * STRETCH if with_pace else 0.0
+    found = []
     with beside(watch.run, watch.stop):
-        with beside(trouble.run, trouble.stop):
-            load.run(seconds)
-        wait_until_all_is_done(stack)
-    found = [*load.refused, *trouble.mishaps, *complaints(stack, load.accepted), *watch.growth()]
-    found += too_few(trouble, seconds)
-    _print(load, trouble, watch, found, seconds)
+        with beside(lambda: load.run(seconds), load.stop):
+            if with_pace:
+                pace = measure(site, neighbours, stretch)
+                found += pace.complaints()
+                print(pace)
+            with lasting(site, ALL_ALONG), beside(trouble.run, trouble.stop):
+                threading.Event().wait(seconds - 2 * stretch)
+        wait_until_all_is_done(site.stack)
+    found += [*load.refused, *neighbours.mishaps, *trouble.mishaps]
+    found += [*complaints(site.stack, site.accepted), *watch.growth()]
+    found += too_few(trouble, seconds - 2 * stretch)
+    _print(site, trouble.survived + neighbours.survived, found, seconds)
+    print(watch.summary())
     return 1 if found else 0
 
 
@@ -49,15 +70,14 @@ def too_few(trouble: Trouble, seconds: float) -> list[str]:
     return [f"only {faults} faults, not {least}"] if faults < least else []
 
 
-def _print(load: Load, trouble: Trouble, watch: Watch, found: list[str], seconds: float) -> None:
-    faults = trouble.survived.total()
+def _print(site: Site, survived: Counter[str], found: list[str], seconds: float) -> None:
     for text in found[:50]:
         print(f"  {text}")
-    for fault, count in sorted(trouble.survived.items()):
+    for fault, count in sorted(survived.items()):
         print(f"  {count:4} x {fault}")
     print(
-        f"{faults} faults survived in {seconds:.0f} s (one every {EVERY:.0f} s was planned), "
-        f"{len(load.accepted)} jobs held, {len(found)} complaints; {watch.summary()}"
+        f"{survived.total()} faults survived in {seconds:.0f} s (one every {EVERY:.0f} s was "
+        f"planned), {len(site.accepted)} jobs held, {len(found)} complaints"
     )
 
 

@@ -1,4 +1,4 @@
-"""Faults from a seed: parts of the stack are killed, stopped, frozen and brought back."""
+"""Faults from a seed: each of a table comes in its turn, is caused and undone."""
 
 from __future__ import annotations
 
@@ -7,24 +7,47 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-from support.running_stack import Stack
+import pymysql
+
+from soak.faults import Fault
+from soak.site import Site
 
 EVERY = 7.0  # seconds from one fault to the next
-KILLED = (0.5, 5.0)  # seconds that a part stays away
-FROZEN = (1.0, 7.0)
-GRIDFTP = ("gridftp-archive", "gridftp-destination")
+ERRORS = (AssertionError, OSError, subprocess.SubprocessError, pymysql.Error)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A fault of one part."""
+
+    fault: Fault
+    part: str
+
+    def __str__(self) -> str:
+        return f"{self.fault.name}: {self.part}"
+
+    @property
+    def parts(self) -> set[str]:
+        return {self.part, *self.fault.needs}
 
 
 class Trouble:
-    def __init__(self, stack: Stack, seed: int) -> None:
-        self._stack = stack
+    """`faults` come in the order of a pack of cards, which is shuffled when it has been dealt."""
+
+    def __init__(self, site: Site, faults: Iterable[Fault], seed: int) -> None:
+        self._site = site
         self._random = random.Random(seed)
-        # One at a time: an instance is not started while MariaDB, which it migrates first, stops.
-        self._commands = threading.Lock()
-        self._parts = list(stack.testbed["pids"])
+        self._pack = [
+            Card(fault, part)
+            for fault in faults
+            for part in fault.parts
+            for _ in range(fault.often)
+        ]
+        self._left: list[Card] = []
         self._disturbed: set[str] = set()
         self._over = threading.Event()
         self.survived: Counter[str] = Counter()
@@ -34,49 +57,29 @@ class Trouble:
         """One fault after another until `stop`; then everything runs again."""
         with ThreadPoolExecutor(8) as pool:
             while not self._over.wait(EVERY):
-                if well := [part for part in self._parts if part not in self._disturbed]:
-                    part, kind, seconds = self._choose(well)
-                    self._disturbed.add(part)
-                    pool.submit(self._cause, part, kind, seconds)
+                if card := self._deal():
+                    self._disturbed |= card.parts
+                    pool.submit(self._cause, card, self._random.uniform(*card.fault.lasts))
 
     def stop(self) -> None:
         self._over.set()
 
-    def _choose(self, parts: list[str]) -> tuple[str, str, float]:
-        part = self._random.choice(parts)
-        kind = self._random.choice(["kill", "stop", "freeze"])
-        if part in GRIDFTP and kind == "stop":
-            kind = "kill"  # it knows no other way
-        return part, kind, self._random.uniform(*(FROZEN if kind == "freeze" else KILLED))
+    def _deal(self) -> Card | None:
+        """The next fault of parts that nothing disturbs just now."""
+        if not self._left:
+            self._left = self._random.sample(self._pack, len(self._pack))
+        card = next((card for card in self._left if not card.parts & self._disturbed), None)
+        if card is not None:
+            self._left.remove(card)
+        return card
 
-    def _cause(self, part: str, kind: str, seconds: float) -> None:
-        causes: dict[str, Callable[[str, float], None]] = {
-            "kill": self._kill, "stop": self._terminate, "freeze": self._freeze,
-        }  # fmt: skip
+    def _cause(self, card: Card, seconds: float) -> None:
         try:
-            causes[kind](part, seconds)
-            self.survived[f"{kind} {part}"] += 1
-        except (AssertionError, OSError, subprocess.SubprocessError) as error:
-            self.mishaps.append(f"{kind} {part}: {error}")
+            card.fault.does(self._site, card.part)
+            time.sleep(seconds)
+            card.fault.undoes(self._site, card.part)
+            self.survived[str(card)] += 1
+        except ERRORS as error:
+            self.mishaps.append(f"{card}: {error}")
         finally:
-            self._disturbed.discard(part)
-
-    def _kill(self, part: str, seconds: float) -> None:
-        self._command("kill", part)
-        time.sleep(seconds)
-        self._command("start", part)
-
-    def _terminate(self, part: str, seconds: float) -> None:
-        with self._commands:
-            self._stack.stop(part)
-        time.sleep(seconds)
-        self._command("start", part)
-
-    def _freeze(self, part: str, seconds: float) -> None:
-        self._command("freeze", part)
-        time.sleep(seconds)
-        self._command("thaw", part)
-
-    def _command(self, *arguments: str) -> None:
-        with self._commands:
-            self._stack.command(*arguments)
+            self._disturbed -= card.parts

@@ -19,13 +19,15 @@ PATIENT = {"attempts": 20, "backoff": "500ms"}  # the trouble ends some time
 # A copy may die with FTS after other trouble; what never comes back is to end soon all the same.
 LIMITED = {"attempts": 7, "backoff": "500ms"}
 SETTINGS: dict[str, Any] = {
+    # A credential that ends is delegated anew within a minute, for which its copies wait.
+    "fts": {"reconcile_every": "5s", "misses": 12},
+    "stager": {"timeout": "12s"},
     "sweeps": {"every": "1s", "lease": "5s", "hold": "10s", "ask_again": "2s"},
     "retries": {
         "unreachable": PATIENT, "other": PATIENT, "source missing": PATIENT,
         "checksum": PATIENT, "credential": PATIENT, "timeout": LIMITED,
     },
 }  # fmt: skip
-STAGING_TIMEOUT = "12s"
 # Seconds for what is unfinished when the load ends: in all, and without any job that ends.
 AFTERWARDS, STANDSTILL = 1800.0, 180.0
 
@@ -38,8 +40,11 @@ def configure(stack: Stack) -> list[str]:
 def _configure(stack: Stack, instance: str) -> str:
     name = "deliv.yaml" if instance == INSTANCES[0] else f"{instance}.yaml"
     path = Path(stack.directory / name)
-    config = {**yaml.safe_load(path.read_text(encoding="utf-8")), **SETTINGS}
-    config["stager"]["timeout"] = STAGING_TIMEOUT
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for section, settings in SETTINGS.items():
+        config[section].update(settings)
+    # A token of the stager's is rightly refused when it seems to be from another time.
+    config["stager"]["callback"]["token"]["clock_skew"] = "1h"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     stack.command("kill", instance)
     stack.command("start", instance)

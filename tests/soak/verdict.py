@@ -10,14 +10,14 @@ from pathlib import Path
 from deliv_testbed import synthetic
 from support.running_stack import Stack
 
-from soak.load import Accepted
+from soak.site import Accepted
 
 FINAL = ("SUCCESS", "ERROR", "CANCELLED")
 CHECK_DEADLINE = 120
 
 
 def unfinished(stack: Stack) -> int:
-    """Jobs that are not final, or final and not yet closed; what RabbitMQ has not been told.
+    """Jobs that are not final, or final and not yet closed; what was not yet sent to RabbitMQ.
 
     RabbitMQ may be away for longer than the jobs need: deliv looks for it every half a minute.
     """
@@ -38,18 +38,23 @@ def complaints(stack: Stack, accepted: list[Accepted]) -> Iterator[str]:
 
 
 def _ends(stack: Stack, accepted: list[Accepted]) -> Iterator[str]:
-    rows = stack.query("SELECT job_id, status, attempt, detailed_status FROM jobs")
-    ends = {job_id: (status, attempt, detail) for job_id, status, attempt, detail in rows}
+    sql = "SELECT job_id, status, error_class, attempt, detailed_status FROM jobs"
+    ends = {job_id: end for job_id, *end in stack.query(sql)}
     for job in accepted:
-        status, attempt, detail = ends.get(job.job_id, ("LOST", 0, "there is no such row"))
-        if status != job.status:
+        lost = ("LOST", None, 0, "there is no such row")
+        status, error_class, attempt, detail = ends.get(job.job_id, lost)
+        if status != job.status or job.error_class not in {None, error_class}:
             yield f"{job.job_id}: {status} after {attempt} attempts, not {job.status}: {detail}"
     strangers = ends.keys() - {job.job_id for job in accepted}
     if strangers:
-        yield f"{len(strangers)} jobs that nobody was told of: {sorted(strangers)[:3]}"
+        yield f"{len(strangers)} jobs that no answer named: {sorted(strangers)[:3]}"
 
 
 def _content(job: Accepted) -> Iterator[str]:
+    if job.content is not None:
+        if job.file.read_bytes() != job.content:
+            yield f"{job.job_id}: {job.file.name}, which was there before, was overwritten"
+        return
     if job.status != "SUCCESS":
         if job.file.exists():
             yield f"{job.job_id}: {job.file.name} was delivered, though the job failed"

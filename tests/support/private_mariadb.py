@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pymysql
@@ -23,6 +24,7 @@ class Server:
     database: mariadb.Database
     processes: Processes
     options: tuple[str, ...] = ()
+    environment: Mapping[str, str | Path] = field(default_factory=dict)
 
     def kill(self) -> None:
         """SIGKILL: what was committed must still be there after a start."""
@@ -33,7 +35,8 @@ class Server:
         if not self.processes.alive(mariadb.NAME):
             program = self.database.program()
             command = (*program.command, *self.options)
-            self.processes.start(replace(program, command=command))
+            environment = {**program.environment, **self.environment}
+            self.processes.start(replace(program, command=command, environment=environment))
 
     def freeze(self) -> None:
         self.processes.freeze(mariadb.NAME)
@@ -94,10 +97,12 @@ class Server:
 
 
 @contextmanager
-def running(*options: str) -> Iterator[Server]:
+def running(
+    *options: str, environment: Mapping[str, str | Path] = MappingProxyType({})
+) -> Iterator[Server]:
     """A server for as long as the block runs. TestbedError when MariaDB is not installed.
 
-    `options` are mariadbd's, beside the testbed's own.
+    `options` and `environment` are mariadbd's, beside the testbed's own.
     """
     account = accounts.unprivileged()
     with tempfile.TemporaryDirectory(prefix="deliv-test-mariadb-") as name:
@@ -108,7 +113,9 @@ def running(*options: str) -> Iterator[Server]:
         database = mariadb.Database(
             directory=directory / mariadb.NAME, secrets=directory / "secrets", port=port
         )
-        server = Server(database=database, processes=processes, options=options)
+        server = Server(
+            database=database, processes=processes, options=options, environment=environment
+        )
         database.install(processes, account)
         try:
             server.start()

@@ -17,7 +17,7 @@ from deliv.commands.check.findings import Fix
 from deliv.commands.check.rules import Moment, examine
 from deliv.model.job import Job
 from deliv.model.states import FINAL, TRANSITIONS, Event, Status
-from deliv.store.inspection import Record, Step
+from deliv.store.inspection import Record, Step, StepBack
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 MOMENT = Moment(now=NOW, patience=timedelta(minutes=10), endpoints=frozenset({"fts1"}))
@@ -223,6 +223,35 @@ def test_nothing_follows_an_end_and_attempts_grow_by_one(before: Step, after: St
 def test_a_history_that_can_not_be(steps: tuple[Step, ...], text: str) -> None:
     job = record("being copied").job
     assert any(text in problem for problem in history.problems(Record(job=job, steps=steps)))
+
+
+def test_steps_back_that_were_noted_explain_the_order_of_times() -> None:
+    minute = timedelta(minutes=1)
+    earlier, later = NOW, NOW + 20 * minute
+    one = StepBack(was=later, became=earlier)
+    first = StepBack(was=later, became=NOW + 10 * minute)
+    second = StepBack(was=NOW + 11 * minute, became=earlier)
+    unlike = StepBack(was=NOW - 10 * minute, became=NOW - 20 * minute)
+    for steps_back, explained in [
+        ((), False),
+        ((one,), True),
+        ((first,), False),
+        ((second,), False),
+        ((first, second), True),
+        ((second, first), False),
+        ((unlike,), False),
+    ]:
+        assert history.out_of_order(later, earlier, steps_back) is not explained
+    assert not history.out_of_order(earlier, later, ())
+
+
+def test_a_step_back_explains_a_history_and_a_jobs_times() -> None:
+    kept = record("staged", time_staging=NOW + timedelta(minutes=10))
+    first, second, *others = kept.steps
+    kept = replace(kept, steps=(first, replace(second, time=NOW + timedelta(minutes=10)), *others))
+    step = StepBack(was=NOW + timedelta(minutes=10), became=NOW - 3 * SECOND)
+    assert {finding.rule for finding in examine(kept, MOMENT)} == {"history", "times"}
+    assert [*examine(kept, replace(MOMENT, steps_back=(step,)))] == []
 
 
 def test_a_clock_that_was_set_back_is_told() -> None:

@@ -158,4 +158,4 @@ def test_one_row_or_none() -> None:
             return [{"a": 1}, {"a": 2}]
 
     with pytest.raises(LookupError):
-        Rows(None).get("...")  # type: ignore[arg-type]
+        Rows(None, None).get("...")  # type: ignore[arg-type]

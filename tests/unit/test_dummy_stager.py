@@ -41,6 +41,7 @@ BODY = {
         ("silent-005", Faults(product_id="005", silent=True)),
         ("twice-005", Faults(product_id="005", twice=True)),
         ("badcode-a b", Faults(product_id="a b", badcode=True)),
+        ("kept-005", Faults(product_id="005", kept=True)),
         ("slow-2.5-synthetic-10", Faults(product_id="synthetic-10", delay=2.5)),
         ("twice-slow-1-005", Faults(product_id="005", twice=True, delay=1)),
         ("slow-005", Faults(product_id="slow-005")),

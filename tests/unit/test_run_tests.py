@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,33 @@ def test_the_closing_line_of_a_good_run_has_no_more_than_the_counts() -> None:
 
 
 def test_every_file_is_in_one_part(repository: Path) -> None:
-    for name in "abcde":
-        (repository / "tests" / "suite" / f"test_{name}.py").touch()
+    names = ["below/test_e", "test_a", "test_b", "test_c", "test_d"]
+    (repository / "tests" / "suite" / "below").mkdir()
+    for name in names:
+        (repository / "tests" / "suite" / f"{name}.py").touch()
     found = [file for part in range(3) for file in run_tests.files("suite", part, of=3)]
-    assert sorted(found) == [f"tests/suite/test_{name}.py" for name in "abcde"]
+    assert sorted(found) == [f"tests/suite/{name}.py" for name in names]
+
+
+def test_temporary_files_are_in_memory_while_tests_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/elsewhere")
+    monkeypatch.setattr(run_tests, "MEMORY", tmp_path)
+    monkeypatch.setattr(run_tests, "MEMORY_NEEDED", 1)
+    with run_tests.memory():
+        directory = Path(os.environ["TMPDIR"])
+        assert directory.parent == tmp_path
+        assert directory.stat().st_mode & 0o7777 == 0o1777
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize(("place", "needed"), [("", 2**80), ("absent", 1)])
+def test_without_room_in_memory_they_stay_where_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, needed: int
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/elsewhere")
+    monkeypatch.setattr(run_tests, "MEMORY", tmp_path / place)
+    monkeypatch.setattr(run_tests, "MEMORY_NEEDED", needed)
+    with run_tests.memory():
+        assert os.environ["TMPDIR"] == "/elsewhere"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tools.hosts.errors import HostsError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-CACHE = (CHECKOUT / ".cache" / "hosts").resolve()  # as the kernel names what is mounted there
+# As the kernel names what is mounted there. Several checkouts may share one.
+CACHE = Path(os.environ.get("DELIV_HOSTS_CACHE") or CHECKOUT / ".cache" / "hosts").resolve()
 GATEWAY_PORT = 3142
 LOGIN = "admin"  # may use sudo without a password
 FIRST_ADDRESS = 11

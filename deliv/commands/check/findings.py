@@ -21,6 +21,7 @@ class Fix(StrEnum):
     ASK = "the stager is asked again"
     RELEASE = "the stager has given the copy back"
     WITHDRAW = "FTS was asked to stop it"
+    ADMIT = "it goes on with what the stager has for it"
     TAKE_OVER = "it goes on with what FTS has for it"
     ADMISSION = "the row is there again"
     LEASE = "it is removed"
@@ -32,8 +33,8 @@ class Finding:
     """`rule` names what does not hold, `text` says it.
 
     `subject`: an FTS id, a lease's name, or a submitter. `attempt`: the one that an FTS works on.
-    `user`: the DN that FTS shows the transfer
-    to, where that is not deliv's.
+    `user`: the DN that FTS shows the transfer to, where that is not deliv's. `doubtful`: all may be
+    in order, and the fix is harmless; so a run that repairs nothing does not report it.
     """
 
     rule: str
@@ -45,3 +46,4 @@ class Finding:
     attempt: int = 0
     user: str | None = None
     fix: Fix | None = None
+    doubtful: bool = False

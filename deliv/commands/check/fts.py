@@ -19,6 +19,7 @@ from deliv.store import Store
 from deliv.store.inspection import Inspection
 
 UNASSIGNED = frozenset({Phase.QUEUED, Phase.STAGED}) | AT_STAGER  # no FTS was chosen yet
+ASSIGNED = frozenset({Phase.HANDING_OVER, Phase.COPYING})  # its present attempt is its own
 SETTLING = 60.0  # seconds that FTS and deliv may need to know of each other's latest step
 
 
@@ -62,9 +63,9 @@ class FtsCheck:
 
         That is so after a restore: the database is of the time before it was posted.
         """
-        if phase(job) not in UNASSIGNED | {Phase.COPYING} or job.copying_user != self._user:
+        if phase(job) not in UNASSIGNED | ASSIGNED or job.copying_user != self._user:
             return False
-        if origin.attempt < job.attempt + (phase(job) is Phase.COPYING):
+        if origin.attempt < job.attempt + (phase(job) in ASSIGNED):
             return False
         return origin.job_id == await self._endpoint.job_id(
             sid(replace(job, attempt=origin.attempt))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import timedelta
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import combinations_with_replacement, pairwise
 
 from deliv.model.states import END_TIMES, FINAL, TRANSITIONS, Event, Status
-from deliv.store.inspection import Record, Step
+from deliv.store.inspection import Record, Step, StepBack
 
-CLOCK_SLACK = timedelta(seconds=5)  # the clocks of two database servers may differ
+CLOCK_SLACK = timedelta(seconds=10)  # a smaller step of the clock may not have been noticed
 NEW_ATTEMPT = frozenset({Event.RESTAGE, Event.RETRANSFER})
 
 
-def problems(record: Record) -> Iterator[str]:
+def problems(record: Record, steps_back: Sequence[StepBack] = ()) -> Iterator[str]:
     """Sentences without a subject: "has no events" ..."""
     steps, job = record.steps, record.job
     if not steps:
@@ -24,7 +24,7 @@ def problems(record: Record) -> Iterator[str]:
     for before, after in pairwise(steps):
         if not may_follow(before, after):
             yield f"went from {_named(before)} to {_named(after)}, which no event leads to"
-        if after.time < before.time - CLOCK_SLACK:
+        if out_of_order(before.time, after.time, steps_back):
             yield f"became {_named(after)} before it was {_named(before)}"
     if (steps[-1].status, steps[-1].attempt) != (job.status, job.attempt):
         yield f"is {job.status} (attempt {job.attempt}), but its last event was {_named(steps[-1])}"
@@ -34,6 +34,17 @@ def problems(record: Record) -> Iterator[str]:
         time = getattr(job, END_TIMES[job.status])
         if time is not None and abs(time - steps[-1].time) > CLOCK_SLACK:
             yield f"ended at {time:%F %T}, but its last event is of {steps[-1].time:%F %T}"
+
+
+def out_of_order(first: datetime, second: datetime, steps_back: Sequence[StepBack]) -> bool:
+    """Whether what came second has the earlier time, and no step back of the clock explains that.
+
+    One may explain it, or several of them in a row.
+    """
+    return second < first - CLOCK_SLACK and not any(
+        first <= begin.was + CLOCK_SLACK and second >= end.became - CLOCK_SLACK
+        for begin, end in combinations_with_replacement(steps_back, 2)
+    )
 
 
 def may_follow(before: Step, after: Step) -> bool:

@@ -11,6 +11,7 @@ from deliv.errors import LostRace, NoCredential, Refused, Unavailable
 from deliv.gateways.fts import Endpoint, Fts
 from deliv.gateways.stager import Stager
 from deliv.model.job import Job
+from deliv.model.states import Event
 from deliv.store import Store
 
 # What a job's row gets, if the job is as it was found.
@@ -54,6 +55,8 @@ class Repair:
                     await self._store.remove_lease(subject)
                 case Fix.COUNTS:
                     await self._store.recount(subject)
+                case Fix.ADMIT:
+                    await self._store.apply(await self._as_found(finding), Event.ADMIT)
                 case Fix.TAKE_OVER:
                     job = await self._as_found(finding)
                     await self._transfers.take_over(job, finding.endpoint or "", finding.attempt)

@@ -12,7 +12,6 @@ from itertools import pairwise
 
 from deliv.commands.check import history
 from deliv.commands.check.findings import Finding, Fix
-from deliv.commands.check.history import CLOCK_SLACK
 from deliv.delivery.destination import (
     destination_file,
     destination_key,
@@ -24,7 +23,7 @@ from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job, idempotency_digest
 from deliv.model.phase import AT_FTS, AT_STAGER, Phase, needs_attention, phase
 from deliv.model.states import END_TIMES, FINAL, Status
-from deliv.store.inspection import Record
+from deliv.store.inspection import Record, StepBack
 
 TIMES = ("time_submitted", "time_staging", "time_staged", "time_transferring")
 WORKED = frozenset(TIMES[1:])
@@ -49,11 +48,13 @@ class Moment:
     """When a page was read, and what the configuration says then.
 
     `patience`: how late attention may come before it is a finding. `endpoints`: FTS's names.
+    `steps_back`: of the database's clock.
     """
 
     now: datetime
     patience: timedelta
     endpoints: frozenset[str]
+    steps_back: tuple[StepBack, ...] = ()
 
 
 Rule = Callable[[Job, Moment], Iterator[str]]
@@ -61,7 +62,7 @@ Rule = Callable[[Job, Moment], Iterator[str]]
 
 def examine(record: Record, moment: Moment, *, archived: bool = False) -> Iterator[Finding]:
     """All that is wrong with a job."""
-    for text in history.problems(record):
+    for text in history.problems(record, moment.steps_back):
         yield _finding(record.job, "history", text, None)
     for name, (rule, fix) in RULES.items():
         for text in rule(record.job, moment):
@@ -70,7 +71,7 @@ def examine(record: Record, moment: Moment, *, archived: bool = False) -> Iterat
         yield _finding(record.job, "archive", "is archived, but has not ended for good", None)
 
 
-def times(job: Job, _: Moment) -> Iterator[str]:
+def times(job: Job, moment: Moment) -> Iterator[str]:
     others = {name for status, name in END_TIMES.items() if status is not job.status}
     for name in sorted(NEEDED[job.status]):
         if getattr(job, name) is None:
@@ -80,7 +81,7 @@ def times(job: Job, _: Moment) -> Iterator[str]:
             yield f"is {job.status}, but {name} is set"
     order = [(name, getattr(job, name)) for name in (*TIMES, *END_TIMES.values())]
     for (before, first), (after, second) in pairwise(step for step in order if step[1]):
-        if second < first - CLOCK_SLACK:
+        if history.out_of_order(first, second, moment.steps_back):
             yield f"has a {after} before its {before}"
 
 

@@ -21,6 +21,7 @@ from deliv.gateways.stager import Stager
 from deliv.store import Store
 from deliv.store.inspection import Inspection
 
+STEPS_BACK = 100  # of the database's clock, at most, that explain the order of times
 CLAIMS = 10  # time-outs of a claim without progress, after which an operator should know
 
 
@@ -79,6 +80,7 @@ class Run:
             yield finding
 
     async def _jobs(self, *, archived: bool) -> AsyncIterator[Finding]:
+        steps_back = await self._inspection.steps_back(STEPS_BACK)
         after, full = "", True
         while full:
             page = await self._inspection.page(after, PAGE, archived=archived)
@@ -86,6 +88,7 @@ class Run:
                 now=page.now,
                 patience=timedelta(seconds=self._patience),
                 endpoints=frozenset(self._settings.fts.endpoints),
+                steps_back=steps_back,
             )
             for record in page.records:
                 self.counts.jobs += not archived

@@ -102,6 +102,8 @@ class FailureHandler:
         columns: dict[str, Any] = {"detailed_status": f"{WAITING}{failure.reason}"}
         if job.unseen_since is None:
             columns["unseen_since"] = NOW
+        elif delay is KEEP and columns["detailed_status"] == job.detailed_status:
+            return job
         return await self._store.update(job, delay=delay, **columns)
 
     async def waited_out(self, since: datetime) -> bool:

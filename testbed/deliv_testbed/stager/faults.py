@@ -1,8 +1,9 @@
 """Injected faults: a product id's prefixes say what goes wrong.
 
 `fail-X`, `slow-SECONDS-X`, `silent-X` (never calls back), `early-X` (calls back before it answers
-the request), `twice-X`, `badcode-X`, `badtoken-X`; X is the real product id and may carry a further
-prefix, as in `twice-slow-2-X`.
+the request), `twice-X`, `badcode-X`, `badtoken-X`, `kept-X` (its release fails while there is a
+file `keep` in the state directory); X is the real product id and may carry a further prefix, as in
+`twice-slow-2-X`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 PREFIX = re.compile(
-    r"(fail|silent|early|twice|badcode|badtoken|slow-(\d+(?:\.\d+)?))-(.+)", re.DOTALL
+    r"(fail|silent|early|twice|badcode|badtoken|kept|slow-(\d+(?:\.\d+)?))-(.+)", re.DOTALL
 )
 
 
@@ -26,6 +27,7 @@ class Faults:
     twice: bool = False
     badcode: bool = False
     badtoken: bool = False
+    kept: bool = False
     delay: float = 0.0
 
 
@@ -45,5 +47,6 @@ def faults_of(product_id: str) -> Faults:
         twice="twice" in ordered,
         badcode="badcode" in ordered,
         badtoken="badtoken" in ordered,
+        kept="kept" in ordered,
         delay=delay,
     )

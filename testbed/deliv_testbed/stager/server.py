@@ -17,12 +17,13 @@ from deliv_testbed.stager.archive import Archive
 from deliv_testbed.stager.callbacks import Callbacks
 from deliv_testbed.stager.register import Register, Staging
 from deliv_testbed.stager.requests import JOB, parse
-from deliv_testbed.stager.service import StagingService
+from deliv_testbed.stager.service import CannotRelease, StagingService
 from deliv_testbed.stager.settings import StagerSettings
 from deliv_testbed.stager.tokens import Tokens
 from deliv_testbed.tls import client_context, server_context, stream_of, user_dn, verified_chain
 
 BODY_LIMIT = 64 * 2**10
+KEEP = "keep"  # see faults.py
 
 
 class StagerHandler(RequestHandler):
@@ -71,7 +72,11 @@ class StagingHandler(ClientHandler):
         self.finish(shown(staging))
 
     async def delete(self, job_id: str) -> None:
-        if not await self.service.release(job_id):
+        try:
+            released = await self.service.release(job_id)
+        except CannotRelease as error:
+            return self.refuse(error)
+        if not released:
             return self.refuse(NotFound(f"no staging of job {job_id}"))
         self.finish({"error": False, "job_id": job_id, "msg": "released"})
 
@@ -124,6 +129,7 @@ def build(settings: StagerSettings) -> StagingService:
         callbacks,
         settings.staging_directory,
         settings.copies,
+        settings.state_directory / KEEP,
     )
 
 

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deliv.errors import Conflict
+from deliv.errors import Conflict, DelivError
 from deliv_testbed.stager.archive import Archive
 from deliv_testbed.stager.callbacks import Callbacks, Unanswered
 from deliv_testbed.stager.copying import FinishedCopy, copy
@@ -31,6 +31,10 @@ EARLY = 2.0  # seconds an answer is held back for a callback to come first
 
 class CannotStage(Exception):
     """The reason goes to deliv as the callback's msg."""
+
+
+class CannotRelease(DelivError):
+    """The copy stays: 500."""
 
 
 @dataclass(kw_only=True)
@@ -68,12 +72,19 @@ class Work:
 
 class StagingService:
     def __init__(
-        self, register: Register, archive: Archive, callbacks: Callbacks, area: Path, copies: int
+        self,
+        register: Register,
+        archive: Archive,
+        callbacks: Callbacks,
+        area: Path,
+        copies: int,
+        keep: Path,
     ) -> None:
         self._register = register
         self._archive = archive
         self._callbacks = callbacks
         self._area = area
+        self._keep = keep
         self._pool = concurrent.futures.ThreadPoolExecutor(copies, "copy")
         self._works: dict[str, Work] = {}
         self._changing = asyncio.Lock()
@@ -95,7 +106,10 @@ class StagingService:
             await asyncio.wait({task}, timeout=EARLY)
 
     async def release(self, job_id: str) -> bool:
-        """Stop the job's work and remove its copy; False when there is none."""
+        """Stop the job's work and remove its copy; False when there is none. CannotRelease."""
+        staging = self._register.get(job_id)
+        if staging and faults_of(staging.product_id).kept and self._keep.exists():
+            raise CannotRelease(f"{job_id} is kept (a failure ordered by the product id)")
         async with self._changing:
             if work := self._works.pop(job_id, None):
                 await work.halt()

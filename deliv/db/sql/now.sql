@@ -1,0 +1,1 @@
+SELECT NOW(6) AS now

@@ -1,0 +1,45 @@
+"""Steps back of the database's clock: noted once, and what they would hold up is due in time.
+
+Due times were written by the clock as it was before. They move back by as much as the clock did,
+but no claim of a worker gets shorter: it was made for `hold` seconds at most. Leases: leases.py.
+"""
+
+from __future__ import annotations
+
+from deliv.db.database import Connection
+from deliv.model.phase import Phase
+from deliv.store.columns import LATER, microseconds
+from deliv.store.conditions import in_phase, of_status
+from deliv.store.jobs import ADMITTED
+
+NOTICED = 1.0  # seconds; the time that was noted last is a few seconds old
+LOCK = "INSERT INTO clock (id) VALUES (1) ON DUPLICATE KEY UPDATE id = id"
+READ = "SELECT seen, NOW(6) AS now FROM clock"
+NOTE = "UPDATE clock SET seen = %s"
+RECORD = "INSERT INTO clock_steps (was, became) VALUES (%s, %s)"
+ADMIT = f"""
+UPDATE jobs FORCE INDEX (due) SET due_at = due_at - INTERVAL %s MICROSECOND
+WHERE {in_phase(Phase.QUEUED)} AND due_at > NOW(6)
+"""  # noqa: S608 - constants
+ATTEND = f"""
+UPDATE jobs FORCE INDEX (due) SET due_at = GREATEST({LATER}, due_at - INTERVAL %s MICROSECOND)
+WHERE {of_status(ADMITTED)} AND due_at > {LATER}
+"""  # noqa: S608 - constants
+RELAY = f"UPDATE outbox SET held_until = {LATER} WHERE held_until > {LATER}"  # noqa: S608 - LATER
+
+
+def note(tx: Connection, hold: float) -> float:
+    """Note the time. By how many seconds the clock has stepped back since it was noted, else 0."""
+    tx.execute(LOCK)  # by all instances one after the other, so that a step is noted once
+    (row,) = tx.query(READ)
+    seen, now = row["seen"], row["now"]
+    seconds = float((seen - now).total_seconds())
+    tx.execute(NOTE, now)
+    if seconds <= NOTICED:
+        return 0.0
+    step, claim = microseconds(seconds), microseconds(hold)
+    tx.execute(RECORD, seen, now)
+    tx.execute(ADMIT, step)
+    tx.execute(ATTEND, claim, step, claim)
+    tx.execute(RELAY, claim, claim)
+    return seconds
