@@ -55,7 +55,7 @@ from deliv.store.inspection import Inspection
 from deliv.tasks.clock import ClockWatch
 from deliv.tasks.delegations import DelegationJanitor
 from deliv.tasks.gauges import Gauges
-from deliv.tasks.health import Health, Probe
+from deliv.tasks.health import Health, Probe, one_at_a_time
 from deliv.tasks.leases import Lease
 from deliv.tasks.periodic import Body, Periodic
 from deliv.tasks.retention import Retention
@@ -269,6 +269,7 @@ class Parts:
         async def mariadb() -> str:
             await self.database.check_ready()
             await migrations.check_applied(self.database)
+            await self.store.check_writable()
             doubt = self.database.clock.doubt()
             return "answers, schema is current" + (f"; {doubt}" if doubt else "")
 
@@ -284,8 +285,8 @@ class Parts:
             return "certificates, revocation lists and the policy can be used"
 
         probes: dict[str, Probe] = {
-            "mariadb": mariadb,
-            "rabbitmq": self.broker.probe,
+            "mariadb": one_at_a_time(mariadb),
+            "rabbitmq": one_at_a_time(self.broker.probe),
             "stager": self.stager.probe,
             "audit": audit,
             "files": files,

@@ -37,7 +37,7 @@ class Runtime:
         self._config = settings
         self._parts = build(settings)
         self._server = server.https_server(self._parts.services, self._parts.tls.context)
-        self._monitoring = monitoring.server(self._parts.health.report, settings.rest)
+        self._monitoring = monitoring.server(self._parts.health.check_ready, settings.rest)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._background: set[asyncio.Task[None]] = set()
         self._reload = Periodic("reload", RELOAD_EVERY, self.reload)

@@ -5,7 +5,7 @@ test-deploy: deploy-tools ## Build real hosts, deploy onto them, deliver (needs 
 	@.venv-deploy/bin/python tools/run_tests.py deploy
 
 test-vagrant: deploy-tools ## Build the lab by `vagrant up` in Linux containers, deliver (Debian 12, root)
-	@DELIV_TESTS_VAGRANT=1 .venv-deploy/bin/python -m pytest tests/deploy/test_vagrant_up.py
+	@.venv-deploy/bin/python -m pytest tests/deploy/test_vagrant_up.py
 
 check-deploy: deploy-tools ## Lint the playbooks and roles
 	@PATH="$(CURDIR)/.venv-deploy/bin:$$PATH" ANSIBLE_CONFIG=ansible/ansible.cfg \

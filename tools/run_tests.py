@@ -38,6 +38,7 @@ ONE_HOST = tuple(f"tests/deploy/test_{name}.py" for name in ("vagrant", "single"
 DEBIANS = ("bookworm", "trixie")
 FIRST_SERVED = {"deploy-tools", "deploy", "lab"}
 LAB = "tests/deploy/test_lab.py"
+VAGRANT = "tests/deploy/test_vagrant_up.py"
 PACKAGES = ("deliv", "testbed")
 SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadfile")
 PRINTING = threading.Lock()
@@ -169,10 +170,11 @@ def one_host() -> list[Result]:
 
 
 def run_hosts() -> list[Result]:
-    """The lab fills two cores by itself; of the other modules two run side by side."""
-    others = ("tests/deploy", f"--ignore={LAB}", *SIDE_BY_SIDE)
+    """The lab fills two cores, so does Vagrant's; of the other modules two run side by side."""
+    others = ("tests/deploy", f"--ignore={LAB}", f"--ignore={VAGRANT}", *SIDE_BY_SIDE)
     return [
         *run_suite("lab", LAB, python=DEPLOY_PYTHON),
+        *run_suite("vagrant", VAGRANT, python=DEPLOY_PYTHON),
         *run_suite("deploy", *others, python=DEPLOY_PYTHON),
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -16,7 +16,7 @@ from deliv.ops import metrics
 
 CONNECTIONS = 64
 READ_HEADER = 2**14
-Readiness = Callable[[], dict[str, Any]]
+Readiness = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class MonitoringCall(RequestHandler):
@@ -47,8 +47,8 @@ class Ready(MonitoringCall):
     def initialize(self, readiness: Readiness) -> None:
         self._readiness = readiness
 
-    def get(self) -> None:
-        report = self._readiness()
+    async def get(self) -> None:
+        report = await self._readiness()
         self.set_status(503 if report["status"] == "unavailable" else 200)
         self.write(report)
 

@@ -180,6 +180,10 @@ class Store:
         """Remove archived jobs that were submitted `age` seconds ago; how many. LostRace."""
         return await self._run(lambda tx: archive.forget(tx, fence, age, limit))
 
+    async def check_writable(self) -> None:
+        """Returns when a change was committed. While a disk is full, reading still works."""
+        await self._run(leases.try_writing)
+
     async def lease(self, name: str, owner: str, ttl: float) -> int | None:
         """Acquire or renew: the fencing number while it is ours, else None."""
         return await self._run(lambda tx: leases.acquire(tx, name, owner, ttl))

@@ -1,8 +1,12 @@
-"""Readiness: which dependency answers, asked now and then, logged when it changes."""
+"""Readiness: which dependency answers, asked now and then, logged when it changes.
+
+MariaDB and RabbitMQ are also asked by each look at `/ready`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -18,9 +22,27 @@ log = structlog.get_logger()
 Probe = Callable[[], Awaitable[str]]
 
 ESSENTIAL = "mariadb"  # without it no request can be served
-
+ASKED_BY_READY = ("mariadb", "rabbitmq")
+PROMPT = 5.0  # seconds within which those answer, when they are well
+FRESH = 1.0  # seconds for which an answer of theirs is used again
 
 NOT_ASKED = "not asked yet"
+
+
+def one_at_a_time(probe: Probe) -> Probe:
+    """Who asks while it runs waits for that run, which goes on when they give up.
+
+    So a dependency that hangs is asked once, however often somebody looks.
+    """
+    running: asyncio.Task[str] | None = None
+
+    async def ask() -> str:
+        nonlocal running
+        if running is None or running.done():
+            running = asyncio.ensure_future(probe())
+        return await asyncio.shield(running)
+
+    return ask
 
 
 class Health:
@@ -40,11 +62,19 @@ class Health:
         self._breakers = breakers
         self._timeout = timeout
         self._states = {name: (False, NOT_ASKED) for name in probes}
+        self._checked_at = dict.fromkeys(probes, -math.inf)
         self._down_since: dict[str, float] = {}
         self.draining = False
 
     async def check_once(self) -> None:
         await asyncio.gather(*(self._check(name, probe) for name, probe in self._probes.items()))
+
+    async def check_ready(self) -> dict[str, Any]:
+        """The report, with an answer of MariaDB and RabbitMQ of FRESH seconds ago at most."""
+        oldest = time.monotonic() - FRESH
+        due = [name for name in ASKED_BY_READY if self._checked_at[name] <= oldest]
+        await asyncio.gather(*(self._check(name, self._probes[name]) for name in due))
+        return self.report()
 
     def report(self) -> dict[str, Any]:
         """status: ready | degraded | draining | unavailable, and each dependency's state."""
@@ -68,15 +98,17 @@ class Health:
         return None if up or detail == NOT_ASKED else detail
 
     async def _check(self, name: str, probe: Probe) -> None:
+        limit = PROMPT if name in ASKED_BY_READY else self._timeout
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(limit):
                 state = (True, await probe())
         except TimeoutError:
-            state = (False, f"no answer within {self._timeout:.0f} s")
+            state = (False, f"no answer within {limit:g} s")
         except DelivError as error:
             state = (False, str(error))
         self._log(name, *state)
         self._states[name] = state
+        self._checked_at[name] = time.monotonic()
         metrics.DEPENDENCY_UP.labels(dependency=name).set(state[0])
 
     def _log(self, name: str, up: bool, detail: str) -> None:

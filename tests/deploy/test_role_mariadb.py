@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 from deliv_testbed import pki
+from support.documents import ROOT, blocks
 
 from deploy.booting import Boot
 from deploy.fleet import Fleet
 from deploy.observe import connects, listeners
 from deploy.roles import BUNDLE, RolePlay, certify, secrets_at_rest, served_certificate, trust
+from deploy.small_disk import clear, fill, small_disk
 from tools.hosts.programs import wait
 
 PORT = 3306
+DATA = "/var/lib/mysql"
+ROOM = next(one for one in blocks(ROOT / "docs" / "recovery.md") if "purge" in one.text.lower())
 LOGIN = PurePosixPath("/etc/mysql/deliv-backup.cnf")
 SERVICE, MIGRATIONS, BACKUP = "service-9c2e", "migrations-71fa", "backup-4b0d"
 REFUSED, UNKNOWN_HOST, DENIED, INSECURE = 1045, 1130, 1142, 3159
@@ -98,6 +102,8 @@ def play(
             "mariadb_migrations_password": MIGRATIONS,
             "mariadb_backup_password": BACKUP,
             "mariadb_sources": [fleet.address("deliv")],
+            "mariadb_reserve": "32M",
+            "mariadb_binlog_max": "20M",
         },
     )  # fmt: skip
     play.dry_run()
@@ -205,6 +211,45 @@ def test_a_backup_is_taken_with_its_own_account(fleet: Fleet, accounts: Accounts
     assert "CREATE TABLE `things`" in dump
     assert "TRIGGER note" in dump or "TRIGGER `note`" in dump
     assert "MASTER_LOG_FILE='binlog." in dump
+
+
+def test_the_binary_log_has_an_end(fleet: Fleet, accounts: Accounts) -> None:
+    """Old files go; where MariaDB knows of the limit, so do those beyond a size."""
+    begin = accounts.root("SHOW MASTER STATUS").split()[0]
+    fleet.execute("data", "touch", "--date=8 days ago", f"{DATA}/{begin}")
+    accounts.root("FLUSH BINARY LOGS")
+    assert begin not in accounts.root("SHOW BINARY LOGS")
+    if not accounts.root("SHOW VARIABLES LIKE 'max_binlog_total_size'"):
+        return
+    for _ in range(6):
+        accounts.root("INSERT INTO deliv.noted SELECT REPEAT('x', 20) FROM seq_1_to_200000")
+        accounts.root("FLUSH BINARY LOGS")
+    sizes = [int(line.split()[1]) for line in accounts.root("SHOW BINARY LOGS").splitlines()]
+    assert 0 < sum(sizes) <= 20 * 2**20
+    accounts.root("DELETE FROM deliv.noted")
+
+
+def test_a_full_disk(fleet: Fleet, play: RolePlay, accounts: Accounts) -> None:
+    """MariaDB does not start; with what docs/recovery.md says it does, and makes room itself."""
+    room, purge = ROOM.commands
+    with small_disk(fleet, "data", "mariadb", DATA, "600m"):
+        fill(fleet, "data", DATA)
+        fleet.execute("data", "systemctl", "kill", "--signal=KILL", "mariadb")
+        wait(lambda: restarts(fleet) >= 2, "it has tried to start, and failed", 300)
+        assert not connects(fleet, "deliv", "data", PORT)
+        fleet.execute("data", "sh", "-ec", room)
+        wait(lambda: connects(fleet, "deliv", "data", PORT), "MariaDB is up", 300)
+        fleet.execute("data", "sh", "-ec", purge)
+        accounts.run("INSERT INTO things VALUES ('more')")
+        clear(fleet, "data", DATA)
+        play.converge()
+        size = fleet.execute("data", "stat", "-c", "%s %a %U", f"{DATA}/reserved").stdout
+        assert size.split() == [str(32 * 2**20), "600", "root"]
+    wait(lambda: connects(fleet, "deliv", "data", PORT), "MariaDB is back", 60)
+
+
+def restarts(fleet: Fleet) -> int:
+    return int(fleet.execute("data", "systemctl", "show", "-P", "NRestarts", "mariadb").stdout)
 
 
 def test_it_is_restarted_when_killed(fleet: Fleet, accounts: Accounts) -> None:

@@ -13,10 +13,13 @@ from deploy.booting import Boot
 from deploy.fleet import Fleet
 from deploy.observe import connects, listeners
 from deploy.roles import BUNDLE, RolePlay, certify, secrets_at_rest, served_certificate, trust
+from deploy.small_disk import clear, fill, small_disk
 from tools.hosts.programs import wait
 
 PORT = 5671
 LOCAL = {4369, 25672}
+DATA = "/var/lib/rabbitmq"
+VHOSTS = ("rabbitmq-diagnostics", "--silent", "check_virtual_hosts")
 DEFINITIONS = "/etc/rabbitmq/definitions.json"
 PASSWORD = "broker-3fa1"  # of a broker that is removed after the test
 QUORUM = {"durable": True, "arguments": {"x-queue-type": "quorum"}}
@@ -173,6 +176,54 @@ def test_it_is_restarted_when_killed(fleet: Fleet, account: Account) -> None:
     fleet.execute("data", "systemctl", "kill", "--signal=KILL", "rabbitmq-server")
     wait(lambda: connects(fleet, "deliv", "data", PORT), "RabbitMQ is back", 90)
     wait(lambda: account.declare("deliv.b").startswith("ok"), "its queues are back", 60)
+
+
+def stop_working(fleet: Fleet) -> None:
+    """As a full disk may do to it: its database is gone, and systemd sees a running service."""
+    fleet.execute("data", "rabbitmqctl", "--silent", "eval", "application:stop(mnesia).")
+    failed = fleet.execute("data", *VHOSTS, check=False)
+    assert "no_exists" in failed.stdout + failed.stderr
+    assert fleet.execute("data", "systemctl", "is-active", "rabbitmq-server").stdout == "active\n"
+
+
+def works(fleet: Fleet) -> bool:
+    return fleet.execute("data", *VHOSTS, check=False).returncode == 0
+
+
+def test_it_is_restarted_when_dead_inside(fleet: Fleet, account: Account) -> None:
+    """By the check that its timer starts every minute."""
+    process = _main_process(fleet)
+    stop_working(fleet)
+    wait(lambda: _main_process(fleet) != process, "RabbitMQ is restarted", 600)
+    wait(lambda: works(fleet), "RabbitMQ works", 300)
+    wait(lambda: account.declare("deliv.b").startswith("ok"), "its queues are back", 60)
+    wait(lambda: fleet.state("data") == "running", "the check has succeeded", 300)
+    limits = ("-P", "StartLimitBurst", "-P", "StartLimitIntervalUSec")
+    shown = fleet.execute("data", "systemctl", "show", *limits, "deliv-rabbitmq-restart").stdout
+    assert set(shown.split()) == {"2", "10min"}
+
+
+def test_a_run_of_the_role_restarts_it_too(fleet: Fleet, play: RolePlay, account: Account) -> None:
+    fleet.execute("data", "systemctl", "stop", "deliv-rabbitmq-check.timer")
+    stop_working(fleet)
+    play.converge()
+    assert works(fleet)
+    wait(lambda: account.declare("deliv.b").startswith("ok"), "its queues are back", 60)
+    timers = fleet.execute("data", "systemctl", "is-active", "deliv-rabbitmq-check.timer").stdout
+    assert timers == "active\n"
+
+
+def test_a_full_disk(fleet: Fleet, account: Account) -> None:
+    """However it ends there: with room again it works by itself, with what it had."""
+    with small_disk(fleet, "data", "rabbitmq-server", DATA, "150m"):
+        wait(lambda: account.declare("deliv.b").startswith("ok"), "RabbitMQ is up", 90)
+        fill(fleet, "data", DATA)
+        refused = fleet.execute("data", "rabbitmqctl", "add_vhost", "more", check=False)
+        assert refused.returncode
+        clear(fleet, "data", DATA)
+        wait(lambda: works(fleet), "RabbitMQ works", 600)
+        wait(lambda: account.declare("deliv.b").startswith("ok"), "its queues are back", 60)
+    wait(lambda: account.declare("deliv.b").startswith("ok"), "RabbitMQ is up", 90)
 
 
 def test_it_starts_when_its_host_reboots(fleet: Fleet, account: Account) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 import yaml
@@ -105,6 +107,17 @@ def test_ansible_runs_once_for_all(machines: list[Machine]) -> None:
         addresses = known if machine.provider == "virtualbox" else {}
         wanted = [{"limit": "all", "host_vars": addresses}]
         assert machine.runs == (wanted if machine.name == NAMES[-1] else [])
+
+
+def test_the_closing_message_asks_what_the_api_has() -> None:
+    """test_vagrant_up.py types it, which takes minutes."""
+    message = (CHECKOUT / "vagrant" / "templates" / "first-transfer.txt.j2").read_text()
+    paths = yaml.safe_load((CHECKOUT / "deliv" / "http" / "openapi.yaml").read_text())["paths"]
+    asked = re.findall(r":8443(/\w+)\?([^\s\"]+)", message)
+    assert asked
+    for path, query in asked:
+        known = {parameter["name"] for parameter in paths[path]["get"]["parameters"]}
+        assert set(parse_qs(query)) <= known
 
 
 def run(environment: dict[str, str], *command: str) -> str:

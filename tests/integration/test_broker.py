@@ -237,6 +237,38 @@ async def test_a_silent_broker_is_noticed(rabbit: Rabbit, monkeypatch: pytest.Mo
             await until(lambda: broker.ready)
 
 
+async def test_readiness_asks_over_an_open_connection(
+    rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the broker hangs: the connection is open, and its last heartbeat is recent."""
+    monkeypatch.setattr(session, "ANSWER_TIMEOUT", 0.5)
+    async with wire(rabbit.node.port) as proxy:
+        async with connected(rabbit.settings(port=proxy.port), Recorder()) as broker:
+            assert await broker.probe() == "connected"
+            proxy.silence()
+            assert broker.ready
+            with pytest.raises(BrokerUnavailable, match="no answer"):
+                await broker.probe()
+            await until(lambda: not broker.ready)
+            proxy.flow()
+            await until(lambda: broker.ready)
+            assert await broker.probe() == "connected"
+
+
+async def test_readiness_sees_a_broker_that_is_dead_inside(rabbit: Rabbit) -> None:
+    """As after a full disk: it accepts connections, and its database has stopped."""
+    async with connected(rabbit.settings(), Recorder()) as broker:
+        rabbit.ctl("eval", "application:stop(mnesia).")
+        try:
+            with pytest.raises(BrokerUnavailable):
+                await broker.probe()
+            await until(lambda: not broker.ready)
+        finally:
+            rabbit.kill()
+            rabbit.start()
+        await until(lambda: broker.ready)
+
+
 async def test_a_killed_server_comes_back_with_its_messages(rabbit: Rabbit) -> None:
     settings = rabbit.settings()
     async with connected(settings) as broker:

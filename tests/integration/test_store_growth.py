@@ -80,6 +80,11 @@ def case(name: str) -> Callable[[Case], Case]:
     return add
 
 
+@case("check_writable")
+async def _(world: World) -> Call:
+    return world.store.check_writable
+
+
 @case("submit, plain")
 async def _(world: World) -> Call:
     return lambda: world.store.submit(submission())

@@ -9,6 +9,8 @@ from support.private_mariadb import Server
 from deliv.db.database import Database
 from deliv.store import Store
 
+JOB = "0190b6c4-0000-7000-8000-00000000000a"
+
 
 async def acquired(store: Store, name: str, owner: str) -> int:
     """Try until it is ours."""
@@ -67,3 +69,21 @@ async def test_of_many_at_once_one_gets_a_new_lease(store: Store, migrated: Serv
     )
     assert sorted(fence for fence in fences if fence is not None) == [1]
     other.close()
+
+
+async def test_trying_to_write_leaves_nothing(store: Store, migrated: Server) -> None:
+    leases = migrated.run("SELECT * FROM leases")
+    await store.check_writable()
+    assert migrated.run("SELECT * FROM leases") == leases
+
+
+async def test_a_server_that_only_reads_is_not_writable(store: Store, migrated: Server) -> None:
+    """As on a full disk, which holds back commits: it waits, as any change would."""
+    with migrated.admin() as administrator, administrator.cursor() as cursor:
+        cursor.execute("FLUSH TABLES WITH READ LOCK")
+        trying = asyncio.ensure_future(store.check_writable())
+        await asyncio.wait({trying}, timeout=0.5)
+        assert not trying.done()
+        assert await store.job(JOB) is None
+        cursor.execute("UNLOCK TABLES")
+    await trying

@@ -1,4 +1,7 @@
-"""RabbitMQ short of memory or disk takes no messages: that is shown, and no job waits for it."""
+"""RabbitMQ short of memory or disk takes no messages: that is shown, and no job waits for it.
+
+So it is with one that has stopped working inside, as a full disk makes it do.
+"""
 
 from __future__ import annotations
 
@@ -72,3 +75,17 @@ def test_a_full_disk(pair: Pair, target: Target) -> None:
         disk.clear()
         assert_unblocked(pair, target, "synthetic-43011")
     until(lambda: all(broker(pair, n).get("up") for n in BOTH), "both are connected again")
+
+
+def test_dead_inside(pair: Pair, target: Target) -> None:
+    """It keeps its connections and accepts new ones, but has no database any more."""
+    rabbitmqctl(pair, "eval", "application:stop(mnesia).")
+    try:
+        until(lambda: not any(broker(pair, n)["up"] for n in BOTH), "both see that it is out")
+        assert all(broker(pair, n)["status"] == "degraded" for n in BOTH)
+        deliver(pair, target, "synthetic-43020")
+        assert not any(broker(pair, n)["up"] for n in BOTH)
+    finally:
+        pair.command("kill", "rabbitmq")
+        pair.command("start", "rabbitmq")
+    assert_unblocked(pair, target, "synthetic-43021")

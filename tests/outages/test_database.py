@@ -175,6 +175,18 @@ def test_a_full_disk(pair: Pair, target: Target) -> None:
         assert_all_taken_are_there(pair, target)
 
 
+def test_a_server_that_holds_back_every_commit(pair: Pair, target: Target) -> None:
+    """As on a full disk with a binary log: it reads, and what changes anything hangs."""
+    job_id = accepted(pair.instance(1), target, "slow-3-synthetic-42040")
+    with administrator(pair) as cursor:
+        cursor.execute("FLUSH TABLES WITH READ LOCK")
+        until(lambda: "no answer within" in said_of_mariadb(pair), "readiness says so")
+        assert pair.readiness(1)["status"] == "unavailable"
+        cursor.execute("UNLOCK TABLES")
+    until(lambda: pair.readiness(1)["status"] == "ready", "it is ready again")
+    assert_delivered(pair, [job_id])
+
+
 def refusal(stack: Stack, target: Target) -> Answer | None:
     """What is answered when a large submission is not taken any more."""
     answer = submit(stack, target, f"fail-{'x' * 900}", f"/{'y' * 800}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from structlog.testing import capture_logs
 
 from deliv.errors import Unreachable
-from deliv.tasks.health import Health
+from deliv.tasks import health as health_module
+from deliv.tasks.health import Health, one_at_a_time
 
 DOWN = [f"connection timed out after {ms} ms" for ms in (10_001, 10_002, 9_999)]
 
@@ -80,3 +82,57 @@ def test_one_that_is_out_from_the_start_is_told() -> None:
     assert [(line["event"], line["detail"]) for line in lines] == [
         ("waiting for a dependency", "nobody there")
     ]
+
+
+class Dependency:
+    """Answers while `open` is set; counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.asked = 0
+
+    async def probe(self) -> str:
+        self.asked += 1
+        await self.open.wait()
+        return "answers"
+
+
+def test_ready_asks_mariadb_and_rabbitmq_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = {name: Dependency() for name in ("mariadb", "rabbitmq", "stager")}
+
+    async def run() -> None:
+        for part in parts.values():
+            part.open.set()
+        health = Health({name: part.probe for name, part in parts.items()})
+        monkeypatch.setattr(health_module, "FRESH", 3600)
+        for _ in range(3):
+            report = await health.check_ready()
+        assert report["waiting_for"] == ["stager"]
+        assert [part.asked for part in parts.values()] == [1, 1, 0]
+        monkeypatch.setattr(health_module, "FRESH", 0)
+        await health.check_ready()
+        assert [part.asked for part in parts.values()] == [2, 2, 0]
+
+    asyncio.run(run())
+
+
+def test_what_hangs_is_down_soon_and_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_module, "PROMPT", 0.05)
+    monkeypatch.setattr(health_module, "FRESH", 0)
+
+    async def run() -> None:
+        mariadb, rabbitmq = Dependency(), Dependency()
+        rabbitmq.open.set()
+        health = Health(
+            {"mariadb": one_at_a_time(mariadb.probe), "rabbitmq": one_at_a_time(rabbitmq.probe)}
+        )
+        for _ in range(3):
+            report = await health.check_ready()
+            assert report["status"] == "unavailable"
+            assert report["dependencies"]["mariadb"]["detail"] == "no answer within 0.05 s"
+        assert mariadb.asked == 1
+        monkeypatch.setattr(health_module, "PROMPT", 60)
+        mariadb.open.set()
+        assert (await health.check_ready())["status"] == "ready"
+
+    asyncio.run(run())

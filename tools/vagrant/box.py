@@ -97,6 +97,7 @@ def _customise(machine: Path) -> None:
     files = {
         "etc/machine-id": "",  # written at the first boot
         "etc/hostname": "",  # LXC gives the name
+        "etc/hosts": "127.0.0.1 localhost\n",  # Vagrant adds the name
         "etc/systemd/network/eth0.network": NETWORK,
         "etc/systemd/system/host-key.service": HOST_KEY_UNIT,
         "home/vagrant/.ssh/authorized_keys": _public_key(),

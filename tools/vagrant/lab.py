@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import deque
 
 from tools.hosts import cgroups, lifecycle, network, registries, roots, runs
+from tools.hosts.errors import HostsError
 from tools.vagrant import box
 
 CLIENT = "client"
 ADDRESSES = (100, 199)  # of the run's subnet, for Vagrant's machines
+SHOWN = 40  # lines of Vagrant's, when it fails
 
 
 def up(name: str, suite: str) -> None:
     """Make the run and all that Vagrant needs there, then `vagrant up`.
 
-    HostsError when a part before Vagrant fails; CalledProcessError when Vagrant does. After a
-    failure everything stays, to be examined, until `down`.
+    HostsError with the last lines of what failed. After it everything stays, to be examined, until
+    `down`.
     """
     file = box.pack(suite)
     run = lifecycle.up(name, suite, [], [CLIENT])
@@ -25,7 +28,7 @@ def up(name: str, suite: str) -> None:
     _configure_lxc(run)
     _start_dhcp(run)
     vagrant(run, "box", "add", "--force", "--name", box.name(suite), str(file))
-    vagrant(run, "up")
+    _up(run)
 
 
 def down(name: str) -> None:
@@ -36,6 +39,19 @@ def down(name: str) -> None:
 def vagrant(run: runs.Run, *arguments: str) -> None:
     """Any command of Vagrant's, in the lab. CalledProcessError when it fails."""
     subprocess.run(command(run, "vagrant", *arguments), cwd=runs.CHECKOUT, check=True)
+
+
+def _up(run: runs.Run) -> None:
+    last: deque[str] = deque(maxlen=SHOWN)
+    with subprocess.Popen(
+        command(run, "vagrant", "up"), cwd=runs.CHECKOUT, text=True, errors="replace",
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            last.append(line)
+    if process.returncode:
+        raise HostsError(f"vagrant up ended with {process.returncode}:\n{''.join(last)}")
 
 
 def command(run: runs.Run, *arguments: str) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from deliv import config
-from deliv.errors import DelivError
+from deliv.errors import BrokerUnavailable, DelivError
 from deliv.gateways.broker.session import Session
 from deliv.model.backoff import Backoff
 
@@ -60,6 +60,21 @@ class BrokerConnection:
         """Connect again, and declare the topology again."""
         if self.session is not None:
             self.session.end(reason)
+
+    async def check(self, queue: str) -> None:
+        """BrokerUnavailable unless the broker answers a question about the queue.
+
+        A connection may be open to a broker that is dead inside: then another one is tried.
+        """
+        if self.session is None:
+            raise BrokerUnavailable(self.detail)
+        try:
+            channel = await self.session.channel()
+            await channel.call("queue_declare", queue, passive=True)
+            await channel.close()
+        except BrokerUnavailable as error:
+            self.reconnect(str(error))
+            raise
 
     async def _run(self) -> None:
         failures = 0

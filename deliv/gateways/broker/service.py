@@ -13,7 +13,7 @@ from deliv.gateways.broker.consumer import Consumer, Handler
 from deliv.gateways.broker.dead_letters import DeadLetter, DeadLetters, Depth, Wanted, every
 from deliv.gateways.broker.message import Message, encode
 from deliv.gateways.broker.publisher import Publisher
-from deliv.gateways.broker.topology import DEAD, EVENTS, QUEUES
+from deliv.gateways.broker.topology import DEAD, EVENTS, QUEUES, STAGE
 
 FIRST_CONNECTION = 2.0  # seconds until the first look, so as not to look too early
 
@@ -81,8 +81,13 @@ class Broker:
         return self.detail
 
     async def probe(self) -> str:
-        """For readiness."""
-        return await self.check_ready(FIRST_CONNECTION)
+        """For readiness: `detail`, once the broker has answered a question.
+
+        Where it consumes, by that connection, which the broker reads while publishing is blocked.
+        """
+        detail = await self.check_ready(FIRST_CONNECTION)
+        await self._connections[-1].check(STAGE)
+        return detail
 
     async def publish_work(self, message: Message) -> None:
         """Publish to the queue of `message.routing`, persistent and mandatory, confirmed.
