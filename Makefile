@@ -50,7 +50,7 @@ contract: dev ## More than 10,000 requests made from the API's description, of S
 	@CONTRACT_EXAMPLES=300 CONTRACT_LEAST=10000 CONTRACT_SEED=$(or $(SEED),1) \
 		$(BIN)/python -m pytest tests/contract -s
 
-fix: dev ## Mend formatting and lint where a tool can
+fix: dev ## Repair formatting and lint where a tool can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

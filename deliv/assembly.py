@@ -20,15 +20,17 @@ from urllib.parse import urlsplit
 
 from deliv.config import Config
 from deliv.db.database import Database
+from deliv.delivery.comparison import DestinationComparison
 from deliv.delivery.delegation import CredentialDelegation
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.cleanup import Cleanup
 from deliv.delivery.ending.failure import FailureHandler
+from deliv.delivery.ending.settlement import Settlement
+from deliv.delivery.ending.withdrawal import Withdrawal
 from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.engine import Engine
 from deliv.delivery.permission import Permission
 from deliv.delivery.poll import Polling
-from deliv.delivery.settle import Settlement
 from deliv.delivery.stage import Staging
 from deliv.delivery.submit import Submissions
 from deliv.delivery.transfer import FtsTransfers
@@ -37,6 +39,7 @@ from deliv.failpoints import Kinds, kinds
 from deliv.gateways.broker import Broker
 from deliv.gateways.fts import Fts
 from deliv.gateways.fts.users import UserEndpoints
+from deliv.gateways.gridftp import GridFtp
 from deliv.gateways.https import HttpsClient
 from deliv.gateways.issuer import Issuer
 from deliv.gateways.stager import Stager
@@ -124,6 +127,13 @@ class Parts:
         return self._open.enter_context(closing(users))
 
     @cached_property
+    def gridftp(self) -> GridFtp | None:
+        settings = self.settings.gridftp
+        if settings is None:
+            return None
+        return self.kinds.gridftp(settings, self.settings.ca_directory)
+
+    @cached_property
     def issuer(self) -> Issuer | None:
         token = self.settings.stager.callback.token
         if token is None:
@@ -148,9 +158,9 @@ class Parts:
     def tls(self) -> ServerTls:
         loop, audit = asyncio.get_running_loop(), self.audit
 
-        def refused(peer: str, reason: str) -> None:
+        def refused(peer: str, reason: str, subject: str | None) -> None:
             """On the handshake's thread, while the audit log is the loop's."""
-            loop.call_soon_threadsafe(audit.refused_handshake, peer, reason)
+            loop.call_soon_threadsafe(audit.refused_handshake, peer, reason, subject)
 
         return ServerTls(
             self.settings.rest.certificate,
@@ -189,19 +199,29 @@ class Parts:
         return Staging(self.store, self.stager, self.failures, self.settings)
 
     @cached_property
+    def withdrawal(self) -> Withdrawal:
+        return Withdrawal(self.endpoints, self.failures)
+
+    @cached_property
     def transfers(self) -> FtsTransfers:
         return FtsTransfers(
-            self.store, self.fts, self.endpoints, self.failures, self.settings.sweeps
+            self.store,
+            self.fts,
+            self.endpoints,
+            self.failures,
+            self.withdrawal,
+            self.settings.sweeps,
         )
 
     @cached_property
     def settlement(self) -> Settlement:
-        return Settlement(self.store, self.failures)
+        comparison = DestinationComparison(self.gridftp, self.https, self.delegating)
+        return Settlement(self.store, self.failures, comparison)
 
     @cached_property
     def cancellation(self) -> Cancellation:
         return Cancellation(
-            self.store, self.transfers, self.settlement, self.failures, self.settings
+            self.store, self.withdrawal, self.settlement, self.failures, self.settings
         )
 
     @cached_property
@@ -211,7 +231,7 @@ class Parts:
             self.staging,
             self.transfers,
             self.cancellation,
-            Cleanup(self.store, self.stager, self.transfers, self.settings.sweeps),
+            Cleanup(self.store, self.stager, self.withdrawal, self.settings.sweeps),
             Permission(self.store, self.policy, self.cancellation, self.audit),
             self.settings,
         )
@@ -270,13 +290,24 @@ class Parts:
             "audit": audit,
             "files": files,
         }
-        breakers = {"stager": self.stager.breaker}
+        breakers = {
+            "stager": {
+                "breaker": self.stager.breaker,
+                "release_breaker": self.stager.release_breaker,
+            }
+        }
         if self.issuer:
             probes["issuer"] = self.issuer.probe
         for endpoint in self.fts.endpoints:
             probes[f"fts:{endpoint.name}"] = endpoint.probe
-            breakers[f"fts:{endpoint.name}"] = endpoint.breaker
-        states = {name: partial(getattr, one, "state") for name, one in breakers.items()}
+            breakers[f"fts:{endpoint.name}"] = {
+                "breaker": endpoint.breaker,
+                "cancel_breaker": endpoint.cancel_breaker,
+            }
+        states = {
+            name: {shown: partial(getattr, one, "state") for shown, one in own.items()}
+            for name, own in breakers.items()
+        }
         return Health(probes, states)
 
     @cached_property

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 from argparse import ArgumentParser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -200,6 +201,17 @@ class DelegationSettings(Section, frozen=True, kw_only=True):
     every: Seconds = Seconds(30)
 
 
+class GridFtpSettings(Section, frozen=True, kw_only=True):
+    """deliv reads files at destinations itself, `at_once` at most, for `timeout` each.
+
+    `python`: an interpreter that has gfal2.
+    """
+
+    python: Path = Path("/usr/bin/python3")
+    timeout: Seconds = Seconds(900)
+    at_once: Positive = 4
+
+
 class Limits(Section, frozen=True, kw_only=True):
     in_flight: int = 200
     per_submitter: int = 100
@@ -280,6 +292,7 @@ class Config(Section, frozen=True, kw_only=True):
     stager: StagerSettings
     fts: FtsSettings
     delegation: DelegationSettings | None = None
+    gridftp: GridFtpSettings | None = GridFtpSettings()
     limits: Limits = Limits()
     retries: Mapping[ErrorClass, Retry] = {}
     sweeps: Sweeps = Sweeps()
@@ -323,7 +336,9 @@ def find(option: str | None, environ: Mapping[str, str] = os.environ) -> Path:
 def load(path: Path) -> Config:
     """Read and check one file; ConfigError names the file and the key that is wrong."""
     try:
-        return documents.parse(path.read_text(encoding="utf-8"), Config, _decode)
+        return documents.parse(
+            path.read_text(encoding="utf-8"), Config, lambda kind, value: READERS[kind](value)
+        )
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -356,20 +371,6 @@ def _is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def _decode(kind: type, value: Any) -> Any:
-    if kind is Path:
-        return _path(value)
-    if kind is Seconds:
-        return Seconds(_quantity(value, DURATION_UNITS, "a duration like 500ms, 30s, 5m, 24h, 7d"))
-    if kind is Bytes:
-        return Bytes(_quantity(value, SIZE_UNITS, "a size like 512B, 64KiB, 16MiB, 2GiB"))
-    if kind is Address:
-        return _address(value)
-    if kind is HttpsUrl:
-        return _https_url(value)
-    raise NotImplementedError(kind)
-
-
 def _path(value: object) -> Path:
     if isinstance(value, str) and value.startswith(f"{CREDENTIALS}/"):
         directory = os.environ.get(CREDENTIALS[1:], "/run/credentials")
@@ -397,3 +398,23 @@ def _https_url(value: object) -> HttpsUrl:
     if not isinstance(value, str) or not re.fullmatch(r"https://[^\s/]+(/\S*)?", value):
         raise ValueError(f"expected an https:// URL, got {value!r}")
     return HttpsUrl(value.rstrip("/"))
+
+
+def _seconds(value: object) -> Seconds:
+    return Seconds(_quantity(value, DURATION_UNITS, "a duration like 500ms, 30s, 5m, 24h, 7d"))
+
+
+def _bytes(value: object) -> Bytes:
+    return Bytes(_quantity(value, SIZE_UNITS, "a size like 512B, 64KiB, 16MiB, 2GiB"))
+
+
+# How each type of value is read that YAML does not have.
+READERS: Mapping[type, Callable[[object], object]] = MappingProxyType(
+    {
+        Path: _path,
+        Seconds: _seconds,
+        Bytes: _bytes,
+        Address: _address,
+        HttpsUrl: _https_url,
+    }
+)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import compileall
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,9 +36,9 @@ TURN, DEBIAN = "DELIV_TESTS_TURN", "DELIV_TESTS_SUITES"
 CHECK_SECONDS, ONE_HOST_SECONDS = 100, 700
 ONE_HOST = tuple(f"tests/deploy/test_{name}.py" for name in ("vagrant", "single"))
 DEBIANS = ("bookworm", "trixie")
-FIRST_SERVED = {"check-deploy", "deploy", "lab"}
+FIRST_SERVED = {"deploy-tools", "deploy", "lab"}
 LAB = "tests/deploy/test_lab.py"
-PACKAGES = ("deliv", "testbed", "tests")
+PACKAGES = ("deliv", "testbed")
 SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadfile")
 PRINTING = threading.Lock()
 
@@ -87,7 +86,7 @@ def main(what: str = "push") -> int:
 @contextmanager
 def memory() -> Iterator[None]:
     """Have temporary files in memory, where there is room: most are of databases, which sync."""
-    if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < MEMORY_NEEDED:
+    if not usable(MEMORY):
         yield
         return
     with tempfile.TemporaryDirectory(
@@ -96,6 +95,15 @@ def memory() -> Iterator[None]:
         Path(directory).chmod(0o1777)  # as /tmp: parts of a stack run as another user
         os.environ["TMPDIR"] = directory
         yield
+
+
+def usable(directory: Path) -> bool:
+    """Whether it has room, and tests can run the programs that they write there."""
+    if not directory.is_dir():
+        return False
+    system = os.statvfs(directory)
+    runs = not system.f_flag & os.ST_NOEXEC
+    return runs and system.f_bavail * system.f_frsize >= MEMORY_NEEDED
 
 
 def run(what: str) -> list[Result]:
@@ -136,8 +144,8 @@ def queue(soak: str = "tests/soak") -> list[Work]:
 
 
 def files(suite: str, part: int, of: int) -> list[str]:
-    names = sorted(path.name for path in (ROOT / "tests" / suite).glob("test_*.py"))
-    return [f"tests/{suite}/{name}" for name in names[part::of]]
+    found = sorted((ROOT / "tests" / suite).rglob("test_*.py"))
+    return [str(path.relative_to(ROOT)) for path in found[part::of]]
 
 
 def run_queue(work: list[Work]) -> list[Result]:
@@ -149,13 +157,15 @@ def run_queue(work: list[Work]) -> list[Result]:
 
 
 def one_host() -> list[Result]:
-    """The deployment's lint, and from a bare host to a delivery, which needs root."""
+    """From a bare host to a delivery, which needs root, and the deployment's lint beside it."""
     if os.geteuid():
         return run_suite("deploy", *ONE_HOST)
-    (lint,) = run_make("check-deploy")
-    if lint.exit_code:
-        return [lint]
-    return [lint, *run_suite("deploy", *ONE_HOST, python=DEPLOY_PYTHON)]
+    (tools,) = run_make("deploy-tools")
+    if tools.exit_code:
+        return [tools]
+    with ThreadPoolExecutor(1) as pool:
+        lint = pool.submit(run_make, "check-deploy")
+        return [*run_suite("deploy", *ONE_HOST, python=DEPLOY_PYTHON), *lint.result()]
 
 
 def run_hosts() -> list[Result]:

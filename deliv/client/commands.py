@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -38,6 +38,7 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 UNWRITTEN, INTERRUPTED, CLOSED_PIPE, TERMINATED = 8, 130, 141, 143
 LOOKED_THROUGH = 10_000  # jobs, for those of a submitter of whom only a part of the DN is known
 LARGEST_PAGE = 100
+UNFINISHED = ("SUBMITTED", "STAGING", "TRANSFERRING")
 RELATIVE = re.compile(r"([0-9]+)([mhdw])")
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 PAST, FUTURE = -1, 1
@@ -113,7 +114,15 @@ def add_parsers(subparsers: Subparsers) -> None:
     events = _add(subparsers, "events", _events, "show what happened to a delivery, and when")
     events.add_argument("job", metavar="JOB", help="the job id that submit printed")
     cancel = _add(subparsers, "cancel", _cancel, "withdraw deliveries that have not ended")
-    cancel.add_argument("jobs", metavar="JOB", nargs="+", help="the job ids that submit printed")
+    which = cancel.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "jobs", metavar="JOB", nargs="*", default=[], help="the job ids that submit printed"
+    )
+    which.add_argument(
+        "--submitter",
+        metavar="DN",
+        help="all of this user's that have not ended, by the whole DN; of others: for operators",
+    )
 
 
 def _add(
@@ -317,7 +326,7 @@ def _cancel(session: CommandRun) -> int:
     answers: list[dict[str, Any]] = []
     exit_code = 0
     with session.client() as client:
-        for job_id in session.options.jobs:
+        for job_id in session.options.jobs or _unfinished(client, session.options.submitter):
             try:
                 answer = client.cancel(job_id)
             except ClientError as error:
@@ -335,6 +344,13 @@ def _cancel(session: CommandRun) -> int:
     if session.options.json:
         session.print_json({"transfers": answers})
     return exit_code
+
+
+def _unfinished(client: Client, submitter: str) -> Iterator[str]:
+    """The ids of a user's jobs that have not ended, each status in its turn."""
+    for status in UNFINISHED:  # in this order: a job that goes on meanwhile is found later
+        for job in client.transfers(status=status, submitter=submitter, limit=str(LARGEST_PAGE)):
+            yield str(job["job_id"])
 
 
 def _wait(session: CommandRun, client: Client, job_id: str) -> int:

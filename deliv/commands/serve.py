@@ -9,7 +9,8 @@ import sys
 from deliv import config, runtime
 from deliv.assembly import build
 from deliv.config import Config
-from deliv.errors import DelivError
+from deliv.errors import DelivError, Unavailable
+from deliv.gateways.gridftp import GridFtp
 from deliv.ops import logs
 
 
@@ -48,6 +49,17 @@ async def _check(settings: Config) -> int:
     for name, state in report["dependencies"].items():
         line = f"{'ok  ' if state['up'] else 'FAIL'} {name}: {state['detail']}"
         print(logs.escaped(line))
+    if parts.gridftp is not None:
+        print(logs.escaped(await describe_gridftp(parts.gridftp)))
     await broker.stop(1)
     parts.close()
     return 1 if report["waiting_for"] else 0
+
+
+async def describe_gridftp(gridftp: GridFtp) -> str:
+    """Without it deliv runs as well; a job that FTS has lost may end as `exists` for that."""
+    try:
+        await gridftp.check_ready()
+    except Unavailable as error:
+        return f"warn gridftp: files at destinations can't be compared: {error}"
+    return "ok   gridftp: files at destinations can be compared"

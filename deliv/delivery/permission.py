@@ -4,7 +4,7 @@ VOMS attributes and the kind of proxy are those with which the job was accepted.
 ended meanwhile does not end the job; a rule that is gone does, once it is gone for a moment. Rules
 older than the submission only hold it: a new policy comes to one host after another. The quota
 bounds submissions alone.
-A job of a release that did not record them goes on.
+A job of a release that did not record them goes on, unless a deny rule is for its submitter's name.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Permission:
 
     def _decide(self, job: Job) -> Decision | None:
         if job.submitter_fqans is None:
-            return None
+            return self._policy.denial(job.submitter, ())
         decision = self._policy.reconsider(
             job.submitter,
             fqans=job.submitter_fqans,

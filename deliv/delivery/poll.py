@@ -16,8 +16,8 @@ from http import HTTPStatus
 
 import structlog
 
+from deliv.delivery.ending.settlement import Settlement
 from deliv.delivery.endpoints import EndpointResolver
-from deliv.delivery.settle import Settlement
 from deliv.delivery.waiting import no_longer_waiting
 from deliv.errors import LostRace, NoCredential, Refused, Unavailable
 from deliv.gateways.fts import Endpoint, TransferOutcome, Verdict
@@ -70,7 +70,7 @@ class Polling:
 
         What FTS does not know is counted under the `fence` of this work only: once in each round.
         """
-        running: dict[str | None, Collection[str]] = {SERVICE: await self._endpoint.unfinished()}
+        running: dict[str | None, Collection[str]] = {SERVICE: await self._endpoint.running()}
         cursor, looked_at = "", 0
         while page := await self._store.transferring(
             self._endpoint.name, older_than=older_than, after=cursor, limit=PAGE
@@ -118,7 +118,7 @@ class Polling:
             if who is not None:
                 endpoint = await self._endpoints.as_user(who, endpoint.name)
             if who not in running:
-                running[who] = await endpoint.unfinished()
+                running[who] = await endpoint.running()
             missing = [job for job in jobs if job.fts_jobid not in running[who]]
             known = [job for job in jobs if job.fts_jobid in running[who]]
             await self._each(known, partial(self._found, fence=fence()))

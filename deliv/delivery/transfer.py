@@ -1,4 +1,4 @@
-"""Transferring: a staged product is handed to FTS, and taken back from it."""
+"""Transferring: a staged product is handed to FTS."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from deliv.delivery.ending.failure import (
     FRESH_TRANSFER,
     Failure,
     FailureHandler,
+    lacking,
 )
-from deliv.delivery.endpoints import EndpointResolver
+from deliv.delivery.ending.withdrawal import Withdrawal
+from deliv.delivery.endpoints import EndpointResolver, sid
 from deliv.delivery.waiting import WAITING, no_longer_waiting
 from deliv.errors import DestinationBusy, LostRace, NoCredential, Refused, Unavailable
-from deliv.gateways.fts import Endpoint, Fts, Transfer, TransferOutcome, Verdict
+from deliv.gateways.fts import Endpoint, Fts, Transfer
 from deliv.model.error_classes import IN_USE, ErrorClass
 from deliv.model.job import Job, TransferIdentity
 from deliv.model.states import FINAL, Event, Status
@@ -38,17 +40,20 @@ class FtsTransfers:
         fts: Fts,
         endpoints: EndpointResolver,
         failures: FailureHandler,
+        withdrawal: Withdrawal,
         config: Sweeps,
     ) -> None:
         self._store = store
         self._fts = fts
         self._endpoints = endpoints
         self._failures = failures
+        self._withdrawal = withdrawal
         self._ask_again = float(config.ask_again)
         self._claim_timeout = float(config.hold)
 
     async def start(self, job: Job) -> None:
         """Hand a staged job to an FTS that is up. Its id there is fixed before FTS hears of it."""
+        taken_over = job.fts_endpoint is not None  # FTS has had it before a restore
         try:
             name = job.fts_endpoint or (await self._fts.choose()).name
             endpoint = await self._endpoints.acting(job, name)
@@ -68,10 +73,13 @@ class FtsTransfers:
             failure = Failure(error_class=ErrorClass.EXISTS, reason=reason, advice=IN_USE)
             await self._failures.end(job, failure)
         else:
-            await self.post(job)
+            await self.post(job, again=taken_over)
 
-    async def post(self, job: Job) -> None:
-        """Submit to the FTS that the job is assigned to; repeating it never copies twice."""
+    async def post(self, job: Job, *, again: bool = True) -> None:
+        """Submit to the FTS that the job is assigned to; repeating it never copies twice.
+
+        `again`: FTS may have taken it before, and a refusal says nothing of that.
+        """
         claim.check()
         try:
             try:
@@ -83,63 +91,31 @@ class FtsTransfers:
             except Unavailable as error:
                 await self._wait(job, str(error), self._ask_again)
             except Refused as error:
-                await self._failures.attempt(job, _refusal(error))
+                await self._refused(job, _refusal(error), again=again)
             else:
-                log.info("handed to FTS", job_id=job.job_id, fts_jobid=job.fts_jobid)
-                going_on = no_longer_waiting(job)
-                await self._store.update(
-                    job, delay=None, fts_posted=NOW, unseen_since=None, **going_on
-                )
+                await self._posted(job)
         except LostRace:
             await self._compensate_late_call(job)
             raise
 
-    async def stop(self, job: Job) -> TransferOutcome | None:
-        """Have FTS cancel a copy. The outcome when it has one, None when FTS never had the job.
+    async def _refused(self, job: Job, failure: Failure, *, again: bool) -> None:
+        """Another attempt, unless FTS has this one from an earlier post, or may have it."""
+        fts_jobid = job.fts_jobid or ""
+        try:
+            if again and fts_jobid in await (await self._endpoints.of(job)).details([fts_jobid]):
+                await self._posted(job)
+            else:
+                await self._failures.attempt(job, failure)
+        except Unavailable as error:
+            await self._wait(job, str(error), self._ask_again)
+        except (Refused, NoCredential):  # FTS says nothing of it to deliv
+            hidden = replace(failure, may_have_partial_file=True)
+            await self._failures.unseen(job, hidden, delay=self._ask_again)
 
-        Unavailable, Refused: not confirmed.
-        """
-        if job.fts_jobid is None:
-            return None
-        try:
-            endpoint = await self._endpoints.of(job)
-        except NoCredential as error:  # it can't be stopped; what FTS was lent has ended as well
-            return TransferOutcome(
-                verdict=Verdict.CANCELLED,
-                error_class=ErrorClass.CREDENTIAL,
-                reason=f"FTS could not be asked to stop: {error}",
-                partial=True,
-            )
-        try:
-            await endpoint.cancel(job.fts_jobid)
-        except Refused as error:
-            if error.code != HTTPStatus.FORBIDDEN:
-                raise
-            return TransferOutcome(verdict=Verdict.FORBIDDEN, reason=str(error))
-        # One that FTS does not know (any more) may have ended and be in its archive.
-        return (await endpoint.details([job.fts_jobid])).get(job.fts_jobid)
-
-    async def withdraw(self, job: Job) -> None:
-        """See that FTS does nothing more for a job that has ended. Unavailable: not confirmed.
-
-        A transfer that was taken over, and not posted yet, is its attempt's.
-        """
-        if job.fts_endpoint is None:
-            return
-        try:
-            endpoint = await self._endpoints.of(job)
-            fts_jobid = job.fts_jobid or await endpoint.job_id(sid(job))
-        except NoCredential as error:  # what FTS was lent has ended with it
-            log.warning("no credential to withdraw with", job_id=job.job_id, reason=str(error))
-            return
-        try:
-            await endpoint.cancel(fts_jobid)
-        except Refused as error:
-            since = job.unseen_since or job.time_transferring
-            forbidden = error.code == HTTPStatus.FORBIDDEN
-            if not (forbidden and since and await self._failures.waited_out(since)):
-                raise
-            log.error("FTS lets deliv stop no transfer", job_id=job.job_id, reason=str(error))
+    async def _posted(self, job: Job) -> None:
+        log.info("handed to FTS", job_id=job.job_id, fts_jobid=job.fts_jobid)
+        going_on = no_longer_waiting(job)
+        await self._store.update(job, delay=None, fts_posted=NOW, unseen_since=None, **going_on)
 
     async def take_over(self, job: Job, endpoint: str, attempt: int) -> None:
         """Have a job that is with no FTS go on with the transfer that this one has for `attempt`.
@@ -172,7 +148,7 @@ class FtsTransfers:
             "fts_endpoint": endpoint.name,
             "fts_jobid": await endpoint.job_id(sid(job)),
             "destination_key": destination,
-            "partial": job.partial and same_file,
+            "partial": job.partial and (same_file or job.destination_key is None),
             "copy_begun": job.copy_begun and same_file,
             **no_longer_waiting(job),
         }
@@ -208,16 +184,7 @@ class FtsTransfers:
             except LostRace:  # it moved on: what applies now?
                 continue
             return
-        await self.withdraw(job)
-
-
-def sid(job: Job) -> str:
-    """Names an attempt at FTS, which makes the transfer's id from it."""
-    return f"{job.job_id}:{job.attempt}"
-
-
-def lacking(error: NoCredential) -> Failure:
-    return Failure(error_class=ErrorClass.CREDENTIAL, reason=str(error))
+        await self._withdrawal.withdraw(job)
 
 
 def _transfer(job: Job) -> Transfer:

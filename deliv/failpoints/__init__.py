@@ -8,6 +8,7 @@ kill           the process ends at once, as by SIGKILL
 drop           every network connection of the process is cut; after a call to the stager or to
                FTS, its answer is lost
 hang SECONDS   whoever came there waits, then goes on
+hold           whoever came there waits until the file is removed, which is POINT.PID.spent by then
 """
 
 from deliv.failpoints.kinds import Kinds, kinds

@@ -14,6 +14,7 @@ from deliv.failpoints import wrappers
 from deliv.failpoints.points import Failpoints
 from deliv.gateways.broker import Message
 from deliv.gateways.fts import Endpoint
+from deliv.gateways.gridftp import GridFtp
 from deliv.gateways.https import HttpsClient
 from deliv.gateways.stager import Stager
 from deliv.store import Store
@@ -29,6 +30,7 @@ class Kinds:
     store: Callable[[Database], Store] = Store
     stager: Callable[[config.StagerSettings, HttpsClient, str], Stager] = Stager
     endpoint: Callable[..., Endpoint] = Endpoint
+    gridftp: Callable[[config.GridFtpSettings, Path], GridFtp] = GridFtp
     failures: Callable[[Store, config.Config], FailureHandler] = FailureHandler
     handler: Callable[[Handler], Handler] = lambda handler: handler
 
@@ -43,6 +45,7 @@ def kinds(directory: Path | None) -> Kinds:
         store=partial(wrappers.FailpointStore, points),
         stager=partial(wrappers.FailpointStager, points),
         endpoint=partial(wrappers.FailpointEndpoint, points),
+        gridftp=partial(wrappers.FailpointGridFtp, points),
         failures=partial(wrappers.FailpointFailureHandler, points),
         handler=partial(wrappers.with_failpoints, points),
     )

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from deliv.errors import Unreachable
 
 log = structlog.get_logger()
 
+HELD_FOR = 0.1  # seconds, until it is looked again
 FAMILIES = {socket.AF_INET, socket.AF_INET6}
 
 
@@ -47,6 +49,7 @@ class Point(StrEnum):
     TRANSFER_POSTED = "transfer-posted"
     POST_STORED = "post-stored"
     OUTCOME_SEEN = "outcome-seen"  # at FTS; recorded next
+    DESTINATION_READ = "destination-read"  # a file that an attempt may have left; settled next
     OUTCOME_STORED = "outcome-stored"
     FAILURE_SEEN = "failure-seen"
     RETRY_STORED = "retry-stored"
@@ -79,17 +82,23 @@ class Failpoints:
 
     async def reach(self, point: Point) -> None:
         """A failpoint in a coroutine."""
-        await asyncio.sleep(self._fail(point))
+        for pause in self._fail(point):
+            await asyncio.sleep(pause)
 
     def reach_in_thread(self, point: Point) -> None:
         """A failpoint in code that may block."""
-        time.sleep(self._fail(point))
+        for pause in self._fail(point):
+            time.sleep(pause)
 
-    def _fail(self, point: Point) -> float:
-        """Do what the point is armed with; how long to wait then, in seconds."""
-        kind, _, argument = _disarm(self._directory / point).partition(" ")
-        if not kind:
-            return 0
+    def _fail(self, point: Point) -> Iterator[float]:
+        """Do what the point is armed with; the pauses to make, in seconds."""
+        file = self._directory / point
+        spent = file.with_name(f"{point}.{os.getpid()}.spent")
+        try:
+            file.rename(spent)  # exactly one of those who come here at once succeeds
+        except FileNotFoundError:
+            return
+        kind, _, argument = spent.read_text(encoding="ascii").strip().partition(" ")
         log.warning("failpoint reached", point=point, kind=kind)
         if kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -97,17 +106,10 @@ class Failpoints:
             _cut()
             if point in CALLS:
                 raise Unreachable(f"cut off at the failpoint {point}")
-        return float(argument or 0)
-
-
-def _disarm(file: Path) -> str:
-    """What the point was armed with; exactly one of those who come here at once gets it."""
-    spent = file.with_name(f"{file.name}.{os.getpid()}.spent")
-    try:
-        file.rename(spent)
-    except FileNotFoundError:
-        return ""
-    return spent.read_text(encoding="ascii").strip()
+        if kind == "hang":
+            yield float(argument)
+        while kind == "hold" and spent.exists():
+            yield HELD_FOR
 
 
 def _cut() -> None:

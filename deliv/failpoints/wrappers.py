@@ -17,6 +17,7 @@ from deliv.delivery.ending.failure import Failure, FailureHandler
 from deliv.failpoints.points import Failpoints, Point
 from deliv.gateways.broker import Message
 from deliv.gateways.fts import Endpoint, Transfer, TransferOutcome
+from deliv.gateways.gridftp import FileFacts, GridFtp
 from deliv.gateways.stager import Stager
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job, Submission
@@ -212,6 +213,19 @@ class FailpointEndpoint(Endpoint):
         stopping = _phase.get() is Phase.STOPPING
         await self._points.reach(Point.CANCEL_SENT if stopping else Point.TRANSFER_WITHDRAWN)
         return state
+
+
+class FailpointGridFtp(GridFtp):
+    def __init__(self, points: Failpoints, *settings: Any) -> None:
+        super().__init__(*settings)
+        self._points = points
+
+    async def read(
+        self, url: str, *, size: int, algorithm: str, credential: tuple[bytes, bytes]
+    ) -> FileFacts:
+        facts = await super().read(url, size=size, algorithm=algorithm, credential=credential)
+        await self._points.reach(Point.DESTINATION_READ)
+        return facts
 
 
 class FailpointFailureHandler(FailureHandler):

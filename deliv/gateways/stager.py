@@ -28,7 +28,8 @@ class Stager:
         self.breaker = Breaker()
         server = "the stager", settings.url, https, float(settings.request_timeout)
         self._upstream = Upstream(*server, self.breaker)
-        self._releases = Upstream(*server, Breaker(), "release")  # fails by itself
+        self.release_breaker = Breaker()  # releases fail by themselves
+        self._releases = Upstream(*server, self.release_breaker, "release")
         self._callback = callback
 
     async def stage(self, job: Job, authcode: str) -> None:
@@ -50,14 +51,14 @@ class Stager:
             if error.code != 404:
                 raise
 
-    async def listing(self) -> dict[str, bool] | None:
-        """The jobs it holds something for, and whether it says that it has reported (`told`).
+    async def listing(self) -> dict[str, bool | None] | None:
+        """The jobs it holds something for, and whether it has reported (`told`; None: not said).
 
         None when it offers no list of them.
         """
         try:
             answer = await self._call("GET", "/stage")
-            return {str(one["job_id"]): one.get("told") is True for one in answer.json()}
+            return {str(one["job_id"]): _told(one) for one in answer.json()}
         except Refused as error:
             if error.code not in NOT_OFFERED:
                 raise
@@ -85,6 +86,11 @@ class Stager:
     ) -> Response:
         kind = "application/json" if body else None
         return _accepted(await self._upstream.call(method, path, body, kind, secrets))
+
+
+def _told(one: dict[str, object]) -> bool | None:
+    told = one.get("told")
+    return told if isinstance(told, bool) else None
 
 
 def _accepted(answer: Response) -> Response:

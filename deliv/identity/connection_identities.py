@@ -6,7 +6,6 @@ chain's certificates, CRLs and attributes ends.
 
 from __future__ import annotations
 
-import ssl
 from datetime import UTC, datetime
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,7 +13,7 @@ from weakref import WeakKeyDictionary
 import structlog
 
 from deliv.errors import CredentialRefused
-from deliv.identity.tls import ServerTls
+from deliv.identity.tls import ServerTls, client_chain, presented_subject
 from deliv.identity.x509.chain import Attributes, Identity
 
 log = structlog.get_logger()
@@ -53,6 +52,11 @@ class ConnectionIdentities:
         """The caller's verified chain in DER, leaf first."""
         return verified_chain(getattr(connection, "socket", connection))
 
+    def unverified_subject(self, connection: Any) -> str | None:
+        """What the certificate says that a caller has presented who is refused."""
+        connection = getattr(connection, "socket", connection)
+        return None if connection is None else presented_subject(connection)
+
     def identify(self, chain_der: list[bytes]) -> Identity:
         """See ServerTls.identify."""
         return self._tls.identify(chain_der)
@@ -66,12 +70,7 @@ def verified_chain(connection: Any) -> list[bytes]:
     """The chain that OpenSSL verified, in DER, leaf first; CredentialRefused when there is none."""
     if connection.session_reused:
         raise CredentialRefused("a resumed TLS session, which carries no certificates")
-    if hasattr(connection, "get_verified_chain"):  # Python 3.13
-        chain = list(connection.get_verified_chain())
-    else:
-        encode = ssl._ssl.ENCODING_DER  # type: ignore[attr-defined]
-        found = connection._sslobj.get_verified_chain() or ()
-        chain = [certificate.public_bytes(encode) for certificate in found]
+    chain = client_chain(connection)
     if not chain:
         raise CredentialRefused("no verified client certificate")
     return chain

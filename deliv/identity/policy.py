@@ -1,28 +1,39 @@
 """Who may do what: decisions by the rules of a policy file, which is read again when it changes.
 
-What no rule allows is refused.
+A deny rule counts before all others. What no rule allows is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from deliv import documents
 from deliv.errors import ConfigError
-from deliv.identity.policy_rules import AccessRequest, Action, CopyAs, PolicyRule, Role, Rules
+from deliv.identity.policy_rules import (
+    AccessRequest,
+    Action,
+    CallerRule,
+    CopyAs,
+    DenyRule,
+    PolicyRule,
+    Role,
+    Rules,
+)
 from deliv.identity.x509.chain import Identity
 from deliv.ops.files import WatchedFiles, reason
 
 log = structlog.get_logger()
 
 REMEMBERED = 4096  # callers whose rules are cached
+R = TypeVar("R", bound=CallerRule)
+RulesOf = Callable[[str, tuple[str, ...]], list[tuple[str, R]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +63,9 @@ class Explanation:
 class Policy:
     """The rules of one policy file."""
 
-    def __init__(self, rules: tuple[PolicyRule, ...]) -> None:
-        named = [(f"rules[{n}] {rule.who}", rule, rule.matcher()) for n, rule in enumerate(rules)]
-
-        @lru_cache(REMEMBERED)
-        def rules_of(dn: str, fqans: tuple[str, ...]) -> list[tuple[str, PolicyRule]]:
-            return [(name, rule) for name, rule, matches in named if matches(dn, fqans)]
-
-        self._rules_of = rules_of
+    def __init__(self, rules: Sequence[PolicyRule], deny: Sequence[DenyRule] = ()) -> None:
+        self._rules_of = _finder("rules", rules)
+        self._denials_of = _finder("deny", deny)
 
     @classmethod
     def load(cls, path: Path) -> Policy:
@@ -74,10 +80,19 @@ class Policy:
     @classmethod
     def parse(cls, text: str) -> Policy:
         """ValueError, with the place in the text, when it is not a policy."""
-        return cls(documents.parse(text, Rules).rules)
+        written = documents.parse(text, Rules)
+        return cls(written.rules, written.deny)
+
+    def denial(self, dn: str, fqans: tuple[str, ...]) -> Decision | None:
+        """The refusal of whoever a deny rule is for, in all that they may ask for."""
+        for name, _ in self._denials_of(dn, fqans):
+            reason = f"the policy denies {dn} all use of deliv"
+            return Decision(allowed=False, reason=reason, rule=name)
+        return None
 
     def roles(self, identity: Identity) -> frozenset[Role]:
-        rules = self._rules_of(identity.dn, identity.attributes.fqans)
+        dn, fqans = identity.dn, identity.attributes.fqans
+        rules = [] if self.denial(dn, fqans) else self._rules_of(dn, fqans)
         return frozenset(role for _, rule in rules for role in rule.roles)
 
     def decide(
@@ -89,7 +104,7 @@ class Policy:
         destination_host: str | None = None,
         unfinished: int | None = None,
     ) -> Decision:
-        """Whether `identity` may do this; what no rule allows is refused.
+        """Whether `identity` may do this; what a deny rule denies or no rule allows is refused.
 
         `owner` is the DN whose jobs `status`, `events`, `list` and `cancel` are about; without one
         they are about the jobs of all. `submit` needs the `destination_host` and, where the rule
@@ -143,12 +158,17 @@ class Policy:
             destination_host=destination_host,
             unfinished=unfinished,
         )
-        rules = self._rules_of(dn, fqans)
-        considered = ((name, rule.objection(request) or "allows it") for name, rule in rules)
-        decision = self._decide(request)
-        return Explanation(action=request.action, decision=decision, considered=tuple(considered))
+        denying = [(name, "denies everything") for name, _ in self._denials_of(dn, fqans)]
+        others = [
+            (name, rule.objection(request) or "allows it")
+            for name, rule in self._rules_of(dn, fqans)
+        ]
+        decision, considered = self._decide(request), (*denying, *others)
+        return Explanation(action=request.action, decision=decision, considered=considered)
 
     def _decide(self, request: AccessRequest) -> Decision:
+        if denied := self.denial(request.dn, request.fqans):
+            return denied
         if request.action is Action.WHOAMI:
             return Decision(allowed=True, reason="everybody may ask who they are")
         rules = self._rules_of(request.dn, request.fqans)
@@ -168,6 +188,17 @@ class Policy:
             return Decision(allowed=False, reason=str(objection), rule=name)
         reason = f"no rule lets {request.dn} {request.phrase}"
         return Decision(allowed=False, reason=reason)
+
+
+def _finder(key: str, rules: Sequence[R]) -> RulesOf[R]:
+    """Finds the rules for a DN and FQANs, each with its name."""
+    named = [(f"{key}[{n}] {rule.who}", rule, rule.matcher()) for n, rule in enumerate(rules)]
+
+    @lru_cache(REMEMBERED)
+    def rules_of(dn: str, fqans: tuple[str, ...]) -> list[tuple[str, R]]:
+        return [(name, rule) for name, rule, matches in named if matches(dn, fqans)]
+
+    return rules_of
 
 
 OnReload = Callable[[str | None], None]
@@ -207,6 +238,11 @@ class LivePolicy:
         elif self.broken != before:
             self._report(self.broken)
         return changed
+
+    def denial(self, dn: str, fqans: tuple[str, ...]) -> Decision | None:
+        """See Policy.denial."""
+        self.refresh()
+        return self._file.value[1].denial(dn, fqans)
 
     def roles(self, identity: Identity) -> frozenset[Role]:
         self.refresh()

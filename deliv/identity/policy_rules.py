@@ -1,4 +1,4 @@
-"""The rules of a policy file: whom each one is for, and what it lets them do.
+"""The rules of a policy file: whom each one is for, and what it lets them do or denies.
 
 config/policy.example.yaml explains every key.
 """
@@ -78,27 +78,16 @@ class AccessRequest:
         return f"{verb} {whose}"
 
 
-class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`dn` or `fqan` None: any; at least one is given."""
+class CallerRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whom a rule is for. `dn` or `fqan` None: any; at least one is given."""
 
     dn: str | None = None
     fqan: str | None = None
-    roles: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1)]
-    destinations: tuple[str, ...] = ()
-    quota: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    allow_limited: bool = False
-    copy_as: CopyAs = CopyAs.EITHER
 
     def __post_init__(self) -> None:
         if self.dn is None and self.fqan is None:
             raise ValueError("a rule is for a dn, for a fqan, or for both")
         self.matcher()
-        for destination in self.destinations:
-            hosts.compiled(destination)
-        if Role.SUBMITTER in self.roles and not self.destinations:
-            raise ValueError('a submitter needs destinations; ["*"] is every host')
-        if Role.SUBMITTER not in self.roles and (self.destinations or self.quota):
-            raise ValueError("destinations and quota are for submitters")
 
     @property
     def who(self) -> str:
@@ -111,6 +100,29 @@ class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             return lambda dn, fqans: is_dn(dn)
         is_fqan = fqan.compiled(self.fqan)
         return lambda dn, fqans: is_dn(dn) and any(map(is_fqan, fqans))
+
+
+class DenyRule(CallerRule, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may do nothing, whatever other rules say."""
+
+
+class PolicyRule(CallerRule, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may do what."""
+
+    roles: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1)]
+    destinations: tuple[str, ...] = ()
+    quota: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    allow_limited: bool = False
+    copy_as: CopyAs = CopyAs.EITHER
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for destination in self.destinations:
+            hosts.compiled(destination)
+        if Role.SUBMITTER in self.roles and not self.destinations:
+            raise ValueError('a submitter needs destinations; ["*"] is every host')
+        if Role.SUBMITTER not in self.roles and (self.destinations or self.quota):
+            raise ValueError("destinations and quota are for submitters")
 
     def covers(self, request: AccessRequest) -> bool:
         """Whether the roles are the right ones for the action."""
@@ -137,3 +149,4 @@ class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rules: tuple[PolicyRule, ...]
+    deny: tuple[DenyRule, ...] = ()

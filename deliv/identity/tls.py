@@ -19,6 +19,7 @@ from typing import Any
 from deliv.errors import ConfigError
 from deliv.identity.trust import TrustFiles
 from deliv.identity.voms.verification import VomsVerifier
+from deliv.identity.x509 import certificates
 from deliv.identity.x509.anchors import Anchors
 from deliv.identity.x509.chain import NO_ATTRIBUTES, Attributes, Identity, identify
 from deliv.identity.x509.revocation import Mode, Revocations
@@ -38,15 +39,16 @@ OPTIONS = (
 UNFINISHED = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 CLOSED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)  # by the client, which is no refusal
 
-OnRefusal = Callable[[str, str], None]
+OnRefusal = Callable[[str, str, str | None], None]
 
 
 class ServerTls:
     """The server's side of TLS. `.context` stays the same object while the service runs.
 
-    `on_refusal(address, reason)` is called for each handshake that failed. `vomsdir` None: callers
-    have no VOMS attributes; `host` is the name of this service in them. A certificate, key or
-    directory that can't be used raises ConfigError.
+    `on_refusal(address, reason, subject)` is called for each handshake that failed; the
+    subject is that of the certificate presented, not verified. `vomsdir` None: callers have no VOMS
+    attributes; `host` is the name of this service in them. A certificate, key or directory that
+    can't be used raises ConfigError.
     """
 
     def __init__(
@@ -218,7 +220,8 @@ class _CallerSocket(ssl.SSLSocket):
                 caller = "unknown"
                 with suppress(OSError):
                     caller = address(*self.getpeername()[:2])
-                hook(caller, str(getattr(error, "verify_message", None) or error.reason or error))
+                reason = str(getattr(error, "verify_message", None) or error.reason or error)
+                hook(caller, reason, presented_subject(self))
             raise
 
 
@@ -254,6 +257,24 @@ class _ContextPerConnection(ssl.SSLContext):
         first = self._fresh()
         first.sni_callback = replace
         return first
+
+
+def client_chain(connection: Any) -> list[bytes]:
+    """The client's chain in DER, leaf first; empty without one.
+
+    After a refused handshake it is what OpenSSL had of it, of which nothing needs to be true.
+    """
+    if hasattr(connection, "get_verified_chain"):  # Python 3.13
+        return list(connection.get_verified_chain())
+    encode = ssl._ssl.ENCODING_DER  # type: ignore[attr-defined]
+    found = connection._sslobj.get_verified_chain() or ()
+    return [certificate.public_bytes(encode) for certificate in found]
+
+
+def presented_subject(connection: Any) -> str | None:
+    """The subject of the certificate that a client has presented, be it accepted or not."""
+    chain = client_chain(connection)
+    return certificates.subject(chain[0]) if chain else None
 
 
 def _no_password() -> str:

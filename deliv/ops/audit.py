@@ -64,7 +64,8 @@ class AuditOutcome(StrEnum):
 class AuditEntry:
     """One line. What does not apply is left out of it.
 
-    `dn` is the caller, `subject` the certificate presented where it is another (a proxy), `owner`
+    `dn` is the caller, `subject` the certificate presented where it is another (a proxy),
+    `unverified_subject` that of one which was not accepted, and says whatever it likes, `owner`
     the submitter of the job; `action` and `rule` are the policy's, `client_id` and `token_id` an
     access token's that was good, `job_id` what the request named or made, `times` how many such
     lines this one stands for.
@@ -75,6 +76,7 @@ class AuditEntry:
     peer: str | None = None
     dn: str | None = None
     subject: str | None = None
+    unverified_subject: str | None = None
     limited: bool | None = None
     call: str | None = None
     action: str | None = None
@@ -125,33 +127,34 @@ class AuditLog:
             self._missing += 1
             metrics.AUDIT_MISSING.inc()
 
-    def refused_handshake(self, peer: str, reason: str) -> None:
+    def refused_handshake(self, peer: str, reason: str, subject: str | None = None) -> None:
         """One line, while its neighbourhood has few a second; then one for many.
 
         Whoever wants to fill the disk need not have a certificate. `peer` is as from `address`, or
-        a text without a port when its address is not known any more.
+        a text without a port when its address is not known any more. `subject` is that of the
+        certificate that was presented, if there was one; a line for many has none.
         """
         host = peer.rpartition(":")[0].strip("[]")
         source = neighbourhood(host) if host else peer
         if self._refusals.take(source):
             self._summed[source, reason] += 1
         else:
-            self._refused(peer, reason)
+            self._refused(peer, reason, unverified_subject=subject)
 
     def settle(self) -> None:
         """Write the lines that stand for many refused handshakes."""
         for (source, reason), times in self._summed.items():
-            self._refused(source, reason, times)
+            self._refused(source, reason, times=times)
         self._summed.clear()
 
-    def _refused(self, peer: str, reason: str, times: int | None = None) -> None:
+    def _refused(self, peer: str, reason: str, **facts: Any) -> None:
         self.write(
             AuditEntry(
                 event=AuditEvent.HANDSHAKE,
                 outcome=AuditOutcome.REFUSED,
                 peer=peer,
                 reason=reason,
-                times=times,
+                **facts,
             )
         )
 

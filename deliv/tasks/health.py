@@ -26,13 +26,14 @@ NOT_ASKED = "not asked yet"
 class Health:
     """`probes`: by dependency, an awaitable that returns a detail or raises a DelivError.
 
-    `breakers`: by dependency, the state of its circuit breaker, where it has one.
+    `breakers`: by dependency, the states of its circuit breakers, by the names that they are shown
+    under. They make nothing unready: a probe says whether a dependency is up.
     """
 
     def __init__(
         self,
         probes: Mapping[str, Probe],
-        breakers: Mapping[str, Callable[[], str]] = MappingProxyType({}),
+        breakers: Mapping[str, Mapping[str, Callable[[], str]]] = MappingProxyType({}),
         timeout: float = 10.0,
     ) -> None:
         self._probes = probes
@@ -56,7 +57,7 @@ class Health:
             "waiting_for": waiting,
             "dependencies": {
                 name: {"up": up, "detail": detail}
-                | ({"breaker": self._breakers[name]()} if name in self._breakers else {})
+                | {shown: state() for shown, state in self._breakers.get(name, {}).items()}
                 for name, (up, detail) in self._states.items()
             },
         }

@@ -20,7 +20,7 @@ from deliv_testbed.parts import Parts
 from deliv_testbed.processes import Processes, wait
 from deliv_testbed.rabbitmq import EPMD
 
-READY_DEADLINE = 90.0  # a busy machine takes its time
+READY_DEADLINE = 180.0  # a busy machine takes its time
 
 
 class Stack:

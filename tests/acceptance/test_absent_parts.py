@@ -27,8 +27,8 @@ def waiting_for(stack: Stack) -> set[str]:
 
 
 def start(stack: Stack, missing: set[str], part: str) -> None:
-    """Start a part; from then on deliv waits for one less, without being told."""
-    stack.command("start", part)
+    """Start a part; from then on deliv waits for one less, by itself."""
+    stack.control("start", part)
     missing.discard(PARTS[part])
     until(lambda: waiting_for(stack) == missing, f"deliv has found {part}")
 
@@ -68,11 +68,11 @@ def _assert_unavailable(stack: Stack, target: Target) -> None:
 def test_jobs_go_on_without_rabbitmq(bare: Stack) -> None:
     """RabbitMQ only makes attention come at once: the sweeps see to every job as well."""
     target = bare.target()
-    bare.command("kill", "rabbitmq")
+    bare.control("kill", "rabbitmq")
     with bare.client() as client:
         job_id = client.submit("synthetic-51", target.url)
         assert client.wait(job_id, timeout=90)["status"] == "SUCCESS"
-    bare.command("start", "rabbitmq")
+    bare.control("start", "rabbitmq")
     assert target.holds_synthetic(51)
 
 
@@ -92,6 +92,6 @@ def _set_staging_timeout(stack: Stack, timeout: str) -> None:
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config["stager"]["timeout"] = timeout
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    stack.command("kill", "deliv@1")
-    stack.command("start", "deliv@1")
+    stack.control("kill", "deliv@1")
+    stack.control("start", "deliv@1")
     until(lambda: stack.ready().get("status") == "ready", "deliv is ready again")

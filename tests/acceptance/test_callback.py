@@ -199,8 +199,8 @@ def test_a_place_that_is_refused_is_told(
     fields = caller.staged(waiting) | {"staged_to": "elsewhere.example:2811"}
     without_effect(stack, waiting, lambda: caller.report(fields))
     with stack.client() as client:
-        told = client.status(waiting)["stager_status"]
-    assert told.startswith("its report was refused: staged_to names elsewhere.example:2811")
+        shown = client.status(waiting)["stager_status"]
+    assert shown.startswith("its report was refused: staged_to names elsewhere.example:2811")
 
 
 def test_one_jobs_code_for_another(
@@ -216,7 +216,7 @@ def test_one_jobs_code_for_another(
 
 
 def test_an_earlier_attempts_code(stack: Stack, waiting: str, caller: Caller) -> None:
-    """The staging is made to have run out of time, so that it begins anew."""
+    """The staging is made to have run out of time, so that it begins again."""
     first = caller.staged(waiting)
     stack.query(
         "UPDATE jobs SET time_staging = time_staging - INTERVAL 2 DAY, due_at = NOW(6) "
@@ -291,16 +291,16 @@ def test_the_issuers_key_changes(own: Stack) -> None:
 def test_without_an_issuer(own: Stack) -> None:
     """Whoever has keys and a token goes on; who has no keys yet waits, and loses nothing."""
     assert delivered(own, "synthetic-34", own.target())
-    own.command("kill", "issuer")
+    own.control("kill", "issuer")
     assert delivered(own, "synthetic-35", own.target())
-    own.command("kill", "deliv@1")
-    own.command("start", "deliv@1")
+    own.control("kill", "deliv@1")
+    own.control("start", "deliv@1")
     until(lambda: "issuer" in own.ready().get("waiting_for", ()), "deliv waits for the issuer")
     with own.client() as client:
         job_id = client.submit("synthetic-36", own.target().url)
         until(lambda: _called_in_vain(own), "the stager has called in vain")
         assert client.status(job_id)["status"] == "STAGING"
-        own.command("start", "issuer")
+        own.control("start", "issuer")
         assert client.wait(job_id, timeout=120)["status"] == "SUCCESS"
 
 
@@ -328,8 +328,8 @@ def configured(stack: Stack, callback: dict[str, Any]) -> Iterator[Caller]:
 
 def _restart(stack: Stack, path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-    stack.command("kill", "deliv@1")
-    stack.command("start", "deliv@1")
+    stack.control("kill", "deliv@1")
+    stack.control("start", "deliv@1")
     until(lambda: stack.ready().get("status") == "ready", "deliv is ready again")
 
 

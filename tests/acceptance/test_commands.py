@@ -188,7 +188,7 @@ def test_exit_codes(
 
 
 def test_a_refused_credential_is_explained(stack: Stack, tmp_path: Path) -> None:
-    """A proxy of a CA that deliv does not know: under TLS 1.3 that is told late."""
+    """A proxy of a CA that deliv does not know: under TLS 1.3 that is reported late."""
     from deliv_testbed import pki
 
     stranger = pki.Authority.create().issue(pki.user_name("alice"))

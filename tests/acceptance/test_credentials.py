@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import yaml
 from deliv_testbed import pki
+from deliv_testbed.pki import Credential
 from support import live_client
 from support.another_instance import Instance, another_instance
 from support.credential_kinds import KINDS, Kind
-from support.credentials import ALICE, Grid
+from support.credentials import ALICE, Grid, presented
 from support.live_client import Reply
 from support.running_stack import Stack, until
 from support.stricter_than_globus import STRICTER
@@ -37,21 +38,25 @@ class Gate:
     directory: Path
     table: list[str]
 
-    def attempt(self, kind: Kind, request: bytes) -> tuple[Reply | None, dict[str, Any]]:
+    def attempt(
+        self, credential: Credential | None, request: bytes
+    ) -> tuple[Reply | None, dict[str, Any]]:
         """The answer, None when the handshake was refused, and the audit log's line on it."""
         port, before = self.instance.port, len(self.instance.audit())
         with socket.create_connection(("127.0.0.1", port), live_client.TIMEOUT) as plain:
             peer = f"127.0.0.1:{plain.getsockname()[1]}"
             try:
-                with self._context(kind).wrap_socket(plain, server_hostname="localhost") as secure:
+                with self._context(credential).wrap_socket(
+                    plain, server_hostname="localhost"
+                ) as secure:
                     reply = live_client.exchange(secure, request)
             except OSError:
                 reply = None
         lines = until(lambda: self._audited(peer, before), "it is on record", 60)
         return reply, lines[0]
 
-    def _context(self, kind: Kind) -> Any:
-        credential, file = kind.make(self.grid), self.directory / "client.pem"
+    def _context(self, credential: Credential | None) -> Any:
+        file = self.directory / "client.pem"
         if credential is not None:
             pki.write(file, credential.proxy_pem(), mode=0o600)
         ca_file = Path(self.instance.stack.testbed["ca_file"])
@@ -78,7 +83,8 @@ def gate(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gat
 
 @pytest.mark.parametrize("kind", PRESENTABLE, ids=lambda kind: kind.name)
 def test_every_kind(gate: Gate, kind: Kind) -> None:
-    reply, entry = gate.attempt(kind, STATUS)
+    credential = kind.make(gate.grid)
+    reply, entry = gate.attempt(credential, STATUS)
     if kind.accepted:
         assert reply is not None
         assert reply.status == 404
@@ -92,7 +98,9 @@ def test_every_kind(gate: Gate, kind: Kind) -> None:
         assert (reply.status, entry["outcome"]) == (403, "refused")
         assert reply.document["msg"] == entry["reason"]
         assert re.search(kind.reason or "", entry["reason"])
-        assert "dn" not in entry
+        assert not {"dn", "subject"} & entry.keys()
+    if not kind.accepted:
+        assert entry.get("unverified_subject") == presented(credential)
     gate.table.append(row(kind, entry))
 
 
@@ -100,7 +108,7 @@ def test_every_kind(gate: Gate, kind: Kind) -> None:
     "kind", [kind for kind in KINDS if kind.limited], ids=lambda kind: kind.name
 )
 def test_a_limited_proxy_looks_and_does_not_act(gate: Gate, kind: Kind) -> None:
-    reply, entry = gate.attempt(kind, SUBMIT)
+    reply, entry = gate.attempt(kind.make(gate.grid), SUBMIT)
     assert reply is not None
     assert (reply.status, entry["outcome"], entry["action"]) == (403, "refused", "submit")
     assert reply.document["msg"] == "a limited proxy may only look at transfers"

@@ -128,7 +128,7 @@ def test_the_official_client_delegates(own: Stack) -> None:
     assert document["voms_attrs"] == [""]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", document["termination_time"])
     assert whoami(own)["termination_time"] == document["termination_time"]
-    # it delegates anew only when little is left, as it would to FTS
+    # it delegates again only when little is left, as it would to FTS
     ((before,),) = own.query("SELECT version FROM delegations WHERE delegation_id = %s", given)
     fts3.delegate(context(own), lifetime=timedelta(hours=8))
     ((after,),) = own.query("SELECT version FROM delegations WHERE delegation_id = %s", given)
@@ -216,11 +216,11 @@ def test_a_delegation_is_forgotten_while_fts_is_out(own: Stack, target: Target) 
     delegate(own)
     assert ended(own, "synthetic-52001", target)["copied_as"] == "user"
     given = f"/delegation/{whoami(own)['delegation_id']}"
-    own.command("kill", "fts")
+    own.control("kill", "fts")
     try:
         answer = own.curl(given, "-X", "DELETE")
     finally:
-        own.command("start", "fts")
+        own.control("start", "fts")
     assert answer.status == 200
     assert "an FTS keeps its proxy until that expires" in answer.document["msg"]
     assert whoami(own)["termination_time"] is None
@@ -231,8 +231,8 @@ def test_a_restart_forgets_nothing(own: Stack, target: Target) -> None:
     delegate(own)
     with own.client() as client:
         job_id = client.submit("slow-2-synthetic-3004", target.url)
-        own.command("kill", "deliv@1")
-        own.command("start", "deliv@1")
+        own.control("kill", "deliv@1")
+        own.control("start", "deliv@1")
         until(lambda: own.ready().get("status") == "ready", "deliv is ready again")
         job = client.wait(job_id, timeout=120)
     assert (job["status"], job["copied_as"]) == ("SUCCESS", "user")
@@ -251,8 +251,8 @@ def test_its_user_is_told_in_time(own: Stack, target: Target) -> None:
     assert "expires at" in whoami(own)["warning"]
     assert "delegate again" in own.curl(f"/transferStatus?job_id={job_id}").document["warning"]
     assert "warning" not in own.curl(f"/transferStatus?job_id={other}", user="bob").document
-    told = "SELECT 1 FROM delegations WHERE dn = %s AND told IS NOT NULL"
-    until(lambda: own.query(told, own.user("alice").dn), "an event told of it")
+    notified = "SELECT 1 FROM delegations WHERE dn = %s AND told IS NOT NULL"
+    until(lambda: own.query(notified, own.user("alice").dn), "an event names it")
     log = own.directory / "log" / "deliv@1.log"
     said = "a delegated credential expires"
     until(lambda: said in log.read_text(encoding="utf-8"), "the log tells of it")

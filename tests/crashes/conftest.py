@@ -31,12 +31,12 @@ PATIENT, IMPATIENT = "60s", "2s"  # for the stager
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    with brought_up() as stack:
+    with brought_up("--without", "deliv") as stack:
         faults = stack.directory / "faults"
         faults.mkdir()
         faults.chmod(0o777)  # deliv runs as another user when the tests run as root
         fts = settings(stack)["fts"] | LOOKING_OFTEN
-        configure(stack, {**QUICK, "fts": fts, "faults": str(faults)})
+        start(stack, {**settings(stack), **QUICK, "fts": fts, "faults": str(faults)})
         yield stack
 
 
@@ -50,10 +50,14 @@ def configure(stack: Stack, changes: dict[str, Any]) -> None:
     config = {**before, **changes}
     if config == before:
         return
-    Path(stack.testbed["config"]).write_text(yaml.safe_dump(config), encoding="utf-8")
     stack.stop("deliv@1")
-    stack.command("start", "deliv@1")
-    until(lambda: stack.ready().get("status") == "ready", "deliv is ready again")
+    start(stack, config)
+
+
+def start(stack: Stack, config: dict[str, Any]) -> None:
+    Path(stack.testbed["config"]).write_text(yaml.safe_dump(config), encoding="utf-8")
+    stack.control("start", "deliv@1")
+    until(lambda: stack.ready().get("status") == "ready", "deliv is ready")
 
 
 def settings(stack: Stack) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deliv_testbed import synthetic
 from support.running_stack import Stack, Target, until
 
 from crashes.conftest import IMPATIENT, KINDS, PATIENT, be_patient
@@ -70,12 +71,16 @@ class Deliv:
     def revive(self) -> None:
         pid = self._stack.testbed["pids"].get("deliv@1")  # of a dead part the testbed has none
         if pid is None or not Path(f"/proc/{pid}").exists():
-            self._stack.command("start", "deliv@1")
+            self._stack.control("start", "deliv@1")
             self.restarts += 1
 
 
+# Only a job that FTS loses comes there: see below.
+ORDINARY = [point for point in Point if point is not Point.DESTINATION_READ]
+
+
 @pytest.mark.parametrize("kind", IN_TURNS)
-@pytest.mark.parametrize("point", list(Point), ids=str)
+@pytest.mark.parametrize("point", ORDINARY, ids=str)
 def test_nothing_is_lost_and_nothing_done_twice(stack: Stack, point: Point, kind: str) -> None:
     story, target, deliv = STORIES.get(point, DELIVERY), stack.target(), Deliv(stack)
     be_patient(stack, IMPATIENT if story is SILENT else PATIENT)
@@ -83,8 +88,8 @@ def test_nothing_is_lost_and_nothing_done_twice(stack: Stack, point: Point, kind
     arm(armed, KINDS[kind])
     size = next(SIZES)
     with ThreadPoolExecutor(1) as caller:
-        told = caller.submit(tell, stack, story, f"{story.fault}synthetic-{size}", target)
-        ended = until(lambda: at_rest(stack, deliv, told), "the job is at rest", timeout=150)
+        submitted = caller.submit(call, stack, story, f"{story.fault}synthetic-{size}", target)
+        ended = until(lambda: at_rest(stack, deliv, submitted), "the job is at rest", timeout=150)
     until(lambda: survived(deliv, armed, kind), f"{point} was reached", timeout=60)
 
     assert (ended["status"], ended["error_class"]) == (story.status, story.error_class), ended
@@ -95,13 +100,14 @@ def test_nothing_is_lost_and_nothing_done_twice(stack: Stack, point: Point, kind
     assert_history(stack, ended["job_id"])
 
 
-# Of a job that FTS loses: from its hand-over until another attempt is stored.
+# Of a job that FTS loses: from its hand-over until the file that the next attempt finds was read.
 LOSING = (
     Point.TRANSFER_ASSIGNED,
     Point.TRANSFER_POSTED,
     Point.POST_STORED,
     Point.FAILURE_SEEN,
     Point.RETRY_STORED,
+    Point.DESTINATION_READ,
 )
 
 
@@ -109,33 +115,56 @@ LOSING = (
 @pytest.mark.parametrize("point", LOSING, ids=lambda point: f"users-file-{point}")
 def test_a_users_own_file_is_never_overwritten(stack: Stack, point: Point, kind: str) -> None:
     """FTS loses the job, and the user puts a file of that name there meanwhile."""
-    target, deliv, size = stack.target(), Deliv(stack), next(SIZES)
+    size = next(SIZES)
+    ended, file = found_by_the_next_attempt(stack, point, kind, size, b"mine")
+    assert (ended["status"], ended["error_class"], ended["attempt"]) == ("ERROR", "exists", 2)
+    assert file.read_bytes() == b"mine"
+    assert f"it has 4 bytes, not {size}" in ended["detailed_status"]
+    assert "or a file of yours" in ended["detailed_status"]
+    assert_history(stack, ended["job_id"])
+
+
+@pytest.mark.parametrize("kind", IN_TURNS)
+@pytest.mark.parametrize(
+    "point", [Point.DESTINATION_READ, Point.OUTCOME_STORED], ids=lambda point: f"arrived-{point}"
+)
+def test_a_lost_copy_that_has_arrived_is_delivered(stack: Stack, point: Point, kind: str) -> None:
+    size = next(SIZES)
+    product = b"".join(synthetic.chunks(size))
+    ended, file = found_by_the_next_attempt(stack, point, kind, size, product)
+    assert (ended["status"], ended["error_class"], ended["attempt"]) == ("SUCCESS", None, 2)
+    assert "was there already: same size and checksum" in ended["detailed_status"]
+    assert file.read_bytes() == product
+    assert_history(stack, ended["job_id"])
+
+
+def found_by_the_next_attempt(
+    stack: Stack, point: Point, kind: str, size: int, content: bytes
+) -> tuple[dict[str, Any], Path]:
+    """The job at rest that FTS has lost, and the file which was put there meanwhile."""
+    target, deliv = stack.target(), Deliv(stack)
     be_patient(stack, PATIENT)
     armed = stack.directory / "faults" / point
     arm(armed, KINDS[kind])
-    stack.command("freeze", "gridftp-destination")
+    stack.control("freeze", "gridftp-destination")
     with ThreadPoolExecutor(1) as caller:
-        told = caller.submit(tell, stack, DELIVERY, f"synthetic-{size}", target)
-        job_id = until(lambda: handed_over(stack, deliv, told), "FTS has the job", timeout=100)
-        stack.command("kill", "fts")
+        submitted = caller.submit(call, stack, DELIVERY, f"synthetic-{size}", target)
+        job_id = until(lambda: handed_over(stack, deliv, submitted), "FTS has the job", timeout=100)
+        stack.control("kill", "fts")
         stack.forget_at_fts(job_id)
-        file = target.put(f"synthetic-{size}", b"mine")
-        stack.command("thaw", "gridftp-destination")
-        stack.command("start", "fts")
-        ended = until(lambda: at_rest(stack, deliv, told), "the job is at rest", timeout=100)
+        file = target.put(f"synthetic-{size}", content)
+        stack.control("thaw", "gridftp-destination")
+        stack.control("start", "fts")
+        ended = until(lambda: at_rest(stack, deliv, submitted), "the job is at rest", timeout=100)
     until(lambda: survived(deliv, armed, kind), f"{point} was reached", timeout=60)
-
-    assert (ended["status"], ended["error_class"], ended["attempt"]) == ("ERROR", "exists", 2)
-    assert file.read_bytes() == b"mine"
-    assert "or a file of yours" in ended["detailed_status"]
-    assert_history(stack, job_id)
+    return ended, file
 
 
-def handed_over(stack: Stack, deliv: Deliv, told: Future[str]) -> str | None:
+def handed_over(stack: Stack, deliv: Deliv, submitted: Future[str]) -> str | None:
     deliv.revive()
-    if not told.done():
+    if not submitted.done():
         return None
-    job = row(stack, told.result())
+    job = row(stack, submitted.result())
     return str(job["job_id"]) if job["fts_posted"] else None
 
 
@@ -160,13 +189,13 @@ def test_the_data_is_whole_after_all_this(stack: Stack) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def tell(stack: Stack, story: Story, product: str, target: Target) -> str:
+def call(stack: Stack, story: Story, product: str, target: Target) -> str:
     """The caller's part, patient as a script is: submit, and withdraw where the story has it."""
     url = target.url
     if story.destination == "forbidden":
         url = f"{url.partition('/')[0]}//{url.split('/')[2]}/etc/deliv-crashes"
     if story.frozen_copy:
-        stack.command("freeze", "gridftp-destination")
+        stack.control("freeze", "gridftp-destination")
     with stack.client() as client:
         job_id = client.submit(product, url)
         if story.cancel_when:
@@ -179,7 +208,7 @@ def cancel(stack: Stack, job_id: str, story: Story) -> None:
     until(lambda: row(stack, job_id)[column] is not None, f"the job is {story.cancel_when}")
     until(lambda: cancelled(stack, job_id), "deliv takes the cancellation")
     if story.frozen_copy:
-        stack.command("thaw", "gridftp-destination")
+        stack.control("thaw", "gridftp-destination")
 
 
 def cancelled(stack: Stack, job_id: str) -> bool:
@@ -192,12 +221,12 @@ def cancelled(stack: Stack, job_id: str) -> bool:
     return answer.status in {200, 202, 409}
 
 
-def at_rest(stack: Stack, deliv: Deliv, told: Future[str]) -> dict[str, Any] | None:
+def at_rest(stack: Stack, deliv: Deliv, submitted: Future[str]) -> dict[str, Any] | None:
     """The job's row once nothing is left to do for it, anywhere."""
     deliv.revive()
-    if not told.done():
+    if not submitted.done():
         return None
-    job = row(stack, told.result())
+    job = row(stack, submitted.result())
     ((waiting,),) = stack.query("SELECT COUNT(*) FROM outbox WHERE job_id = %s", job["job_id"])
     return job if job["closed"] and job["due_at"] is None and not waiting else None
 

@@ -159,6 +159,23 @@ def test_it_is_sandboxed(service: Service) -> None:
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
 
 
+def test_files_at_destinations_can_be_read_in_the_sandbox(service: Service) -> None:
+    """By Debian's Python, with gfal2; nothing else is up that the check asks."""
+    program = "/opt/deliv/current/bin/deliv serve --check --instance 9"
+    drop_in = PurePosixPath("/etc/systemd/system/deliv@9.service.d/check.conf")
+    lines = ("[Service]", "Type=oneshot", "Restart=no", "ExecStart=", f"ExecStart={program}", "")
+    service.fleet.put(HOST, drop_in, "\n".join(lines).encode())
+    try:
+        service.run("systemctl", "daemon-reload")
+        service.fleet.execute(HOST, "systemctl", "start", "deliv@9.service", check=False)
+        journal = service.journal("deliv@9")
+    finally:
+        service.run("rm", "--recursive", str(drop_in.parent))
+        service.run("systemctl", "daemon-reload")
+        service.fleet.execute(HOST, "systemctl", "reset-failed", "deliv@9.service", check=False)
+    assert "ok   gridftp: files at destinations can be compared" in journal, journal
+
+
 def test_secrets_are_its_own(service: Service) -> None:
     shown = service.run(
         "stat", "-c", "%A %U:%G %n", "/etc/deliv/deliv.yaml", "/etc/deliv/policy.yaml",

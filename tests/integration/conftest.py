@@ -16,6 +16,7 @@ from support.private_mariadb import Server, running
 
 from deliv.db.database import Database
 from deliv.store import Store, migrations
+from integration.scripted_fts import Grid
 
 TIMEOUT = 100.0
 
@@ -40,6 +41,11 @@ def mariadb_server() -> Iterator[Server]:
         if os.environ.get("DELIV_TESTS_REQUIRE"):
             raise
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
+    return Grid(tmp_path_factory.mktemp("grid"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,11 +21,12 @@ from deliv.db.database import Database
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.cleanup import Cleanup
 from deliv.delivery.ending.failure import FailureHandler
+from deliv.delivery.ending.settlement import Settlement
 from deliv.delivery.poll import Polling
-from deliv.delivery.settle import Settlement
 from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import NoCredential
 from deliv.gateways.fts import Endpoint
+from deliv.gateways.gridftp import GridFtp
 from deliv.gateways.https import HeldCredential
 from deliv.gateways.stager import Stager
 from deliv.model.job import Job
@@ -129,6 +131,11 @@ class Bench:
         assert known is not None
         return known
 
+    async def compared(self, job: Job) -> Job:
+        """The job, once no file at a destination is being compared."""
+        await asyncio.gather(*self.settlement.comparing.values())
+        return await self.now(job)
+
     def forbid(self, job: Job) -> None:
         """The job is another's to FTS now."""
         self.jobs.states = {key: s for key, s in self.jobs.states.items() if key[1] != job.job_id}
@@ -150,13 +157,17 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    grid: Grid, database: Database, directory: Path, **retries: int
+    grid: Grid, database: Database, directory: Path, gridftp: GridFtp | None = None, **retries: int
 ) -> AsyncIterator[Bench]:
-    """`retries`: attempts by class of error, one for `credential` unless it is given."""
+    """`retries`: attempts by class of error, one for `credential` unless it is given.
+
+    Without `gridftp` no file is read at a destination.
+    """
     async with ScriptedFts(grid) as server:
         parts = build(loaded(grid, server, directory, {"credential": 1, **retries}))
         delegated, jobs, released = Delegated(), Jobs(), Released()
         parts.database, parts.delegating = database, delegated  # type: ignore[assignment]
+        parts.gridftp = gridftp
         server.on("GET", "/jobs", jobs.listed)
         server.on("GET", "/whoami", reply(WHOAMI))
         CredentialDelegation().install(server)
@@ -172,7 +183,7 @@ async def bench(
                 parts.store,
                 delegated,
                 parts.fts.endpoint("fts1"),
-                Cleanup(parts.store, released, parts.transfers, parts.settings.sweeps),
+                Cleanup(parts.store, released, parts.withdrawal, parts.settings.sweeps),
                 parts,
             )
         finally:

@@ -109,7 +109,7 @@ class Wire:
         self._flowing = asyncio.Event()
         self._flowing.set()
 
-    async def mend(self) -> None:
+    async def repair(self) -> None:
         self._server = await asyncio.start_server(self._serve, ports.LOOPBACK, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -143,7 +143,7 @@ class Wire:
 @asynccontextmanager
 async def wire(target: int) -> AsyncIterator[Wire]:
     proxy = Wire(target)
-    await proxy.mend()
+    await proxy.repair()
     try:
         yield proxy
     finally:

@@ -1,4 +1,4 @@
-"""A real stager process over HTTPS, and a receiver of its callbacks that answers as told."""
+"""A real stager process over HTTPS, and a receiver of its callbacks that answers as it is set."""
 
 from __future__ import annotations
 

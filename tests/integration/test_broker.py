@@ -219,7 +219,7 @@ async def test_a_cut_wire_fails_what_waits_and_is_mended(rabbit: Rabbit) -> None
             with pytest.raises(BrokerUnavailable, match="Connection refused"):
                 await broker.publish_work(WORK)
             proxy.flow()
-            await proxy.mend()
+            await proxy.repair()
             await until(lambda: broker.ready)
             await broker.publish_work(WORK)
 

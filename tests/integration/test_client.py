@@ -236,6 +236,38 @@ def test_a_deliv_that_is_gone_is_asked_for_no_further_job(
     assert [answer.get("kind") for answer in answers] == [None, "unavailable"]
 
 
+def test_all_that_a_user_has_under_way_is_cancelled(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def page(*job_ids: str, more: str | None = None) -> Reply:
+        return reply(200, {"transfers": [{"job_id": one} for one in job_ids], "next": more})
+
+    def done(job_id: str) -> Reply:
+        return reply(200, {**CANCELLED, "job_id": job_id})
+
+    world.deliv.script += [page("3", more="3"), done("3"), page("2"), done("2")]
+    world.deliv.script += [page(), page("1"), ENDED, SUCCESS]
+    assert world.command("cancel", "--submitter", "/CN=a b") == 7
+    assert capsys.readouterr().out.splitlines() == ["3: cancelled", "2: cancelled"]
+    listed = [call.path for call in world.deliv.calls if call.path.startswith("/transfers?")]
+    wanted = "submitter=%2FCN%3Da+b&limit=100"
+    assert listed == [
+        f"/transfers?status=SUBMITTED&{wanted}",
+        f"/transfers?status=SUBMITTED&{wanted}&cursor=3",
+        f"/transfers?status=STAGING&{wanted}",
+        f"/transfers?status=TRANSFERRING&{wanted}",
+    ]
+    cancelled = [call.fields for call in world.deliv.calls if call.path == "/cancelTransfer"]
+    assert cancelled == [{"job_id": "3"}, {"job_id": "2"}, {"job_id": "1"}]
+
+
+@pytest.mark.parametrize("arguments", [(), ("A", "--submitter", "/CN=a")])
+def test_a_cancellation_is_of_jobs_or_of_a_users(world: World, arguments: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        world.command("cancel", *arguments)
+    assert world.deliv.calls == []
+
+
 def test_who_the_caller_is(world: World) -> None:
     world.deliv.script += [reply(200, {"user_dn": "/CN=alice", "roles": []})]
     with world.client() as client:

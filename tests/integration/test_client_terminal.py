@@ -285,8 +285,8 @@ def test_a_wait_tells_why_nothing_moves(world: World) -> None:
             command(world, "status", JOB, "--wait", *option),
             env=environment(), capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
-        told = [line.partition(" s  ")[2] for line in done.stderr.splitlines()]
-        assert told == [
+        events = [line.partition(" s  ")[2] for line in done.stderr.splitlines()]
+        assert events == [
             "STAGING  being staged out of the archive",
             f"STAGING  being staged out of the archive: {reason}",
             "TRANSFERRING  being copied to the destination: waiting: FTS",

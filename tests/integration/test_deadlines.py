@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from support.private_mariadb import Server
 from support.samples import ALICE, HOST, admitted, submitted, transferring
 
@@ -70,11 +69,6 @@ class World:
         found = await self.store.job(job.job_id)
         assert found
         return found.status, found.error_class
-
-
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Delegation to deliv on a real MariaDB: keys sealed, proxies taken, used, told of and wiped."""
+"""Delegation to deliv on a real MariaDB: keys sealed, proxies taken, used, announced and wiped."""
 
 from __future__ import annotations
 

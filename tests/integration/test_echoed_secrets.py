@@ -25,11 +25,6 @@ Answer = Callable[[Asked], Reply]
 HOST = SETTINGS.stager.gridftp_hosts[0]
 
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
-
-
 def code_in(asked: Asked) -> str:
     return str(json.loads(asked.body)["authcode"])
 

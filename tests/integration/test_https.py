@@ -19,11 +19,6 @@ from integration.scripted_fts import Grid, Reply, ScriptedFts, reply
 OTHER_CA = pki.name(("O", "elsewhere"), ("CN", "other CA"))
 
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
-
-
 @asynccontextmanager
 async def client(
     grid: Grid, credential: config.CredentialFiles | None = None, **options: object

@@ -42,11 +42,6 @@ class Clock:
         return time.monotonic() + self.added
 
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()

@@ -25,11 +25,6 @@ from integration.test_stager_gateway import now, stagers, staging
 OUTDATED = "0" * 32
 
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
-
-
 async def waiting(store: Store) -> Job:
     code = authcode.digest("f" * 32)
     return await store.update(
@@ -148,7 +143,12 @@ async def test_a_late_submission_is_withdrawn_however_often_the_job_moves_on(
         raced = Raced(database, times=3)
         parts = here.parts
         transfers = FtsTransfers(
-            raced, parts.fts, parts.endpoints, here.failures, parts.settings.sweeps
+            raced,
+            parts.fts,
+            parts.endpoints,
+            here.failures,
+            parts.withdrawal,
+            parts.settings.sweeps,
         )
         with pytest.raises(LostRace):
             await transfers.post(late)

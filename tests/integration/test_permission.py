@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -57,8 +57,8 @@ class Service:
     policy: Path
     audit_file: Path
 
-    def rules(self, *rules: dict[str, Any]) -> None:
-        replace(self.policy, json.dumps({"rules": rules}))
+    def rules(self, *rules: dict[str, Any], deny: Sequence[dict[str, str]] = ()) -> None:
+        replace(self.policy, json.dumps({"rules": rules, "deny": deny}))
 
     async def attended(self, job: Job) -> Job:
         await self.engine.attend(job.job_id)
@@ -73,11 +73,6 @@ def replace(path: Path, text: str) -> None:
     written = path.with_suffix(".new")
     written.write_text(text)
     written.replace(path)
-
-
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
 
 
 @pytest.fixture
@@ -104,7 +99,7 @@ async def service(grid: Grid, database: Database, directory: Path) -> AsyncItera
         server.on("POST", "/stage", reply({}))
         live = LivePolicy(policy)
         staging = Staging(here.store, stager, here.failures, settings)
-        cleanup = Cleanup(here.store, stager, here.transfers, settings.sweeps)
+        cleanup = Cleanup(here.store, stager, here.parts.withdrawal, settings.sweeps)
         log = AuditLog(audit_file)
         allowed = Permission(here.store, live, here.cancellation, log)
         engine = Engine(
@@ -202,6 +197,46 @@ async def test_what_fts_copies_goes_on(opened: Opened) -> None:
         here.rules()
         job = await here.attended(job)
         assert (job.status, job.due_at) == (Status.TRANSFERRING, None)
+
+
+@pytest.mark.usefixtures("settled")
+async def test_jobs_of_somebody_denied_end_before_the_stager_and_before_fts(opened: Opened) -> None:
+    async with opened as here:
+        waiting, held = await admitted(here.store), await staged(here.store)
+        here.rules(RULE, deny=[{"dn": ALICE}])
+        for job in (waiting, held):
+            job = await here.attended(job)
+            assert ended(job)
+            assert f"the policy denies {ALICE} all use of deliv" in str(job.detailed_status)
+        assert here.asked() == []
+        assert here.bench.server.calls("POST", "/jobs") == []
+        assert {entry["rule"] for entry in here.audited()} == {f"deny[0] {ALICE}"}
+
+
+@pytest.mark.usefixtures("settled")
+async def test_what_fts_copies_for_somebody_denied_goes_on_until_it_is_cancelled(
+    opened: Opened,
+) -> None:
+    async with opened as here:
+        job = await here.bench.posted("'deliv'")
+        job = await here.store.update(job, delay=0)
+        here.rules(RULE, deny=[{"dn": ALICE}])
+        job = await here.attended(job)
+        assert (job.status, job.due_at) == (Status.TRANSFERRING, None)
+
+
+@pytest.mark.usefixtures("settled")
+async def test_a_job_of_a_release_that_recorded_nothing_ends_by_its_submitters_name(
+    opened: Opened, migrated: Server
+) -> None:
+    async with opened as here:
+        job = await admitted(here.store)
+        migrated.run("UPDATE jobs SET submitter_fqans = NULL")
+        here.rules(RULE, deny=[{"fqan": MEMBERS}])
+        assert (await here.attended(job)).stager_status == "accepted"
+        here.rules(RULE, deny=[{"dn": ALICE}])
+        job = await here.store.update(await here.bench.now(job), delay=0, stager_accepted=None)
+        assert ended(await here.attended(job))
 
 
 @pytest.mark.usefixtures("settled")

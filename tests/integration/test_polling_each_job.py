@@ -28,11 +28,6 @@ END
 """
 
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
-
-
 def unusable() -> float:
     return REGISTRY.get_sample_value("deliv_fts_unusable_answers_total", {"endpoint": "fts1"}) or 0
 

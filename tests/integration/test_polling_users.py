@@ -17,11 +17,6 @@ from integration.scripted_fts import Grid, html
 
 
 @pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
-
-
-@pytest.fixture(scope="module")
 def alice(grid: Grid) -> pki.Credential:
     return grid.authority.issue(pki.user_name("alice"))
 

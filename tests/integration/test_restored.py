@@ -17,7 +17,7 @@ from deliv.commands.check.findings import Finding, Fix
 from deliv.commands.check.fts import FtsCheck
 from deliv.commands.check.stager import StagerCheck
 from deliv.db.database import Database
-from deliv.delivery.transfer import sid
+from deliv.delivery.endpoints import sid
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
 from deliv.model.states import Event, Status
@@ -28,11 +28,6 @@ from integration.scripted_fts import Grid, reply
 from integration.test_stager_gateway import stagers, staging
 
 Opened = AbstractAsyncContextManager[Bench]
-
-
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
 
 
 @pytest.fixture
@@ -129,7 +124,7 @@ async def test_the_job_is_brought_to_the_later_attempt_that_fts_works_on(
         (record,) = page.records
         assert [step.attempt for step in record.steps][-1] == later.attempt
         job = await brought_to_fts(here, job)
-        assert (phase(job), job.fts_jobid) == (Phase.COPYING, fts_id)
+        assert (phase(job), job.fts_jobid, job.partial) == (Phase.COPYING, fts_id, True)
         assert json.loads(here.server.calls("POST", "/jobs")[-1].body)["params"]["overwrite"] in {
             False,
             None,
@@ -185,6 +180,33 @@ async def test_a_report_that_the_database_has_forgotten_is_asked_for_again(
         assert (await command.repair(here.parts).repair(finding))[0]
         assert phase(await here.now(reported)) is Phase.ASKING_STAGER
         assert phase(await here.now(staging_still)) is Phase.WAITING_FOR_STAGER
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["in its list", "when asked for one"])
+async def test_a_stager_that_does_not_say_what_it_has_reported_is_asked_again(
+    opened: Opened,
+    grid: Grid,
+    migrated: Server,
+    capsys: pytest.CaptureFixture[str],
+    listed: bool,
+) -> None:
+    """By `--repair` alone: in any other run it may be as it should be."""
+    async with opened as here, stagers(grid) as (stager, server):
+        job = await waiting(here.store)
+        migrated.run("UPDATE jobs SET stager_accepted = stager_accepted - INTERVAL 1 MINUTE")
+        server.on("GET", f"/stage/{job.job_id}", reply({"job_id": job.job_id}))
+        server.on("GET", "/stage", reply([{"job_id": job.job_id}]) if listed else reply({}, 404))
+        here.parts.stager = stager
+        here.server.on("GET", "/jobs", reply([]))
+        about = f"job {job.job_id} waits for the stager, which does not say whether it has reported"
+        looks = command.run(here.parts), None, command._Text()
+        assert await command._report(*looks) == command.CLEAN
+        assert about not in capsys.readouterr().out
+        assert phase(await here.now(job)) is Phase.WAITING_FOR_STAGER
+        repairs = command.run(here.parts), command.repair(here.parts), command._Text()
+        assert await command._report(*repairs) == command.CLEAN
+        assert about in capsys.readouterr().out
+        assert phase(await here.now(job)) is Phase.ASKING_STAGER
 
 
 async def test_a_job_that_was_asked_for_meanwhile_is_left_alone(

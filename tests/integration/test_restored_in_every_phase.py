@@ -46,7 +46,7 @@ class RememberingStager:
     """Takes every request, and reports each once."""
 
     codes: dict[str, str] = field(default_factory=dict)
-    told: set[str] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
 
     def install(self, server: ScriptedFts) -> None:
         server.on("POST", "/stage", self.taken)
@@ -56,21 +56,21 @@ class RememberingStager:
     def taken(self, asked: Asked) -> Reply:
         body = json.loads(asked.body)
         self.codes[body["job_id"]] = body["authcode"]
-        self.told.discard(body["job_id"])
+        self.reported.discard(body["job_id"])
         return reply({})
 
     def released(self, asked: Asked) -> Reply:
         job_id = asked.path.removeprefix("/stage/")
-        self.told.discard(job_id)
+        self.reported.discard(job_id)
         return reply({}) if self.codes.pop(job_id, None) else reply({"msg": "not here"}, 404)
 
     def listed(self, _asked: Asked) -> Reply:
-        return reply([{"job_id": one, "told": one in self.told} for one in self.codes])
+        return reply([{"job_id": one, "told": one in self.reported} for one in self.codes])
 
 
 @dataclass
 class RememberingFts:
-    """Copies what it is told to, by ids that it makes from the sid."""
+    """Copies what it is asked to, by ids that it makes from the sid."""
 
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     cancelled: list[str] = field(default_factory=list)
@@ -176,7 +176,7 @@ class World:
         await self.bench.store.apply(await self.now(job_id), Event.ADMIT)
 
     async def report(self, job_id: str) -> None:
-        self.stager.told.add(job_id)
+        self.stager.reported.add(job_id)
         job = await self.now(job_id)
         report = StageReport(
             job_id=job_id,
@@ -270,7 +270,7 @@ class World:
         self.server.run("UPDATE jobs SET due_at = NOW(6) WHERE due_at > NOW(6)")
         for job_id in await self.bench.store.due(1000):
             await self.engine.attend(job_id)
-        for job_id in set(self.stager.codes) - self.stager.told:
+        for job_id in set(self.stager.codes) - self.stager.reported:
             try:
                 await self.report(job_id)
             except Forbidden:
@@ -322,16 +322,11 @@ async def world(
             parts.staging,
             here.transfers,
             here.cancellation,
-            Cleanup(here.store, gateway, here.transfers, parts.settings.sweeps),
+            Cleanup(here.store, gateway, parts.withdrawal, parts.settings.sweeps),
             cast(Permission, AllAllowed()),
             parts.settings,
         )
         yield World(here, server, stager, fts, parts.staging, engine)
-
-
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
 
 
 async def lose(here: World, history: dict[str, Step], loss: str) -> dict[str, str]:

@@ -16,8 +16,8 @@ from deliv import config
 from deliv.config import Config
 from deliv.delivery.ending.cleanup import Cleanup
 from deliv.delivery.ending.failure import FailureHandler
+from deliv.delivery.ending.withdrawal import Withdrawal
 from deliv.delivery.stage import Staging
-from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import Refused, Unreachable
 from deliv.gateways.breaker import BreakerState
 from deliv.gateways.https import HttpsClient
@@ -43,11 +43,6 @@ NOT_ITS_OWN = {
     "not you": reply({"msg": "your DN is not among those I serve"}, 403),
 }
 ANSWERS = pytest.mark.parametrize("answer", NOT_ITS_OWN.values(), ids=NOT_ITS_OWN.keys())
-
-
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
 
 
 @asynccontextmanager
@@ -182,7 +177,7 @@ async def test_a_release_that_goes_on_failing_is_tried_less_often(
     async with stagers(grid) as (stager, server):
         server.on("DELETE", f"/stage/{job.job_id}", html(500))
         # Of transfers it has none to withdraw.
-        cleanup = Cleanup(store, stager, cast(FtsTransfers, NothingAtFts()), SETTINGS.sweeps)
+        cleanup = Cleanup(store, stager, cast(Withdrawal, NothingAtFts()), SETTINGS.sweeps)
         await cleanup.clean_up(await now(store, job))
     job = await now(store, job)
     assert job.due_at is not None

@@ -46,11 +46,6 @@ STAGING = Staging(
 )
 
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
-
-
 @asynccontextmanager
 async def issuing(grid: Grid, directory: Path, lifetime: int = 300) -> AsyncIterator[str]:
     """A running issuer whose client `stager` is the grid's robot; its URL."""

@@ -36,8 +36,8 @@ async def routings(store: Store) -> list[str]:
 
 
 async def test_a_submission_becomes_a_job_that_is_due_and_told(store: Store) -> None:
-    told = []
-    store.on_outbox = lambda: told.append(True)
+    calls = []
+    store.on_outbox = lambda: calls.append(True)
     request = submission(product_id="Ünïcode \N{TELESCOPE} 'quoted' \\ %s")
     job, created = await store.submit(request)
     assert created
@@ -46,7 +46,7 @@ async def test_a_submission_becomes_a_job_that_is_due_and_told(store: Store) -> 
     assert job.due_at == job.time_submitted
     assert abs(job.time_submitted - datetime.now(UTC)) < timedelta(seconds=10)
     assert await routings(store) == ["stage", "event"]
-    assert told == [True]
+    assert calls == [True]
 
 
 @pytest.mark.parametrize("job_id", ["0190a5b0-0000-7000-8000-000000000000", "", "é\n"])

@@ -216,12 +216,12 @@ def assert_whole(server: Server) -> None:
         SELECT jobs.status, jobs.version,
           (SELECT COUNT(*) FROM job_events AS e WHERE e.job_id = jobs.job_id) AS events,
           (SELECT COUNT(*) FROM outbox AS o WHERE o.job_id = jobs.job_id AND routing = 'event')
-            AS told
+            AS outbox
         FROM jobs
         """
     )
     for row in rows:
-        assert row["events"] == row["told"] == row["version"] + 1
+        assert row["events"] == row["outbox"] == row["version"] + 1
         if row["status"] != "STAGING":
             assert row["events"] == steps[row["status"]]
     assert rows

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from deliv_testbed import pki
 from deliv_testbed.pki import Authority
 from support.credential_kinds import KINDS, Kind
-from support.credentials import ALICE, Grid, alice, full, key, user
+from support.credentials import ALICE, Grid, alice, full, key, presented, self_signed, user
 
 from deliv.errors import ConfigError, CredentialRefused
 from deliv.identity.connection_identities import ConnectionIdentities, verified_chain
@@ -46,11 +46,11 @@ def own(tmp_path: Path) -> Iterator[Served]:
         yield served
 
 
-def attempt(served: Served, kind: Kind) -> tuple[int, str]:
+def attempt(served: Served, credential: pki.Credential | None) -> tuple[int, str]:
     """The status and what was said; 0 when the handshake was refused."""
     del served.refusals[:]
     try:
-        with served.client(kind.make(served.grid)) as client:
+        with served.client(credential) as client:
             status, answer = client.whoami()
     except OSError:
         wait_for(lambda: bool(served.refusals))
@@ -69,12 +69,14 @@ def wait_for(condition: Callable[[], bool]) -> None:
     "kind", [kind for kind in KINDS if not kind.unloadable], ids=lambda kind: kind.name
 )
 def test_every_kind_of_credential(served: Served, kind: Kind) -> None:
-    status, said = attempt(served, kind)
+    credential = kind.make(served.grid)
+    status, said = attempt(served, credential)
     if kind.accepted:
         assert (status, said) == (200, f"{kind.dn} {kind.limited}")
     elif kind.handshake is not None:
         assert status == 0
         assert re.search(kind.handshake, said, re.IGNORECASE)
+        assert served.subjects[-1] == presented(credential)
     else:
         assert status == 403
         assert re.search(kind.reason or "", said)
@@ -521,6 +523,17 @@ def refused(served: Served, credential: pki.Credential) -> str:
             client.whoami()
     wait_for(lambda: bool(served.refusals))
     return served.refusals[0]
+
+
+def test_a_refused_handshake_names_the_presented_certificate(served: Served) -> None:
+    """Nobody has vouched for it: a certificate signed by no one is enough to be named here."""
+    assert refused(served, self_signed()) == "self-signed certificate"
+    assert served.subjects[-1] == ALICE
+    assert "self-signed" in refused(served, self_signed('eve\n{"a": 1}\x1b[31m'))
+    assert served.subjects[-1] == r'/O=Grid/OU=users/CN=eve\x0A{"a": 1}\x1B[31m'
+    with pytest.raises(OSError), served.client(None) as client:
+        client.whoami()
+    wait_for(lambda: served.subjects[-1] is None)
 
 
 def shown(client: Client) -> int:

@@ -1,4 +1,4 @@
-"""What becomes of a job with FTS, and what its submitter is told meanwhile."""
+"""What becomes of a job with FTS, and what its submitter sees meanwhile."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.samples import staged
 
 from deliv.db.database import Database
 from deliv.delivery.ending.failure import Failure
-from deliv.delivery.transfer import sid
+from deliv.delivery.endpoints import sid
 from deliv.errors import Conflict
 from deliv.http.handlers.job_view import public
 from deliv.model.error_classes import ErrorClass
@@ -29,11 +29,6 @@ from integration.scripted_fts import Grid, Reply, html, reply
 
 Opened = AbstractAsyncContextManager[Bench]
 CANCELLED_AT_ONCE = {"file_state": "CANCELED", "internal_file_params": "timeout:0"}
-
-
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
 
 
 @pytest.fixture
@@ -149,8 +144,8 @@ CUT_OFF_WHILE_WRITING: dict[str, Any] = {"reason": CUT_OFF, "throughput": 1.5}
 
 def shows(here: Bench, job: Job, state: str = "FAILED", **file: object) -> None:
     """FTS has this end of the job's only file."""
-    told = {"file_state": state, "dest_surl": FILE, **file}
-    document = {"job_id": job.fts_jobid, "job_state": state, "files": [told], "http_status": "200"}
+    entry = {"file_state": state, "dest_surl": FILE, **file}
+    document = {"job_id": job.fts_jobid, "job_state": state, "files": [entry], "http_status": "200"}
     here.server.on("GET", f"/jobs/{job.fts_jobid}", reply(document))
     here.jobs.states.clear()
 
@@ -214,7 +209,7 @@ async def test_nothing_is_overwritten_where_fts_has_no_record_of_a_copy(
         job, asked = await started(here, job)
         assert asked["params"]["overwrite"] is False
         reason = "DESTINATION [17] Destination file exists and overwrite is not enabled"
-        job = await failed(here, job, reason=reason)
+        job = await here.compared(await failed(here, job, reason=reason))
         assert (job.status, job.error_class) == (Status.ERROR, "exists")
         assert f"may have copied to {FILE}" in (job.detailed_status or "")
         assert "or a file of yours" in (job.detailed_status or "")
@@ -414,9 +409,9 @@ async def test_a_cancelled_copy_that_fts_had_begun_may_leave_a_file(opened: Open
     async with opened as here:
         job = await here.posted(DELIV)
         file = {**CANCELLED_AT_ONCE, "start_time": "2026-11-29T00:00:00"}
-        told = {"job_id": job.fts_jobid, "job_state": "CANCELED", "files": [file]}
-        here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(told))
-        here.server.on("GET", f"/jobs/{job.fts_jobid}", reply(told))
+        answer = {"job_id": job.fts_jobid, "job_state": "CANCELED", "files": [file]}
+        here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(answer))
+        here.server.on("GET", f"/jobs/{job.fts_jobid}", reply(answer))
         job = await here.cancellation.cancel(job.job_id)
         assert job.status is Status.CANCELLED
         assert "may be left at gsiftp://user.example.org/data/a%20file.fits" in str(
@@ -427,9 +422,9 @@ async def test_a_cancelled_copy_that_fts_had_begun_may_leave_a_file(opened: Open
 async def test_a_cancelled_copy_that_fts_had_not_begun_leaves_nothing(opened: Opened) -> None:
     async with opened as here:
         job = await here.posted(DELIV)
-        told = {"job_id": job.fts_jobid, "job_state": "CANCELED", "files": [CANCELLED_AT_ONCE]}
-        here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(told))
-        here.server.on("GET", f"/jobs/{job.fts_jobid}", reply(told))
+        answer = {"job_id": job.fts_jobid, "job_state": "CANCELED", "files": [CANCELLED_AT_ONCE]}
+        here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(answer))
+        here.server.on("GET", f"/jobs/{job.fts_jobid}", reply(answer))
         job = await here.cancellation.cancel(job.job_id)
         assert (job.status, job.detailed_status) == (Status.CANCELLED, "cancelled on request")
 
@@ -498,9 +493,9 @@ async def test_a_cancellation_that_a_sweep_confirms_first(opened: Opened) -> Non
     """FTS is slow to answer its caller: meanwhile the sweep asks FTS, and ends the job."""
     async with opened as here:
         job = await here.posted(DELIV)
-        told = {"job_id": job.fts_jobid, "job_state": "CANCELED", "http_status": "200 Ok"}
+        answer = {"job_id": job.fts_jobid, "job_state": "CANCELED", "http_status": "200 Ok"}
         path, answered = f"/jobs/{job.fts_jobid}", asyncio.Event()
-        here.server.on("DELETE", path, reply(told, after=answered), reply(told))
+        here.server.on("DELETE", path, reply(answer, after=answered), reply(answer))
         caller = asyncio.create_task(here.cancellation.cancel(job.job_id))
         while not here.server.calls("DELETE", path):
             await asyncio.sleep(0.01)
@@ -546,7 +541,7 @@ async def test_a_url_that_fts_has_no_room_for_ends_the_job(opened: Opened) -> No
         job = await here.store.apply(
             job, Event.TRANSFER, fts_endpoint="fts1", fts_jobid="x", attempt=9
         )
-        await here.transfers.post(job)
+        await here.transfers.post(job, again=False)
         job = await here.now(job)
         assert job.status is Status.ERROR
         assert "longer than FTS takes, 1100 characters" in str(job.detailed_status)
@@ -578,6 +573,6 @@ async def test_a_destination_in_use_at_fts_is_reported_likewise(opened: Opened) 
         await here.transfers.start(job)
         ended = await here.now(job)
         assert (ended.status, ended.error_class) == (Status.ERROR, ErrorClass.EXISTS)
-        told = str(ended.detailed_status)
-        assert f"The submission is duplicated ({FILE}). A file has one writer at a time" in told
-        assert "already has a file" not in told
+        detail = str(ended.detailed_status)
+        assert f"The submission is duplicated ({FILE}). A file has one writer at a time" in detail
+        assert "already has a file" not in detail

@@ -10,19 +10,14 @@ from support.private_mariadb import Server
 from support.samples import staged
 
 from deliv.db.database import Database
-from deliv.delivery.transfer import sid
+from deliv.delivery.endpoints import sid
 from deliv.model.job import Job, TransferIdentity
 from deliv.model.phase import Phase, phase
 from deliv.model.states import Status
 from integration.fts_bench import DELIV, MISSES, Bench, bench, held
-from integration.scripted_fts import Grid, html, reply
+from integration.scripted_fts import Grid, Reply, html, reply
 
 MANY = {"credential": 9, "other": 9}  # attempts that would be made
-
-
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    return Grid(tmp_path_factory.mktemp("grid"))
 
 
 async def test_a_job_that_fts_does_not_show_any_more_ends(
@@ -221,3 +216,190 @@ async def test_a_user_whom_fts_shows_nothing_any_more(
         now = await here.now(job)
         assert (now.status, now.error_class, now.attempt) == (Status.ERROR, "credential", 1)
         assert "No permission" in str(now.detailed_status)
+
+
+REFUSALS = {
+    403: {"status": "403 Forbidden", "message": "You are not authorized"},
+    419: {"status": "419 Authentication Timeout", "message": "The proxy has expired"},
+}
+
+
+async def posted_without_answer(here: Bench) -> Job:
+    """Whether FTS has taken it is open."""
+    job = await staged(here.store)
+    job = await here.store.update(job, stager_hostname="archive.example.org")
+    here.server.on("POST", "/jobs", html(500))
+    await here.transfers.start(job)
+    job = await here.now(job)
+    assert phase(job) is Phase.HANDING_OVER
+    return job
+
+
+def about(here: Bench, job: Job, answer: Reply) -> None:
+    """What FTS says of the job's transfer, which its archive does not have."""
+    here.server.on("GET", f"/jobs/{job.fts_jobid}", answer)
+    here.server.on("GET", f"/archive/{job.fts_jobid}", reply({"status": "404"}, 404))
+
+
+@pytest.mark.parametrize(
+    ("code", "state"), [(403, "ACTIVE"), (419, "ACTIVE"), (403, "FAILED"), (403, "A_NEW_ONE")]
+)
+async def test_a_refusal_after_an_open_post_makes_no_second_copy(
+    grid: Grid, database: Database, tmp_path: Path, code: int, state: str
+) -> None:
+    """FTS had taken it: the transfer is asked for, and what it is decides."""
+    async with bench(grid, database, tmp_path, **MANY) as here:
+        job = await posted_without_answer(here)
+        here.server.on("POST", "/jobs", reply(REFUSALS[code], code))
+        about(here, job, reply({"job_id": job.fts_jobid, "job_state": state}))
+        await here.transfers.post(job)
+        now = await here.now(job)
+        assert (phase(now), now.attempt, now.fts_jobid) == (Phase.COPYING, 1, job.fts_jobid)
+        assert now.due_at is None
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+async def test_a_refusal_of_what_fts_never_took_is_one(
+    grid: Grid, database: Database, tmp_path: Path, code: int
+) -> None:
+    async with bench(grid, database, tmp_path, **MANY) as here:
+        job = await posted_without_answer(here)
+        here.server.on("POST", "/jobs", reply(REFUSALS[code], code))
+        about(here, job, reply({"job_id": job.fts_jobid, "http_status": "404 Not Found"}, 404))
+        await here.transfers.post(job)
+        job = await here.now(job)
+        assert (phase(job), job.attempt, job.fts_jobid) == (Phase.STAGED, 2, None)
+        assert REFUSALS[code]["message"] in str(job.detailed_status)
+
+
+async def test_whom_fts_tells_nothing_after_an_open_post_waits_and_ends(
+    grid: Grid, database: Database, tmp_path: Path
+) -> None:
+    async with bench(grid, database, tmp_path, **MANY) as here:
+        job = await posted_without_answer(here)
+        here.server.on("POST", "/jobs", reply(REFUSALS[403], 403))
+        about(here, job, reply(REFUSALS[403], 403))
+        await here.transfers.post(job)
+        job = await here.now(job)
+        assert (phase(job), job.attempt) == (Phase.HANDING_OVER, 1)
+        assert "waiting: " in str(job.detailed_status)
+        await here.transfers.post(await here.long_unseen(job))
+        job = await here.now(job)
+        assert (job.status, job.error_class, job.attempt) == (Status.ERROR, "credential", 1)
+        assert "You are not authorized" in str(job.detailed_status)
+        assert "may be left" in str(job.detailed_status)
+
+
+async def test_an_fts_that_does_not_answer_about_the_earlier_post_is_asked_again(
+    grid: Grid, database: Database, tmp_path: Path
+) -> None:
+    async with bench(grid, database, tmp_path, **MANY) as here:
+        job = await posted_without_answer(here)
+        here.server.on("POST", "/jobs", reply(REFUSALS[403], 403))
+        about(here, job, html(500))
+        await here.transfers.post(job)
+        job = await here.now(job)
+        assert (phase(job), job.attempt) == (Phase.HANDING_OVER, 1)
+        assert job.due_at is not None
+
+
+async def test_the_first_post_that_is_refused_is_asked_for_nothing(
+    grid: Grid, database: Database, tmp_path: Path
+) -> None:
+    async with bench(grid, database, tmp_path, **MANY) as here:
+        job = await staged(here.store)
+        job = await here.store.update(job, stager_hostname="archive.example.org")
+        here.server.on("POST", "/jobs", reply(REFUSALS[403], 403))
+        await here.transfers.start(job)
+        job = await here.now(job)
+        assert (phase(job), job.attempt) == (Phase.STAGED, 2)
+        transfers = [one.path for one in here.server.asked if one.path.startswith("/jobs/")]
+        assert transfers == []
+
+
+async def test_a_refused_post_of_what_fts_had_before_a_restore_is_asked_for(
+    grid: Grid, database: Database, tmp_path: Path
+) -> None:
+    """It is the first that the database knows of, and FTS works on the transfer."""
+    async with bench(grid, database, tmp_path, **MANY) as here:
+        job = await staged(here.store)
+        job = await here.store.update(job, stager_hostname="archive.example.org")
+        await here.transfers.take_over(job, "fts1", 1)
+        fts_id = await here.endpoint.job_id(sid(job))
+        here.server.on("POST", "/jobs", reply(REFUSALS[403], 403))
+        here.server.on("GET", f"/jobs/{fts_id}", reply({"job_id": fts_id, "job_state": "ACTIVE"}))
+        await here.transfers.start(await here.now(job))
+        job = await here.now(job)
+        assert (phase(job), job.attempt, job.fts_jobid) == (Phase.COPYING, 1, fts_id)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+async def test_a_state_that_deliv_does_not_know_has_an_end(
+    grid: Grid, database: Database, tmp_path: Path, listed: bool
+) -> None:
+    """Also of a job that FTS lists among the unfinished ones."""
+    async with bench(grid, database, tmp_path, **MANY) as here:
+        job = await here.posted(DELIV)
+        here.jobs.states[DELIV, job.job_id] = "A_NEW_ONE"
+        if listed:
+            unfinished = [{"job_id": job.job_id, "job_state": "A_NEW_ONE"}]
+            here.server.on("GET", "/jobs", reply(unfinished))
+        for _ in range(MISSES + 1):
+            await here.reconcile()
+        waits = await here.now(job)
+        assert (phase(waits), waits.attempt, waits.fts_misses) == (Phase.COPYING, 1, 0)
+        assert waits.unseen_since is not None
+        unclear = "FTS (fts1) gives no clear answer on the copy: its state is A_NEW_ONE"
+        assert waits.detailed_status == f"waiting: {unclear}"
+        await here.long_unseen(job)
+        await here.reconcile()
+        ended = await here.now(job)
+        assert (ended.status, ended.error_class, ended.attempt) == (Status.ERROR, "other", 1)
+        assert str(ended.detailed_status).startswith(unclear)
+        assert "may be left" in str(ended.detailed_status)
+
+
+async def test_an_unknown_state_that_becomes_a_known_one_is_forgotten(
+    grid: Grid, database: Database, tmp_path: Path
+) -> None:
+    async with bench(grid, database, tmp_path, **MANY) as here:
+        job = await here.posted(DELIV)
+        here.jobs.states[DELIV, job.job_id] = "A_NEW_ONE"
+        await here.reconcile()
+        assert (await here.now(job)).unseen_since is not None
+        here.jobs.states[DELIV, job.job_id] = "ACTIVE"
+        await here.reconcile()
+        job = await here.now(job)
+        assert (job.unseen_since, job.detailed_status, job.attempt) == (None, None, 1)
+
+
+async def test_an_unclear_answer_is_written_down_once(
+    grid: Grid, database: Database, tmp_path: Path
+) -> None:
+    """FTS lists what has ended for minutes, and each poll looks at it."""
+    async with bench(grid, database, tmp_path, **MANY) as here:
+        job = await here.posted(DELIV)
+        here.finish(DELIV, job)
+        here.jobs.files[job.job_id] = {"filesize": -1}
+        await here.polling.poll_once()
+        first = await here.now(job)
+        for _ in range(3):
+            await here.polling.poll_once()
+        assert first.unseen_since is not None
+        assert (await here.now(job)).version == first.version
+
+
+async def test_a_cancel_of_a_copy_in_an_unknown_state_ends(
+    grid: Grid, database: Database, tmp_path: Path
+) -> None:
+    async with bench(grid, database, tmp_path, **MANY) as here:
+        job = await here.posted(DELIV)
+        here.jobs.states[DELIV, job.job_id] = "A_NEW_ONE"
+        stopped = reply({"job_id": job.job_id, "job_state": "A_NEW_ONE"})
+        here.server.on("DELETE", f"/jobs/{job.job_id}", stopped)
+        job = await here.cancellation.cancel(job.job_id)
+        assert phase(job) is Phase.STOPPING
+        assert job.due_at is not None
+        job = await here.cancellation.proceed(await here.long_unseen(job))
+        assert job.status is Status.CANCELLED
+        assert "may be left" in str(job.detailed_status)

@@ -46,12 +46,13 @@ class WhoAmI(RequestHandler):
 
 @dataclass(kw_only=True)
 class Served:
-    """A running server: its TLS, its port and the handshakes it refused."""
+    """A running server: its TLS, its port, the handshakes it refused and who was named in each."""
 
     grid: Grid
     tls: ServerTls
     port: int
     refusals: list[str]
+    subjects: list[str | None] = field(default_factory=list)
 
     def client(self, credential: Credential | None, **settings: Any) -> Client:
         return Client(self, credential, **settings)
@@ -109,11 +110,17 @@ def serving(grid: Grid, **settings: Any) -> Iterator[Served]:
     host = grid.root.issue_host()
     pki.write_credential(directory / "host.pem", directory / "host.key", host)
     refusals: list[str] = []
+    subjects: list[str | None] = []
+
+    def refused(peer: str, reason: str, subject: str | None) -> None:
+        subjects.append(subject)
+        refusals.append(reason)
+
     tls = ServerTls(
         directory / "host.pem",
         directory / "host.key",
         grid.directory,
-        on_refusal=lambda peer, reason: refusals.append(reason),
+        on_refusal=refused,
         **settings,
     )
     (listening,) = bind_sockets(0, "127.0.0.1")
@@ -121,7 +128,7 @@ def serving(grid: Grid, **settings: Any) -> Iterator[Served]:
     thread.start()
     try:
         port = listening.getsockname()[1]
-        yield Served(grid=grid, tls=tls, port=port, refusals=refusals)
+        yield Served(grid=grid, tls=tls, port=port, refusals=refusals, subjects=subjects)
     finally:
         thread.stop()
 

@@ -16,7 +16,7 @@ from support.running_stack import Stack, Target, brought_up, until
 
 HERE = Path(__file__).parent
 INSTANCES = (1, 2)
-HOLD = 3  # seconds until another instance takes up what one has in hand
+HOLD = 3  # seconds until another instance takes up what one has claimed
 REQUEST_TIMEOUT = 3
 PATIENT = {"timeout": "600s"}  # for the stager: longer than any outage here
 RECONCILE_EVERY = "5s"  # so short is the life of the lease that a killed instance leaves, too
@@ -58,11 +58,12 @@ class Pair(Stack):
         self.start(number)
 
     def kill(self, number: int) -> None:
-        self.command("kill", f"deliv@{number}")
+        self.control("kill", f"deliv@{number}")
 
     def start(self, number: int) -> None:
-        self.command("start", f"deliv@{number}")
-        until(lambda: self.readiness(number).get("status") == "ready", f"deliv@{number} is ready")
+        part = f"deliv@{number}"
+        self.control("start", part)
+        until(lambda: self.readiness(number).get("status") == "ready", f"{part} is ready", 120)
 
     def instance(self, number: int) -> Stack:
         """The stack as seen through one of the instances."""
@@ -104,7 +105,7 @@ class _One(Stack):
 
 @contextmanager
 def prepared(*options: str) -> Iterator[Pair]:
-    with brought_up("--instances", "2", *options) as stack:
+    with brought_up("--instances", "2", "--without", "deliv", *options) as stack:
         pair = Pair(stack.directory)
         pair.faults.mkdir()
         pair.faults.chmod(0o777)  # deliv runs as another user when the tests run as root
@@ -119,7 +120,7 @@ def prepared(*options: str) -> Iterator[Pair]:
             )
         pair.configure(1, faults=str(pair.faults))
         for number in INSTANCES:
-            pair.restart(number)
+            pair.start(number)
         yield pair
 
 

@@ -48,9 +48,9 @@ def assert_blocked(pair: Pair, target: Target, product: str, why: str) -> None:
 
 
 def assert_unblocked(pair: Pair, target: Target, product: str) -> None:
-    """By itself; what could not be told meanwhile is told now."""
+    """By itself; what could not be sent meanwhile is sent now."""
     until(lambda: all(broker(pair, n)["up"] for n in BOTH), "both can publish again")
-    until(lambda: not pair.query("SELECT id FROM outbox"), "everything has been told")
+    until(lambda: not pair.query("SELECT id FROM outbox"), "everything has been sent")
     deliver(pair, target, product)
 
 

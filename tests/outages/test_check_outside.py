@@ -145,16 +145,16 @@ def test_a_transfer_under_a_users_identity(pair: Pair, target: Target) -> None:
 
 
 def test_what_does_not_answer_is_not_called_clean(pair: Pair) -> None:
-    pair.command("kill", "stager")
+    pair.control("kill", "stager")
     try:
         found = pair.check()
         assert found.returncode == 2
         assert "could not check the stager" in found.stdout
     finally:
-        pair.command("start", "stager")
-    pair.command("kill", "mariadb")
+        pair.control("start", "stager")
+    pair.control("kill", "mariadb")
     try:
         found = pair.check()
         assert (found.returncode, "not available" in found.stderr) == (2, True)
     finally:
-        pair.command("start", "mariadb")
+        pair.control("start", "mariadb")

@@ -29,11 +29,11 @@ STARTS = 3  # libfaketime 0.9.10 can hang a program with threads as it starts: s
 @contextmanager
 def away(pair: Pair, part: str) -> Iterator[None]:
     """A part of the stack is not there in its own time; it comes back with the settings of then."""
-    pair.command("kill", part)
+    pair.control("kill", part)
     try:
         yield
     finally:
-        pair.command("start", part)
+        pair.control("start", part)
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def at_another_time(pair: Pair, part: str, offset: str) -> Iterator[None]:
         start(Processes(where.directory, account), program)
         yield
     finally:
-        pair.command("kill", part)
+        pair.control("kill", part)
 
 
 def start(processes: Processes, program: Program) -> None:
@@ -154,7 +154,7 @@ def test_of_fts(pair: Pair, target: Target, offset: str, hours: int) -> None:
 
 @pytest.mark.parametrize("offset", ["+1h", "-1h"])
 def test_of_deliv(pair: Pair, target: Target, offset: str) -> None:
-    """How long a job waits for the stager is told by the database's clock: it is not timed out."""
+    """How long a job waits for the stager is by the database's clock: it is not timed out."""
     with clock_of_deliv(pair, offset):
         with pair.instance(2).client() as client:
             job_id = client.submit(f"slow-2-synthetic-{SIZE}", target.url)

@@ -129,7 +129,7 @@ def connections(cursor: Cursor) -> int:
 
 
 def test_a_row_that_is_locked_for_long(pair: Pair, target: Target, tmp_path: Path) -> None:
-    """A deadlock is solved unseen; a lock that stays is told, and the change is not made."""
+    """A deadlock is solved unseen; a lock that stays is reported, and the change is not made."""
     job_id = accepted(pair.instance(1), target, "silent-synthetic-42020")
     database = pair.settings(1)["database"] | {"statement_timeout": "3s"}
     with another_instance(pair, tmp_path, database=database) as third:

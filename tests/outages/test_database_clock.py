@@ -41,7 +41,7 @@ def clock_of_mariadb(pair: Pair) -> Iterator[SteppingClock]:
             clock.step(0)
             until(lambda: all_ready(pair), "deliv is ready")
         finally:
-            pair.command("kill", "mariadb")
+            pair.control("kill", "mariadb")
     until(lambda: all_ready(pair), "deliv is ready")
 
 

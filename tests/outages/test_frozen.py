@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -16,8 +15,6 @@ from outages.conftest import Pair
 
 pytestmark = pytest.mark.timeout(400)
 SIZES = itertools.count(30_000)
-HANG = 10.0  # seconds at the first failpoint, enough to freeze the instance there
-EACH = 4.0  # and more for each further one
 COLUMNS = ("status", "attempt", "time_released", "due_at", "stager_callback", "fts_jobid")
 DELIVERED = ["SUBMITTED", "STAGING", "STAGING", "TRANSFERRING", "SUCCESS"]
 # Each can be reached while the instance stands still at those before it.
@@ -40,16 +37,15 @@ CALLS = [Point.CODE_STORED, Point.TRANSFER_ASSIGNED]  # what comes next is heard
 class Freezing:
     """Freezes the first instance where it reaches failpoints, and lets it go on."""
 
-    def __init__(self, pair: Pair, points: int) -> None:
+    def __init__(self, pair: Pair) -> None:
         self._pair = pair
-        self._over = time.time() + HANG + EACH * points
         self._thawed = datetime.now(UTC)
 
     def reach(self, point: Point, target: Target, product: str) -> str:
-        """Have a job delivered, and return when the instance has come to the point."""
+        """Have a job delivered, and return when the instance has come to the point, held there."""
         file = self._pair.faults / point
         scratch = file.with_name(f"{point}.new")
-        scratch.write_text(f"hang {max(1.0, self._over - time.time())}", encoding="ascii")
+        scratch.write_text("hold", encoding="ascii")
         scratch.rename(file)
         with self._pair.instance(1).client() as client:
             job_id = str(client.submit(product, target.url))
@@ -58,12 +54,13 @@ class Freezing:
 
     def freeze(self) -> None:
         """The other instance goes on alone."""
-        self._pair.command("freeze", "deliv@1")
+        self._pair.control("freeze", "deliv@1")
         self._pair.start(2)
 
     def thaw(self) -> None:
         self._thawed = datetime.now(UTC)
-        self._pair.command("thaw", "deliv@1")
+        let_go(self._pair)
+        self._pair.control("thaw", "deliv@1")
         until(self._works_again, "the first instance works again", timeout=90)
 
     def lost(self, job_id: str) -> str | None:
@@ -75,12 +72,20 @@ class Freezing:
         return None
 
     def _works_again(self) -> bool:
-        """Whether it has come past its failpoints and its periodic work gone round since."""
-        since = max(self._over, self._thawed.timestamp())
+        """Whether its periodic work has gone round since."""
         name = "deliv_periodic_last_success_timestamp_seconds"
         one = self._pair.instance(1)
         # Of what every instance does: the leases may have gone to the other one.
-        return all(one.metric(f'{name}{{name="{work}"}}') > since for work in ("counts", "relay"))
+        return all(
+            one.metric(f'{name}{{name="{work}"}}') > self._thawed.timestamp()
+            for work in ("counts", "relay")
+        )
+
+
+def let_go(pair: Pair) -> None:
+    """Whoever is held at a failpoint goes on."""
+    for spent in pair.faults.glob("*.spent"):
+        spent.unlink()
 
 
 @pytest.fixture
@@ -89,6 +94,8 @@ def alone(pair: Pair) -> Iterator[Pair]:
     configuration = pair.config(1).read_text(encoding="utf-8")
     pair.kill(2)
     yield pair
+    let_go(pair)
+    pair.control("thaw", "deliv@1")  # where the test failed before it did so
     if pair.config(1).read_text(encoding="utf-8") != configuration:
         pair.config(1).write_text(configuration, encoding="utf-8")
         pair.restart(1)
@@ -124,23 +131,23 @@ def assert_delivered_once(pair: Pair, job_id: str, target: Target, size: int) ->
 
 def test_whoever_wakes_up_in_a_delivery_changes_nothing(alone: Pair, target: Target) -> None:
     """It stands still at every point, in the delivery of another job each; others end them all."""
-    jobs, freezing = {}, too_late(alone, len(POINTS))
+    jobs, freezing = {}, too_late(alone)
     for point, size in zip(POINTS, SIZES, strict=False):
         jobs[size] = freezing.reach(point, target, f"synthetic-{size}")
     freezing.freeze()
     for job_id in jobs.values():
         take_up(alone, job_id)
-    until(lambda: all(closed(alone, job_id) for job_id in jobs.values()), "all are delivered")
+    until(lambda: all(closed(alone, job_id) for job_id in jobs.values()), "all are delivered", 150)
     freezing.thaw()
     for size, job_id in jobs.items():
         assert_delivered_once(alone, job_id, target, size)
 
 
-def too_late(pair: Pair, points: int) -> Freezing:
+def too_late(pair: Pair) -> Freezing:
     """The first instance will not see that it is late: as if frozen after its look at the clock."""
     pair.configure(1, sweeps={"hold": "600s"})
     pair.restart(1)
-    return Freezing(pair, points)
+    return Freezing(pair)
 
 
 def take_up(pair: Pair, job_id: str) -> None:
@@ -152,7 +159,7 @@ def take_up(pair: Pair, job_id: str) -> None:
 
 
 def test_who_was_away_for_too_long_does_not_call_out(alone: Pair, target: Target) -> None:
-    freezing = Freezing(alone, 0)
+    freezing = Freezing(alone)
     size = next(SIZES)
     job_id = freezing.reach(Point.CODE_STORED, target, f"synthetic-{size}")
     freezing.freeze()
@@ -167,7 +174,7 @@ def test_a_call_that_comes_after_the_end_is_made_up_for(alone: Pair, target: Tar
 
     FTS hears of a transfer for the first time: nothing is copied.
     """
-    freezing = too_late(alone, len(CALLS))
+    freezing = too_late(alone)
     jobs = [freezing.reach(point, target, f"synthetic-{next(SIZES)}") for point in CALLS]
     freezing.freeze()
     for job_id in jobs:
@@ -186,7 +193,7 @@ def test_a_code_that_comes_late_does_not_keep_the_next_one_from_counting(
     alone: Pair, target: Target
 ) -> None:
     """The stager, slow, hears an outdated code last: it is asked once more."""
-    size, freezing = next(SIZES), too_late(alone, 0)
+    size, freezing = next(SIZES), too_late(alone)
     job_id = freezing.reach(Point.CODE_STORED, target, f"slow-15-synthetic-{size}")
     outdated = row(alone, job_id)["stager_callback"]
     freezing.freeze()

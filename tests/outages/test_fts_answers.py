@@ -139,7 +139,7 @@ def test_it_ends_as_if_nothing_had_been(
 
 
 def test_somebody_elses_copy_to_the_same_file(pair: Pair, target: Target, front: Front) -> None:
-    """FTS's other 409: it is told from the one that a repeated submission gets."""
+    """FTS's other 409: it is distinguished from the one that a repeated submission gets."""
     reason = "The submission is duplicated for job(s): [another one's]"
     front.arm("POST", JOBS, said(409, {"status": "409 Conflict", "message": reason}), 1)
     answer = ended(pair, submit(pair, target)[0])
@@ -154,7 +154,7 @@ def test_fts_loses_a_job(pair: Pair, target: Target, front: Front) -> None:
         jobs = dict(submit(pair, target) for _ in range(2))
         gone, kept = jobs
         until(lambda: all(handed_over(pair, job_id) for job_id in jobs), "FTS has both")
-        pair.command("kill", "fts")
+        pair.control("kill", "fts")
         pair.forget_at_fts(gone)
     assert_delivered_once(pair, target, kept, jobs[kept])
     assert_delivered_once(pair, target, gone, jobs[gone], attempt=2)
@@ -165,27 +165,27 @@ def test_fts_dies_with_its_copies(pair: Pair, target: Target, front: Front) -> N
     with frozen(pair, "gridftp-destination"):
         job_id, size = submit(pair, target)
         until(lambda: pair.copied_by_fts(job_id), "FTS copies")
-        pair.command("kill", "fts")
-    pair.command("start", "fts")
+        pair.control("kill", "fts")
+    pair.control("start", "fts")
     assert_delivered_once(pair, target, job_id, size, attempt=2)
-    told = ended(pair, job_id)
-    assert pair.attempts_at_fts()[job_id, 1] == 1, told
+    job = ended(pair, job_id)
+    assert pair.attempts_at_fts()[job_id, 1] == 1, job
 
 
 @contextmanager
 def without_slots(pair: Pair) -> Iterator[None]:
-    """FTS takes jobs and begins none; it is started anew at the end."""
+    """FTS takes jobs and begins none; it is restarted at the end."""
     file = Layout(directory=pair.directory).settings("fts")
     text = file.read_text(encoding="utf-8")
-    pair.command("kill", "fts")
+    pair.control("kill", "fts")
     file.write_text(json.dumps({**json.loads(text), "slots": 0}), encoding="utf-8")
-    pair.command("start", "fts")
+    pair.control("start", "fts")
     try:
         yield
     finally:
         file.write_text(text, encoding="utf-8")
-        pair.command("kill", "fts")
-        pair.command("start", "fts")
+        pair.control("kill", "fts")
+        pair.control("start", "fts")
 
 
 def test_a_users_own_file_is_kept_when_fts_loses_the_job(
@@ -195,7 +195,7 @@ def test_a_users_own_file_is_kept_when_fts_loses_the_job(
     with without_slots(pair):
         job_id, size = submit(pair, target)
         until(lambda: handed_over(pair, job_id), "FTS has the job")
-        pair.command("kill", "fts")
+        pair.control("kill", "fts")
         pair.forget_at_fts(job_id)
         file = target.put(f"synthetic-{size}", b"mine")
     answer = ended(pair, job_id)
@@ -224,7 +224,7 @@ def test_a_copy_says_that_fts_is_out(pair: Pair, target: Target, front: Front) -
     with without_slots(pair):
         job_id, size = submit(pair, target)
         until(lambda: handed_over(pair, job_id), "FTS has the job")
-        pair.command("kill", "fts")
+        pair.control("kill", "fts")
         until(lambda: said().startswith("waiting: FTS"), "the status says so")
         assert "can't be asked" in said()
     assert_delivered_once(pair, target, job_id, size)

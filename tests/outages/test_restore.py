@@ -29,18 +29,18 @@ class Database:
         self._backup = self._data.with_name("backup")
 
     def back_up(self) -> None:
-        self._pair.command("kill", "mariadb")
+        self._pair.control("kill", "mariadb")
         copy(self._data, self._backup)
-        self._pair.command("start", "mariadb")
+        self._pair.control("start", "mariadb")
 
     def restore(self) -> None:
         """With deliv stopped, as docs/operate.md has it."""
         for number in (1, 2):
             self._pair.kill(number)
-        self._pair.command("kill", "mariadb")
+        self._pair.control("kill", "mariadb")
         shutil.rmtree(self._data)
         copy(self._backup, self._data)
-        self._pair.command("start", "mariadb")
+        self._pair.control("start", "mariadb")
         for number in (1, 2):
             self._pair.start(number)
 

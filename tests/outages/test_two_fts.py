@@ -80,11 +80,11 @@ def assert_delivered(
 
 @pytest.mark.parametrize(("leave", "come_back"), [("kill", "start"), ("freeze", "thaw")])
 def test_the_first_is_out(pair: Pair, target: Target, leave: str, come_back: str) -> None:
-    """A copy that died with its server takes a second attempt, when that server has told so."""
+    """A copy that died with its server takes a second attempt, when that server has reported it."""
     until(lambda: breakers(pair) == {"closed"}, "all is well")
     with frozen(pair, "gridftp-destination"):
         kept = in_hand_at_first(pair, target)
-        pair.command(leave, FIRST)
+        pair.control(leave, FIRST)
         died = {job for job in kept if leave == "kill" and pair.copied_by_fts(job, FIRST)}
     assert bool(died) == (leave == "kill")
     try:
@@ -95,7 +95,7 @@ def test_the_first_is_out(pair: Pair, target: Target, leave: str, come_back: str
         for job_id in kept:
             assert row(pair, job_id)["status"] == "TRANSFERRING"
     finally:
-        pair.command(come_back, FIRST)
+        pair.control(come_back, FIRST)
     for job_id, size in kept.items():
         assert_delivered(pair, target, {job_id: size}, FIRST, 2 if job_id in died else 1)
     until(lambda: breakers(pair) == {"closed"}, "both have found the first again")

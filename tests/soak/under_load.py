@@ -46,8 +46,8 @@ def _configure(stack: Stack, instance: str) -> str:
     # A token of the stager's is rightly refused when it seems to be from another time.
     config["stager"]["callback"]["token"]["clock_skew"] = "1h"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    stack.command("kill", instance)
-    stack.command("start", instance)
+    stack.control("kill", instance)
+    stack.control("start", instance)
     return str(config["rest"]["public_url"])
 
 

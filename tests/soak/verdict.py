@@ -17,7 +17,7 @@ CHECK_DEADLINE = 120
 
 
 def unfinished(stack: Stack) -> int:
-    """Jobs that are not final, or final and not yet closed; what RabbitMQ has not been told.
+    """Jobs that are not final, or final and not yet closed; what was not yet sent to RabbitMQ.
 
     RabbitMQ may be away for longer than the jobs need: deliv looks for it every half a minute.
     """
@@ -47,7 +47,7 @@ def _ends(stack: Stack, accepted: list[Accepted]) -> Iterator[str]:
             yield f"{job.job_id}: {status} after {attempt} attempts, not {job.status}: {detail}"
     strangers = ends.keys() - {job.job_id for job in accepted}
     if strangers:
-        yield f"{len(strangers)} jobs that nobody was told of: {sorted(strangers)[:3]}"
+        yield f"{len(strangers)} jobs that no answer named: {sorted(strangers)[:3]}"
 
 
 def _content(job: Accepted) -> Iterator[str]:

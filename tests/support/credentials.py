@@ -24,6 +24,7 @@ from deliv_testbed import pki
 from deliv_testbed.pki import Authority, Credential
 
 from deliv.identity.x509 import der, dn
+from support.libcrypto import describe_certificate
 
 Extensions = Iterable[tuple[x509.ExtensionType, bool]]
 
@@ -402,8 +403,17 @@ def own(authority: Authority) -> Credential:
     return Credential(certificate=authority.certificate, key=authority.key)
 
 
-def self_signed() -> Credential:
-    signer, subject = key("user"), name_of("alice")
+def presented(credential: Credential | None) -> str | None:
+    """The subject of what is shown, as OpenSSL prints it; None where there is none to print."""
+    if credential is None:
+        return None
+    encoding = credential.certificate.public_bytes(serialization.Encoding.DER)
+    names = describe_certificate(encoding)
+    return names[0] if names else None
+
+
+def self_signed(common_name: str = "alice") -> Credential:
+    signer, subject = key("user"), name_of(common_name)
     made = certificate(subject, subject, public=signer, signer=signer, extensions=USUAL)
     return Credential(certificate=made, key=signer)
 

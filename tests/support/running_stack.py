@@ -22,12 +22,14 @@ from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
 import pymysql
-from deliv_testbed import synthetic
+from deliv_testbed import control, synthetic
+from deliv_testbed.layout import Layout
 
 from deliv.client import Client
 
 CALL_TIMEOUT = 60
 PATIENCE = 120.0
+ONE_AT_A_TIME = threading.Lock()  # the testbed refuses a command beside another
 
 
 def until(condition: Callable[[], Any], what: str, timeout: float = 60) -> Any:
@@ -251,7 +253,12 @@ class Stack:
         os.kill(pid, signal.SIGTERM)
         until(lambda: not Path(f"/proc/{pid}").exists(), f"{part} ends")
 
-    def command(self, *arguments: str, timeout: float = 240) -> str:
+    def control(self, action: str, part: str) -> None:
+        """What `deliv testbed start`, `kill`, `freeze` and `thaw` do, without a process for it."""
+        with ONE_AT_A_TIME, control.stack(Layout(directory=self.directory.resolve())) as stack:
+            getattr(stack, action)(part)
+
+    def command(self, *arguments: str, timeout: float = 500) -> str:
         """`deliv testbed ...` on this stack; its output."""
         done = subprocess.run(
             [sys.executable, "-m", "deliv.cli", "testbed", *arguments, "--dir", self.directory],
@@ -281,11 +288,11 @@ def brought_up(*options: str) -> Iterator[Stack]:
 @contextmanager
 def frozen(stack: Stack, part: str) -> Iterator[None]:
     """A part stands still, with its connections open."""
-    stack.command("freeze", part)
+    stack.control("freeze", part)
     try:
         yield
     finally:
-        stack.command("thaw", part)
+        stack.control("thaw", part)
 
 
 def _parsed(output: bytes) -> Answer:

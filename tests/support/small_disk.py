@@ -41,17 +41,17 @@ def on_small_disk(stack: Stack, part: str, directory: Path, size: str) -> Iterat
     Skipped where nobody may mount; in CI that fails.
     """
     kept = directory.with_name(f"{directory.name}.kept")
-    stack.command("kill", part)
+    stack.control("kill", part)
     directory.rename(kept)
     _copy_of(kept, directory)
     try:
         _mount(directory, size)
         try:
             _copy(kept, directory)
-            stack.command("start", part)
+            stack.control("start", part)
             yield Disk(directory=directory)
         finally:
-            stack.command("kill", part)
+            stack.control("kill", part)
             (directory / FILLER).unlink(missing_ok=True)
             shutil.rmtree(kept)
             _copy_of(directory, kept)
@@ -60,7 +60,7 @@ def on_small_disk(stack: Stack, part: str, directory: Path, size: str) -> Iterat
     finally:
         directory.rmdir()
         kept.rename(directory)
-        stack.command("start", part)
+        stack.control("start", part)
 
 
 def _copy_of(original: Path, directory: Path) -> None:

@@ -130,6 +130,20 @@ def test_a_flood_from_one_ipv6_network(tmp_path: Path) -> None:
     assert written[-1]["peer"] == "2001:db8:1:2::/64"
 
 
+def test_a_refused_handshake_names_the_certificate_that_was_presented(tmp_path: Path) -> None:
+    """As it said of itself: not under the name of what was verified."""
+    path = tmp_path / "audit.log"
+    log = AuditLog(path)
+    log.refused_handshake("192.0.2.1:1", "certificate revoked", "/CN=alice")
+    log.refused_handshake("192.0.2.1:2", "unknown CA", "/CN=" + "a" * 100_000)
+    log.refused_handshake("192.0.2.1:3", "no certificate")
+    named, long, unnamed = entries(path)
+    assert named["unverified_subject"] == "/CN=alice"
+    assert not {"dn", "subject"} & named.keys()
+    assert len(long["unverified_subject"]) < 2100
+    assert "unverified_subject" not in unnamed
+
+
 def test_refusals_of_peers_that_are_gone(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     AuditLog(path).refused_handshake("unknown", "certificate revoked")

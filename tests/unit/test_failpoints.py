@@ -5,7 +5,11 @@ from __future__ import annotations
 import ast
 import asyncio
 import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from support.running_stack import until
 
 from deliv.db.database import Database
 from deliv.delivery.ending.failure import FailureHandler
@@ -44,3 +48,25 @@ def test_a_point_is_armed_once(tmp_path: Path) -> None:
     asyncio.run(points.reach(Point.STAGER_ASKED))
     points.reach_in_thread(Point.STAGER_ASKED)
     assert list(tmp_path.iterdir()) == [spent]
+
+
+def test_who_is_held_goes_on_when_the_spent_file_is_gone(tmp_path: Path) -> None:
+    points = Failpoints(tmp_path)
+    for point in (Point.STAGER_ASKED, Point.LEASE_TAKEN):
+        (tmp_path / point).write_text("hold", encoding="ascii")
+    with ThreadPoolExecutor(2) as pool:
+        held = [
+            pool.submit(asyncio.run, points.reach(Point.STAGER_ASKED)),
+            pool.submit(points.reach_in_thread, Point.LEASE_TAKEN),
+        ]
+        spent = until(lambda: both(tmp_path.glob("*.spent")), "both are there")
+        assert not any(one.done() for one in held)
+        for file in spent:
+            file.unlink()
+        for one in held:
+            one.result(60)
+
+
+def both(files: Iterable[Path]) -> list[Path]:
+    found = list(files)
+    return found if len(found) == 2 else []

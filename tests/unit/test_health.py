@@ -47,6 +47,30 @@ def test_an_outage_whose_text_changes_is_told_once() -> None:
     ]
 
 
+def test_breakers_are_shown_and_make_nothing_unready() -> None:
+    """Those of releases and cancellations by names of their own."""
+
+    async def probe() -> str:
+        return "answers"
+
+    breakers = {
+        "stager": {"breaker": lambda: "closed", "release_breaker": lambda: "open"},
+        "fts:a": {"breaker": lambda: "closed", "cancel_breaker": lambda: "half-open"},
+    }
+    health = Health({"mariadb": probe, "stager": probe, "fts:a": probe}, breakers)
+    asyncio.run(health.check_once())
+    answers = {"up": True, "detail": "answers"}
+    assert health.report() == {
+        "status": "ready",
+        "waiting_for": [],
+        "dependencies": {
+            "mariadb": answers,
+            "stager": {**answers, "breaker": "closed", "release_breaker": "open"},
+            "fts:a": {**answers, "breaker": "closed", "cancel_breaker": "half-open"},
+        },
+    }
+
+
 def test_one_that_is_out_from_the_start_is_told() -> None:
     async def probe() -> str:
         raise Unreachable("nobody there", sent=False)

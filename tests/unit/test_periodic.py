@@ -134,7 +134,7 @@ async def test_an_outage_is_told_when_it_begins_and_when_it_ends() -> None:
         if out:
             raise Unreachable("away", sent=False)
 
-    periodic = Periodic("told", 60, body)
+    periodic = Periodic("failing", 60, body)
     with capture_logs() as lines:
         for out in (False, True, True, True, False, False, True):  # noqa: B007 - body reads it
             await periodic.run()
@@ -145,5 +145,5 @@ async def test_an_outage_is_told_when_it_begins_and_when_it_ends() -> None:
         ("warning", "periodic work waits"),
     ]
     assert [line["waited"] >= 0 for line in lines if "waited" in line] == [True]
-    failures = REGISTRY.get_sample_value("deliv_periodic_failures_total", {"name": "told"})
+    failures = REGISTRY.get_sample_value("deliv_periodic_failures_total", {"name": "failing"})
     assert failures == 4

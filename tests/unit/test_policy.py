@@ -140,6 +140,60 @@ def test_explanations_name_every_rule_for_the_dn() -> None:
     assert rules.explain("/CN=stranger", "list").considered == ()
 
 
+# --- who is denied
+
+
+def denying(
+    *deny: dict[str, Any], rules: list[dict[str, Any]] = RULES, first: bool = True
+) -> Policy:
+    parts: dict[str, Any] = {"deny": list(deny), "rules": rules}
+    ordered = parts if first else dict(reversed(parts.items()))
+    return Policy.parse(yaml.safe_dump(ordered, sort_keys=False))
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("action", [*Action])
+def test_a_deny_rule_counts_before_all_others(action: str, first: bool) -> None:
+    """Wherever it is in the file, and for what everybody else may do, too."""
+    everything = {"dn": "/O=Grid/**", "roles": ["submitter", "operator", "stager"]}
+    rules = [{**everything, "destinations": ["*"]}]
+    context = {"owner": ALICE, "destination_host": "dtn.example.org"}
+    denied = denying({"dn": ALICE}, rules=rules, first=first)
+    decision = denied.decide(caller(ALICE), action, **context)
+    assert (decision.allowed, decision.rule) == (False, f"deny[0] {ALICE}")
+    assert decision.reason == f"the policy denies {ALICE} all use of deliv"
+    assert denied.roles(caller(ALICE)) == frozenset()
+    assert denied.decide(caller(BOB), action, **{**context, "owner": BOB}).allowed
+
+
+@pytest.mark.parametrize(
+    "deny",
+    [{"dn": "/O=Grid/OU=users/*"}, {"dn": "/O=Grid/**"}, {"dn": "/O=Grid/OU=users/CN=ali?e"}],
+)
+def test_a_pattern_denies(deny: dict[str, Any]) -> None:
+    denied = denying({"dn": "/CN=else"}, deny)
+    assert denied.decide(caller(ALICE), "list", owner=ALICE).rule == f"deny[1] {deny['dn']}"
+    assert denied.denial("/O=Grid", ()) is None
+    assert denied.denial(f"{ALICE}/CN=1", ("/skao",)) is None or deny["dn"].endswith("/**")
+
+
+def test_an_attribute_denies() -> None:
+    host = {"destination_host": "dtn.example.org"}
+    member, other = caller(BOB, fqans=("/skao/x",)), caller(BOB, fqans=("/skao/y",))
+    by_attribute = denying({"fqan": "/skao/x"})
+    assert by_attribute.decide(member, "submit", **host).rule == "deny[0] /skao/x"
+    assert by_attribute.decide(other, "submit", **host).allowed
+    both = denying({"fqan": "/skao/x", "dn": ALICE})
+    assert both.decide(member, "submit", **host).allowed
+    assert not both.decide(caller(ALICE, fqans=("/skao/x",)), "submit", **host).allowed
+
+
+def test_a_job_of_somebody_denied_is_decided_on_again() -> None:
+    as_it_was = {"fqans": (), "limited": False, "destination_host": "dtn.example.org"}
+    assert policy(RULES).reconsider(BOB, **as_it_was).allowed
+    assert denying({"dn": BOB}).reconsider(BOB, **as_it_was).rule == f"deny[0] {BOB}"
+
+
 # --- the file
 
 
@@ -204,7 +258,10 @@ def test_a_name_is_no_attribute() -> None:
 
 
 def test_the_example_shows_every_key() -> None:
-    written = {key for rule in yaml.safe_load(EXAMPLE.read_text())["rules"] for key in rule}
+    example = yaml.safe_load(EXAMPLE.read_text())
+    assert set(example) == {"deny", "rules"}
+    assert {key for rule in example["deny"] for key in rule} == {"dn", "fqan"}
+    written = {key for rule in example["rules"] for key in rule}
     others = {"roles", "destinations", "quota", "allow_limited", "copy_as"}
     assert written == {"dn", "fqan", *others}
 
@@ -237,6 +294,11 @@ def test_the_example_shows_every_key() -> None:
         ("rules: [{dn: /CN=a, roles: [operator], allow_limited: 1}]", "allow_limited"),
         ("rules: [{dn: /CN=a, dn: /CN=b, roles: [operator]}]", "given twice"),
         ("rules: []\nrules: []", "given twice"),
+        ("rules: []\ndeny: [{}]", r"for a dn, for a fqan, or for both.*\$\.deny\[0\]"),
+        ("rules: []\ndeny: [{dn: a}]", r"expected a DN.*\$\.deny\[0\]"),
+        ("rules: []\ndeny: [{fqan: skao}]", "expected an FQAN"),
+        ("rules: []\ndeny: [{dn: /CN=a, roles: [operator]}]", "roles"),
+        ("deny: [{dn: /CN=a}]", "rules"),
         ("rules: [", "not YAML"),
         ("rules: !!python/object/apply:os.system [id]", "not YAML"),
         ("[" * 5000, "not YAML"),

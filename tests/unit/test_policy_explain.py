@@ -46,6 +46,21 @@ def test_a_rule_that_objects(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"decided by: rules[1] {PEOPLE}/CN=*" in said
 
 
+def test_a_deny_rule(capsys: pytest.CaptureFixture[str]) -> None:
+    mallory = f"{PEOPLE}/CN=Mallory"
+    assert explain(mallory, "submit", *HOST) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"refused: the policy denies {mallory} all use of deliv",
+        f"decided by: deny[0] {mallory}",
+        "rules for this caller:",
+        f"  deny[0] {mallory}: denies everything",
+        f"  rules[1] {PEOPLE}/CN=*: allows it",
+    ]
+    assert explain(mallory, "whoami") == 1
+    assert explain(EVE, "whoami", "--fqan", "/skao/suspended") == 1
+    assert "decided by: deny[1] /skao/suspended" in capsys.readouterr().out
+
+
 def test_an_attribute(capsys: pytest.CaptureFixture[str]) -> None:
     producer = "/skao/meerkat/Role=production"
     given = ("--fqan", "/skao", "--fqan", f"{producer}/Capability=NULL")

@@ -69,10 +69,12 @@ def test_the_closing_line_of_a_good_run_has_no_more_than_the_counts() -> None:
 
 
 def test_every_file_is_in_one_part(repository: Path) -> None:
-    for name in "abcde":
-        (repository / "tests" / "suite" / f"test_{name}.py").touch()
+    names = ["below/test_e", "test_a", "test_b", "test_c", "test_d"]
+    (repository / "tests" / "suite" / "below").mkdir()
+    for name in names:
+        (repository / "tests" / "suite" / f"{name}.py").touch()
     found = [file for part in range(3) for file in run_tests.files("suite", part, of=3)]
-    assert sorted(found) == [f"tests/suite/test_{name}.py" for name in "abcde"]
+    assert sorted(found) == [f"tests/suite/{name}.py" for name in names]
 
 
 def test_temporary_files_are_in_memory_while_tests_run(

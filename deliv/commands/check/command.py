@@ -72,6 +72,8 @@ def repair(parts: Parts) -> Repair:
 async def _report(run: Run, fixer: Repair | None, printer: _Text | _Json) -> int:
     found = repaired = 0
     async for finding in run.findings():
+        if finding.doubtful and fixer is None:
+            continue
         done, said = await fixer.repair(finding) if fixer else (False, None)
         found, repaired = found + 1, repaired + done
         printer.finding(finding, done, said)

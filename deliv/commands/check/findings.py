@@ -33,8 +33,8 @@ class Finding:
     """`rule` names what does not hold, `text` says it.
 
     `subject`: an FTS id, a lease's name, or a submitter. `attempt`: the one that an FTS works on.
-    `user`: the DN that FTS shows the transfer
-    to, where that is not deliv's.
+    `user`: the DN that FTS shows the transfer to, where that is not deliv's. `doubtful`: all may be
+    in order, and the fix is harmless; so a run that repairs nothing does not report it.
     """
 
     rule: str
@@ -46,3 +46,4 @@ class Finding:
     attempt: int = 0
     user: str | None = None
     fix: Fix | None = None
+    doubtful: bool = False

@@ -36,12 +36,12 @@ class StagerCheck:
             if finding := unreported(job, held, before):
                 yield finding
 
-    async def _held_of_those_in_question(self) -> dict[str, bool]:
+    async def _held_of_those_in_question(self) -> dict[str, bool | None]:
         """Those of the jobs in question that it holds something for, as in a list."""
         jobs = [job async for job in paged(self._inspection.awaited)]
         jobs += await self._inspection.released(SAMPLE)
         answers = {job.job_id: await self._stager.holds(job.job_id) for job in jobs}
-        held = {job_id: False for job_id, holds in answers.items() if holds}
+        held: dict[str, bool | None] = {job_id: None for job_id, holds in answers.items() if holds}
         if jobs and not held:  # 404 may mean the job or the call
             raise Unchecked("the stager's copies: it tells nothing about the jobs it has")
         return held
@@ -69,16 +69,27 @@ def orphan(job_id: str, job: Job | None, before: datetime) -> Finding | None:
     return Finding(rule="stager", text=text, job_id=job_id, fix=Fix.RELEASE)
 
 
-def unreported(job: Job, held: Mapping[str, bool], before: datetime) -> Finding | None:
-    """A job for which no report will come, as the stager said after `before`.
+def unreported(job: Job, held: Mapping[str, bool | None], before: datetime) -> Finding | None:
+    """A job for which no report will come, or may not come, as the stager said after `before`.
 
     The database may have forgotten the report, in a restore or a failover.
     """
     if job.stager_accepted is None or job.stager_accepted >= before:
         return None
-    reported = held.get(job.job_id)
+    known, reported = job.job_id in held, held.get(job.job_id)
     if reported is False:
         return None
-    why = "has reported already" if reported else "knows nothing of it"
-    text = f"waits for the stager, which {why}"
-    return Finding(rule="stager", text=text, job_id=job.job_id, version=job.version, fix=Fix.ASK)
+    if not known:
+        why = "knows nothing of it"
+    elif reported:
+        why = "has reported already"
+    else:
+        why = "does not say whether it has reported"
+    return Finding(
+        rule="stager",
+        text=f"waits for the stager, which {why}",
+        job_id=job.job_id,
+        version=job.version,
+        fix=Fix.ASK,
+        doubtful=known and reported is None,
+    )

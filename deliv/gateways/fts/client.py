@@ -7,6 +7,7 @@
     endpoint.submit(transfer)      repeating it never copies twice
     endpoint.finished(minutes)     what ended lately: job id -> state
     endpoint.unfinished()          what has not: job id -> state
+    endpoint.running()             of those the ids whose state deliv knows
     endpoint.details(ids)          job id -> TransferOutcome; an id that FTS has lost is left out
     endpoint.origins(ids)          job id -> whom an unfinished job is for
     endpoint.cancel(job_id)        the state the job is in then
@@ -170,6 +171,11 @@ class Endpoint:
     async def unfinished(self) -> dict[str, str]:
         """The jobs of deliv's VO that have not ended."""
         return await self._list("")
+
+    async def running(self) -> frozenset[str]:
+        """The unfinished jobs' ids, but for those in a state that deliv does not know."""
+        listed = (await self.unfinished()).items()
+        return frozenset(job_id for job_id, state in listed if state in ACTIVE)
 
     async def details(self, ids: Iterable[str]) -> dict[str, TransferOutcome]:
         """What became of these jobs. Left out are those that FTS has neither live nor archived.

@@ -150,6 +150,8 @@ class Call(ErrorAnswers, Generic[P]):
             found = self.services.identities.of(self._connection.stream)
         except CredentialRefused as error:
             log.warning("credential refused", reason=str(error))
+            subject = self.services.identities.unverified_subject(self._connection.stream)
+            self.audit_line.note(unverified_subject=subject)
             await throttle(self.services, self, self._connection.context.address[0])
             raise
         structlog.contextvars.bind_contextvars(dn=found.dn)
@@ -157,6 +159,10 @@ class Call(ErrorAnswers, Generic[P]):
         subject = found.subject if found.is_proxy else None
         self.audit_line.note(dn=found.dn, subject=subject, limited=found.limited)
         await throttle(self.services, self, found.dn)
+        if denied := self.services.policy.denial(found.dn, found.attributes.fqans):
+            self.audit_line.note(rule=denied.rule)
+            log.warning("denied", reason=denied.reason)
+            raise Forbidden(denied.reason)
         return found
 
     def _decode(self, values: parameters.Values) -> P:

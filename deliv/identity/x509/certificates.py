@@ -93,6 +93,14 @@ def load(encoding: bytes) -> ChainLink:
         raise CredentialRefused(f"a malformed certificate: {error}") from error
 
 
+def subject(encoding: bytes) -> str | None:
+    """What the certificate says that it is of, nothing of which is verified; None: malformed."""
+    try:
+        return dn.oneline(dn.subject(x509.load_der_x509_certificate(encoding)))
+    except MALFORMED:
+        return None
+
+
 def thumbprint(encoding: bytes) -> str:
     """A certificate's x5t#S256 (RFC 8705): SHA-256 of its DER, in base64url without padding."""
     return base64.urlsafe_b64encode(hashlib.sha256(encoding).digest()).decode().rstrip("=")

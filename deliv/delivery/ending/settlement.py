@@ -1,16 +1,25 @@
-"""What FTS says of a transfer becomes the job's next state."""
+"""What FTS says of a transfer becomes the job's next state.
+
+Where FTS finds a file that an earlier attempt may have copied, the file is compared with the
+product, in the background: other jobs do not wait for that. Nothing is stored meanwhile. When deliv
+dies, FTS gives the same answer at a later look, and the file is compared then.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from contextvars import Context
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import structlog
 
+from deliv.delivery.comparison import DestinationComparison
 from deliv.delivery.destination import destination_file
-from deliv.delivery.ending.failure import Failure, FailureHandler
-from deliv.delivery.transfer import lacking
+from deliv.delivery.ending.failure import Failure, FailureHandler, lacking
 from deliv.delivery.waiting import WAITING, no_longer_waiting
-from deliv.errors import NoCredential
+from deliv.errors import LostRace, NoCredential
 from deliv.gateways.fts import TransferOutcome, Verdict
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
@@ -21,11 +30,17 @@ from deliv.store import Routing, Store
 
 log = structlog.get_logger()
 
+COMPARING = f"{WAITING}the file at the destination is compared with the product"
+
 
 class Settlement:
-    def __init__(self, store: Store, failures: FailureHandler) -> None:
+    def __init__(
+        self, store: Store, failures: FailureHandler, destination: DestinationComparison
+    ) -> None:
         self._store = store
         self._failures = failures
+        self._destination = destination
+        self.comparing: dict[str, asyncio.Task[None]] = {}  # by job id
 
     async def settle(self, job: Job, outcome: TransferOutcome) -> Job:
         match outcome.verdict:
@@ -44,6 +59,9 @@ class Settlement:
                     corrupt_source=outcome.corrupt_source,
                     details=outcome.details,
                 )
+                in_the_way = failure.error_class is ErrorClass.EXISTS
+                if in_the_way and job.partial and phase(job) is not Phase.STOPPING:
+                    return await self._compare(job, failure)
                 return await self._failures.attempt(job, failure)
             case Verdict.FORBIDDEN:
                 metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=job.fts_endpoint).inc()
@@ -85,22 +103,58 @@ class Settlement:
                 details=outcome.details,
             )
             return await self._failures.attempt(job, failure)
-        log.info("delivered", job_id=job.job_id, size=copied)
-        return await self._store.apply(
+        return await self._deliver(
             job,
-            Event.DELIVER,
-            wake=(Routing.ADMIT, Routing.ATTEND),
             product_size=copied if announced is None else announced,
             fts_details=outcome.details,
             detailed_status=f"delivered to {destination_file(job)}",
         )
 
-    async def _handle_unknown_outcome(self, job: Job, outcome: TransferOutcome) -> Job:
-        """It is not known how the copy fares: FTS is asked again, and the submitter can see why."""
-        reason = outcome.reason or f"its state is {outcome.state or 'not given'}"
-        status = f"{WAITING}FTS ({job.fts_endpoint}) gives no clear answer on the copy: {reason}"
-        metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=job.fts_endpoint).inc()
-        log.warning("no clear answer from FTS", job_id=job.job_id, reason=reason)
-        if status == job.detailed_status:
+    async def _deliver(self, job: Job, **columns: Any) -> Job:
+        log.info("delivered", job_id=job.job_id, size=columns.get("product_size"))
+        return await self._store.apply(
+            job, Event.DELIVER, wake=(Routing.ADMIT, Routing.ATTEND), **columns
+        )
+
+    async def _compare(self, job: Job, failure: Failure) -> Job:
+        """Begin to compare, unless that is under way; the job waits for the result."""
+        if job.job_id in self.comparing:
             return job
-        return await self._store.update(job, detailed_status=status)
+        if job.detailed_status != COMPARING:
+            job = await self._store.update(job, detailed_status=COMPARING)
+        work = self._conclude(job, failure)
+        task = asyncio.get_running_loop().create_task(work, context=Context())
+        self.comparing[job.job_id] = task
+        task.add_done_callback(partial(self._compared, job.job_id))
+        return job
+
+    async def _conclude(self, job: Job, failure: Failure) -> None:
+        comparison = await self._destination.compare(job)
+        log.info("compared a destination", job_id=job.job_id, result=comparison.result)
+        try:
+            if comparison.equal:
+                status = f"delivered to {destination_file(job)}, which {comparison.result}"
+                details = failure.details
+                await self._deliver(job, fts_details=details, detailed_status=status)
+            else:
+                reason = f"{failure.reason.rstrip('. ')}; {comparison.result}"
+                await self._failures.attempt(job, replace(failure, reason=reason))
+        except LostRace as error:
+            log.info("job moved on meanwhile", job_id=job.job_id, reason=str(error))
+
+    def _compared(self, job_id: str, task: asyncio.Task[None]) -> None:
+        del self.comparing[job_id]
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("not compared; later again", job_id=job_id, exc_info=error)
+
+    async def _handle_unknown_outcome(self, job: Job, outcome: TransferOutcome) -> Job:
+        """It is not known how the copy fares: FTS is asked again, for some time."""
+        reason = outcome.reason or f"its state is {outcome.state or 'not given'}"
+        metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=job.fts_endpoint).inc()
+        failure = Failure(
+            error_class=ErrorClass.OTHER,
+            reason=f"FTS ({job.fts_endpoint}) gives no clear answer on the copy: {reason}",
+            may_have_partial_file=True,
+        )
+        return await self._failures.unseen(job, failure)
