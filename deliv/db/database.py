@@ -23,6 +23,7 @@ import functools
 import math
 import re
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -177,6 +178,7 @@ class Database:
         )
         self._idle: list[pymysql.Connection[DictCursor]] = []
         self._up = True
+        self._closing = threading.Event()  # ends the pauses
         self._full = ("", -math.inf)  # why, and when
 
     async def transaction(self, function: Callable[[Connection], T]) -> T:
@@ -225,6 +227,7 @@ class Database:
     def close(self) -> None:
         """Finish what was begun, without trying again, then close everything; what waits fails."""
         self._up = False
+        self._closing.set()
         self._threads.shutdown()
         self._drop_idle()
 
@@ -242,7 +245,7 @@ class Database:
                 if last or (down and not self._up):
                     self._up = self._up and not down
                     raise
-            time.sleep(pause)
+            self._closing.wait(pause)
 
     def _attempt(self, function: Callable[[Connection], T]) -> T:
         """Once, on an idle connection or a new one, which is kept when it can be used again."""

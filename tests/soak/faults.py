@@ -13,6 +13,7 @@ from pathlib import Path
 
 from deliv_testbed.layout import SERVERS
 from support.running_stack import until
+from support.stepping_clock import SteppingClock
 
 from deliv.client import Client
 from soak.site import Accepted, Site
@@ -24,9 +25,9 @@ OTHERS = ("mariadb", "rabbitmq", "issuer", "stager", "fts", *INSTANCES)
 DELEGATOR = "bob"  # has copies made as himself
 STRANGERS = b"of somebody else"
 SIZE = 900  # bytes; smaller than those of the load
-AHEAD, BEHIND = "+600", "-600"  # seconds
+AHEAD, BEHIND = 600, -600  # seconds
 WITHIN, PAUSE = 120.0, 2.0  # seconds
-CLOCKS = INSTANCES  # the parts whose clocks step
+CLOCKS = ("mariadb", *INSTANCES)  # the parts whose clocks step
 
 Deed = Callable[[Site, str], None]
 
@@ -52,9 +53,9 @@ def command(name: str) -> Deed:
     return lambda site, part: site.command(name, part)
 
 
-def set_clock(offset: str) -> Deed:
+def set_clock(seconds: int) -> Deed:
     """A step of a part's clock; the time since boot goes on as before."""
-    return lambda site, part: _write(site.layout.clock(part), offset)
+    return lambda site, part: SteppingClock(file=site.layout.clock(part)).step(seconds)
 
 
 def end_credential(site: Site, _part: str) -> None:
@@ -154,7 +155,7 @@ def lasting(site: Site, fault: Fault) -> Iterator[None]:
         fault.undoes(site, part)
 
 
-START, THAW, RIGHT = Site.start, command("thaw"), set_clock("+0")
+START, THAW, RIGHT = Site.start, command("thaw"), set_clock(0)
 AWAY, FROZEN, STEPPED = (0.5, 5.0), (1.0, 7.0), (5.0, 10.0)
 
 # One neighbour's trouble, which must cost nobody else anything.
@@ -165,14 +166,20 @@ NEIGHBOURS = (
         does=end_credential, undoes=delegate, lasts=FROZEN, often=2,
     ),
     Fault(
-        name="step ahead", parts=CLOCKS, does=set_clock(AHEAD), undoes=RIGHT, lasts=STEPPED,
+        name="step ahead", parts=INSTANCES, does=set_clock(AHEAD), undoes=RIGHT, lasts=STEPPED,
     ),
     Fault(
-        name="step back", parts=CLOCKS, does=set_clock(BEHIND), undoes=RIGHT, lasts=STEPPED,
+        name="step back", parts=INSTANCES, does=set_clock(BEHIND), undoes=RIGHT, lasts=STEPPED,
     ),
 )  # fmt: skip
 FAULTS = (
     *NEIGHBOURS,
+    Fault(
+        name="step ahead", parts=("mariadb",), does=set_clock(AHEAD), undoes=RIGHT, lasts=STEPPED,
+    ),
+    Fault(
+        name="step back", parts=("mariadb",), does=set_clock(BEHIND), undoes=RIGHT, lasts=STEPPED,
+    ),
     Fault(
         name="forget a job", parts=("fts",), needs=("mariadb",),
         does=forget, undoes=START, lasts=AWAY, often=3,
