@@ -145,7 +145,7 @@ def test_whoever_wakes_up_in_a_delivery_changes_nothing(alone: Pair, target: Tar
 
 def too_late(pair: Pair) -> Freezing:
     """The first instance will not see that it is late: as if frozen after its look at the clock."""
-    pair.configure(1, sweeps={"hold": "600s"})
+    pair.configure(1, sweeps={"hold": "3600s"})
     pair.restart(1)
     return Freezing(pair)
 
