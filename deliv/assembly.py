@@ -25,11 +25,12 @@ from deliv.delivery.delegation import CredentialDelegation
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.cleanup import Cleanup
 from deliv.delivery.ending.failure import FailureHandler
+from deliv.delivery.ending.settlement import Settlement
+from deliv.delivery.ending.withdrawal import Withdrawal
 from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.engine import Engine
 from deliv.delivery.permission import Permission
 from deliv.delivery.poll import Polling
-from deliv.delivery.settle import Settlement
 from deliv.delivery.stage import Staging
 from deliv.delivery.submit import Submissions
 from deliv.delivery.transfer import FtsTransfers
@@ -198,9 +199,18 @@ class Parts:
         return Staging(self.store, self.stager, self.failures, self.settings)
 
     @cached_property
+    def withdrawal(self) -> Withdrawal:
+        return Withdrawal(self.endpoints, self.failures)
+
+    @cached_property
     def transfers(self) -> FtsTransfers:
         return FtsTransfers(
-            self.store, self.fts, self.endpoints, self.failures, self.settings.sweeps
+            self.store,
+            self.fts,
+            self.endpoints,
+            self.failures,
+            self.withdrawal,
+            self.settings.sweeps,
         )
 
     @cached_property
@@ -211,7 +221,7 @@ class Parts:
     @cached_property
     def cancellation(self) -> Cancellation:
         return Cancellation(
-            self.store, self.transfers, self.settlement, self.failures, self.settings
+            self.store, self.withdrawal, self.settlement, self.failures, self.settings
         )
 
     @cached_property
@@ -221,7 +231,7 @@ class Parts:
             self.staging,
             self.transfers,
             self.cancellation,
-            Cleanup(self.store, self.stager, self.transfers, self.settings.sweeps),
+            Cleanup(self.store, self.stager, self.withdrawal, self.settings.sweeps),
             Permission(self.store, self.policy, self.cancellation, self.audit),
             self.settings,
         )

@@ -1,4 +1,4 @@
-"""The command `deliv queue`: what waits in RabbitMQ, and what could not be handled.
+"""The command `deliv queue`: what waits for RabbitMQ and in it, and what could not be handled.
 
 No job needs this to go on: MariaDB has what is to be done, and the sweeps do it.
 """
@@ -13,24 +13,26 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from deliv import config
-from deliv.assembly import build
-from deliv.errors import DelivError
-from deliv.gateways.broker import Broker, DeadLetter
+from deliv.assembly import Parts, build
+from deliv.errors import BrokerUnavailable, DelivError
+from deliv.gateways.broker import Broker, DeadLetter, Depth
 from deliv.ops import logs
 
 LOOKS = 100_000  # deliv.dead keeps no more
-CONNECTION = 15.0  # seconds to reach the broker
+PATIENCE = 2.0  # seconds for the broker to connect, and to say what is in its queues
 SHOWN = 60  # bytes of a message that deliv did not send
 
-Action = Callable[[Broker, argparse.Namespace], Awaitable[None]]
+OUTBOX = "outbox"  # the name of the table that deliv sends from, beside those of the queues
+
+Action = Callable[[Parts, argparse.Namespace], Awaitable[int]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Without a sub-command: what waits in each queue."""
+    """Without a sub-command: what waits, and where."""
     config.add_option(parser)
     parser.set_defaults(action=_list, json=False)
     below = parser.add_subparsers(metavar="WHAT")
-    _json(_add(below, "list", _list, "how many messages wait in each queue"))
+    _json(_add(below, "list", _list, "how many messages wait for each queue and in it"))
     dead = _json(_add(below, "dead", _dead, "the dead letters, and why they are dead"))
     dead.add_argument("--limit", type=int, default=100, metavar="N", help="default: %(default)s")
     _choice(_add(below, "replay", _replay, "send dead letters to their queues again"))
@@ -38,50 +40,98 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
-    """Exit code 1 when the broker does not answer."""
+    """Exit code 1 when the broker, or for the list the database, does not answer."""
     try:
         settings = config.load(config.find(options.config))
         logs.configure(config.Log(level="error", format="text"))
-        asyncio.run(_run(settings, options))
+        return asyncio.run(_run(settings, options))
     except DelivError as error:
-        print(f"deliv queue: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return _complain(error)
 
 
-async def _run(settings: config.Config, options: argparse.Namespace) -> None:
-    broker = build(settings).broker
-    broker.start()
+async def _run(settings: config.Config, options: argparse.Namespace) -> int:
+    parts = build(settings)
+    parts.broker.start()
     try:
-        await broker.check_ready(CONNECTION)
-        await options.action(broker, options)
+        action: Action = options.action
+        return await action(parts, options)
+    except BrokerUnavailable as error:
+        return _complain(error)  # before the connection is closed, which may take seconds
     finally:
-        await broker.stop(0)
+        await parts.broker.stop(0)
+        parts.close()
 
 
-async def _list(broker: Broker, options: argparse.Namespace) -> None:
-    for queue, depth in (await broker.depths()).items():
-        if options.json:
-            print(json.dumps({"queue": queue, "messages": depth.messages,
-                              "consumers": depth.consumers}))  # fmt: skip
+def _complain(error: DelivError) -> int:
+    print(logs.escaped(f"deliv queue: {error}", "\n"), file=sys.stderr)
+    return 1
+
+
+async def _list(parts: Parts, options: argparse.Namespace) -> int:
+    """What the database knows is shown without the broker too, and the other way round."""
+    code = 0
+    for answer in await asyncio.gather(_outbox(parts), _depths(parts), return_exceptions=True):
+        if isinstance(answer, DelivError):
+            code = _complain(answer)
+        elif isinstance(answer, BaseException):
+            raise answer
         else:
-            print(f"{queue:16} {depth.messages:8} waiting {depth.consumers:4} consumers")
+            for queue, depth in answer.items():
+                _print_depth(queue, depth, as_json=options.json)
+    return code
 
 
-async def _dead(broker: Broker, options: argparse.Namespace) -> None:
-    letters = await broker.dead_letters(options.limit)
+async def _outbox(parts: Parts) -> dict[str, Depth]:
+    waiting = await parts.inspection.waiting(0)
+    return {OUTBOX: Depth(messages=waiting.number, consumers=0)}
+
+
+async def _depths(parts: Parts) -> dict[str, Depth]:
+    broker = await _connected(parts)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await broker.depths()
+    except TimeoutError as error:
+        raise BrokerUnavailable("RabbitMQ does not answer") from error
+
+
+async def _connected(parts: Parts) -> Broker:
+    try:
+        await parts.broker.check_ready(PATIENCE)
+    except BrokerUnavailable as error:
+        raise BrokerUnavailable(f"RabbitMQ does not answer: {error}") from error
+    return parts.broker
+
+
+def _print_depth(queue: str, depth: Depth, *, as_json: bool) -> None:
+    if as_json:
+        text = json.dumps(
+            {"queue": queue, "messages": depth.messages, "consumers": depth.consumers}
+        )
+    else:
+        text = f"{queue:16} {depth.messages:8} waiting {depth.consumers:4} consumers"
+    print(text, flush=True)
+
+
+async def _dead(parts: Parts, options: argparse.Namespace) -> int:
+    letters = await (await _connected(parts)).dead_letters(options.limit)
     never = datetime.min.replace(tzinfo=UTC)
     # The queue has put back at its end what was looked at.
     for letter in sorted(letters, key=lambda letter: letter.time or never):
         print(_json_line(letter) if options.json else _text_line(letter))
+    return 0
 
 
-async def _replay(broker: Broker, options: argparse.Namespace) -> None:
+async def _replay(parts: Parts, options: argparse.Namespace) -> int:
+    broker = await _connected(parts)
     print(f"{await broker.replay(LOOKS, _wanted(options))} replayed")
+    return 0
 
 
-async def _discard(broker: Broker, options: argparse.Namespace) -> None:
+async def _discard(parts: Parts, options: argparse.Namespace) -> int:
+    broker = await _connected(parts)
     print(f"{await broker.discard(LOOKS, _wanted(options))} discarded")
+    return 0
 
 
 def _wanted(options: argparse.Namespace) -> Callable[[DeadLetter], bool]:

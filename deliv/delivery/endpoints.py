@@ -15,6 +15,11 @@ from deliv.model.job import Job, TransferIdentity
 log = structlog.get_logger()
 
 
+def sid(job: Job) -> str:
+    """Names an attempt at FTS, which makes the transfer's id from it."""
+    return f"{job.job_id}:{job.attempt}"
+
+
 class EndpointResolver:
     """Without `delegation` no user can delegate, and every job is the service's own."""
 

@@ -16,8 +16,8 @@ from http import HTTPStatus
 
 import structlog
 
+from deliv.delivery.ending.settlement import Settlement
 from deliv.delivery.endpoints import EndpointResolver
-from deliv.delivery.settle import Settlement
 from deliv.delivery.waiting import no_longer_waiting
 from deliv.errors import LostRace, NoCredential, Refused, Unavailable
 from deliv.gateways.fts import Endpoint, TransferOutcome, Verdict

@@ -1,4 +1,4 @@
-"""Transferring: a staged product is handed to FTS, and taken back from it."""
+"""Transferring: a staged product is handed to FTS."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from deliv.delivery.ending.failure import (
     FRESH_TRANSFER,
     Failure,
     FailureHandler,
+    lacking,
 )
-from deliv.delivery.endpoints import EndpointResolver
+from deliv.delivery.ending.withdrawal import Withdrawal
+from deliv.delivery.endpoints import EndpointResolver, sid
 from deliv.delivery.waiting import WAITING, no_longer_waiting
 from deliv.errors import DestinationBusy, LostRace, NoCredential, Refused, Unavailable
-from deliv.gateways.fts import Endpoint, Fts, Transfer, TransferOutcome, Verdict
+from deliv.gateways.fts import Endpoint, Fts, Transfer
 from deliv.model.error_classes import IN_USE, ErrorClass
 from deliv.model.job import Job, TransferIdentity
 from deliv.model.states import FINAL, Event, Status
@@ -38,12 +40,14 @@ class FtsTransfers:
         fts: Fts,
         endpoints: EndpointResolver,
         failures: FailureHandler,
+        withdrawal: Withdrawal,
         config: Sweeps,
     ) -> None:
         self._store = store
         self._fts = fts
         self._endpoints = endpoints
         self._failures = failures
+        self._withdrawal = withdrawal
         self._ask_again = float(config.ask_again)
         self._claim_timeout = float(config.hold)
 
@@ -113,53 +117,6 @@ class FtsTransfers:
         going_on = no_longer_waiting(job)
         await self._store.update(job, delay=None, fts_posted=NOW, unseen_since=None, **going_on)
 
-    async def stop(self, job: Job) -> TransferOutcome | None:
-        """Have FTS cancel a copy. The outcome when it has one, None when FTS never had the job.
-
-        Unavailable, Refused: not confirmed.
-        """
-        if job.fts_jobid is None:
-            return None
-        try:
-            endpoint = await self._endpoints.of(job)
-        except NoCredential as error:  # it can't be stopped; what FTS was lent has ended as well
-            return TransferOutcome(
-                verdict=Verdict.CANCELLED,
-                error_class=ErrorClass.CREDENTIAL,
-                reason=f"FTS could not be asked to stop: {error}",
-                partial=True,
-            )
-        try:
-            await endpoint.cancel(job.fts_jobid)
-        except Refused as error:
-            if error.code != HTTPStatus.FORBIDDEN:
-                raise
-            return TransferOutcome(verdict=Verdict.FORBIDDEN, reason=str(error))
-        # One that FTS does not know (any more) may have ended and be in its archive.
-        return (await endpoint.details([job.fts_jobid])).get(job.fts_jobid)
-
-    async def withdraw(self, job: Job) -> None:
-        """See that FTS does nothing more for a job that has ended. Unavailable: not confirmed.
-
-        A transfer that was taken over, and not posted yet, is its attempt's.
-        """
-        if job.fts_endpoint is None:
-            return
-        try:
-            endpoint = await self._endpoints.of(job)
-            fts_jobid = job.fts_jobid or await endpoint.job_id(sid(job))
-        except NoCredential as error:  # what FTS was lent has ended with it
-            log.warning("no credential to withdraw with", job_id=job.job_id, reason=str(error))
-            return
-        try:
-            await endpoint.cancel(fts_jobid)
-        except Refused as error:
-            since = job.unseen_since or job.time_transferring
-            forbidden = error.code == HTTPStatus.FORBIDDEN
-            if not (forbidden and since and await self._failures.waited_out(since)):
-                raise
-            log.error("FTS lets deliv stop no transfer", job_id=job.job_id, reason=str(error))
-
     async def take_over(self, job: Job, endpoint: str, attempt: int) -> None:
         """Have a job that is with no FTS go on with the transfer that this one has for `attempt`.
 
@@ -227,16 +184,7 @@ class FtsTransfers:
             except LostRace:  # it moved on: what applies now?
                 continue
             return
-        await self.withdraw(job)
-
-
-def sid(job: Job) -> str:
-    """Names an attempt at FTS, which makes the transfer's id from it."""
-    return f"{job.job_id}:{job.attempt}"
-
-
-def lacking(error: NoCredential) -> Failure:
-    return Failure(error_class=ErrorClass.CREDENTIAL, reason=str(error))
+        await self._withdrawal.withdraw(job)
 
 
 def _transfer(job: Job) -> Transfer:

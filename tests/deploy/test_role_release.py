@@ -107,9 +107,23 @@ def test_releases_change_and_change_back(suite: str, releases: Releases) -> None
 
     releases.play.vary(release_version=version)
     changed = releases.play.converge().changed
-    assert changed == [f"{HOST}: release : Link current to the version"]
+    linked, remembered = (
+        f"{HOST}: release : {task}"
+        for task in ("Link current to the version", "Remember a version that was chosen")
+    )
+    assert changed == [linked, remembered]
     assert releases.in_use() == second
     _refuse_unknown(releases)
+
+    kept = releases.play.converge()  # with no version: the checkout has 99.1
+    assert (kept.changed, releases.in_use()) == ([], second)
+    assert f"{HOST} keeps release {version}" in kept.output
+    releases.play.vary(release_latest=True)
+    assert releases.play.converge().changed == [linked, remembered]
+    assert releases.deliv("--version") == "deliv 99.1\n"
+    releases.play.vary(release_latest=False)
+    assert releases.play.converge().changed == []
+    assert releases.deliv("--version") == "deliv 99.1\n"
 
 
 def _develop(releases: Releases) -> None:

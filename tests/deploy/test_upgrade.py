@@ -100,6 +100,9 @@ def test_an_upgrade_and_a_rollback_under_load(upgrade: Upgrade) -> None:
     assert load.calls > 100
     upgrade.assert_nothing_lost(load)
     deployment.wait_until_ready()
+    later = deployment.converge("-e", f"release_checkout={upgrade.new}")
+    assert f"{HOST} keeps release {before}" in later.output
+    assert set(upgrade.releases().values()) == {before}
 
 
 def test_a_rollback_needs_a_version_that_is_there(upgrade: Upgrade) -> None:

@@ -21,8 +21,8 @@ from deliv.db.database import Database
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.cleanup import Cleanup
 from deliv.delivery.ending.failure import FailureHandler
+from deliv.delivery.ending.settlement import Settlement
 from deliv.delivery.poll import Polling
-from deliv.delivery.settle import Settlement
 from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import NoCredential
 from deliv.gateways.fts import Endpoint
@@ -183,7 +183,7 @@ async def bench(
                 parts.store,
                 delegated,
                 parts.fts.endpoint("fts1"),
-                Cleanup(parts.store, released, parts.transfers, parts.settings.sweeps),
+                Cleanup(parts.store, released, parts.withdrawal, parts.settings.sweeps),
                 parts,
             )
         finally:

@@ -25,7 +25,7 @@ from support.samples import ALICE, staged
 from deliv.config import GridFtpSettings, Seconds
 from deliv.db.database import Database
 from deliv.delivery.comparison import DestinationComparison
-from deliv.delivery.transfer import sid
+from deliv.delivery.endpoints import sid
 from deliv.gateways.gridftp import FileFacts, GridFtp
 from deliv.model.job import Job, TransferIdentity
 from deliv.model.phase import Phase, phase

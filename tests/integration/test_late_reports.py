@@ -143,7 +143,12 @@ async def test_a_late_submission_is_withdrawn_however_often_the_job_moves_on(
         raced = Raced(database, times=3)
         parts = here.parts
         transfers = FtsTransfers(
-            raced, parts.fts, parts.endpoints, here.failures, parts.settings.sweeps
+            raced,
+            parts.fts,
+            parts.endpoints,
+            here.failures,
+            parts.withdrawal,
+            parts.settings.sweeps,
         )
         with pytest.raises(LostRace):
             await transfers.post(late)

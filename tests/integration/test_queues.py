@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 from deliv_testbed.processes import wait
+from support.private_mariadb import Server
 
 from deliv.cli import main
+from deliv.commands.queue import OUTBOX
 from deliv.gateways.broker import DEAD, STAGE, TRANSFER, Message
 from deliv.gateways.broker.dead_letters import QUEUE_HEADER, REASON_HEADER
 from integration.rabbit import Rabbit, rabbit_fixture  # noqa: F401 - a fixture is used by its name
@@ -46,8 +49,16 @@ async def dead_letter(rabbit: Rabbit) -> None:
 
 
 @pytest.fixture
-def configuration(rabbit: Rabbit, tmp_path: Path) -> Path:
+def configuration(rabbit: Rabbit, migrated: Server, tmp_path: Path) -> Path:
     document = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    database = migrated.settings()
+    document["database"] |= {
+        "host": database.host,
+        "port": database.port,
+        "name": database.name,
+        "user": database.user,
+        "password_file": str(database.password_file),
+    }
     document["broker"] |= {
         "host": rabbit.node.host,
         "port": rabbit.node.port,
@@ -82,10 +93,11 @@ def wait_until_all_are_back(deliv_queue: Run) -> None:
 
 
 def test_the_depth_of_every_queue(deliv_queue: Run) -> None:
-    assert depths(deliv_queue("list", "--json")) == {STAGE: 0, TRANSFER: 0, DEAD: 4}
+    expected = {OUTBOX: 0, STAGE: 0, TRANSFER: 0, DEAD: 4}
+    assert depths(deliv_queue("list", "--json")) == expected
     lines = deliv_queue()
     assert lines == deliv_queue("list")
-    assert [line.split()[:2] for line in lines] == [[STAGE, "0"], [TRANSFER, "0"], [DEAD, "4"]]
+    assert {line.split()[0]: int(line.split()[1]) for line in lines} == expected
 
 
 def test_dead_letters_with_their_reason_stay_where_they_are(deliv_queue: Run) -> None:
@@ -138,20 +150,20 @@ def test_what_a_client_made_up_is_shown_in_plain_ascii(deliv_queue: Run, rabbit:
 
 def test_one_jobs_letters_are_replayed(deliv_queue: Run) -> None:
     assert deliv_queue("replay", "--job", JOBS[1]) == ["1 replayed"]
-    assert depths(deliv_queue("list", "--json")) == {STAGE: 0, TRANSFER: 1, DEAD: 3}
+    assert depths(deliv_queue("list", "--json")) == {OUTBOX: 0, STAGE: 0, TRANSFER: 1, DEAD: 3}
     assert deliv_queue("replay", "--job", JOBS[1]) == ["0 replayed"]
 
 
 def test_all_that_has_a_queue_is_replayed(deliv_queue: Run) -> None:
     assert deliv_queue("replay", "--all") == ["3 replayed"]
-    assert depths(deliv_queue("list", "--json")) == {STAGE: 1, TRANSFER: 2, DEAD: 1}
+    assert depths(deliv_queue("list", "--json")) == {OUTBOX: 0, STAGE: 1, TRANSFER: 2, DEAD: 1}
 
 
 def test_letters_are_discarded(deliv_queue: Run) -> None:
     assert deliv_queue("discard", "--job", JOBS[2]) == ["1 discarded"]
     assert len(deliv_queue("dead")) == 3
     assert deliv_queue("discard", "--all") == ["3 discarded"]
-    assert depths(deliv_queue("list", "--json")) == {STAGE: 0, TRANSFER: 0, DEAD: 0}
+    assert depths(deliv_queue("list", "--json")) == {OUTBOX: 0, STAGE: 0, TRANSFER: 0, DEAD: 0}
 
 
 def test_a_choice_must_be_made(configuration: Path) -> None:
@@ -160,14 +172,46 @@ def test_a_choice_must_be_made(configuration: Path) -> None:
             main(["queue", "--config", str(configuration), what])
 
 
-def test_a_broker_that_does_not_answer_is_an_error(
+def change(configuration: Path, section: str, **settings: object) -> None:
+    document = yaml.safe_load(configuration.read_text(encoding="utf-8"))
+    document[section] |= settings
+    configuration.write_text(yaml.safe_dump(document), encoding="utf-8")
+
+
+def test_without_a_broker_the_list_shows_what_the_database_knows(
+    configuration: Path, migrated: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    migrated.run("INSERT INTO outbox (routing, job_id) VALUES ('stage', UUID())")
+    change(configuration, "broker", port=1)
+    assert main(["queue", "--config", str(configuration), "list", "--json"]) == 1
+    shown = capsys.readouterr()
+    assert depths(shown.out.splitlines()) == {OUTBOX: 1}
+    assert "Connection refused" in shown.err
+    for what in ("dead", "replay --all", "discard --all"):
+        assert main(["queue", "--config", str(configuration), *what.split()]) == 1
+        assert "Connection refused" in capsys.readouterr().err
+
+
+def test_a_frozen_broker_is_not_waited_for(
     configuration: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    document = yaml.safe_load(configuration.read_text(encoding="utf-8"))
-    document["broker"]["port"] = 1
-    configuration.write_text(yaml.safe_dump(document), encoding="utf-8")
-    assert main(["queue", "--config", str(configuration), "list"]) == 1
-    assert "Connection refused" in capsys.readouterr().err
+    """It is given up while the attempt to connect still lasts."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        change(configuration, "broker", host="127.0.0.1", port=silent.getsockname()[1])
+        assert main(["queue", "--config", str(configuration)]) == 1
+    shown = capsys.readouterr()
+    assert [line.split()[0] for line in shown.out.splitlines()] == [OUTBOX]
+    assert shown.err == "deliv queue: RabbitMQ does not answer: connecting\n"
+
+
+def test_without_a_database_the_list_shows_what_the_broker_has(
+    configuration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(configuration, "database", port=1)
+    assert main(["queue", "--config", str(configuration), "list", "--json"]) == 1
+    shown = capsys.readouterr()
+    assert depths(shown.out.splitlines()).keys() == {STAGE, TRANSFER, DEAD}
+    assert shown.err.startswith("deliv queue: ")
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from deliv.commands.check.findings import Finding, Fix
 from deliv.commands.check.fts import FtsCheck
 from deliv.commands.check.stager import StagerCheck
 from deliv.db.database import Database
-from deliv.delivery.transfer import sid
+from deliv.delivery.endpoints import sid
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
 from deliv.model.states import Event, Status

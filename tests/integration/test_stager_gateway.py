@@ -16,8 +16,8 @@ from deliv import config
 from deliv.config import Config
 from deliv.delivery.ending.cleanup import Cleanup
 from deliv.delivery.ending.failure import FailureHandler
+from deliv.delivery.ending.withdrawal import Withdrawal
 from deliv.delivery.stage import Staging
-from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import Refused, Unreachable
 from deliv.gateways.breaker import BreakerState
 from deliv.gateways.https import HttpsClient
@@ -177,7 +177,7 @@ async def test_a_release_that_goes_on_failing_is_tried_less_often(
     async with stagers(grid) as (stager, server):
         server.on("DELETE", f"/stage/{job.job_id}", html(500))
         # Of transfers it has none to withdraw.
-        cleanup = Cleanup(store, stager, cast(FtsTransfers, NothingAtFts()), SETTINGS.sweeps)
+        cleanup = Cleanup(store, stager, cast(Withdrawal, NothingAtFts()), SETTINGS.sweeps)
         await cleanup.clean_up(await now(store, job))
     job = await now(store, job)
     assert job.due_at is not None

@@ -16,7 +16,7 @@ from support.samples import staged
 
 from deliv.db.database import Database
 from deliv.delivery.ending.failure import Failure
-from deliv.delivery.transfer import sid
+from deliv.delivery.endpoints import sid
 from deliv.errors import Conflict
 from deliv.http.handlers.job_view import public
 from deliv.model.error_classes import ErrorClass
@@ -541,7 +541,7 @@ async def test_a_url_that_fts_has_no_room_for_ends_the_job(opened: Opened) -> No
         job = await here.store.apply(
             job, Event.TRANSFER, fts_endpoint="fts1", fts_jobid="x", attempt=9
         )
-        await here.transfers.post(job)
+        await here.transfers.post(job, again=False)
         job = await here.now(job)
         assert job.status is Status.ERROR
         assert "longer than FTS takes, 1100 characters" in str(job.detailed_status)

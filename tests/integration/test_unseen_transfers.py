@@ -10,7 +10,7 @@ from support.private_mariadb import Server
 from support.samples import staged
 
 from deliv.db.database import Database
-from deliv.delivery.transfer import sid
+from deliv.delivery.endpoints import sid
 from deliv.model.job import Job, TransferIdentity
 from deliv.model.phase import Phase, phase
 from deliv.model.states import Status

@@ -1,6 +1,7 @@
 """The fenced blocks of README and docs, and what becomes of each: a comment before it says so.
 
-<!-- run -->              run by acceptance/test_document_blocks.py, page by page
+<!-- run -->              run by acceptance/test_document_blocks.py, page by page; those of
+                          operate.md and recovery.md also on a host, by deploy/test_operate.py
 <!-- test: NAME -->       run by deploy/test_operate.py
 <!-- example: REASON -->  not run
 """

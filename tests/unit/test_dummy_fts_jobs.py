@@ -32,10 +32,18 @@ def database(tmp_path: Path) -> Iterator[FtsDatabase]:
     database.close()
 
 
-def add(database: FtsDatabase, *, check: bool = False, **params: Any) -> str:
+def add(
+    database: FtsDatabase,
+    *,
+    check: bool = False,
+    caller: Caller = ALICE,
+    count: int = 1,
+    **params: Any,
+) -> str:
+    """A job of this many files."""
     file = {"sources": ["gsiftp://a/x"], "destinations": ["gsiftp://b/x"]}
     checking = FtsSettings(**NEEDED, check_duplicates=check)
-    job, files = submission.build({"files": [file], "params": params}, ALICE, checking)
+    job, files = submission.build({"files": [file] * count, "params": params}, caller, checking)
     database.insert(job, files)
     return str(job["job_id"])
 
@@ -86,13 +94,48 @@ def test_eligible_by_priority_then_age(database: FtsDatabase) -> None:
     (file,) = database.files(held)
     database.update_file(file["file_id"], _not_before=1000.0)
     (link,) = database.links()
-    assert link == {"source_se": "gsiftp://a", "dest_se": "gsiftp://b", "active": 0}
+    assert link == {
+        "source_se": "gsiftp://a", "dest_se": "gsiftp://b", "waiting": 4, "active": 0
+    }  # fmt: skip
     eligible = database.eligible(link, 500.0, 10)
     assert [file["job_id"] for file in eligible] == [urgent, first, second]
     assert len(database.eligible(link, 1500.0, 10)) == 4
     assert len(database.eligible(link, 1500.0, 2)) == 2
     database.update_file(file["file_id"], file_state="ACTIVE")
-    assert database.links() == [{**link, "active": 1}]
+    assert database.links() == [{**link, "waiting": 3, "active": 1}]
+
+
+def test_whoever_queued_first_is_served_first(database: FtsDatabase) -> None:
+    """There is no share for each user, only what a job's priority says."""
+    many = add(database, count=50)
+    single = add(database, caller=Caller(user_dn="/CN=bob"))
+    (link,) = database.links()
+    order = [file["job_id"] for file in database.eligible(link, 0.0, 100)]
+    assert order == [many] * 50 + [single]
+    urgent = add(database, caller=Caller(user_dn="/CN=bob"), priority=4)
+    assert [file["job_id"] for file in database.eligible(link, 0.0, 2)] == [urgent, many]
+
+
+def test_a_job_of_many_files_is_stored_whole_or_not_at_all(database: FtsDatabase) -> None:
+    """Its destinations are the same one, where each may be there once."""
+    with pytest.raises(Duplicate):
+        add(database, check=True, count=100)
+    assert database.jobs(equal={}) == []
+    job = add(database, count=100)
+    assert [file["file_index"] for file in database.files(job)] == list(range(100))
+    assert list(database.each_file(job, ["file_index"]))[7] == {"file_index": 7}
+
+
+def test_a_job_is_to_end_with_its_last_file(database: FtsDatabase) -> None:
+    job = add(database, count=2)
+    one, two = (file["file_id"] for file in database.files(job))
+    database.update_job(job, job_state="ACTIVE")
+    database.update_file(one, file_state="FAILED")
+    assert database.jobs_to_end() == []
+    database.update_file(two, file_state="CANCELED")
+    assert database.jobs_to_end() == [job]
+    database.update_job(job, job_state=job_state(database.file_states(job)))
+    assert database.jobs_to_end() == []
 
 
 def test_only_names_can_be_columns(database: FtsDatabase) -> None:
@@ -113,7 +156,7 @@ def test_only_names_can_be_columns(database: FtsDatabase) -> None:
     ],
 )
 def test_the_state_of_a_job(states: list[str], state: str) -> None:
-    assert job_state(states) == state
+    assert job_state(set(states)) == state
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,25 @@ def test_a_reuse_job_is_between_two_hosts() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        (True, "Y"), (1, "Y"), ("Y", "Y"), ("y", "Y"),
+        (False, "N"), (0, "N"), (None, "N"), ("N", "N"), ("auto", "N"), ("true", "N"), ("1", "N"),
+        ("", "N"),
+    ],
+)  # fmt: skip
+def test_what_asks_for_session_reuse(given: object, kind: str) -> None:
+    assert build(body(reuse=given))[0]["job_type"] == kind
+
+
+def test_the_same_pair_twice_is_two_files() -> None:
+    given = body()
+    _, files = build({**given, "files": given["files"] * 2})
+    assert len({file["dest_surl"] for file in files}) == 1
+    assert [file["file_index"] for file in files] == [0, 1]
+
+
 @pytest.mark.parametrize(("given", "seconds"), [("24h", 86400), ("5m", 300), ("7s", 7), (2, 7200)])
 def test_time_in_the_queue(given: object, seconds: int) -> None:
     before = time.time()

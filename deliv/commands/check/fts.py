@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from deliv.commands.check.findings import Finding, Fix
 from deliv.commands.check.pages import PAGE, chunks
-from deliv.delivery.transfer import sid
+from deliv.delivery.endpoints import sid
 from deliv.gateways.fts import Endpoint, Origin
 from deliv.model.job import Job
 from deliv.model.phase import AT_FTS, AT_STAGER, Phase, phase

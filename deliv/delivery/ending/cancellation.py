@@ -11,8 +11,8 @@ import structlog
 
 from deliv.config import Config
 from deliv.delivery.ending.failure import Failure, FailureHandler
-from deliv.delivery.settle import Settlement
-from deliv.delivery.transfer import FtsTransfers
+from deliv.delivery.ending.settlement import Settlement
+from deliv.delivery.ending.withdrawal import Withdrawal
 from deliv.delivery.waiting import WAITING
 from deliv.errors import Conflict, LostRace, NotFound, Refused, Unavailable
 from deliv.model.backoff import Backoff
@@ -32,13 +32,13 @@ class Cancellation:
     def __init__(
         self,
         store: Store,
-        transfers: FtsTransfers,
+        withdrawal: Withdrawal,
         settlement: Settlement,
         failures: FailureHandler,
         config: Config,
     ) -> None:
         self._store = store
-        self._transfers = transfers
+        self._withdrawal = withdrawal
         self._settlement = settlement
         self._failures = failures
         self._retry = Backoff(float(config.sweeps.ask_again), LONGEST)
@@ -96,7 +96,7 @@ class Cancellation:
     async def proceed(self, job: Job) -> Job:
         """Have FTS stop the copy of a job in STOPPING; if it was faster, so be it."""
         try:
-            outcome = await self._transfers.stop(job)
+            outcome = await self._withdrawal.stop(job)
         except (Unavailable, Refused) as error:
             log.warning("FTS has not confirmed the cancellation", reason=str(error))
             status = f"{STOPPING}{error}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from deliv.config import Sweeps
-from deliv.delivery.transfer import FtsTransfers
+from deliv.delivery.ending.withdrawal import Withdrawal
 from deliv.errors import Refused, Unavailable
 from deliv.gateways.stager import Stager
 from deliv.model.backoff import Backoff
@@ -21,18 +21,18 @@ RETRY_REFUSED = 600.0  # seconds until a stager or FTS that refused is asked aga
 
 class Cleanup:
     def __init__(
-        self, store: Store, stager: Stager, transfers: FtsTransfers, config: Sweeps
+        self, store: Store, stager: Stager, withdrawal: Withdrawal, config: Sweeps
     ) -> None:
         self._store = store
         self._stager = stager
-        self._transfers = transfers
+        self._withdrawal = withdrawal
         self._retry = Backoff(float(config.ask_again), LONGEST)
 
     async def clean_up(self, job: Job) -> None:
         """Stop what FTS may still do for an undelivered job, then release the staged copy."""
         try:
             if job.status is not Status.SUCCESS:
-                await self._transfers.withdraw(job)
+                await self._withdrawal.withdraw(job)
             await self._stager.release(job.job_id)
         except Unavailable as error:
             log.warning("clean-up postponed", job_id=job.job_id, reason=str(error))

@@ -11,6 +11,7 @@ import structlog
 from deliv.config import Config
 from deliv.delivery.destination import destination_file
 from deliv.delivery.waiting import WAITING
+from deliv.errors import NoCredential
 from deliv.model.error_classes import ADVICE, ErrorClass
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
@@ -170,6 +171,10 @@ class FailureHandler:
             stager_callback=None,
             **columns,
         )
+
+
+def lacking(error: NoCredential) -> Failure:
+    return Failure(error_class=ErrorClass.CREDENTIAL, reason=str(error))
 
 
 def _remains(job: Job, failure: Failure) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tornado.httputil import HTTPServerRequest
-from tornado.web import Application
+from tornado.web import Application, HTTPError
 
 from deliv_testbed.fts.bans import STORAGES, USERS
 from deliv_testbed.fts.errors import BadRequest, Forbidden
@@ -95,8 +95,7 @@ class CredentialHandler(FtsHandler):
 
 class JobsHandler(FtsHandler):
     def get(self) -> None:
-        filters = {name: self.get_query_argument(name) for name in self.request.query_arguments}
-        self.stream(self.jobs.listing(self.member, filters))
+        self.stream(self.jobs.listing(self.member, self.filters))
 
     def post(self) -> None:
         caller = self.member
@@ -139,6 +138,21 @@ class JobHandler(FtsHandler):
 class FilesHandler(FtsHandler):
     def get(self, job_id: str) -> None:
         self.stream(self.jobs.files(self.identified, job_id))
+
+
+class UnfinishedFilesHandler(FtsHandler):
+    """A `limit` does not count, and FTS looks for a `time_window` in a column that files lack."""
+
+    def get(self) -> None:
+        if "time_window" in self.filters:
+            raise HTTPError(500)
+        self.answer(self.jobs.unfinished_files(self.member, self.filters))
+
+
+class StorageHandler(FtsHandler):
+    async def get(self, how: str) -> None:
+        surl = self.get_query_argument("surl", "")
+        self.answer(await self.service.storage.look(self.member, how, surl))
 
 
 class DataManagementHandler(FtsHandler):
@@ -236,6 +250,8 @@ def application(service: FtsService) -> Rest:
         ("/jobs/([^/]+)/files/([0-9]+(?:,[0-9]+)*)", CancelFilesHandler),
         ("/jobs/([^/]+)/dm", DataManagementHandler),
         ("/jobs/([^/]+)/([^/]+)", FieldHandler),
+        ("/files/?", UnfinishedFilesHandler),
+        ("/dm/(stat|list)", StorageHandler),
         ("/archive/([^/]+)", ArchiveHandler),
         ("/archive/([^/]+)/([^/]+)", ArchiveFieldHandler),
         ("/ban/dn", BannedUsersHandler),

@@ -59,8 +59,7 @@ class Bans:
             for file in files:
                 self._database.update_file(file["file_id"], file_state="CANCELED", **ended)
             for job_id in job_ids:
-                left = [file["file_state"] for file in self._database.files(job_id)]
-                if not any(state in UNFINISHED_FILES for state in left):
+                if self._database.file_states(job_id).isdisjoint(UNFINISHED_FILES):
                     self._database.update_job(
                         job_id, job_state="CANCELED", job_finished=clock.now(), reason=reason
                     )

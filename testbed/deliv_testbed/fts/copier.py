@@ -5,6 +5,7 @@
 Runs under the system's Python, which has gfal2, and imports nothing of deliv. Orders and events
 are JSON, one a line. An order's keys are those of the class Order. Its events are `size` or
 `active` (with the file size), `progress` (with the throughput), and finally `done` or `failed`.
+An order to look at a storage has `look` (stat or list) and `url`, and is `done` with the `answer`.
 X509_USER_PROXY and X509_CERT_DIR are in the environment. The process ends with its input, and
 dies with its parent.
 
@@ -12,8 +13,9 @@ The steps are those of FTS's fts_url_copy: stat of the source (SOURCE), stat of 
 (DESTINATION), the copy (TRANSFER), stat of the destination (DESTINATION). gfal2's own copy
 repeats these checks at a login each, because its sessions don't outlive a change of server. So
 each end has a context here, whose login is kept, and the copy itself is strict, that is, nothing
-but a copy. Whatever is out of the ordinary goes through gfal2's full copy after all, so that the
-error is in gfal2's words.
+but a copy. Even that one logs in at the destination each time, so a small file is read and written
+here, over the kept logins. Whatever is out of the ordinary goes through gfal2's full copy after
+all, so that the error is in gfal2's words.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from stat import S_ISDIR
 from typing import Any, TypeVar
 
 import gfal2
@@ -40,9 +43,10 @@ MODES = {
     "b": gfal2.checksum_mode.both,
 }
 MIB = 2**20
+SMALL = MIB
 BASE_TIMEOUT = 600
 SECONDS_PER_MIB = 2
-DIRECTORY_MODE = 0o755
+DIRECTORY_MODE = 0o700
 PR_SET_PDEATHSIG = 1
 # What gfal2 says when the server at the other end of a kept login has gone.
 STALE = {errno.ECOMM, errno.EPIPE, errno.ECONNRESET}
@@ -120,7 +124,7 @@ class Copy:
         timeout = self._order.timeout or default_timeout(size)
         self._emit("active", filesize=size, timeout=timeout)
         started = time.monotonic()
-        if not (ready and self._quick(timeout)):
+        if not (ready and self._quick(size, timeout)):
             parameters = self._parameters(timeout)
             parameters.create_parent = True
             parameters.overwrite = True
@@ -151,20 +155,31 @@ class Copy:
             raise Failure("DESTINATION", errno.EEXIST, words)
         return self._attempt(lambda context: context.unlink(target))
 
-    def _quick(self, timeout: int) -> bool:
-        """A strict copy, checksums around it; False where the full copy must say what is wrong."""
+    def _quick(self, size: int, timeout: int) -> bool:
+        """Just a copy, checksums around it; False where the full copy must say what is wrong."""
         expected = self._order.checksum
         if self._order.mode in "sb":
             found = self._checksum(self._source, self._order.source)
             if not agree(expected or found, found):
                 return False
             expected = expected or found
-        parameters = self._parameters(timeout)
-        parameters.strict_copy = True
-        self._copy(parameters)
+        if size > SMALL or not self._carry(size):
+            parameters = self._parameters(timeout)
+            parameters.strict_copy = True
+            self._copy(parameters)
         if self._order.mode not in "tb":
             return True
         return agree(expected, self._checksum(self._destination, self._order.destination))
+
+    def _carry(self, size: int) -> bool:
+        """Read it and write it; False where it did not arrive whole, and a copy must say why."""
+        source, target = self._order.source, self._order.destination
+        try:
+            content = self._source.do(lambda context: read(context, source, size))
+            self._destination.do(lambda context: context.open(target, "w").write(content))
+            return int(self._destination.do(lambda context: context.stat(target)).st_size) == size
+        except gfal2.GError:
+            return False
 
     def _copy(self, parameters: Any) -> None:
         order = self._order
@@ -212,6 +227,41 @@ class Copy:
         self._emit("progress", throughput=average / MIB)
 
 
+def read(context: Any, url: str, size: int) -> bytes:
+    """A file of that size, up to its end: a login does not outlast a file that was left before."""
+    file = context.open(url, "r")
+    return bytes(file.read_bytes(size) + file.read_bytes(1))
+
+
+def stat(context: Any, url: str) -> dict[str, int]:
+    """As FTS's /dm/stat shows it."""
+    found = context.stat(url)
+    names = ("mode", "nlink", "size", "atime", "mtime", "ctime")
+    return {name: getattr(found, f"st_{name}") for name in names}
+
+
+def listing(context: Any, url: str) -> dict[str, dict[str, int]]:
+    """As FTS's /dm/list shows it: directories have a slash at their end."""
+    directory = context.opendir(url)
+    found = {}
+    while (entry := directory.readpp())[0]:
+        name, status = entry[0].d_name, entry[1]
+        mode = status.st_mode
+        name += "/" if S_ISDIR(mode) else ""
+        found[name] = {"size": status.st_size, "mode": mode, "mtime": status.st_mtime}
+    return found
+
+
+LOOKS: dict[str, Callable[[Any, str], object]] = {"stat": stat, "list": listing}
+
+
+def look(order: dict[str, str], end: Context) -> None:
+    try:
+        emit("done", answer=end.do(lambda context: LOOKS[order["look"]](context, order["url"])))
+    except gfal2.GError as error:
+        raise Failure("", error.code, error.message) from error
+
+
 def default_timeout(size: int) -> int:
     """FTS's: two seconds for each MiB and ten minutes more."""
     return math.ceil(SECONDS_PER_MIB * size / MIB) + BASE_TIMEOUT
@@ -243,8 +293,12 @@ def emit(event: str, **details: object) -> None:
 def serve() -> None:
     contexts = {name: Context() for name in ("source", "destination", "between")}
     for line in sys.stdin:
+        order = json.loads(line)
         try:
-            Copy(Order(**json.loads(line)), contexts, emit).run()
+            if "look" in order:
+                look(order, contexts["destination"])
+            else:
+                Copy(Order(**order), contexts, emit).run()
         except Failure as failure:
             emit("failed", scope=failure.scope, code=failure.code, message=failure.message)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     _archived INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS jobs_finished ON jobs (job_finished) WHERE _archived = 0;
+CREATE INDEX IF NOT EXISTS jobs_active ON jobs (job_state) WHERE job_state = 'ACTIVE';
 CREATE INDEX IF NOT EXISTS jobs_queue ON jobs (max_time_in_queue) WHERE job_finished IS NULL;
 CREATE TABLE IF NOT EXISTS files (
     file_index INTEGER, transfer_host TEXT, finish_time TEXT, throughput REAL,
@@ -53,10 +54,13 @@ CREATE TABLE IF NOT EXISTS files (
     _not_before REAL NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS files_job ON files (job_id);
+CREATE INDEX IF NOT EXISTS files_job_state ON files (job_id, file_state);
 CREATE INDEX IF NOT EXISTS files_link
     ON files (file_state, source_se, dest_se, priority DESC, file_id);
 CREATE INDEX IF NOT EXISTS files_unended ON files (file_id)
     WHERE file_state = 'CANCELED' AND finish_time IS NULL;
+CREATE INDEX IF NOT EXISTS files_unfinished ON files (vo_name, file_id)
+    WHERE finish_time IS NULL;
 CREATE TABLE IF NOT EXISTS retries (
     file_id INTEGER NOT NULL REFERENCES files, attempt INTEGER NOT NULL, reason TEXT,
     log_file TEXT, datetime TEXT, transfer_host TEXT, PRIMARY KEY (file_id, attempt)
@@ -94,8 +98,8 @@ class FtsDatabase:
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute("PRAGMA foreign_keys = ON")
         self._connection.executescript(SCHEMA)
-        described = self._connection.execute("SELECT * FROM jobs LIMIT 0").description
-        self.job_columns = [name for name, *_ in described if not name.startswith("_")]
+        self.job_columns = self._shown_columns("jobs")
+        self.file_columns = self._shown_columns("files")
 
     def close(self) -> None:
         self._connection.close()
@@ -112,13 +116,16 @@ class FtsDatabase:
 
     # jobs
 
-    def insert(self, job: Mapping[str, Any], files: Iterable[Mapping[str, Any]]) -> None:
+    def insert(self, job: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> None:
         """Store a job with its files; Duplicate says by which column it is one already."""
         try:
             with self.transaction():
                 self._insert("jobs", job)
-                for file in files:
-                    self._insert("files", {**file, "job_id": job["job_id"]})
+                names = [*files[0], "job_id"]
+                self._connection.executemany(
+                    _insertion("INSERT", "files", names),
+                    (tuple(_stored({**file, "job_id": job["job_id"]})) for file in files),
+                )
         except sqlite3.IntegrityError as error:
             column = "job_id" if "jobs.job_id" in str(error) else "dest_surl_uuid"
             raise Duplicate(column) from error
@@ -140,13 +147,8 @@ class FtsDatabase:
 
         With a limit the latest, otherwise all in order of submission.
         """
-        conditions, values = ["_archived = 0"], list[object]()
-        for column, value in equal.items():
-            conditions.append(f"{_name(column)} = ?")
-            values.append(value)
-        if states:
-            conditions.append(f"job_state IN ({_marks(states)})")
-            values.extend(states)
+        conditions, values = _conditions(equal, "job_state", states)
+        conditions.append("_archived = 0")
         if unfinished:
             conditions.append("job_finished IS NULL")
         if finished_since is not None:
@@ -167,6 +169,16 @@ class FtsDatabase:
         )
         return [row["job_id"] for row in rows]
 
+    def jobs_to_end(self) -> list[str]:
+        """ACTIVE jobs whose files have all ended."""
+        rows = self._all(
+            f"""SELECT job_id FROM jobs WHERE job_state = 'ACTIVE' AND NOT EXISTS (
+                SELECT 1 FROM files WHERE files.job_id = jobs.job_id
+                AND file_state IN ({_marks(UNFINISHED_FILES)}))""",  # noqa: S608
+            *UNFINISHED_FILES,
+        )
+        return [row["job_id"] for row in rows]
+
     def archive(self, finished_before: str) -> None:
         self._execute(
             "UPDATE jobs SET _archived = 1 WHERE _archived = 0 AND job_finished < ?",
@@ -175,8 +187,20 @@ class FtsDatabase:
 
     # files
 
-    def files(self, job_id: str) -> list[Row]:
-        return self._all("SELECT * FROM files WHERE job_id = ? ORDER BY file_id", job_id)
+    def files(self, job_id: str, columns: Sequence[str] = ()) -> list[Row]:
+        return list(self.each_file(job_id, columns))
+
+    def each_file(self, job_id: str, columns: Sequence[str] = ()) -> Iterator[Row]:
+        """The files of a job one by one, all columns or the given ones."""
+        what = ", ".join(map(_name, columns)) or "*"
+        yield from self._connection.execute(
+            f"SELECT {what} FROM files WHERE job_id = ? ORDER BY file_id",  # noqa: S608
+            (job_id,),
+        )
+
+    def file_states(self, job_id: str) -> set[str]:
+        rows = self._all("SELECT DISTINCT file_state FROM files WHERE job_id = ?", job_id)
+        return {row["file_state"] for row in rows}
 
     def file(self, file_id: int) -> Row | None:
         return self._get("SELECT * FROM files WHERE file_id = ?", file_id)
@@ -193,14 +217,29 @@ class FtsDatabase:
             reason, time, job_id, *states,
         )  # fmt: skip
 
-    def links(self) -> list[Row]:
-        """The pairs of storages that files wait for, with the number of copies `active` there."""
+    def unfinished_files(
+        self, *, equal: Mapping[str, object], states: Sequence[str], limit: int
+    ) -> list[Row]:
+        """The oldest files without an end, by column values."""
+        conditions, values = _conditions(equal, "file_state", states)
+        where = " AND ".join(["finish_time IS NULL", *conditions])
         return self._all(
-            f"""SELECT source_se, dest_se,
-                (SELECT count(*) FROM files WHERE file_state IN ({_marks(RUNNING)})
-                 AND source_se = waiting.source_se AND dest_se = waiting.dest_se) AS active
-                FROM (SELECT DISTINCT source_se, dest_se FROM files
-                      WHERE file_state = 'SUBMITTED') AS waiting""",  # noqa: S608
+            f"SELECT * FROM files WHERE {where} ORDER BY file_id LIMIT ?",  # noqa: S608
+            *values, limit,
+        )  # fmt: skip
+
+    def links(self) -> list[Row]:
+        """The pairs of storages that files wait for, with the numbers `waiting` and `active`.
+
+        What one process copies, one after the other, counts once.
+        """
+        return self._all(
+            f"""SELECT source_se, dest_se, count(*) AS waiting,
+                (SELECT count(DISTINCT coalesce(nullif(pid, 0), -file_id)) FROM files
+                 WHERE file_state IN ({_marks(RUNNING)})
+                 AND source_se = queue.source_se AND dest_se = queue.dest_se) AS active
+                FROM files AS queue WHERE file_state = 'SUBMITTED'
+                GROUP BY source_se, dest_se""",  # noqa: S608
             *RUNNING,
         )
 
@@ -211,6 +250,13 @@ class FtsDatabase:
                AND dest_se = ? AND _not_before <= ? ORDER BY priority DESC, file_id LIMIT ?""",
             link["source_se"], link["dest_se"], epoch, limit,
         )  # fmt: skip
+
+    def waiting_files(self, job_id: str) -> list[Row]:
+        return self._all(
+            """SELECT * FROM files WHERE job_id = ? AND file_state = 'SUBMITTED'
+               ORDER BY file_id""",
+            job_id,
+        )
 
     def files_of_user(self, dn: str, states: Sequence[str]) -> list[Row]:
         return self._all(
@@ -286,6 +332,10 @@ class FtsDatabase:
 
     # statements
 
+    def _shown_columns(self, table: str) -> list[str]:
+        described = self._connection.execute(f"SELECT * FROM {table} LIMIT 0").description  # noqa: S608
+        return [name for name, *_ in described if not name.startswith("_")]
+
     def _all(self, sql: str, *values: object) -> list[Row]:
         return self._connection.execute(sql, values).fetchall()
 
@@ -297,11 +347,7 @@ class FtsDatabase:
         self._connection.execute(sql, values)
 
     def _insert(self, table: str, row: Mapping[str, Any], verb: str = "INSERT") -> None:
-        columns = ", ".join(map(_name, row))
-        self._execute(
-            f"{verb} INTO {table} ({columns}) VALUES ({_marks(row)})",
-            *_stored(row),
-        )
+        self._execute(_insertion(verb, table, row), *_stored(row))
 
     def _update(self, table: str, columns: Mapping[str, Any], where: str, key: object) -> None:
         sets = ", ".join(f"{_name(column)} = ?" for column in columns)
@@ -312,6 +358,21 @@ def _name(column: str) -> str:
     if not column.isidentifier():
         raise ValueError(f"{column!r} can't be a column")
     return column
+
+
+def _insertion(verb: str, table: str, columns: Collection[str]) -> str:
+    return f"{verb} INTO {table} ({', '.join(map(_name, columns))}) VALUES ({_marks(columns)})"
+
+
+def _conditions(
+    equal: Mapping[str, object], column: str, states: Sequence[str]
+) -> tuple[list[str], list[object]]:
+    """SQL with its values: columns as given, and one of `states` in `column` if there are any."""
+    conditions, values = [f"{_name(name)} = ?" for name in equal], list(equal.values())
+    if states:
+        conditions.append(f"{_name(column)} IN ({_marks(states)})")
+        values.extend(states)
+    return conditions, values
 
 
 def _marks(values: Iterable[object]) -> str:

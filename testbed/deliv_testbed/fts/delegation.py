@@ -68,6 +68,16 @@ class Delegation:
             raise NotFound("Delegated credentials not found")
         self._database.delete_credential(dlg_id)
 
+    def current(self, caller: Caller) -> tuple[str, str]:
+        """The id and the proxy (PEM) of a delegation that has not expired; 419 otherwise."""
+        dlg_id = caller.delegation_id or ""
+        credential = self._database.credential(dlg_id)
+        if credential is None:
+            raise DelegationNeeded("No delegated proxy available")
+        if clock.epoch(credential["termination_time"]) <= time.time():
+            raise DelegationNeeded(f"Delegated proxy expired ({dlg_id})")
+        return dlg_id, credential["proxy"]
+
     def require(self, caller: Caller) -> None:
         """A submission needs at least an hour of delegated life; 419 otherwise."""
         dlg_id = caller.delegation_id or ""

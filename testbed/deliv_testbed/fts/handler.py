@@ -22,6 +22,7 @@ from deliv_testbed.fts.delegation import Delegation
 from deliv_testbed.fts.errors import BadRequest, Forbidden, RestError, status_line
 from deliv_testbed.fts.jobs import Jobs
 from deliv_testbed.fts.settings import FtsSettings
+from deliv_testbed.fts.storage import Storage
 from deliv_testbed.tls import stream_of, verified_chain
 
 log = logging.getLogger("deliv_testbed.fts")
@@ -99,6 +100,7 @@ class FtsService:
     jobs: Jobs
     delegation: Delegation
     bans: Bans
+    storage: Storage
     connections: Connections
     administrator: str
 
@@ -153,6 +155,10 @@ class FtsHandler(RequestHandler):
     @property
     def jobs(self) -> Jobs:
         return self.service.jobs
+
+    @property
+    def filters(self) -> dict[str, str]:
+        return {name: self.get_query_argument(name) for name in self.request.query_arguments}
 
     def body(self) -> Any:
         """The request's body as FTS takes it: JSON, or the fields of a form."""

@@ -20,6 +20,7 @@ EXPIRED = (
     "Job has been canceled because it stayed in the queue for too long (max-time-in-queue timeout)"
 )
 LIST_LIMIT = 500
+FILES_LIMIT = 1000
 OK = "200 Ok"
 
 
@@ -65,15 +66,16 @@ class Jobs:
 
     def with_files(self, elements: Iterable[Row], file_fields: Sequence[str]) -> Iterator[Row]:
         """The same elements, those of jobs with the chosen fields of their files."""
+        known = [name for name in file_fields if name in self._database.file_columns]
         for element in elements:
             if file_fields and element["http_status"] == OK:
-                files = self._database.files(element["job_id"])
-                element["files"] = [_only(file, file_fields) for file in files]
+                files = self._database.each_file(element["job_id"], [*known, "file_id"])
+                element["files"] = [_only(file, known) for file in files]
             yield element
 
     def files(self, caller: Caller, job_id: str) -> Iterator[Row]:
         self.get(caller, job_id)
-        return map(shown, _later(partial(self._database.files, job_id)))
+        return map(shown, self._database.each_file(job_id))
 
     def field(self, caller: Caller, job_id: str, name: str) -> Any:
         return _field(shown(self.get(caller, job_id)), name)
@@ -105,7 +107,7 @@ class Jobs:
         """
         _check_filters(caller, filters)
         limit, window = _number(filters.get("limit")), _window(filters.get("time_window"))
-        states = filters["state_in"].split(",") if filters.get("state_in") else []
+        states = _states(filters)
         finished = bool(states) and (limit is not None or window is not None)
         columns = self._chosen(filters.get("fields"))
         names = {"user_dn": "user_dn", "dlg_id": "cred_id"}
@@ -124,6 +126,17 @@ class Jobs:
         )
         rows = read() if limit else _later(read)
         return (_only(row, columns) for row in rows)
+
+    def unfinished_files(self, caller: Caller, filters: Mapping[str, str]) -> list[Row]:
+        """The oldest unfinished files of the caller's VO, with what the filters ask for."""
+        names = ("source_se", "dest_se", "dest_surl")
+        files = self._database.unfinished_files(
+            equal={name: filters[name] for name in names if name in filters}
+            | {"vo_name": caller.vo},
+            states=_states(filters),
+            limit=FILES_LIMIT,
+        )
+        return [shown(file) for file in files]
 
     def cancel(self, caller: Caller, job_ids: Sequence[str]) -> list[Row]:
         """One element for each id; a job that was at its end already comes first, as at FTS."""
@@ -159,8 +172,7 @@ class Jobs:
             )
         with self._database.transaction():
             states = [self._cancel_file(job_id, file_id) for file_id in file_ids]
-            left = [file["file_state"] for file in self._database.files(job_id)]
-            if not any(state in UNFINISHED_FILES for state in left):
+            if self._database.file_states(job_id).isdisjoint(UNFINISHED_FILES):
                 self._end(job_id)
         return states
 
@@ -181,8 +193,7 @@ class Jobs:
     def expire(self) -> None:
         """Cancel what waited in the queue for longer than its submitter wanted."""
         for job_id in self._database.expired(time.time()):
-            waiting = [file["file_state"] == "SUBMITTED" for file in self._database.files(job_id)]
-            if waiting and all(waiting):
+            if self._database.file_states(job_id) == {"SUBMITTED"}:
                 self._cancel(job_id, EXPIRED)
 
     def _chosen(self, fields: str | None) -> list[str]:
@@ -201,8 +212,9 @@ class Jobs:
         with self._database.transaction():
             self._database.cancel_files(job_id, UNFINISHED_FILES, reason, clock.now())
             self._end(job_id, reason=reason)
-        for file in self._database.files(job_id):
-            self._stop(file["file_id"])
+        for file in self._database.files(job_id, ["file_id", "finish_time"]):
+            if file["finish_time"] is None:
+                self._stop(file["file_id"])
 
     def _cancel_file(self, job_id: str, file_id: int) -> str:
         file = self._database.file(file_id)
@@ -253,6 +265,10 @@ def _later(read: Callable[[], list[Row]]) -> Iterator[Row]:
 
 def _refusal(job_id: str, error: RestError) -> Row:
     return {"job_id": job_id, "http_status": error.status, "http_message": error.message}
+
+
+def _states(filters: Mapping[str, str]) -> list[str]:
+    return filters["state_in"].split(",") if filters.get("state_in") else []
 
 
 def _check_filters(caller: Caller, filters: Mapping[str, str]) -> None:

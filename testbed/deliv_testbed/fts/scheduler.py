@@ -1,4 +1,5 @@
-"""Moves files from SUBMITTED to their end, at most `slots` at once between the same two hosts.
+"""Moves files from SUBMITTED to their end, as many at once between the same two hosts as
+the optimizer lets.
 
 A copy whose process is gone, by itself or with the server, is not started again: it stays ACTIVE
 until there has been no event of it for `stalled_after`, and is FAILED then. After a restart of the
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from deliv_testbed.fts import clock, reasons, transferlog
-from deliv_testbed.fts.database import RUNNING, TERMINAL, FtsDatabase, Row
+from deliv_testbed.fts.database import RUNNING, FtsDatabase, Row
 from deliv_testbed.fts.jobs import Jobs
+from deliv_testbed.fts.optimizer import Optimizer
 from deliv_testbed.fts.settings import FtsSettings
 from deliv_testbed.fts.workers import Worker, WorkerDied, Workers
 
@@ -35,10 +37,11 @@ FAILED = "One or more files failed. Please have a look at the details for more i
 
 
 class Scheduler:
-    def __init__(self, settings: FtsSettings, database: FtsDatabase) -> None:
+    def __init__(self, settings: FtsSettings, database: FtsDatabase, workers: Workers) -> None:
         self._settings = settings
         self._database = database
-        self._workers = Workers(settings)
+        self._workers = workers
+        self._optimizer = Optimizer(settings)
         self._host = socket.gethostname()
         self._copies: dict[int, asyncio.Task[None]] = {}
         self._at_work: dict[int, Worker] = {}
@@ -71,12 +74,24 @@ class Scheduler:
             if file_id not in self._copies:
                 self._database.update_file(file_id, finish_time=clock.now())
 
+    def end_jobs(self) -> None:
+        """End the jobs whose files have ended: a while after the last of them, as FTS does."""
+        for job_id in self._database.jobs_to_end():
+            state = job_state(self._database.file_states(job_id))
+            self._database.update_job(
+                job_id,
+                job_state=state,
+                job_finished=clock.now(),
+                reason="" if state == "FINISHED" else FAILED,
+            )
+
     async def run(self, jobs: Jobs) -> None:
         """Until it is canceled."""
         try:
             while True:
                 try:
                     self.recover()
+                    self.end_jobs()
                     jobs.expire()
                     self._database.archive(clock.text(time.time() - self._settings.archive_after))
                     self.start_copies()
@@ -93,13 +108,26 @@ class Scheduler:
     def start_copies(self) -> None:
         """Give each free slot a file, and the processes that are left to the first of them."""
         waiting = list[Row]()
-        for link in self._database.links():
-            free = max(self._settings.slots - link["active"], 0)
+        links = self._database.links()
+        self._optimizer.run(links)
+        for link in links:
+            free = max(self._optimizer.limit(link) - link["active"], 0)
             waiting += self._database.eligible(link, time.time(), free)
         waiting.sort(key=lambda file: (-file["priority"], file["file_id"]))
-        for file in waiting[: max(self._settings.processes - len(self._copies), 0)]:
-            log_file = transferlog.path(self._settings.state / "logs", file)
-            with self._database.transaction():
+        for file in waiting:
+            job = self._database.job(file["job_id"])
+            if len(set(self._copies.values())) >= self._settings.processes:
+                return
+            if job is not None and file["file_id"] not in self._copies:
+                reuse = job["job_type"] == "Y"
+                files = self._database.waiting_files(job["job_id"]) if reuse else [file]
+                self._start(job, files)
+
+    def _start(self, job: Row, files: list[Row]) -> None:
+        ids = [file["file_id"] for file in files]
+        with self._database.transaction():
+            for file in files:
+                log_file = transferlog.path(self._settings.state / "logs", file)
                 self._database.update_file(
                     file["file_id"],
                     file_state="READY", start_time=clock.now(), throughput=0.0, filesize=0,
@@ -107,46 +135,49 @@ class Scheduler:
                     internal_file_params=_parameters(0), log_file=str(log_file), log_debug=0,
                     pid=0,
                 )  # fmt: skip
-                self._database.update_job(file["job_id"], job_state="ACTIVE")
-            task = asyncio.create_task(self._copy(file))
-            self._copies[file["file_id"]] = task
-            task.add_done_callback(partial(self._forget, file["file_id"]))
+            self._database.update_job(job["job_id"], job_state="ACTIVE")
+        task = asyncio.create_task(self._copy(job, files))
+        self._copies |= dict.fromkeys(ids, task)
+        task.add_done_callback(partial(self._forget, ids))
 
-    async def _copy(self, file: Row) -> None:
-        file_id, job = file["file_id"], self._database.job(file["job_id"])
-        if job is None:
-            return
+    async def _copy(self, job: Row, files: list[Row]) -> None:
+        """One after the other, in one process."""
+        ids = [file["file_id"] for file in files]
         credential = self._database.credential(job["cred_id"]) or {"proxy": None}
         proxy = self._workers.proxy_file(job["cred_id"], credential["proxy"])
         if proxy is None:
-            return self._fail(file_id, "GENERAL_FAILURE", errno.EACCES, "No credential found")
+            for file_id in ids:
+                self._fail(file_id, "GENERAL_FAILURE", errno.EACCES, "No credential found")
+            return
         worker = await self._workers.acquire(proxy)
-        self._at_work[file_id] = worker
+        for file_id in ids:
+            self._unless_canceled(file_id, pid=worker.pid)
+        self._at_work |= dict.fromkeys(ids, worker)
         try:
-            await self._follow(worker, job, file)
-        except (WorkerDied, TimeoutError) as error:
-            current = self._database.file(file_id)
-            if current and current["file_state"] == "CANCELED":
-                self._database.update_file(file_id, finish_time=clock.now())
-            elif isinstance(error, TimeoutError):
-                self._fail(file_id, "TRANSFER", errno.ETIMEDOUT, "Timeout expired")
-            else:
-                log.warning("the process that copies file %d %s", file_id, error)
+            for file in files:
+                await self._follow(worker, job, file)
+        except WorkerDied as error:
+            log.info("the process that copies files of job %s %s", job["job_id"], error)
         finally:
-            del self._at_work[file_id]
+            for file_id in ids:
+                del self._at_work[file_id]
             self._workers.release(worker)
 
     async def _follow(self, worker: Worker, job: Row, file: Row) -> None:
-        """Write down the process's events."""
+        """Write down the process's events; WorkerDied also where it takes too long."""
         file_id = file["file_id"]
-        if not self._unless_canceled(file_id, pid=worker.pid):
-            raise WorkerDied("was canceled")
-        async with asyncio.timeout(PREPARATION) as patience:
-            async for event in worker.copy(_order(job, file)):
-                if event["event"] == "active":
-                    now = asyncio.get_running_loop().time()
-                    patience.reschedule(now + event["timeout"] + GRACE)
-                self._note(file_id, event)
+        if not self._unless_canceled(file_id):
+            return
+        try:
+            async with asyncio.timeout(PREPARATION) as patience:
+                async for event in worker.work(_order(job, file)):
+                    if event["event"] == "active":
+                        now = asyncio.get_running_loop().time()
+                        patience.reschedule(now + event["timeout"] + GRACE)
+                    self._note(file_id, event)
+        except TimeoutError as error:
+            self._fail(file_id, "TRANSFER", errno.ETIMEDOUT, "Timeout expired")
+            raise WorkerDied("takes too long") from error
 
     def _note(self, file_id: int, event: dict[str, Any]) -> None:
         file = self._database.file(file_id)
@@ -204,43 +235,31 @@ class Scheduler:
             )  # fmt: skip
 
     def _end(self, file_id: int, **columns: object) -> None:
-        """A file's end, and its job's if that was the last one."""
         ended = {"finish_time": clock.now(), "dest_surl_uuid": None}
-        with self._database.transaction():
-            file = self._database.file(file_id)
-            if file is None or not self._unless_canceled(file_id, **ended, **columns):
-                self._database.update_file(file_id, finish_time=clock.now())
-                return
-            states = [other["file_state"] for other in self._database.files(file["job_id"])]
-            if all(state in TERMINAL for state in states):
-                state = job_state(states)
-                self._database.update_job(
-                    file["job_id"],
-                    job_state=state,
-                    job_finished=clock.now(),
-                    reason="" if state == "FINISHED" else FAILED,
-                )
+        if not self._unless_canceled(file_id, **ended, **columns):
+            self._database.update_file(file_id, finish_time=clock.now())
 
     def _unless_canceled(self, file_id: int, **columns: object) -> bool:
         """Write to a file that is still running."""
         file = self._database.file(file_id)
         if file is None or file["file_state"] not in RUNNING:
             return False
-        self._database.update_file(file_id, **columns)
+        if columns:
+            self._database.update_file(file_id, **columns)
         return True
 
-    def _forget(self, file_id: int, task: asyncio.Task[None]) -> None:
-        del self._copies[file_id]
+    def _forget(self, file_ids: list[int], task: asyncio.Task[None]) -> None:
+        for file_id in file_ids:
+            del self._copies[file_id]
         if not task.cancelled() and (error := task.exception()):
-            log.error("copy of file %d", file_id, exc_info=error)
+            log.error("copy of files %s", file_ids, exc_info=error)
 
 
-def job_state(states: list[str]) -> str:
-    """The state of a job whose files have all come to their end."""
-    kinds = set(states)
-    if {"FINISHED", "FAILED"} <= kinds:
+def job_state(states: set[str]) -> str:
+    """The state of a job whose files have all ended, by their states."""
+    if {"FINISHED", "FAILED"} <= states:
         return "FINISHEDDIRTY"
-    return next(state for state in ("FAILED", "CANCELED", "FINISHED") if state in kinds)
+    return next(state for state in ("FAILED", "CANCELED", "FINISHED") if state in states)
 
 
 def _parameters(timeout: int) -> str:

@@ -17,6 +17,8 @@ from deliv_testbed.fts.handler import Connections, FtsService
 from deliv_testbed.fts.jobs import Jobs
 from deliv_testbed.fts.scheduler import Scheduler
 from deliv_testbed.fts.settings import FtsSettings
+from deliv_testbed.fts.storage import Storage
+from deliv_testbed.fts.workers import Workers
 from deliv_testbed.serving import listening, stop_signal
 from deliv_testbed.tls import server_context
 
@@ -29,7 +31,8 @@ async def serve(settings: FtsSettings) -> None:
     logging.getLogger("tornado.access").setLevel(logging.WARNING)  # it is asked all the time
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = FtsDatabase(settings.state / "fts.sqlite")
-    scheduler = Scheduler(settings, database)
+    workers = Workers(settings)
+    scheduler = Scheduler(settings, database, workers)
     scheduler.recover()
     delegation = Delegation(database)
     bans = Bans(database)
@@ -40,6 +43,7 @@ async def serve(settings: FtsSettings) -> None:
         jobs=jobs,
         delegation=delegation,
         bans=bans,
+        storage=Storage(settings, delegation, workers),
         connections=Connections(),
         administrator=oneline(own.subject),
     )

@@ -32,7 +32,7 @@ class Worker:
     def __init__(self, process: asyncio.subprocess.Process, proxy: Path) -> None:
         self._process = process
         self.proxy = proxy
-        self.in_copy = False
+        self.at_work = False
         self.idle_since = time.monotonic()
 
     @property
@@ -43,17 +43,17 @@ class Worker:
     def alive(self) -> bool:
         return self._process.returncode is None
 
-    async def copy(self, order: Mapping[str, object]) -> AsyncIterator[dict[str, Any]]:
-        """The events of one copy up to `done` or `failed`; WorkerDied when there is no such end."""
+    async def work(self, order: Mapping[str, object]) -> AsyncIterator[dict[str, Any]]:
+        """Its events up to `done` or `failed`; WorkerDied when there is no such end."""
         if self._process.stdin is None or self._process.stdout is None:
             raise WorkerDied("has no pipes")
-        self.in_copy = True
+        self.at_work = True
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         while line := await self._process.stdout.readline():
             event = json.loads(line)
-            self.in_copy = event["event"] not in ("done", "failed")
+            self.at_work = event["event"] not in ("done", "failed")
             yield event
-            if not self.in_copy:
+            if not self.at_work:
                 return
         raise WorkerDied(f"ended with {await self._process.wait()}")
 
@@ -92,6 +92,9 @@ class Workers:
             return None
         for path in cached:
             path.unlink()
+        return self.write_proxy(dlg_id, proxy)
+
+    def write_proxy(self, dlg_id: str, proxy: str) -> Path:
         digest = hashlib.sha256(proxy.encode()).hexdigest()[:16]
         path = self._proxies / f"{dlg_id}-{digest}.pem"
         new = self._proxies / "new"
@@ -112,9 +115,9 @@ class Workers:
         return worker
 
     def release(self, worker: Worker) -> None:
-        """Take a process back; one that was left in the middle of a copy ends."""
+        """Take a process back; one that was left in the middle of its work ends."""
         self._busy.discard(worker)
-        if worker.in_copy:
+        if worker.at_work:
             worker.kill()
         elif worker.alive:
             worker.idle_since = time.monotonic()

@@ -17,8 +17,7 @@ import structlog
 
 from deliv.delivery.comparison import DestinationComparison
 from deliv.delivery.destination import destination_file
-from deliv.delivery.ending.failure import Failure, FailureHandler
-from deliv.delivery.transfer import lacking
+from deliv.delivery.ending.failure import Failure, FailureHandler, lacking
 from deliv.delivery.waiting import WAITING, no_longer_waiting
 from deliv.errors import LostRace, NoCredential
 from deliv.gateways.fts import TransferOutcome, Verdict
