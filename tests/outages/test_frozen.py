@@ -145,17 +145,19 @@ def test_whoever_wakes_up_in_a_delivery_changes_nothing(alone: Pair, target: Tar
 
 def too_late(pair: Pair) -> Freezing:
     """The first instance will not see that it is late: as if frozen after its look at the clock."""
-    pair.configure(1, sweeps={"hold": "600s"})
+    pair.configure(1, sweeps={"hold": "3600s"})
     pair.restart(1)
     return Freezing(pair)
 
 
 def take_up(pair: Pair, job_id: str) -> None:
-    """The first instance's hold on a job is over."""
-    sql = (
-        "UPDATE jobs SET due_at = NOW(6) WHERE job_id = %s AND due_at > NOW(6) + INTERVAL 9 MINUTE"
-    )
-    pair.query(sql, job_id)
+    """The first instance's claims on a job and on its messages are over."""
+    for table, column in (("jobs", "due_at"), ("outbox", "held_until")):
+        pair.query(
+            f"UPDATE {table} SET {column} = NOW(6) "  # noqa: S608 - constants
+            f"WHERE job_id = %s AND {column} > NOW(6) + INTERVAL 9 MINUTE",
+            job_id,
+        )
 
 
 def test_who_was_away_for_too_long_does_not_call_out(alone: Pair, target: Target) -> None:
