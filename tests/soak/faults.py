@@ -13,7 +13,6 @@ from pathlib import Path
 
 from deliv_testbed.layout import SERVERS
 from support.running_stack import until
-from support.stepping_clock import SteppingClock
 
 from deliv.client import Client
 from soak.site import Accepted, Site
@@ -55,7 +54,7 @@ def command(name: str) -> Deed:
 
 def set_clock(seconds: int) -> Deed:
     """A step of a part's clock; the time since boot goes on as before."""
-    return lambda site, part: SteppingClock(file=site.layout.clock(part)).step(seconds)
+    return lambda site, part: site.layout.clock(part).step(seconds)
 
 
 def end_credential(site: Site, _part: str) -> None:
