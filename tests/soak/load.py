@@ -26,7 +26,7 @@ MANNERS = {
     "slow-2-": (6, "SUCCESS"),
     "badcode-": (4, "SUCCESS"),
     "kept-": (10, "SUCCESS"),  # its staged copy can't be given back while faults.keep lasts
-    "slow-120-": (1, "ERROR"),  # later than every timeout
+    "slow-9000-": (1, "ERROR"),  # after the end of the soak
     "silent-": (2, "ERROR"),
     "fail-": (1, "ERROR"),
 }
