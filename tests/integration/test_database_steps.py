@@ -34,7 +34,7 @@ def clocked() -> Iterator[tuple[Server, Clock]]:
     with tempfile.TemporaryDirectory(prefix="deliv-test-clock-") as name:
         directory = Path(name)
         directory.chmod(0o755)
-        clock = Clock(file=directory / "clock")
+        clock = Clock(file=directory / "clock", cached=False)
         clock.step(0)
         try:
             with running(clock=clock) as server:
