@@ -1,8 +1,8 @@
 """Who is served next: decided here, in MariaDB, for all instances together.
 
 Among submitters with waiting jobs the one with the fewest in flight, then the oldest job; none
-above a cap, and none whose deadline is over. Submitters and their hosts are looked at, not jobs: the
-index `turn` gives the oldest waiting job of each pair without reading the others, however many
+above a cap, and none whose deadline is over. Submitters and their hosts are looked at, not jobs:
+the index `turn` gives the oldest waiting job of each pair without reading the others, however many
 there are (MariaDB does so only when the whole head of the index is in GROUP BY, hence the constant
 status there). Of one submitter so many hosts are looked at that they can't all be full.
 """
