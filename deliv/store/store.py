@@ -5,6 +5,7 @@ Besides what each method says, all raise errors.DatabaseUnavailable and errors.S
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -43,6 +44,7 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._admitting = asyncio.Lock()
         self.on_outbox: Callable[[], None] = lambda: None
 
     async def submit(
@@ -76,8 +78,12 @@ class Store:
         return await self._run(run)
 
     async def admit(self, limits: Limits) -> Job | None:
-        """The job whose turn it is, now STAGING and due; None when none may be admitted."""
-        job = await self._run(lambda tx: admission.admit(tx, limits))
+        """The job whose turn it is, now STAGING and due; None when none may be admitted.
+
+        The database takes admissions one after the other. Those that wait hold no connection.
+        """
+        async with self._admitting:
+            job = await self._run(lambda tx: admission.admit(tx, limits))
         if job is not None:
             self.on_outbox()
         return job

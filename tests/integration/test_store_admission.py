@@ -184,6 +184,31 @@ async def test_many_at_once_never_pass_a_cap(store: Store) -> None:
     assert max(Counter(job.destination_host for job in jobs).values()) == 5
 
 
+async def test_admissions_that_wait_leave_the_database_to_others(
+    store: Store, migrated: Server
+) -> None:
+    """Each would hold a connection while another instance's admission is under way."""
+    job = await submitted(store)
+    with migrated.admin() as other, other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT fence FROM deliv.leases WHERE name = 'admission' FOR UPDATE")
+        admissions = [asyncio.create_task(store.admit(LIMITS)) for _ in range(40)]
+        while not waiting_for_admission(migrated):
+            await asyncio.sleep(0.01)
+        assert await store.job(job.job_id)
+        assert waiting_for_admission(migrated) == 1
+        cursor.execute("ROLLBACK")
+    assert sum(admitted is not None for admitted in await asyncio.gather(*admissions)) == 1
+
+
+def waiting_for_admission(server: Server) -> int:
+    sql = "SELECT COUNT(*) AS count FROM information_schema.processlist WHERE info LIKE %s"
+    with server.admin() as connection, connection.cursor() as cursor:
+        cursor.execute(sql, (f"{admission.LOCK.partition('%')[0]}%",))
+        (row,) = cursor.fetchall()
+    return int(row["count"])
+
+
 async def test_ten_thousand_jobs_of_one_delay_another_by_the_slots_in_flight(
     store: Store, migrated: Server
 ) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from deliv_testbed.layout import SERVERS
 from support.running_stack import until
-from support.stepping_clock import SteppingClock
 
 from deliv.client import Client
 from soak.site import Accepted, Site
@@ -27,6 +26,7 @@ STRANGERS = b"of somebody else"
 SIZE = 900  # bytes; smaller than those of the load
 AHEAD, BEHIND = 600, -600  # seconds
 WITHIN, PAUSE = 120.0, 2.0  # seconds
+NOTICED = b"the database's clock has stepped"
 CLOCKS = ("mariadb", *INSTANCES)  # the parts whose clocks step
 
 Deed = Callable[[Site, str], None]
@@ -55,7 +55,22 @@ def command(name: str) -> Deed:
 
 def set_clock(seconds: int) -> Deed:
     """A step of a part's clock; the time since boot goes on as before."""
-    return lambda site, part: SteppingClock(file=site.layout.clock(part)).step(seconds)
+    return lambda site, part: site.layout.clock(part).step(seconds)
+
+
+def set_database_clock(seconds: int) -> Deed:
+    """A step of MariaDB's clock, which lasts until deliv has noticed it."""
+
+    def step(site: Site, part: str) -> None:
+        logs = {log: log.stat().st_size for log in site.stack.directory.glob("log/deliv@*.log")}
+        site.layout.clock(part).step(seconds)
+        until(
+            lambda: any(NOTICED in log.read_bytes()[size:] for log, size in logs.items()),
+            "deliv notices the step",
+            timeout=WITHIN,
+        )
+
+    return step
 
 
 def end_credential(site: Site, _part: str) -> None:
@@ -175,10 +190,12 @@ NEIGHBOURS = (
 FAULTS = (
     *NEIGHBOURS,
     Fault(
-        name="step ahead", parts=("mariadb",), does=set_clock(AHEAD), undoes=RIGHT, lasts=STEPPED,
+        name="step ahead", parts=("mariadb",),
+        does=set_database_clock(AHEAD), undoes=RIGHT, lasts=STEPPED,
     ),
     Fault(
-        name="step back", parts=("mariadb",), does=set_clock(BEHIND), undoes=RIGHT, lasts=STEPPED,
+        name="step back", parts=("mariadb",),
+        does=set_database_clock(BEHIND), undoes=RIGHT, lasts=STEPPED,
     ),
     Fault(
         name="forget a job", parts=("fts",), needs=("mariadb",),
