@@ -99,7 +99,7 @@ def typed(deployment: Deployment, block: Block, text: str) -> Done:
     if "ansible" in text:
         prepared = PREPARED.format(bin=BIN, inventory=deployment.inventory)
         done = deployment.fleet.in_hub(
-            "env", *mitogen(), *shell, prepared + text, cwd=ANSIBLE, timeout=1800, check=False
+            "env", *mitogen(), *shell, prepared + text, cwd=ANSIBLE, timeout=3600, check=False
         )  # with Mitogen: at a third of the cost
     else:
         done = deployment.fleet.execute(HOST, *shell, PREPARED_ON_HOST + text, check=False)
