@@ -16,7 +16,17 @@ from deliv.db.database import Connection, Database
 from deliv.errors import CommitUnknown, Unavailable
 from deliv.model.job import Job, Listing, Submission
 from deliv.model.states import Event, Status
-from deliv.store import admission, archive, clock, counts, jobs, leases, outbox, submissions
+from deliv.store import (
+    admission,
+    archive,
+    clock,
+    counts,
+    delegations,
+    jobs,
+    leases,
+    outbox,
+    submissions,
+)
 from deliv.store import listing as pages
 from deliv.store.columns import KEEP, Change, Sentinel
 from deliv.store.leases import Fence
@@ -101,14 +111,22 @@ class Store:
         *,
         wake: tuple[Routing, ...] = (),
         delay: float | None = 0,
+        delegation: str | None = None,
         **columns: Any,
     ) -> Job:
         """Take the job through `event`, due again after `delay` (None: at rest).
 
-        `wake` are the outbox routings to add. IllegalTransition, LostRace, DestinationBusy.
+        `wake` are the outbox routings to add. IllegalTransition, LostRace, DestinationBusy. With
+        the id of a `delegation` only while it is there, else NoCredential.
         """
         what = jobs.event_change(job, event, delay, columns)
-        changed = await self._change(job, what, lambda tx: jobs.transition(tx, job, what, wake))
+
+        def run(tx: Connection) -> Job:
+            if delegation is not None:
+                delegations.guard(tx, delegation)
+            return jobs.transition(tx, job, what, wake)
+
+        changed = await self._change(job, what, run)
         self.on_outbox()
         return changed
 
@@ -118,15 +136,18 @@ class Store:
         *,
         delay: float | Sentinel | None = KEEP,
         fence: Fence | None = None,
+        delegation: str | None = None,
         **columns: Any,
     ) -> Job:
         """Set columns; due_at stays unless `delay` is given. LostRace, DestinationBusy.
 
-        With a `fence` only while its lease is held, else LostRace.
+        With a `fence` only while its lease is held, else LostRace; `delegation` as with `apply`.
         """
         what = Change(delay=delay, columns=columns)
 
         def run(tx: Connection) -> Job:
+            if delegation is not None:
+                delegations.guard(tx, delegation)
             if fence is not None:
                 leases.guard(tx, fence)
             return jobs.change(tx, job, what)

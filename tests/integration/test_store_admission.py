@@ -242,13 +242,22 @@ async def test_an_admission_reads_what_is_in_flight_not_what_waits(
 
 async def test_the_choice_reads_pairs_not_jobs(database: Database, migrated: Server) -> None:
     fill(migrated, ALICE, 10_000)
-    explained = await database.query("EXPLAIN " + admission.CANDIDATES, 100, 100, 100)
-    jobs = [row for row in explained if row["table"] == "jobs"]
-    assert {row["key"] for row in jobs} == {"turn"}
-    assert any("Using index for group-by" in row["Extra"] for row in jobs)
+    for sql, parameters in (
+        (admission.SUBMITTERS, (100, 100)),
+        (admission.HOSTS, (ALICE, 100)),
+    ):
+        explained = await database.query("EXPLAIN " + sql, *parameters)
+        assert any(row["key"] == "turn" and "for group-by" in row["Extra"] for row in explained)
     (row,) = await database.query("EXPLAIN " + admission.OLDEST, ALICE, HOST, datetime.now(UTC))
     assert row["key"] == "turn"
     assert "filesort" not in row["Extra"]
+
+
+async def test_one_submitters_many_hosts_cost_no_more(database: Database, migrated: Server) -> None:
+    fill(migrated, ALICE, 20_000)
+    migrated.run("UPDATE jobs SET destination_host = CONCAT('h', job_id)")
+    read = await rows_read(database, lambda tx: admission.admit(tx, LIMITS))
+    assert read < 4 * (LIMITS.in_flight + admission.MORE_HOSTS)
 
 
 async def rows_read(database: Database, call: Callable[[Connection], object]) -> int:
