@@ -215,18 +215,19 @@ def test_a_backup_is_taken_with_its_own_account(fleet: Fleet, accounts: Accounts
 
 def test_the_binary_log_has_an_end(fleet: Fleet, accounts: Accounts) -> None:
     """Old files go; where MariaDB knows of the limit, so do those beyond a size."""
-    begin = accounts.root("SHOW MASTER STATUS").split()[0]
+    accounts.root("FLUSH BINARY LOGS")  # which writes the end of a file: of now
+    begin = accounts.root("SHOW BINARY LOGS").split()[0]
     fleet.execute("data", "touch", "--date=8 days ago", f"{DATA}/{begin}")
     accounts.root("FLUSH BINARY LOGS")
     assert begin not in accounts.root("SHOW BINARY LOGS")
     if not accounts.root("SHOW VARIABLES LIKE 'max_binlog_total_size'"):
         return
     for _ in range(6):
-        accounts.root("INSERT INTO deliv.noted SELECT REPEAT('x', 20) FROM seq_1_to_200000")
+        accounts.root("INSERT INTO deliv.noted SELECT REPEAT('x', 20) FROM deliv.seq_1_to_200000")
         accounts.root("FLUSH BINARY LOGS")
     sizes = [int(line.split()[1]) for line in accounts.root("SHOW BINARY LOGS").splitlines()]
     assert 0 < sum(sizes) <= 20 * 2**20
-    accounts.root("DELETE FROM deliv.noted")
+    accounts.root("TRUNCATE TABLE deliv.noted")
 
 
 def test_a_full_disk(fleet: Fleet, play: RolePlay, accounts: Accounts) -> None:
