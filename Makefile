@@ -28,8 +28,8 @@ test-all: dev deploy-tools ## Every check and every test: more than an hour (nee
 bench: dev ## Speed and memory, as ratios of what was measured in one run
 	@PYTHONPATH=tests $(BIN)/python -m bench.run
 
-soak: dev ## Load and trouble for MINUTES (15): is anything lost? Then the fuzzing
-	@PYTHONPATH=tests $(BIN)/python -m soak.run --minutes $(or $(MINUTES),15)
+soak: dev ## Load (RATE jobs a second, 5) and trouble for MINUTES (15): is anything lost? Then the fuzzing
+	@PYTHONPATH=tests $(BIN)/python -m soak.run --minutes $(or $(MINUTES),15) --rate $(or $(RATE),5)
 	@$(MAKE) --no-print-directory fuzz
 
 fuzz: dev ## INPUTS (1,000,000) of SEED (1) for all that reads what strangers send

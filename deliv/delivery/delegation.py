@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from deliv import config
-from deliv.errors import Conflict, Forbidden, InvalidRequest, LostRace, NoCredential
+from deliv.errors import Forbidden, InvalidRequest, LostRace, NoCredential
 from deliv.gateways.https import HeldCredential
 from deliv.identity import delegated
 from deliv.identity.delegated import Identify
@@ -77,16 +77,11 @@ class CredentialDelegation:
         log.info("credential delegated", dn=dn, expires=expires.isoformat())
         return expires
 
-    async def check_unused(self, dn: str) -> None:
-        """Conflict while FTS copies with the credential: those copies could not be stopped then."""
-        if await self._delegations.in_use(dn):
-            raise Conflict("FTS is copying with this credential: cancel these transfers, or wait")
-
     async def drop(self, dn: str) -> bool:
         """Forget what the user has delegated; whether there was something. Conflict: in use."""
-        await self.check_unused(dn)
+        dropped = await self._delegations.drop(delegation_id(dn))
         log.info("delegation withdrawn", dn=dn)
-        return await self._delegations.drop(delegation_id(dn))
+        return dropped
 
     async def credential(self, dn: str) -> HeldCredential:
         """What the user has delegated; NoCredential when there is nothing, or it has expired."""

@@ -59,19 +59,22 @@ class EndpointResolver:
         """
         if self._delegation is None:
             return False, []
-        await self._delegation.check_unused(dn)
-        names = [endpoint.name for endpoint in self._fts.endpoints]
-        reasons = await asyncio.gather(*(self._undelegate(dn, name) for name in names))
+        reasons: list[str | None] = []
+        lent: list[Endpoint] = []
+        try:
+            lent += [await self.as_user(dn, endpoint.name) for endpoint in self._fts.endpoints]
+        except NoCredential as error:
+            reasons.append(str(error))
         dropped = await self._delegation.drop(dn)
+        reasons += await asyncio.gather(*(self._undelegate(dn, endpoint) for endpoint in lent))
         return dropped, [reason for reason in reasons if dropped and reason]
 
-    async def _undelegate(self, dn: str, name: str) -> str | None:
+    async def _undelegate(self, dn: str, endpoint: Endpoint) -> str | None:
         try:
-            endpoint = await self.as_user(dn, name)
             await endpoint.undelegate()
-        except (Unavailable, Refused, NoCredential) as error:
-            log.warning("FTS keeps a delegation", endpoint=name, dn=dn, reason=str(error))
+        except (Unavailable, Refused) as error:
+            log.warning("FTS keeps a delegation", endpoint=endpoint.name, dn=dn, reason=str(error))
             return str(error)
         finally:
-            self._users.forget(name, dn)
+            self._users.forget(endpoint.name, dn)
         return None

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 
@@ -168,7 +169,7 @@ class Polling:
     async def _found(self, job: Job, fence: Fence | None) -> None:
         """FTS knows the job, and shows it: the count begins again."""
         if fence is not None and (job.fts_misses or job.unseen_since):
-            seen = {"fts_misses": 0, "unseen_since": None, **no_longer_waiting(job)}
+            seen: dict[str, Any] = {"fts_misses": 0, "unseen_since": None, **no_longer_waiting(job)}
             await self._store.update(job, fence=fence, **seen)
 
     async def _not_found(self, job: Job, fence: Fence | None) -> None:
@@ -176,7 +177,7 @@ class Polling:
             return
         not_found_count = job.fts_misses + 1
         if not_found_count < self._not_found_limit:
-            counted = {"fts_misses": not_found_count, "unseen_since": None}
+            counted: dict[str, Any] = {"fts_misses": not_found_count, "unseen_since": None}
             await self._store.update(job, fence=fence, **counted)
         else:
             await self._settlement.lost(job)

@@ -40,9 +40,12 @@ class Staging:
         self._ask_again = float(config.sweeps.ask_again)
 
     async def request(self, job: Job) -> None:
-        """Ask the stager, with a new code whose digest is stored before the stager hears it."""
-        left = await self._left(job)
-        if left <= 0:
+        """Ask the stager, with a new code whose digest is stored before the stager hears it.
+
+        Each attempt does so once, however late: that deliv was away or busy, or that the attempt
+        had to wait for its turn, says nothing about the stager.
+        """
+        if job.stager_status is not None and await self._left(job) <= 0:
             await self.time_out(job)
             return
         claim.check()
@@ -68,7 +71,7 @@ class Staging:
                 await self._failures.attempt(job, failure)
             else:
                 await self._store.update(
-                    job, delay=left, stager_accepted=NOW, stager_status="accepted"
+                    job, delay=self._timeout, stager_accepted=NOW, stager_status="accepted"
                 )
         except LostRace:
             outdated = job.stager_callback or ""
@@ -81,8 +84,8 @@ class Staging:
         if left > 0:
             await self._store.update(job, delay=left)
             return
-        state = job.stager_status or "never asked"
-        reason = f"the stager did not deliver within {self._timeout:.0f} s (stager: {state})"
+        status, seconds = job.stager_status, round(self._timeout)
+        reason = f"the stager did not deliver within {seconds} s (stager: {status})"
         await self._failures.attempt(job, Failure(error_class=ErrorClass.TIMEOUT, reason=reason))
 
     async def report(self, report: StageReport) -> Job:
@@ -146,10 +149,9 @@ class Staging:
             raise Forbidden(f"staged_to names {host}, which is not among stager.gridftp_hosts")
 
     async def _left(self, job: Job) -> float:
-        """Seconds until this attempt's staging deadline."""
-        if job.time_staging is None:
-            return self._timeout
-        return self._timeout - await self._store.age(job.time_staging)
+        """Seconds until this attempt's staging deadline; the stager's, once it has accepted."""
+        since = job.stager_accepted or job.time_staging
+        return self._timeout - await self._store.age(since) if since else self._timeout
 
     async def _wait(self, job: Job, error: Unavailable) -> None:
         """For a stager that is not reached."""

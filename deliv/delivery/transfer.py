@@ -10,6 +10,7 @@ import structlog
 
 from deliv.config import Sweeps
 from deliv.delivery import claim
+from deliv.delivery.delegation import delegation_id
 from deliv.delivery.destination import destination_file, destination_key, staged_url
 from deliv.delivery.ending.failure import (
     FRESH_STAGING,
@@ -152,11 +153,12 @@ class FtsTransfers:
             "copy_begun": job.copy_begun and same_file,
             **no_longer_waiting(job),
         }
+        lent = delegation_id(job.copying_user) if job.copying_user else None
         if job.status is Status.STAGING:
             return await self._store.apply(
-                job, Event.TRANSFER, delay=self._claim_timeout, **assignment
+                job, Event.TRANSFER, delay=self._claim_timeout, delegation=lent, **assignment
             )
-        return await self._store.update(job, **assignment)
+        return await self._store.update(job, delegation=lent, **assignment)
 
     async def _wait_for_user(self, job: Job, failure: Failure) -> None:
         """The staged copy waits for a new delegation as long as all retries would take."""

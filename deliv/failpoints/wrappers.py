@@ -127,13 +127,16 @@ class FailpointStore(Store):
         *,
         wake: tuple[Routing, ...] = (),
         delay: float | None = 0,
+        delegation: str | None = None,
         **columns: Any,
     ) -> Job:
         reported = "stager_status" in columns
         if reported:
             await self._points.reach(Point.REPORT_TAKEN)
         with _committing(Point.TRANSITION_SENT, Point.TRANSITION_STORED):
-            job = await super().apply(job, event, wake=wake, delay=delay, **columns)
+            job = await super().apply(
+                job, event, wake=wake, delay=delay, delegation=delegation, **columns
+            )
         _phase.set(phase(job))
         if event in AFTER_EVENT:
             await self._points.reach(AFTER_EVENT[event])
@@ -147,9 +150,10 @@ class FailpointStore(Store):
         *,
         delay: float | Sentinel | None = KEEP,
         fence: Fence | None = None,
+        delegation: str | None = None,
         **columns: Any,
     ) -> Job:
-        job = await super().update(job, delay=delay, fence=fence, **columns)
+        job = await super().update(job, delay=delay, fence=fence, delegation=delegation, **columns)
         _phase.set(phase(job))
         for column, point in AFTER_COLUMN.items():
             if columns.get(column) is not None:

@@ -1,10 +1,10 @@
 """Who is served next: decided here, in MariaDB, for all instances together.
 
 Among submitters with waiting jobs the one with the fewest in flight, then the oldest job; none
-above a cap, and none whose deadline is over. Submitters and hosts are looked at, not jobs: the
-index `turn` gives the oldest waiting job of each pair without reading the others, however many
+above a cap, and none whose deadline is over. Submitters and their hosts are looked at, not jobs:
+the index `turn` gives the oldest waiting job of each pair without reading the others, however many
 there are (MariaDB does so only when the whole head of the index is in GROUP BY, hence the constant
-status there).
+status there). Of one submitter so many hosts are looked at that they can't all be full.
 """
 
 from __future__ import annotations
@@ -20,28 +20,34 @@ from deliv.store.conditions import in_phase, of_status
 
 LEASE = "admission"
 LOCK = "SELECT fence FROM leases WHERE name = %s FOR UPDATE"
-CANDIDATES = f"""
+SUBMITTERS = f"""
 WITH flying AS (
-  SELECT submitter, destination_host, COUNT(*) AS jobs FROM jobs
-  WHERE {of_status(IN_FLIGHT)} GROUP BY submitter, destination_host
+  SELECT submitter, COUNT(*) AS jobs FROM jobs FORCE INDEX (turn)
+  WHERE {of_status(IN_FLIGHT)} GROUP BY submitter
 ),
 waiting AS (
-  SELECT submitter, destination_host, MIN(due_at) AS oldest FROM jobs
-  WHERE {in_phase(Phase.QUEUED)} GROUP BY status, submitter, destination_host
+  SELECT submitter, MIN(destination_host) FROM jobs FORCE INDEX (turn)
+  WHERE {in_phase(Phase.QUEUED)} GROUP BY status, submitter
 )
-SELECT waiting.submitter, waiting.destination_host
-FROM waiting
-LEFT JOIN (SELECT submitter, SUM(jobs) AS jobs FROM flying GROUP BY submitter) AS mine
-  ON mine.submitter = waiting.submitter
-LEFT JOIN (SELECT destination_host, SUM(jobs) AS jobs FROM flying GROUP BY destination_host) AS host
-  ON host.destination_host = waiting.destination_host
-WHERE waiting.oldest <= NOW(6)
-  AND COALESCE((SELECT SUM(jobs) FROM flying), 0) < %s
-  AND COALESCE(mine.jobs, 0) < %s
-  AND COALESCE(host.jobs, 0) < %s
-ORDER BY COALESCE(mine.jobs, 0), waiting.oldest
+SELECT waiting.submitter
+FROM waiting LEFT JOIN flying ON flying.submitter = waiting.submitter
+WHERE COALESCE((SELECT SUM(jobs) FROM flying), 0) < %s AND COALESCE(flying.jobs, 0) < %s
+ORDER BY COALESCE(flying.jobs, 0), (
+  SELECT job_id FROM jobs FORCE INDEX (submitter_status)
+  WHERE {in_phase(Phase.QUEUED)} AND submitter = waiting.submitter ORDER BY job_id LIMIT 1
+)
 LIMIT 100
 """  # noqa: S608 - constants
+FULL_HOSTS = f"""
+SELECT destination_host FROM jobs FORCE INDEX (turn)
+WHERE {of_status(IN_FLIGHT)} GROUP BY destination_host HAVING COUNT(*) >= %s
+"""  # noqa: S608 - constants
+HOSTS = f"""
+SELECT destination_host, MIN(due_at) AS oldest FROM jobs FORCE INDEX (turn)
+WHERE {in_phase(Phase.QUEUED)} AND submitter = %s
+GROUP BY status, submitter, destination_host LIMIT %s
+"""  # noqa: S608 - constants
+MORE_HOSTS = 800  # than can be full
 FLYING = f"""
 SELECT COUNT(*) AS jobs, COUNT(IF(submitter = %s, 1, NULL)) AS mine,
   COUNT(IF(destination_host = %s, 1, NULL)) AS host
@@ -57,12 +63,17 @@ ORDER BY due_at, job_id LIMIT 1 FOR UPDATE SKIP LOCKED
 def admit(tx: Connection, limits: Limits) -> Job | None:
     if tx.get(LOCK, LEASE) is None:  # no other admission counts until this one is committed
         raise LookupError(f"the row {LEASE!r} is missing from leases: run `deliv check --repair`")
-    caps = (limits.in_flight, limits.per_submitter, limits.per_destination)
     now = tx.now()
-    for pair in tx.query(CANDIDATES, *caps):
-        if row := tx.get(OLDEST, pair["submitter"], pair["destination_host"], now):
-            job = to_job(row)
-            return jobs.transition(tx, job, jobs.event_change(job, Event.ADMIT, 0, {}), ())
+    full = {row["destination_host"] for row in tx.query(FULL_HOSTS, limits.per_destination)}
+    for waiting in tx.query(SUBMITTERS, limits.in_flight, limits.per_submitter):
+        submitter = waiting["submitter"]
+        hosts = tx.query(HOSTS, submitter, limits.in_flight + MORE_HOSTS)
+        for host in sorted(hosts, key=lambda one: one["oldest"]):
+            if host["destination_host"] in full:
+                continue
+            if row := tx.get(OLDEST, submitter, host["destination_host"], now):
+                job = to_job(row)
+                return jobs.transition(tx, job, jobs.event_change(job, Event.ADMIT, 0, {}), ())
     return None
 
 

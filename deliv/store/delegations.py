@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from deliv.db.database import Connection, Database, Duplicate
-from deliv.errors import LostRace
+from deliv.errors import Conflict, LostRace, NoCredential
 from deliv.model.job import Delegation
 from deliv.model.phase import AT_FTS
 from deliv.model.states import UNFINISHED
@@ -21,6 +21,10 @@ FIELDS = (
     "version"
 )
 FIND = f"SELECT {FIELDS} FROM delegations WHERE delegation_id = %s"  # noqa: S608 - a constant
+# A job that is handed to FTS with it and its removal wait for each other.
+HELD = """
+SELECT dn FROM delegations WHERE delegation_id = %s AND proxy_key IS NOT NULL LOCK IN SHARE MODE
+"""
 BEGIN = """
 INSERT INTO delegations (delegation_id, dn, request, request_key, requested)
 VALUES (%s, %s, %s, %s, NOW(6))
@@ -73,6 +77,13 @@ LIMIT 1
 MOST = 500  # jobs that a user is notified about
 
 
+def guard(tx: Connection, delegation_id: str) -> None:
+    """NoCredential when it has gone; else it stays until the transaction ends."""
+    row = tx.get(HELD, delegation_id)
+    if row is None:
+        raise NoCredential("the delegated credential has been withdrawn")
+
+
 class Delegations:
     """Each method is one transaction. Durations in seconds, by the database's clock."""
 
@@ -108,14 +119,18 @@ class Delegations:
         if not await self._database.execute(ACCEPT, *values):
             raise LostRace(f"the delegation {known.delegation_id} was withdrawn meanwhile")
 
-    async def in_use(self, dn: str) -> bool:
-        """Whether FTS may be copying with it."""
-        return await self._database.get(IN_USE, dn) is not None
-
     async def drop(self, delegation_id: str) -> bool:
-        """Remove a proxy and its key; whether there was one. A request that waits may stay."""
+        """Remove a proxy and its key; whether there was one. A request that waits may stay.
+
+        Conflict while FTS may be copying with it: those copies could not be stopped then.
+        """
 
         def run(tx: Connection) -> bool:
+            known = tx.get(f"{FIND} FOR UPDATE", delegation_id)
+            if known is not None and tx.get(IN_USE, known["dn"]):
+                raise Conflict(
+                    "FTS is copying with this credential: cancel these transfers, or wait"
+                )
             dropped = tx.execute(DROP, delegation_id)
             tx.execute(CLEAR)
             return bool(dropped)

@@ -5,6 +5,7 @@ Besides what each method says, all raise errors.DatabaseUnavailable and errors.S
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -15,7 +16,17 @@ from deliv.db.database import Connection, Database
 from deliv.errors import CommitUnknown, Unavailable
 from deliv.model.job import Job, Listing, Submission
 from deliv.model.states import Event, Status
-from deliv.store import admission, archive, clock, counts, jobs, leases, outbox, submissions
+from deliv.store import (
+    admission,
+    archive,
+    clock,
+    counts,
+    delegations,
+    jobs,
+    leases,
+    outbox,
+    submissions,
+)
 from deliv.store import listing as pages
 from deliv.store.columns import KEEP, Change, Sentinel
 from deliv.store.leases import Fence
@@ -33,6 +44,7 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._admitting = asyncio.Lock()
         self.on_outbox: Callable[[], None] = lambda: None
 
     async def submit(
@@ -66,8 +78,12 @@ class Store:
         return await self._run(run)
 
     async def admit(self, limits: Limits) -> Job | None:
-        """The job whose turn it is, now STAGING and due; None when none may be admitted."""
-        job = await self._run(lambda tx: admission.admit(tx, limits))
+        """The job whose turn it is, now STAGING and due; None when none may be admitted.
+
+        The database takes admissions one after the other. Those that wait hold no connection.
+        """
+        async with self._admitting:
+            job = await self._run(lambda tx: admission.admit(tx, limits))
         if job is not None:
             self.on_outbox()
         return job
@@ -95,14 +111,22 @@ class Store:
         *,
         wake: tuple[Routing, ...] = (),
         delay: float | None = 0,
+        delegation: str | None = None,
         **columns: Any,
     ) -> Job:
         """Take the job through `event`, due again after `delay` (None: at rest).
 
-        `wake` are the outbox routings to add. IllegalTransition, LostRace, DestinationBusy.
+        `wake` are the outbox routings to add. IllegalTransition, LostRace, DestinationBusy. With
+        the id of a `delegation` only while it is there, else NoCredential.
         """
         what = jobs.event_change(job, event, delay, columns)
-        changed = await self._change(job, what, lambda tx: jobs.transition(tx, job, what, wake))
+
+        def run(tx: Connection) -> Job:
+            if delegation is not None:
+                delegations.guard(tx, delegation)
+            return jobs.transition(tx, job, what, wake)
+
+        changed = await self._change(job, what, run)
         self.on_outbox()
         return changed
 
@@ -112,15 +136,18 @@ class Store:
         *,
         delay: float | Sentinel | None = KEEP,
         fence: Fence | None = None,
+        delegation: str | None = None,
         **columns: Any,
     ) -> Job:
         """Set columns; due_at stays unless `delay` is given. LostRace, DestinationBusy.
 
-        With a `fence` only while its lease is held, else LostRace.
+        With a `fence` only while its lease is held, else LostRace; `delegation` as with `apply`.
         """
         what = Change(delay=delay, columns=columns)
 
         def run(tx: Connection) -> Job:
+            if delegation is not None:
+                delegations.guard(tx, delegation)
             if fence is not None:
                 leases.guard(tx, fence)
             return jobs.change(tx, job, what)

@@ -40,9 +40,16 @@ def one_at_a_time(probe: Probe) -> Probe:
         nonlocal running
         if running is None or running.done():
             running = asyncio.ensure_future(probe())
+            running.add_done_callback(_retrieve)
         return await asyncio.shield(running)
 
     return ask
+
+
+def _retrieve(run: asyncio.Task[str]) -> None:
+    """Else asyncio reports an error that comes when all who asked have given up."""
+    if not run.cancelled():
+        run.exception()
 
 
 class Health:

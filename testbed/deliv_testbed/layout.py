@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from deliv_testbed import ports
+from deliv_testbed.clocks import Clock
 from deliv_testbed.pki import write
 
 SERVERS = ("mariadb", "rabbitmq", "gridftp-archive", "gridftp-destination")
@@ -80,9 +81,8 @@ class Layout:
     def audit_log(self) -> Path:
         return self.directory / "log" / "audit.log"
 
-    def clock(self, part: str) -> Path:
-        """See clocks.py."""
-        return self.directory / "clocks" / part
+    def clock(self, part: str) -> Clock:
+        return Clock(file=self.directory / "clocks" / part)
 
     def settings(self, dummy: str) -> Path:
         """The dummy stager's, the dummy FTS's or the token issuer's settings."""

@@ -7,7 +7,7 @@ import json
 from functools import cached_property
 from typing import Any
 
-from deliv_testbed import clocks, gridftp, interpreter, layout, ports
+from deliv_testbed import gridftp, interpreter, layout, ports
 from deliv_testbed.accounts import Account
 from deliv_testbed.errors import TestbedError
 from deliv_testbed.layout import Instance, Layout, Plan
@@ -52,7 +52,7 @@ class Parts:
         """The processes of a part in the order of their start; the last one is the part itself."""
         *helpers, program = self._programs(part)
         if part in self.plan.request.clocks:
-            program = clocks.by_clock(program, self.layout.clock(part))
+            program = self.layout.clock(part).of(program)
         return (*helpers, program)
 
     def _programs(self, part: str) -> tuple[Program, ...]:

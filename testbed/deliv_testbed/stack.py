@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for_futures
 from pathlib import Path
 
-from deliv_testbed import clocks, description, gridftp, parts, products, secrets, services
+from deliv_testbed import description, gridftp, parts, products, secrets, services
 from deliv_testbed.accounts import Account
 from deliv_testbed.errors import TestbedError
 from deliv_testbed.identities import Identities
@@ -34,7 +34,7 @@ class Stack:
         """Make everything and start the wanted parts; returns when they are ready."""
         instances = [part for part in self.plan.request.deliv if self.parts.wanted(part)]
         for part in self.plan.request.clocks:
-            clocks.install(self.layout.clock(part))
+            self.layout.clock(part).step(0)
         with ThreadPoolExecutor() as pool:
             try:
                 slow = [pool.submit(self._up_broker), pool.submit(self._make_products)]

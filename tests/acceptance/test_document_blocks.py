@@ -60,16 +60,17 @@ def pinned(use: str) -> set[str]:
 
 def substitutes(stack: Stack, target: Target, home: Path) -> dict[str, str]:
     """The pages' examples and what is there in their place."""
-    proxy = stack.user("alice").proxy
+    alice = stack.user("alice")
     return {
         "https://deliv.example.org:8443": stack.url,
         "https://deliv:8443": stack.url,
         "gsiftp://gridftp.example.org/home/alice": target.url,
         "gsiftp://deliv:2812/srv/user": target.url,
         "/etc/deliv-ca/users/alice": str(home),
-        "/tmp/x509up_u$(id -u)": proxy,
-        "/tmp/x509up_u1000": proxy,
+        "/tmp/x509up_u$(id -u)": alice.proxy,
+        "/tmp/x509up_u1000": alice.proxy,
         "/tmp/x509up_operator": stack.user("operator").proxy,
+        "/DC=org/DC=example/OU=people/CN=alice": alice.dn,
         "/DC=org/DC=example/OU=people/CN=bob": stack.user("bob").dn,
         "/etc/grid-security/certificates": stack.ca,
         "/var/log/deliv/audit.log": str(stack.directory / "log" / "audit.log"),

@@ -51,8 +51,8 @@ def boot() -> Boot:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """`suite`: each Debian that deliv is deployed on.
 
-    A single role is tested on one of them, to save time: test_single.py and test_lab.py have every
-    role on both. DELIV_TESTS_SUITES names others (or both, with a blank).
+    A single role and the operator's day are tested on one of them, to save time: test_single.py and
+    test_lab.py have every role on both. DELIV_TESTS_SUITES names others (or both, with a blank).
     """
     if "suite" in metafunc.fixturenames:
         named = os.environ.get("DELIV_TESTS_SUITES", "").split()
@@ -61,6 +61,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _usual_suites(module: str) -> list[str]:
-    if not module.startswith("test_role_"):
+    name = module.rpartition(".")[2]
+    if not name.startswith(("test_role_", "test_operate")):
         return list(base.SUITES)
-    return [base.SUITES[zlib.crc32(module.encode()) % len(base.SUITES)]]
+    return [base.SUITES[zlib.crc32(name.encode()) % len(base.SUITES)]]

@@ -90,7 +90,7 @@ class Fleet:
         *options: str,
         inventories: Sequence[Path] = (),
         variables: dict[str, str] | None = None,
-        timeout: float = 1800,
+        timeout: float = 3600,
         plain: bool = False,
     ) -> Play:
         """Run a playbook over the hosts. The given inventories have groups and settings.

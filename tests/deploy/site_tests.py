@@ -66,7 +66,8 @@ class SiteTests:
     WITHIN = 600  # seconds, on two cores, from nothing to a delivered product
 
     @pytest.fixture(scope="class")
-    def built(self, bare: Bare) -> Built:
+    @classmethod
+    def built(cls, bare: Bare) -> Built:
         began = time.monotonic() - bare.seconds
         with ProcessWatch() as processes:
             first = bare.deployment.play("--diff", "-vvv", plain=True)

@@ -27,7 +27,6 @@ from deploy.observe import connects
 from deploy.served import gridftp_serial, serial_of_file, tls_serial
 from deploy.steady import Steady
 
-SUITE = "trixie"
 HOST, CLIENT = "deliv", "client"
 PORT = 8443
 OPERATE, RECOVERY = (CHECKOUT / "docs" / f"{name}.md" for name in ("operate", "recovery"))
@@ -56,7 +55,9 @@ Done = subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
-def deployment(boot: Boot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def deployment(
+    boot: Boot, suite: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
     """All of deliv on one machine, by an inventory of the test's own."""
     inventory = tmp_path_factory.mktemp("inventories") / "single"
     shutil.copytree(
@@ -64,7 +65,7 @@ def deployment(boot: Boot, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     )
     TRANSCRIPT.parent.mkdir(parents=True, exist_ok=True)
     TRANSCRIPT.unlink(missing_ok=True)
-    with boot(SUITE, HOST, clients=(CLIENT,)) as fleet:
+    with boot(suite, HOST, clients=(CLIENT,)) as fleet:
         shutil.copy(fleet.run.inventory, inventory / "logins.json")
         deployment = Deployment(fleet, inventory, inventory / ".secrets")
         follow(deployment, "install")
@@ -98,7 +99,7 @@ def typed(deployment: Deployment, block: Block, text: str) -> Done:
     if "ansible" in text:
         prepared = PREPARED.format(bin=BIN, inventory=deployment.inventory)
         done = deployment.fleet.in_hub(
-            "env", *mitogen(), *shell, prepared + text, cwd=ANSIBLE, timeout=1800, check=False
+            "env", *mitogen(), *shell, prepared + text, cwd=ANSIBLE, timeout=3600, check=False
         )  # with Mitogen: at a third of the cost
     else:
         done = deployment.fleet.execute(HOST, *shell, PREPARED_ON_HOST + text, check=False)
@@ -124,7 +125,7 @@ def test_every_block_is_typed_here() -> None:
         for block in blocks(page)
         if block.mark == "example"
     ]
-    assert len(examples) == 2, examples  # the tools, and the choice of an inventory
+    assert len(examples) == 3, examples  # the tools, an inventory, a full disk
 
 
 def test_what_is_typed_on_a_host(deployment: Deployment, alice: Client) -> None:

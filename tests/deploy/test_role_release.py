@@ -107,9 +107,13 @@ def test_releases_change_and_change_back(suite: str, releases: Releases) -> None
 
     releases.play.vary(release_version=version)
     changed = releases.play.converge().changed
-    linked, remembered = (
+    linked, remembered, forgotten = (
         f"{HOST}: release : {task}"
-        for task in ("Link current to the version", "Remember a version that was chosen")
+        for task in (
+            "Link current to the version",
+            "Remember a version that was chosen",
+            "Forget one that was chosen before",
+        )
     )
     assert changed == [linked, remembered]
     assert releases.in_use() == second
@@ -119,7 +123,7 @@ def test_releases_change_and_change_back(suite: str, releases: Releases) -> None
     assert (kept.changed, releases.in_use()) == ([], second)
     assert f"{HOST} keeps release {version}" in kept.output
     releases.play.vary(release_latest=True)
-    assert releases.play.converge().changed == [linked, remembered]
+    assert releases.play.converge().changed == [linked, forgotten]
     assert releases.deliv("--version") == "deliv 99.1\n"
     releases.play.vary(release_latest=False)
     assert releases.play.converge().changed == []

@@ -18,6 +18,7 @@ from support.samples import transferring
 from deliv import config
 from deliv.assembly import Parts, build
 from deliv.db.database import Database
+from deliv.delivery.delegation import delegation_id
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.cleanup import Cleanup
 from deliv.delivery.ending.failure import FailureHandler
@@ -43,16 +44,20 @@ REFUSAL = {
     "http_message": "Not enough permissions to check the job",
 }
 
+ROW = "INSERT IGNORE INTO delegations (delegation_id, dn, proxy_key) VALUES (%s, %s, 'sealed')"
+
 
 class Delegated:
-    """What users have delegated, in place of the database's rows."""
+    """What users have delegated, in place of what is sealed in the database's rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self.held: dict[str, HeldCredential] = {}
 
     async def credential(self, dn: str) -> HeldCredential:
         if dn not in self.held:
             raise NoCredential(f"{dn} has no delegated credential (any more)")
+        await self._database.execute(ROW, delegation_id(dn), dn)
         return self.held[dn]
 
 
@@ -165,7 +170,7 @@ async def bench(
     """
     async with ScriptedFts(grid) as server:
         parts = build(loaded(grid, server, directory, {"credential": 1, **retries}))
-        delegated, jobs, released = Delegated(), Jobs(), Released()
+        delegated, jobs, released = Delegated(database), Jobs(), Released()
         parts.database, parts.delegating = database, delegated  # type: ignore[assignment]
         parts.gridftp = gridftp
         server.on("GET", "/jobs", jobs.listed)

@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from deliv_testbed.clocks import Clock
 from deliv_testbed.errors import TestbedError
 from support.private_mariadb import Server, running
 from support.samples import BOB, LIMITS, admitted, submitted
-from support.stepping_clock import SteppingClock
 
 from deliv.commands.check.history import problems
 from deliv.db.database import Database
@@ -30,14 +30,14 @@ TTL = 1.0
 
 
 @pytest.fixture(scope="module")
-def clocked() -> Iterator[tuple[Server, SteppingClock]]:
+def clocked() -> Iterator[tuple[Server, Clock]]:
     with tempfile.TemporaryDirectory(prefix="deliv-test-clock-") as name:
         directory = Path(name)
         directory.chmod(0o755)
-        clock = SteppingClock(file=directory / "clock")
+        clock = Clock(file=directory / "clock", cached=False)
         clock.step(0)
         try:
-            with running(environment=clock.environment) as server:
+            with running(clock=clock) as server:
                 yield server, clock
         except TestbedError as error:
             if os.environ.get("DELIV_TESTS_REQUIRE"):
@@ -46,7 +46,7 @@ def clocked() -> Iterator[tuple[Server, SteppingClock]]:
 
 
 @pytest.fixture
-def server(clocked: tuple[Server, SteppingClock]) -> Iterator[Server]:
+def server(clocked: tuple[Server, Clock]) -> Iterator[Server]:
     server, clock = clocked
     clock.step(0)
     server.start()
@@ -56,7 +56,7 @@ def server(clocked: tuple[Server, SteppingClock]) -> Iterator[Server]:
 
 
 @pytest.fixture
-def clock(clocked: tuple[Server, SteppingClock]) -> SteppingClock:
+def clock(clocked: tuple[Server, Clock]) -> Clock:
     return clocked[1]
 
 
@@ -82,7 +82,7 @@ async def started(*stores: Store) -> None:
         await store.lease("any", "any", 60)
 
 
-async def test_after_a_step_back_what_was_due_is_due(store: Store, clock: SteppingClock) -> None:
+async def test_after_a_step_back_what_was_due_is_due(store: Store, clock: Clock) -> None:
     await started(store)
     waits = await store.update(await admitted(store), delay=HOLD + 1)
     await submitted(store, submitter=BOB)
@@ -99,7 +99,7 @@ async def test_after_a_step_back_what_was_due_is_due(store: Store, clock: Steppi
 
 
 async def test_after_a_step_back_each_later_time_keeps_its_pause(
-    store: Store, clock: SteppingClock
+    store: Store, clock: Clock
 ) -> None:
     await started(store)
     waits = await store.update(await admitted(store), delay=3600)
@@ -112,7 +112,7 @@ async def test_after_a_step_back_each_later_time_keeps_its_pause(
 
 
 async def test_a_step_back_is_noted_once(
-    store: Store, other: Store, database: Database, clock: SteppingClock
+    store: Store, other: Store, database: Database, clock: Clock
 ) -> None:
     await started(store, other)
     clock.step(-MINUTES)
@@ -122,7 +122,7 @@ async def test_a_step_back_is_noted_once(
     assert MINUTES / 2 < (step.was - step.became).total_seconds() <= MINUTES
 
 
-async def test_a_step_back_shortens_no_claim(store: Store, clock: SteppingClock) -> None:
+async def test_a_step_back_shortens_no_claim(store: Store, clock: Clock) -> None:
     await started(store)
     job = await admitted(store)
     claimed = await store.claim(job.job_id, HOLD)
@@ -134,7 +134,7 @@ async def test_a_step_back_shortens_no_claim(store: Store, clock: SteppingClock)
 
 
 async def test_a_dead_holders_lease_is_taken_over_after_a_step_back(
-    store: Store, other: Store, clock: SteppingClock
+    store: Store, other: Store, clock: Clock
 ) -> None:
     await started(store, other)
     assert await store.lease("sweep", "dead", TTL) == 1
@@ -145,7 +145,7 @@ async def test_a_dead_holders_lease_is_taken_over_after_a_step_back(
 
 @pytest.mark.parametrize("seconds", [-MINUTES, DAY])
 async def test_a_step_takes_no_lease_from_a_holder_that_renews_it(
-    store: Store, other: Store, clock: SteppingClock, seconds: int
+    store: Store, other: Store, clock: Clock, seconds: int
 ) -> None:
     await started(store, other)
     assert await store.lease("sweep", "a", 60)
@@ -156,7 +156,7 @@ async def test_a_step_takes_no_lease_from_a_holder_that_renews_it(
 
 
 async def test_a_dead_holders_lease_is_taken_over_after_a_step_ahead(
-    store: Store, other: Store, clock: SteppingClock
+    store: Store, other: Store, clock: Clock
 ) -> None:
     await started(store, other)
     assert await store.lease("sweep", "dead", TTL) == 1
@@ -165,9 +165,7 @@ async def test_a_dead_holders_lease_is_taken_over_after_a_step_ahead(
     assert await until(lambda: other.lease("sweep", "b", TTL)) == 2
 
 
-async def test_a_step_back_is_no_finding(
-    store: Store, database: Database, clock: SteppingClock
-) -> None:
+async def test_a_step_back_is_no_finding(store: Store, database: Database, clock: Clock) -> None:
     await started(store)
     job = await admitted(store)
     clock.step(-MINUTES)
@@ -178,7 +176,7 @@ async def test_a_step_back_is_no_finding(
     assert [*problems(record, await Inspection(database).steps_back(10))] == []
 
 
-async def test_no_job_ends_by_a_step_ahead(store: Store, clock: SteppingClock) -> None:
+async def test_no_job_ends_by_a_step_ahead(store: Store, clock: Clock) -> None:
     soon = datetime.now(UTC) + timedelta(hours=1)
     await started(store)
     late = await submitted(store, deadline=soon)
@@ -192,7 +190,7 @@ async def test_no_job_ends_by_a_step_ahead(store: Store, clock: SteppingClock) -
 
 
 async def test_no_key_is_wiped_by_a_step_ahead(
-    store: Store, database: Database, clock: SteppingClock
+    store: Store, database: Database, clock: Clock
 ) -> None:
     delegations = Delegations(database)
     await started(store)
@@ -206,7 +204,7 @@ async def test_no_key_is_wiped_by_a_step_ahead(
     assert await delegations.wipe(await held(store), 0) == 1, "what is over is over"
 
 
-async def test_no_history_goes_by_a_step_ahead(store: Store, clock: SteppingClock) -> None:
+async def test_no_history_goes_by_a_step_ahead(store: Store, clock: Clock) -> None:
     await started(store)
     await store.apply(await admitted(store), Event.CANCEL, delay=None)
     clock.step(DAY)
@@ -218,7 +216,7 @@ async def test_no_history_goes_by_a_step_ahead(store: Store, clock: SteppingCloc
 
 
 async def test_a_step_ahead_is_shown_until_it_is_taken_back(
-    store: Store, database: Database, clock: SteppingClock
+    store: Store, database: Database, clock: Clock
 ) -> None:
     await started(store)
     clock.step(DAY)
@@ -229,9 +227,7 @@ async def test_a_step_ahead_is_shown_until_it_is_taken_back(
     assert database.clock.doubt() is None
 
 
-async def test_what_stays_ahead_is_believed(
-    store: Store, migrated: Server, clock: SteppingClock
-) -> None:
+async def test_what_stays_ahead_is_believed(store: Store, migrated: Server, clock: Clock) -> None:
     impatient = Database(migrated.settings(clock_settling=0.2))
     quick = Store(impatient)
     await started(store, quick)
@@ -243,9 +239,7 @@ async def test_what_stays_ahead_is_believed(
     impatient.close()
 
 
-async def test_after_a_day_ahead_and_back_all_is_due_in_time(
-    store: Store, clock: SteppingClock
-) -> None:
+async def test_after_a_day_ahead_and_back_all_is_due_in_time(store: Store, clock: Clock) -> None:
     await started(store)
     clock.step(DAY)
     await started(store)
@@ -260,9 +254,7 @@ async def test_after_a_day_ahead_and_back_all_is_due_in_time(
     assert -await store.age(job.due_at) <= HOLD + 1
 
 
-async def test_what_fts_took_on_the_day_ahead_is_looked_for(
-    store: Store, clock: SteppingClock
-) -> None:
+async def test_what_fts_took_on_the_day_ahead_is_looked_for(store: Store, clock: Clock) -> None:
     await started(store)
     clock.step(DAY)
     job = await store.apply(await admitted(store), Event.TRANSFER, delay=None, time_staged=NOW)

@@ -15,13 +15,14 @@ from support.samples import admitted, staged
 from deliv import config
 from deliv.config import Config
 from deliv.delivery.ending.cleanup import Cleanup
-from deliv.delivery.ending.failure import FailureHandler
+from deliv.delivery.ending.failure import Failure, FailureHandler
 from deliv.delivery.ending.withdrawal import Withdrawal
 from deliv.delivery.stage import Staging
 from deliv.errors import Refused, Unreachable
 from deliv.gateways.breaker import BreakerState
 from deliv.gateways.https import HttpsClient
 from deliv.gateways.stager import Stager
+from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
 from deliv.model.states import Event, Status
 from deliv.store import NOW, Store
@@ -200,9 +201,43 @@ async def test_staging_is_timed_out_when_its_time_is_over_and_not_before(
         waiting = await now(store, job)
         assert (waiting.status, waiting.attempt) == (Status.STAGING, 1)
         assert waiting.due_at is not None
-        assert waiting.time_staging is not None
-        seconds = (waiting.due_at - waiting.time_staging).total_seconds()
+        assert waiting.stager_accepted is not None
+        seconds = (waiting.due_at - waiting.stager_accepted).total_seconds()
         assert seconds == pytest.approx(float(SETTINGS.stager.timeout), abs=1)
-        migrated.run("UPDATE jobs SET time_staging = time_staging - INTERVAL 2 DAY")
+        migrated.run("UPDATE jobs SET stager_accepted = stager_accepted - INTERVAL 2 DAY")
         await staging(store, stager).time_out(await now(store, job))
     assert (await now(store, job)).attempt == 2
+
+
+async def test_an_attempt_that_deliv_comes_to_late_is_asked_for(
+    grid: Grid, store: Store, migrated: Server
+) -> None:
+    """The stager has its time from then on; a retry's pause may have been longer than that."""
+    job = await FailureHandler(store, SETTINGS).attempt(
+        await store.update(await admitted(store), stager_status="accepted"),
+        Failure(error_class=ErrorClass.TIMEOUT, reason="too late"),
+    )
+    migrated.run("UPDATE jobs SET time_staging = time_staging - INTERVAL 2 DAY")
+    async with stagers(grid) as (stager, server):
+        server.on("DELETE", f"/stage/{job.job_id}", reply({}))
+        server.on("POST", "/stage", reply({}))
+        await staging(store, stager).request(await now(store, job))
+        await staging(store, stager).time_out(await now(store, job))
+    job = await now(store, job)
+    assert (job.attempt, job.stager_status) == (2, "accepted")
+    assert job.due_at is not None
+    left = -await store.age(job.due_at)
+    assert left == pytest.approx(float(SETTINGS.stager.timeout), abs=60)
+
+
+async def test_a_late_attempt_whose_stager_is_not_reached_ends(
+    grid: Grid, store: Store, migrated: Server
+) -> None:
+    job = await admitted(store)
+    migrated.run("UPDATE jobs SET time_staging = time_staging - INTERVAL 2 DAY")
+    async with stagers(grid) as (stager, server):
+        server.on("POST", "/stage", html(502))
+        for attempt in (1, 2):
+            await staging(store, stager).request(await now(store, job))
+            assert (await now(store, job)).attempt == attempt
+        assert len(server.calls("POST", "/stage")) == 1

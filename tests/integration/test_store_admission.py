@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -183,6 +184,31 @@ async def test_many_at_once_never_pass_a_cap(store: Store) -> None:
     assert max(Counter(job.destination_host for job in jobs).values()) == 5
 
 
+async def test_admissions_that_wait_leave_the_database_to_others(
+    store: Store, migrated: Server
+) -> None:
+    """Each would hold a connection while another instance's admission is under way."""
+    job = await submitted(store)
+    with migrated.admin() as other, other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT fence FROM deliv.leases WHERE name = 'admission' FOR UPDATE")
+        admissions = [asyncio.create_task(store.admit(LIMITS)) for _ in range(40)]
+        while not waiting_for_admission(migrated):
+            await asyncio.sleep(0.01)
+        assert await store.job(job.job_id)
+        assert waiting_for_admission(migrated) == 1
+        cursor.execute("ROLLBACK")
+    assert sum(admitted is not None for admitted in await asyncio.gather(*admissions)) == 1
+
+
+def waiting_for_admission(server: Server) -> int:
+    sql = "SELECT COUNT(*) AS count FROM information_schema.processlist WHERE info LIKE %s"
+    with server.admin() as connection, connection.cursor() as cursor:
+        cursor.execute(sql, (f"{admission.LOCK.partition('%')[0]}%",))
+        (row,) = cursor.fetchall()
+    return int(row["count"])
+
+
 async def test_ten_thousand_jobs_of_one_delay_another_by_the_slots_in_flight(
     store: Store, migrated: Server
 ) -> None:
@@ -216,13 +242,22 @@ async def test_an_admission_reads_what_is_in_flight_not_what_waits(
 
 async def test_the_choice_reads_pairs_not_jobs(database: Database, migrated: Server) -> None:
     fill(migrated, ALICE, 10_000)
-    explained = await database.query("EXPLAIN " + admission.CANDIDATES, 100, 100, 100)
-    jobs = [row for row in explained if row["table"] == "jobs"]
-    assert {row["key"] for row in jobs} == {"turn"}
-    assert any("Using index for group-by" in row["Extra"] for row in jobs)
-    (row,) = await database.query("EXPLAIN " + admission.OLDEST, ALICE, HOST)
+    for sql, parameters in (
+        (admission.SUBMITTERS, (100, 100)),
+        (admission.HOSTS, (ALICE, 100)),
+    ):
+        explained = await database.query("EXPLAIN " + sql, *parameters)
+        assert any(row["key"] == "turn" and "for group-by" in row["Extra"] for row in explained)
+    (row,) = await database.query("EXPLAIN " + admission.OLDEST, ALICE, HOST, datetime.now(UTC))
     assert row["key"] == "turn"
     assert "filesort" not in row["Extra"]
+
+
+async def test_one_submitters_many_hosts_cost_no_more(database: Database, migrated: Server) -> None:
+    fill(migrated, ALICE, 20_000)
+    migrated.run("UPDATE jobs SET destination_host = CONCAT('h', job_id)")
+    read = await rows_read(database, lambda tx: admission.admit(tx, LIMITS))
+    assert read < 4 * (LIMITS.in_flight + admission.MORE_HOSTS)
 
 
 async def rows_read(database: Database, call: Callable[[Connection], object]) -> int:

@@ -11,8 +11,9 @@ from support.private_mariadb import Server
 from support.samples import ALICE, BOB, admitted, submitted, transferring
 
 from deliv.db.database import Database
-from deliv.errors import LostRace
+from deliv.errors import Conflict, LostRace, NoCredential
 from deliv.model.job import Delegation, TransferIdentity
+from deliv.model.states import Event, Status
 from deliv.store import NOW, Delegations, Fence, Store
 
 ID = "0123456789abcdef" * 2
@@ -93,6 +94,62 @@ async def test_a_proxy_for_a_key_that_has_gone_is_refused(delegations: Delegatio
             known, proxy="PROXY", key=b"sealed", expires=datetime.now(UTC) + HOUR
         )
     assert await delegations.find(ID) is None
+
+
+async def test_what_is_withdrawn_is_handed_to_nobody(
+    delegations: Delegations, store: Store
+) -> None:
+    job = await admitted(store, copied_as=TransferIdentity.USER)
+    await delegated(delegations)
+    await delegations.drop(ID)
+    with pytest.raises(NoCredential, match="withdrawn"):
+        await store.apply(job, Event.TRANSFER, delegation=ID)
+    known = await store.job(job.job_id)
+    assert known is not None
+    assert known.status is Status.STAGING
+
+
+async def test_a_hand_over_waits_for_a_withdrawal_under_way(
+    delegations: Delegations, store: Store, database: Database, migrated: Server
+) -> None:
+    job = await admitted(store, copied_as=TransferIdentity.USER)
+    await delegated(delegations)
+    with migrated.admin() as other, other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("UPDATE deliv.delegations SET proxy_key = NULL, proxy = NULL")
+        assigned = asyncio.ensure_future(store.apply(job, Event.TRANSFER, delegation=ID))
+        await until_locked(migrated)
+        assert not assigned.done()
+        other.commit()
+    with pytest.raises(NoCredential):
+        await assigned
+
+
+async def test_a_withdrawal_waits_for_a_hand_over_under_way(
+    delegations: Delegations, store: Store, migrated: Server
+) -> None:
+    job = await transferring(store, copied_as=TransferIdentity.USER)
+    await delegated(delegations)
+    with migrated.admin() as other, other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT * FROM deliv.delegations LOCK IN SHARE MODE")
+        sql = "UPDATE deliv.jobs SET fts_endpoint = 'fts1', fts_jobid = '1' WHERE job_id = %s"
+        cursor.execute(sql, (job.job_id,))
+        dropped = asyncio.ensure_future(delegations.drop(ID))
+        await until_locked(migrated)
+        assert not dropped.done()
+        other.commit()
+    with pytest.raises(Conflict, match="cancel"):
+        await dropped
+    assert (await found(delegations)).proxy == "PROXY"
+
+
+async def until_locked(server: Server) -> None:
+    """Until a transaction waits for another's lock."""
+    waiting = "SELECT trx_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+    async with asyncio.timeout(60):
+        while not server.run(waiting):
+            await asyncio.sleep(0.05)
 
 
 async def test_a_request_that_waits_outlives_the_last_proxy(delegations: Delegations) -> None:

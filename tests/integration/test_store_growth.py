@@ -383,11 +383,6 @@ async def _(world: World) -> Call:
     return lambda: world.delegations.in_use(ALICE)
 
 
-@case("in_use, it is not")
-async def _(world: World) -> Call:
-    return lambda: world.delegations.in_use(BOB)
-
-
 @case("drop")
 async def _(world: World) -> Call:
     await world.delegation("/CN=dropped")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 
 import pytest
 from deliv_testbed import accounts, layout
+from deliv_testbed.clocks import Clock
 from deliv_testbed.errors import TestbedError
 from deliv_testbed.fts.settings import FtsSettings
 from deliv_testbed.parts import Parts
@@ -20,8 +21,7 @@ from support.running_stack import Target, until
 from outages.conftest import Pair
 
 pytestmark = pytest.mark.timeout(300)
-CLOCK = "/usr/bin/faketime"
-ONLY_THE_TIME_OF_DAY = {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+HOUR = 3600
 SIZE = 47_000
 STARTS = 3  # libfaketime 0.9.10 can hang a program with threads as it starts: seen once in 30
 
@@ -36,20 +36,21 @@ def away(pair: Pair, part: str) -> Iterator[None]:
         pair.control("start", part)
 
 
+def ahead(pair: Pair, seconds: int) -> Clock:
+    clock = Clock(file=pair.directory / "another-clock")
+    clock.step(seconds)
+    return clock
+
+
 @contextmanager
-def at_another_time(pair: Pair, part: str, offset: str) -> Iterator[None]:
-    """The part runs, in another time."""
+def at_another_time(pair: Pair, part: str, clock: Clock) -> Iterator[None]:
+    """The part runs, by this clock."""
     where, account = layout.Layout(directory=pair.directory), accounts.unprivileged()
     plan = layout.load(where)
     assert plan is not None
     (program,) = Parts(where, plan, account).programs(part)
-    program = replace(
-        program,
-        command=(CLOCK, "-m", "-f", offset, *program.command),
-        environment={**program.environment, **ONLY_THE_TIME_OF_DAY},
-    )
     try:
-        start(Processes(where.directory, account), program)
+        start(Processes(where.directory, account), clock.of(program))
         yield
     finally:
         pair.control("kill", part)
@@ -67,24 +68,25 @@ def start(processes: Processes, program: Program) -> None:
 
 
 @contextmanager
-def clock_of_fts(pair: Pair, offset: str) -> Iterator[None]:
+def clock_of_fts(pair: Pair, seconds: int) -> Iterator[None]:
     """The server and the processes that copy for it live at another time."""
+    clock = ahead(pair, seconds)
     with (
         away(pair, "fts"),
-        copying_at_another_time(pair, offset),
-        at_another_time(pair, "fts", offset),
+        copying_at_another_time(pair, clock),
+        at_another_time(pair, "fts", clock),
     ):
         yield
 
 
 @contextmanager
-def clock_of_deliv(pair: Pair, offset: str) -> Iterator[None]:
+def clock_of_deliv(pair: Pair, seconds: int) -> Iterator[None]:
     """Of deliv@2; deliv@1 is away."""
     with (
         stopped(pair, 1),
         away(pair, "deliv@2"),
         forgiving_tokens(pair),
-        at_another_time(pair, "deliv@2", offset),
+        at_another_time(pair, "deliv@2", ahead(pair, seconds)),
     ):
         yield
 
@@ -99,15 +101,13 @@ def stopped(pair: Pair, number: int) -> Iterator[None]:
 
 
 @contextmanager
-def copying_at_another_time(pair: Pair, offset: str) -> Iterator[None]:
+def copying_at_another_time(pair: Pair, clock: Clock) -> Iterator[None]:
     where = layout.Layout(directory=pair.directory)
     file = where.settings("fts")
     text = file.read_text(encoding="utf-8")
     python = where.directory / "python-at-another-time"
-    python.write_text(
-        "#!/bin/sh\nexport FAKETIME_DONT_FAKE_MONOTONIC=1\n"
-        f'exec {CLOCK} -m -f {offset} {read(file, FtsSettings).python} "$@"\n'
-    )
+    command = shlex.join([*clock.command, str(read(file, FtsSettings).python)])
+    python.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     python.chmod(0o755)
     file.write_text(json.dumps({**json.loads(text), "python": str(python)}))
     try:
@@ -138,10 +138,10 @@ def forget_delegations(pair: Pair) -> None:
         database.execute("DELETE FROM credentials")
 
 
-@pytest.mark.parametrize(("offset", "hours"), [("+1h", 1), ("-1h", -1)])
-def test_of_fts(pair: Pair, target: Target, offset: str, hours: int) -> None:
+@pytest.mark.parametrize("hours", [1, -1])
+def test_of_fts(pair: Pair, target: Target, hours: int) -> None:
     """With a delegation made under that clock, which counts at once."""
-    with clock_of_fts(pair, offset):
+    with clock_of_fts(pair, hours * HOUR):
         forget_delegations(pair)
         with pair.instance(1).client() as client:
             job_id = client.submit(f"synthetic-{SIZE}", target.url)
@@ -152,10 +152,10 @@ def test_of_fts(pair: Pair, target: Target, offset: str, hours: int) -> None:
     until(lambda: pair.readiness(1)["status"] == "ready", "all is well again")
 
 
-@pytest.mark.parametrize("offset", ["+1h", "-1h"])
-def test_of_deliv(pair: Pair, target: Target, offset: str) -> None:
+@pytest.mark.parametrize("hours", [1, -1])
+def test_of_deliv(pair: Pair, target: Target, hours: int) -> None:
     """How long a job waits for the stager is by the database's clock: it is not timed out."""
-    with clock_of_deliv(pair, offset):
+    with clock_of_deliv(pair, hours * HOUR):
         with pair.instance(2).client() as client:
             job_id = client.submit(f"slow-2-synthetic-{SIZE}", target.url)
             answer = client.wait(job_id, timeout=120)
@@ -171,4 +171,4 @@ def hours_ahead(pair: Pair, job_id: str) -> int:
     with closing(sqlite3.connect(pair.directory / "fts" / "fts.sqlite")) as database:
         sql = "SELECT CAST(strftime('%s', submit_time) AS INTEGER) FROM jobs WHERE job_id = ?"
         ((submitted,),) = database.execute(sql, (fts_jobid,)).fetchall()
-    return round((submitted - float(posted)) / 3600)
+    return round((submitted - float(posted)) / HOUR)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from deliv_testbed import accounts, layout
+from deliv_testbed.clocks import Clock
 from deliv_testbed.parts import Parts
 from deliv_testbed.processes import Processes
 from support.running_stack import Target, frozen, until
-from support.stepping_clock import SteppingClock
 
 from outages.conftest import Pair
 from outages.test_clocks import away, start
@@ -24,17 +23,16 @@ SIZE = 47_000
 
 
 @contextmanager
-def clock_of_mariadb(pair: Pair) -> Iterator[SteppingClock]:
+def clock_of_mariadb(pair: Pair) -> Iterator[Clock]:
     """It can be set in the block, and is right again after it."""
-    clock = SteppingClock(file=pair.directory / "clock-of-mariadb")
+    clock = Clock(file=pair.directory / "clock-of-mariadb")
     clock.step(0)
     where, account = layout.Layout(directory=pair.directory), accounts.unprivileged()
     plan = layout.load(where)
     assert plan is not None
     (program,) = Parts(where, plan, account).programs("mariadb")
-    program = replace(program, environment={**program.environment, **clock.environment})
     with away(pair, "mariadb"):
-        start(Processes(where.directory, account), program)
+        start(Processes(where.directory, account), clock.of(program))
         try:
             until(lambda: all_ready(pair), "deliv is ready")
             yield clock

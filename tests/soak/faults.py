@@ -13,7 +13,6 @@ from pathlib import Path
 
 from deliv_testbed.layout import SERVERS
 from support.running_stack import until
-from support.stepping_clock import SteppingClock
 
 from deliv.client import Client
 from soak.site import Accepted, Site
@@ -26,7 +25,8 @@ DELEGATOR = "bob"  # has copies made as himself
 STRANGERS = b"of somebody else"
 SIZE = 900  # bytes; smaller than those of the load
 AHEAD, BEHIND = 600, -600  # seconds
-WITHIN, PAUSE = 120.0, 2.0  # seconds
+WITHIN, PAUSE = 300.0, 2.0  # seconds
+NOTICED = b"the database's clock has stepped"
 CLOCKS = ("mariadb", *INSTANCES)  # the parts whose clocks step
 
 Deed = Callable[[Site, str], None]
@@ -55,7 +55,22 @@ def command(name: str) -> Deed:
 
 def set_clock(seconds: int) -> Deed:
     """A step of a part's clock; the time since boot goes on as before."""
-    return lambda site, part: SteppingClock(file=site.layout.clock(part)).step(seconds)
+    return lambda site, part: site.layout.clock(part).step(seconds)
+
+
+def set_database_clock(seconds: int) -> Deed:
+    """A step of MariaDB's clock, which lasts until deliv has noticed it."""
+
+    def step(site: Site, part: str) -> None:
+        logs = {log: log.stat().st_size for log in site.stack.directory.glob("log/deliv@*.log")}
+        site.layout.clock(part).step(seconds)
+        until(
+            lambda: any(NOTICED in log.read_bytes()[size:] for log, size in logs.items()),
+            "deliv notices the step",
+            timeout=WITHIN,
+        )
+
+    return step
 
 
 def end_credential(site: Site, _part: str) -> None:
@@ -121,15 +136,20 @@ def keep(site: Site, _part: str) -> None:
 def give_back(site: Site, _part: str) -> None:
     """At once, not when the back-off of those that ended long ago has it."""
     _kept(site).unlink()
-    until(lambda: _given_back(site), "the copies are given back", timeout=WITHIN)
-
-
-def _given_back(site: Site) -> bool:
-    """Whether all are; the others are due now."""
     kept = "product_id LIKE 'kept-%%' AND status IN %s AND due_at IS NOT NULL"
-    site.stack.query(f"UPDATE jobs SET due_at = NOW(6) WHERE {kept}", FINAL)  # noqa: S608
+    rows = site.stack.query(f"SELECT job_id FROM jobs WHERE {kept}", FINAL)  # noqa: S608
+    job_ids = [job_id for (job_id,) in rows]  # of a load that goes on others follow
+    until(lambda: _given_back(site, job_ids), "the copies are given back", timeout=WITHIN)
+
+
+def _given_back(site: Site, job_ids: list[str]) -> bool:
+    """Whether all are; the others are due now."""
+    if not job_ids:
+        return True
+    kept = "job_id IN %s AND due_at IS NOT NULL"
+    site.stack.query(f"UPDATE jobs SET due_at = NOW(6) WHERE {kept}", job_ids)  # noqa: S608
     time.sleep(PAUSE)
-    ((left,),) = site.stack.query(f"SELECT COUNT(*) FROM jobs WHERE {kept}", FINAL)  # noqa: S608
+    ((left,),) = site.stack.query(f"SELECT COUNT(*) FROM jobs WHERE {kept}", job_ids)  # noqa: S608
     return not left
 
 
@@ -175,10 +195,12 @@ NEIGHBOURS = (
 FAULTS = (
     *NEIGHBOURS,
     Fault(
-        name="step ahead", parts=("mariadb",), does=set_clock(AHEAD), undoes=RIGHT, lasts=STEPPED,
+        name="step ahead", parts=("mariadb",),
+        does=set_database_clock(AHEAD), undoes=RIGHT, lasts=STEPPED,
     ),
     Fault(
-        name="step back", parts=("mariadb",), does=set_clock(BEHIND), undoes=RIGHT, lasts=STEPPED,
+        name="step back", parts=("mariadb",),
+        does=set_database_clock(BEHIND), undoes=RIGHT, lasts=STEPPED,
     ),
     Fault(
         name="forget a job", parts=("fts",), needs=("mariadb",),

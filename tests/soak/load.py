@@ -26,7 +26,7 @@ MANNERS = {
     "slow-2-": (6, "SUCCESS"),
     "badcode-": (4, "SUCCESS"),
     "kept-": (10, "SUCCESS"),  # its staged copy can't be given back while faults.keep lasts
-    "slow-120-": (1, "ERROR"),  # later than every timeout
+    "slow-9000-": (1, "ERROR"),  # after the end of the soak
     "silent-": (2, "ERROR"),
     "fail-": (1, "ERROR"),
 }
@@ -60,7 +60,10 @@ class Load:
         self.refused: list[str] = []
 
     def run(self, seconds: float) -> None:
-        """Returns when the last submission was accepted, or given up; `stop` ends it earlier."""
+        """Returns when the last submission was accepted, or given up.
+
+        `stop` ends it earlier: what a busy machine has not begun by then is not submitted.
+        """
         started = time.monotonic()
         with ThreadPoolExecutor(CALLERS) as callers:
             for number in range(round(seconds * self._rate)):
@@ -76,6 +79,8 @@ class Load:
         return self._random.choices(list(self._manners), weights)[0]
 
     def _submit(self, number: int, manner: str) -> None:
+        if self._over.is_set():
+            return
         user, size = USERS[number % len(USERS)], FIRST_SIZE + number
         target, product = self._targets[user], f"synthetic-{size}"
         try:

@@ -6,11 +6,14 @@ import threading
 from dataclasses import dataclass
 from datetime import datetime
 
-from soak.faults import ALL_ALONG, DELEGATOR, lasting
+from support.running_stack import until
+
+from soak.faults import ALL_ALONG, DELEGATOR, WITHIN, lasting
 from soak.site import Site
 from soak.trouble import Trouble
 from soak.under_load import beside
 
+DELIVERED = "SELECT 1 FROM jobs WHERE status = 'SUCCESS' LIMIT 1"
 LEAST = 0.8  # of the pace without the trouble
 
 
@@ -32,7 +35,8 @@ class Pace:
 
 
 def measure(site: Site, trouble: Trouble, seconds: float) -> Pace:
-    """Under a steady load, which goes on beside it."""
+    """Under a steady load, which goes on beside it, once it has come to deliveries."""
+    until(lambda: site.stack.query(DELIVERED), "the first delivery", timeout=WITHIN)
     begun = _now(site)
     threading.Event().wait(seconds)
     turned = _now(site)
@@ -52,13 +56,13 @@ def _now(site: Site) -> datetime:
     return now
 
 
-def _delivered(site: Site, since: datetime, until: datetime) -> int:
+def _delivered(site: Site, since: datetime, to: datetime) -> int:
     others = {
         job.job_id
         for job in site.accepted
         if job.user != DELEGATOR and not job.product.startswith("kept-")
     }
     rows = site.stack.query(
-        "SELECT job_id FROM jobs WHERE time_success > %s AND time_success <= %s", since, until
+        "SELECT job_id FROM jobs WHERE time_success > %s AND time_success <= %s", since, to
     )
     return sum(job_id in others for (job_id,) in rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+import time
 from collections import Counter
 
 from support.running_stack import brought_up
@@ -45,20 +46,21 @@ def soak(site: Site, seconds: float, rate: float, seed: int, with_pace: bool) ->
     """Exit code 0 when nothing was lost, nothing done twice, nothing grew, and others went on."""
     load, watch = Load(site, rate, seed), Watch(site.stack, list(INSTANCES))
     trouble, neighbours = Trouble(site, FAULTS, seed), Trouble(site, NEIGHBOURS, seed)
-    stretch = seconds * STRETCH if with_pace else 0.0
     found = []
+    end = time.monotonic() + seconds
     with beside(watch.run, watch.stop):
         with beside(lambda: load.run(seconds), load.stop):
             if with_pace:
-                pace = measure(site, neighbours, stretch)
+                pace = measure(site, neighbours, seconds * STRETCH)
                 found += pace.complaints()
                 print(pace)
             with lasting(site, ALL_ALONG), beside(trouble.run, trouble.stop):
-                threading.Event().wait(seconds - 2 * stretch)
+                troubled = max(0.0, end - time.monotonic())
+                threading.Event().wait(troubled)
         wait_until_all_is_done(site.stack)
     found += [*load.refused, *neighbours.mishaps, *trouble.mishaps]
     found += [*complaints(site.stack, site.accepted), *watch.growth()]
-    found += too_few(trouble, seconds - 2 * stretch)
+    found += too_few(trouble, troubled)
     _print(site, trouble.survived + neighbours.survived, found, seconds)
     print(watch.summary())
     return 1 if found else 0

@@ -6,7 +6,7 @@ import pytest
 
 from soak.run import main
 
-SEED = "15"  # a minute of which has every kind of neighbours' trouble
+SEED = "24170"  # a minute of which has all that is not done to a process
 
 
 @pytest.mark.timeout(1200)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pymysql
 from deliv_testbed import accounts, mariadb, ports
+from deliv_testbed.clocks import Clock
 from deliv_testbed.processes import Processes
 from pymysql.cursors import DictCursor
 
@@ -24,7 +24,7 @@ class Server:
     database: mariadb.Database
     processes: Processes
     options: tuple[str, ...] = ()
-    environment: Mapping[str, str | Path] = field(default_factory=dict)
+    clock: Clock | None = None
 
     def kill(self) -> None:
         """SIGKILL: what was committed must still be there after a start."""
@@ -35,8 +35,8 @@ class Server:
         if not self.processes.alive(mariadb.NAME):
             program = self.database.program()
             command = (*program.command, *self.options)
-            environment = {**program.environment, **self.environment}
-            self.processes.start(replace(program, command=command, environment=environment))
+            program = replace(program, command=command)
+            self.processes.start(self.clock.of(program) if self.clock else program)
 
     def freeze(self) -> None:
         self.processes.freeze(mariadb.NAME)
@@ -97,12 +97,10 @@ class Server:
 
 
 @contextmanager
-def running(
-    *options: str, environment: Mapping[str, str | Path] = MappingProxyType({})
-) -> Iterator[Server]:
+def running(*options: str, clock: Clock | None = None) -> Iterator[Server]:
     """A server for as long as the block runs. TestbedError when MariaDB is not installed.
 
-    `options` and `environment` are mariadbd's, beside the testbed's own.
+    `options` are mariadbd's, beside the testbed's own.
     """
     account = accounts.unprivileged()
     with tempfile.TemporaryDirectory(prefix="deliv-test-mariadb-") as name:
@@ -113,9 +111,7 @@ def running(
         database = mariadb.Database(
             directory=directory / mariadb.NAME, secrets=directory / "secrets", port=port
         )
-        server = Server(
-            database=database, processes=processes, options=options, environment=environment
-        )
+        server = Server(database=database, processes=processes, options=options, clock=clock)
         database.install(processes, account)
         try:
             server.start()

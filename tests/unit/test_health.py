@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 from structlog.testing import capture_logs
@@ -136,3 +137,28 @@ def test_what_hangs_is_down_soon_and_is_asked_once(monkeypatch: pytest.MonkeyPat
         assert (await health.check_ready())["status"] == "ready"
 
     asyncio.run(run())
+
+
+def test_an_error_that_comes_when_everybody_gave_up_is_not_reported_as_a_bug() -> None:
+    reported: list[dict[str, object]] = []
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: reported.append(what))
+        asked, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def probe() -> str:
+            asked.set()
+            await goes_on.wait()
+            raise Unreachable(DOWN[0], sent=False)
+
+        asking = asyncio.ensure_future(one_at_a_time(probe)())
+        await asked.wait()
+        asking.cancel()
+        await asyncio.wait([asking])
+        goes_on.set()
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
+    gc.collect()
+    assert reported == []

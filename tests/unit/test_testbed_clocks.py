@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from deliv_testbed import clocks
+from deliv_testbed.clocks import Clock
 from deliv_testbed.processes import Program
 
 SLOW = 200  # seconds that a busy machine may need
@@ -15,9 +15,8 @@ SLOW = 200  # seconds that a busy machine may need
 
 @pytest.mark.parametrize("offset", [0, 7200, -7200])
 def test_a_program_lives_by_it(tmp_path: Path, offset: int) -> None:
-    clock = tmp_path / "clocks" / "part"
-    clocks.install(clock)
-    clock.write_text(f"{offset:+}", encoding="ascii")
+    clock = Clock(file=tmp_path / "clocks" / "part")
+    clock.step(offset)
     program = Program(
         name="part",
         command=("date", "+%s"),
@@ -25,6 +24,5 @@ def test_a_program_lives_by_it(tmp_path: Path, offset: int) -> None:
         environment={},
         directory=tmp_path,
     )
-    command = clocks.by_clock(program, clock).command
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(clock.of(program).command, capture_output=True, text=True, check=True)
     assert abs(int(done.stdout) - time.time() - offset) < SLOW

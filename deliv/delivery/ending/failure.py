@@ -33,6 +33,7 @@ FRESH_STAGING = {
     **FRESH_TRANSFER,
     "stager_callback": None,
     "stager_accepted": None,
+    "stager_status": None,
     "stager_path": None,
     "stager_hostname": None,
 }
@@ -65,7 +66,8 @@ class FailureHandler:
     async def attempt(self, job: Job, failure: Failure, **columns: Any) -> Job:
         """Try again where the policy for this class of error allows it, else end in ERROR.
 
-        A job that is being stopped ends. `columns` of the job are set along with it.
+        A job that is being stopped ends. `columns` of the job are set along with it, where another
+        attempt does not begin without them.
         """
         if phase(job) is Phase.STOPPING:
             return await self.stopped(job, failure)
@@ -88,7 +90,7 @@ class FailureHandler:
             "detailed_status": f"attempt {job.attempt} failed ({failure.reason}); trying again",
             "fts_details": failure.details or job.fts_details,
         }
-        return await self._store.apply(job, event, delay=delay, **{**changes, **fresh, **columns})
+        return await self._store.apply(job, event, delay=delay, **{**columns, **changes, **fresh})
 
     async def unseen(self, job: Job, failure: Failure, *, delay: float | Sentinel = KEEP) -> Job:
         """What `failure` keeps deliv from seeing: FTS may go on with the attempt.
