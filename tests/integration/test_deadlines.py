@@ -79,7 +79,7 @@ async def world(grid: Grid, database: Database, directory: Path) -> AsyncIterato
         policy = directory / "policy.yaml"
         policy.write_text(json.dumps({"rules": [RULE]}), encoding="utf-8")
         parts.database, parts.policy = database, LivePolicy(policy)
-        parts.stager, parts.delegating = stager, Delegated()  # type: ignore[assignment]
+        parts.stager, parts.delegating = stager, Delegated(database)  # type: ignore[assignment]
         try:
             yield World(parts, stager, fts)
         finally:

@@ -296,7 +296,7 @@ async def explained(database: Database, call: Callable[[Connection], object]) ->
             keys.extend(row["key"] for row in super().query("EXPLAIN " + sql, *params))
             return []
 
-    await database.transaction(lambda tx: call(Explaining(tx._raw)))
+    await database.transaction(lambda tx: call(Explaining(tx._raw, tx.clock)))
     return keys
 
 

@@ -377,12 +377,6 @@ async def _(world: World) -> Call:
     return lambda: world.delegations.accept(known, proxy="proxy", key=b"key", expires=later)
 
 
-@case("in_use, it is")
-async def _(world: World) -> Call:
-    await handed_over(world, copied_as=TransferIdentity.USER)
-    return lambda: world.delegations.in_use(ALICE)
-
-
 @case("drop")
 async def _(world: World) -> Call:
     await world.delegation("/CN=dropped")
