@@ -2,7 +2,7 @@
 DIR ?= .run
 export PYTHON ?= python3
 BIN := .venv/bin
-SCRIPTS = $$(git grep -lIE '^\#!.*[ /](ba)?sh$$')
+SCRIPTS = $$(git grep -lIE '^\#!.*[ /](ba)?sh$$' -- ':!*.j2')
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test test-all bench soak fuzz contract fix check audit stack dev

@@ -16,6 +16,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -93,13 +94,14 @@ class GridFtp:
     async def _ask(self, order: bytes, timeout: float) -> _Answer:
         try:
             async with asyncio.timeout(timeout), self._process() as process:
-                assert process.stdin is not None and process.stdout is not None  # noqa: S101
+                stdin = cast(asyncio.StreamWriter, process.stdin)
+                stdout = cast(asyncio.StreamReader, process.stdout)
                 with contextlib.suppress(ConnectionError):  # it has ended; its answer says why
-                    process.stdin.write(order)
-                    await process.stdin.drain()
-                process.stdin.close()
+                    stdin.write(order)
+                    await stdin.drain()
+                stdin.close()
                 output = b""
-                while len(output) <= MOST_OUTPUT and (more := await process.stdout.read(4096)):
+                while len(output) <= MOST_OUTPUT and (more := await stdout.read(4096)):
                     output += more
         except TimeoutError:
             raise Unavailable(f"it took longer than {timeout:g} s") from None
