@@ -11,11 +11,16 @@ from integration.recorded import Answer
 
 SIZE = 1000
 CONTENT = bytes(range(250)) * (SIZE // 250)
+CLOSED = "gsiftp://127.0.0.1:1/x"
+UNKNOWN_HOST = "gsiftp://no-such-host.invalid/x"
 
 
 @contextmanager
 def settings(fts: Fts, **changes: Any) -> Iterator[None]:
-    """The server with other settings, for as long as the block runs."""
+    """The server with other settings, for as long as the block runs.
+
+    Before and after it no copy runs: without its server it would hold a slot until it has stalled.
+    """
     fts.stop()
     fts.start(**{"slots": 2, **changes})
     try:

@@ -75,7 +75,7 @@ def test_duplicate_destinations(fts: Fts, alice: Client) -> None:
                 assert answer.status == 409
                 assert answer.content["message"].startswith("The submission is duplicated")
         assert alice.ended(job) == "FINISHED"
-        assert alice.submit(body).status == 200
+        assert alice.ended(submitted(alice.submit(body))) == "FAILED"  # it is there already
 
 
 def test_a_list_breaks_off_where_the_database_does(fts: Fts, alice: Client) -> None:

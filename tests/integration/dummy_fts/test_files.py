@@ -12,39 +12,20 @@ from typing import Any
 
 import pytest
 
-from integration.private_fts import Client, Fts, running_or_skipped, silent_port, wait_for
-from integration.recorded import Answer
+from integration.dummy_fts.copying import (
+    CLOSED,
+    CONTENT,
+    SIZE,
+    UNKNOWN_HOST,
+    arrived,
+    settings,
+    submitted,
+)
+from integration.private_fts import Client, Fts, silent_port, wait_for
 
-CONTENT = b"x" * 1000
 FAILED = "One or more files failed. Please have a look at the details for more information"
 CANCELED = "Job canceled by the user"
 MANY = 10_000
-CLOSED = "gsiftp://127.0.0.1:1/x"
-UNKNOWN_HOST = "gsiftp://no-such-host.invalid/x"
-
-
-@pytest.fixture(scope="module")
-def fts() -> Iterator[Fts]:
-    with running_or_skipped(slots=2) as server:
-        server.put_source("small", CONTENT)
-        yield server
-
-
-@pytest.fixture
-def alice(fts: Fts) -> Client:
-    return fts.delegated("alice")
-
-
-@contextmanager
-def settings(fts: Fts, **changes: Any) -> Iterator[None]:
-    """The server with other settings, for as long as the block runs."""
-    fts.stop()
-    fts.start(**{"slots": 2, **changes})
-    try:
-        yield
-    finally:
-        fts.stop()
-        fts.start(slots=2)
 
 
 @contextmanager
@@ -65,9 +46,7 @@ def pairs(fts: Fts, names: list[str], source: str = "small") -> list[dict[str, A
 
 
 def submit(client: Client, files: list[dict[str, Any]], **params: Any) -> str:
-    answer = client.submit({"files": files, "params": params})
-    assert answer.status == 200, answer
-    return str(answer.content["job_id"])
+    return submitted(client.submit({"files": files, "params": params}))
 
 
 def files_of(client: Client, job: str) -> list[dict[str, Any]]:
@@ -82,9 +61,8 @@ def reason(client: Client, job: str) -> Any:
     return client.get(f"/jobs/{job}").content["reason"]
 
 
-def arrived(fts: Fts, name: str) -> bool:
-    there = fts.destination.root / name
-    return there.exists() and there.read_bytes() == CONTENT
+def is_there(fts: Fts, name: str) -> bool:
+    return (fts.destination.root / name).exists() and arrived(fts, name) == CONTENT
 
 
 # --- a plain job
@@ -110,7 +88,7 @@ def test_a_failure_stops_nothing(fts: Fts, alice: Client) -> None:
     assert alice.ended(job) == "FINISHEDDIRTY", files_of(alice, job)
     assert states(alice, job) == ["FAILED"] + ["FINISHED"] * 3
     assert reason(alice, job) == FAILED
-    assert all(arrived(fts, f"dirty/{name}") for name in names)
+    assert all(is_there(fts, f"dirty/{name}") for name in names)
 
 
 def test_all_files_fail(fts: Fts, alice: Client) -> None:
@@ -123,12 +101,12 @@ def test_a_job_ends_after_its_files(fts: Fts, alice: Client) -> None:
     """Its state is written once in a round, of which the first starts the copies."""
     with settings(fts, slots=0):
         job = submit(alice, pairs(fts, ["lags/1", "lags/2"]))
-    with settings(fts, interval=3600):
-        wait_for(lambda: states(alice, job) == ["FINISHED"] * 2)
-        found = alice.get(f"/jobs/{job}").content
-        assert (found["job_state"], found["job_finished"]) == ("ACTIVE", None)
-    assert alice.ended(job) == "FINISHED"
-    assert reason(alice, job) == ""
+        with settings(fts, interval=3600):
+            wait_for(lambda: states(alice, job) == ["FINISHED"] * 2)
+            found = alice.get(f"/jobs/{job}").content
+            assert (found["job_state"], found["job_finished"]) == ("ACTIVE", None)
+        assert alice.ended(job) == "FINISHED"
+        assert reason(alice, job) == ""
 
 
 def test_the_optimizer_raises_the_limit_while_enough_files_wait(fts: Fts, alice: Client) -> None:
@@ -160,7 +138,7 @@ def test_small_files_need_no_login_each(fts: Fts, alice: Client) -> None:
         job = submit(alice, pairs(fts, names), verify_checksum="both")
         assert alice.ended(job) == "FINISHED", files_of(alice, job)
         assert connections(fts) - before < len(names) / 2  # gfal2 gives up one now and then
-        assert all(arrived(fts, name) for name in names)
+        assert all(is_there(fts, name) for name in names)
 
 
 # --- what is shown of files
@@ -262,11 +240,11 @@ def test_an_active_file_that_is_canceled_arrives(fts: Fts, alice: Client) -> Non
         job = submit(alice, pairs(fts, ["active-1", "active-2"]), strict_copy=True)
         wait_for(lambda: states(alice, job) == ["ACTIVE"] * 2)
         one = files_of(alice, job)[0]
-        assert (one["filesize"], one["throughput"], one["finish_time"]) == (1000, 0.0, None)
+        assert (one["filesize"], one["throughput"], one["finish_time"]) == (SIZE, 0.0, None)
         assert alice.delete(f"/jobs/{job}/files/{one['file_id']}").content == "CANCELED"
         assert states(alice, job) == ["CANCELED", "ACTIVE"]
         assert alice.state(job) == "ACTIVE"
-    wait_for(lambda: arrived(fts, "active-1") and arrived(fts, "active-2"))
+    wait_for(lambda: is_there(fts, "active-1") and is_there(fts, "active-2"))
     assert alice.ended(job) == "CANCELED"
     assert states(alice, job) == ["CANCELED", "FINISHED"]
     assert reason(alice, job) == FAILED
@@ -291,8 +269,8 @@ def test_a_job_is_canceled_with_active_and_queued_files(fts: Fts, alice: Client)
         assert reasons == ["", CANCELED, CANCELED]
         (queued,) = files_of(alice, last)
         assert (queued["reason"], queued["start_time"]) == (CANCELED, None)
-    wait_for(lambda: arrived(fts, names[0]))
-    assert not any(arrived(fts, name) for name in [*names[1:], "whole-3"])
+    wait_for(lambda: is_there(fts, names[0]))
+    assert not any(is_there(fts, name) for name in [*names[1:], "whole-3"])
     again = alice.delete(f"/jobs/{job}")
     assert (again.status, again.content["http_status"]) == (200, "304 Not Modified")
 
@@ -313,7 +291,7 @@ def test_a_reuse_job_is_copied_in_order_by_one_process(fts: Fts, alice: Client) 
         wait_for(lambda: states(alice, beside) == ["READY"])
         alice.delete(f"/jobs/{beside}")
     assert alice.ended(job) == "FINISHED", files_of(alice, job)
-    assert all(arrived(fts, name) for name in names)
+    assert all(is_there(fts, name) for name in names)
     assert {file["pid"] for file in files_of(alice, job)} == {pid}
     times = [(fts.destination.root / name).stat().st_mtime_ns for name in names]
     assert times == sorted(times)
@@ -390,59 +368,3 @@ def test_a_destination_that_is_not_there(
     (file,) = files_of(alice, job)
     assert file["reason"].startswith("DESTINATION [70] globus_xio: Unable to connect to ")
     assert words in file["reason"]
-
-
-# --- /dm
-
-
-def look(client: Client, how: str, url: str) -> Answer:
-    return client.call("GET", f"/dm/{how}", params={"surl": url})
-
-
-def test_a_look_at_a_storage(fts: Fts, alice: Client) -> None:
-    fts.put_source("seen/file", CONTENT)
-    fts.put_source("seen/below/file", CONTENT)
-    there = (fts.source.root / "seen/file").stat()
-    answer = look(alice, "stat", fts.at_source("seen/file"))
-    assert answer.status == 200, answer
-    assert answer.content.keys() == {"mode", "nlink", "size", "atime", "mtime", "ctime"}
-    assert (answer.content["size"], answer.content["mtime"]) == (1000, int(there.st_mtime))
-    answer = look(alice, "list", fts.at_source("seen"))
-    assert answer.status == 200, answer
-    assert {"file", "below/"} <= answer.content.keys()
-    assert answer.content["file"].keys() == {"size", "mode", "mtime"}
-    assert answer.content["file"]["size"] == 1000
-
-
-def test_a_look_is_refused(fts: Fts, alice: Client) -> None:
-    closed = fts.source.root / "closed"
-    closed.mkdir()
-    fts.account.own(closed)
-    closed.chmod(0)
-    assert look(alice, "stat", fts.at_source("closed")).status == 200
-    for how, url, status, words in (
-        ("stat", fts.at_source("nosuch"), 404, "[2] "),
-        ("stat", fts.at_source("closed/x"), 403, "[13] "),
-        ("list", fts.at_source("closed"), 403, "[13] "),
-        ("stat", fts.at_source("small/x"), 400, "[20] "),
-        ("list", fts.at_source("small"), 500, "[21] "),
-        ("stat", "foo://localhost/x", 400, "[93] "),
-        ("stat", "file:///etc/hosts", 400, "Forbiden SURL scheme"),
-        ("list", "", 400, "Missing surl parameter"),
-        ("stat", CLOSED, 500, "Connection refused"),
-        ("stat", UNKNOWN_HOST, 500, "Name or service not known"),
-        ("stat", f"gsiftp://{fts.source.address}/tmp/outside", 500, "not allowed"),
-    ):
-        answer = look(alice, how, url)
-        assert (answer.status, words in answer.content["message"]) == (status, True), answer
-    assert fts.client(None).get("/dm/stat?surl=x").status == 403
-    bob = fts.delegated("bob")
-    bob.delete("/delegation/" + bob.get("/whoami").content["delegation_id"])
-    answer = look(bob, "stat", fts.at_source("small"))
-    assert (answer.status, answer.content["message"]) == (419, "No delegated proxy available")
-
-
-def test_a_look_at_a_port_that_says_nothing(fts: Fts, alice: Client) -> None:
-    with settings(fts, look_timeout=0.5), silent_port() as port:
-        answer = look(alice, "stat", f"gsiftp://127.0.0.1:{port}/x")
-        assert (answer.status, answer.content["message"]) == (503, "[110] Timeout expired")
