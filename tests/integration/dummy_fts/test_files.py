@@ -346,8 +346,7 @@ def test_a_full_disk(fts: Fts, alice: Client) -> None:
         job = submit(alice, pairs(fts, ["full/large"], "large"))
         assert alice.ended(job) == "FAILED"
         (file,) = files_of(alice, job)
-        assert file["reason"].startswith("TRANSFER [")
-        assert "No space left on device" in file["reason"]
+        assert file["reason"].startswith("TRANSFER [")  # in the words of the end that spoke first
         assert os.listdir(full) == []
         after = submit(alice, pairs(fts, ["full/small"]))
         assert alice.ended(after) == "FINISHED", files_of(alice, after)
