@@ -20,13 +20,19 @@ from deliv.store import counts, jobs, outbox
 from deliv.store.columns import SELECT, microseconds, placeholders, to_job
 from deliv.store.outbox import Routing
 
+# What a submission decides of its row, and of the job that it becomes.
+GIVEN = (
+    "job_id", "product_id", "destination_path", "destination_host", "submitter", "idempotency_key",
+    "deadline", "copied_as", "label",
+)  # fmt: skip
 COLUMNS = (
-    "job_id", "product_id", "status", "destination_path", "destination_host", "submitter",
-    "idempotency_key", "idempotency_digest", "request_digest", "deadline", "copied_as",
-    "submitter_fqans", "submitter_limited", "label",
+    *GIVEN, "status", "idempotency_digest", "request_digest", "submitter_fqans",
+    "submitter_limited",
 )  # fmt: skip
 INSERT = f"INSERT INTO jobs ({', '.join(COLUMNS)}, due_at) VALUES "  # noqa: S608 - constants
 ROW = f"({placeholders(len(COLUMNS))}, NOW(6))"
+# One statement has one time for all its rows.
+INSERTED = "SELECT time_submitted, due_at FROM jobs WHERE job_id = %s"
 HOLDING = f"{SELECT} FORCE INDEX (idempotency_digest) WHERE idempotency_digest IN "
 ARCHIVED = HOLDING.replace("FROM jobs", "FROM jobs_archive").replace(
     "(idempotency_digest)", "(repeated)"
@@ -35,7 +41,9 @@ EPOCH = "SELECT NOW(6) - INTERVAL %s MICROSECOND AS epoch"
 FREE_KEYS = """
 UPDATE jobs SET idempotency_digest = NULL, version = version + 1 WHERE job_id IN """
 ATTEMPTS = 3  # at taking keys that others take, or whose jobs are archived, at the same moment
-WOKEN = 100  # admissions that one transaction asks for at once; the sweep sees to the rest
+# Admissions that one transaction asks for: the sweep sees to the others, and each job that ends.
+# Each costs a look at who waits, and of a campaign most can't be admitted yet.
+WOKEN = 10
 
 # The job, and whether this submission has made it; or why there is none.
 Outcome: TypeAlias = tuple[Job, bool] | DelivError
@@ -54,12 +62,11 @@ def submit(
     for attempt in range(1, ATTEMPTS + 1):
         decided, new = _decide(tx, left, key_life)
         try:
-            _insert(tx, new)
+            created = _insert(tx, new)
             break
         except Duplicate:
             if attempt == ATTEMPTS:
                 raise
-    created = jobs.by_id(tx, [one.job_id for one in new])
     outcomes |= decided | {job_id: (job, True) for job_id, job in created.items()}
     by_key = {job.idempotency_digest: job for job in created.values()}
     for one in left:
@@ -141,30 +148,29 @@ def _forgotten(tx: Connection, holders: dict[bytes, Job], key_life: float) -> se
     return {digest for digest, job in ended.items() if job.time_submitted < epoch}
 
 
-def _insert(tx: Connection, new: Sequence[Submission]) -> None:
+def _insert(tx: Connection, new: Sequence[Submission]) -> dict[str, Job]:
+    """The jobs, by id: as the table has them, without that they are read."""
     if not new:
-        return
+        return {}
     rows = [
-        (
-            one.job_id,
-            one.product_id,
-            Status.SUBMITTED,
-            one.destination_path,
-            one.destination_host,
-            one.submitter,
-            one.idempotency_key,
-            _key_digest(one),
-            _request_digest(one),
-            one.deadline,
-            one.copied_as,
-            "\n".join(one.fqans),
-            one.limited,
-            one.label,
-        )
+        {name: getattr(one, name) for name in GIVEN}
+        | {
+            "status": Status.SUBMITTED,
+            "idempotency_digest": _key_digest(one),
+            "request_digest": _request_digest(one),
+            "submitter_fqans": one.fqans,
+            "submitter_limited": one.limited,
+        }
         for one in new
     ]
-    values = (value for row in rows for value in row)
+    values = [
+        "\n".join(row[name]) if name == "submitter_fqans" else row[name]
+        for row in rows
+        for name in COLUMNS
+    ]
     tx.execute(INSERT + ", ".join([ROW] * len(rows)), *values)
+    (times,) = tx.query(INSERTED, new[0].job_id)
+    return {row["job_id"]: Job(**row, **times) for row in rows}
 
 
 def _same_request(job: Job, submission: Submission) -> Outcome:
