@@ -41,7 +41,8 @@ class Doubt:
 class DatabaseClock:
     """A step ahead is believed after `settling` seconds. Threads share it.
 
-    `landed`: the database's time when a step ahead of it was seen; LONG_AGO before there is one.
+    `landed`: the database's time when a step ahead of it was seen; LONG_AGO before there is one,
+    and when it has stepped back since.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class DatabaseClock:
         # It was read some time between; a process may be frozen there.
         least, most = now.timestamp() - after, now.timestamp() - before
         with self._lock:
+            if now < self.landed:  # it has stepped back since
+                self.landed = LONG_AGO
             if least <= self._believed + STEP:
                 if self._doubt:
                     log.info("the database's clock is right again")

@@ -185,7 +185,7 @@ class Store:
 
     async def age(self, moment: datetime) -> float:
         """Seconds since then. The database alone tells the time of what happens to a job."""
-        return await self._run(lambda tx: jobs.age(tx, moment))
+        return await self._run(lambda tx: clock.age(tx, moment))
 
     async def counts(self) -> dict[Status, int]:
         """How many jobs there are of each status, without archived ones."""
