@@ -77,9 +77,9 @@ def figures() -> Iterator[Figure]:
         with bare(stack) as port:
             yield from _calls(stack, port)
         yield from _costly_handshakes(stack)
-        yield from campaign.figures(stack)
         yield from _memory(stack)
         yield from crowd.figures(stack)
+        yield from campaign.figures(stack)
 
 
 def _delivery(stack: Stack) -> Figure:
