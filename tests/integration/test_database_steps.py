@@ -165,6 +165,18 @@ async def test_a_dead_holders_lease_is_taken_over_after_a_step_ahead(
     assert await until(lambda: other.lease("sweep", "b", TTL)) == 2
 
 
+async def test_a_dead_holders_lease_is_taken_over_after_a_day_ahead_and_back(
+    store: Store, other: Store, clock: Clock
+) -> None:
+    await started(store, other)
+    clock.step(DAY)
+    await started(store, other)
+    clock.step(0)
+    assert await store.lease("sweep", "dead", TTL) == 1
+    assert await other.lease("sweep", "b", TTL) is None
+    assert await until(lambda: other.lease("sweep", "b", TTL)) == 2
+
+
 async def test_a_step_back_is_no_finding(store: Store, database: Database, clock: Clock) -> None:
     await started(store)
     job = await admitted(store)
