@@ -27,7 +27,7 @@ def entries(file: Path) -> list[dict[str, Any]]:
 
 
 def audited(stack: Stack, answer: Answer) -> dict[str, Any]:
-    """The one line on this request; it stands there when the answer has come."""
+    """The one line on this request; it is written when the answer has come."""
     wanted = answer.headers["x-request-id"]
     (found,) = [e for e in entries(audit_file(stack)) if e.get("request_id") == wanted]
     assert (found["log"], found["event"], found["status"]) == ("audit", "request", answer.status)
@@ -36,8 +36,8 @@ def audited(stack: Stack, answer: Answer) -> dict[str, Any]:
     return found
 
 
-def submit(stack: Stack, url: str, user: str = "alice") -> Answer:
-    return stack.curl("/submitTransfer", "-d", f"product_id=005&destination_path={url}", user=user)
+def submit(stack: Stack, url: str, product: str = "005") -> Answer:
+    return stack.curl("/submitTransfer", "-d", f"product_id={product}&destination_path={url}")
 
 
 def holds(entry: dict[str, Any], **expected: Any) -> bool:
@@ -72,12 +72,16 @@ def test_a_strangers_look_and_hand_at_a_job(stack: Stack, target: Target) -> Non
 
 
 def test_an_owner_and_an_operator(stack: Stack, target: Target) -> None:
-    job_id = submit(stack, target.url).document["job_id"]
+    """Of a job that is not delivered before it is withdrawn, however slow the callers are."""
+    job_id = submit(stack, target.url, "silent-005").document["job_id"]
     alice, operator = stack.user("alice").dn, stack.user("operator").dn
     look = audited(stack, stack.curl(f"/transferStatus?job_id={job_id}", user="operator"))
     assert holds(look, outcome="allowed", action="status", dn=operator, owner=alice, job_id=job_id)
     hand = audited(stack, stack.curl("/cancelTransfer", "-d", f"job_id={job_id}"))
     assert holds(hand, outcome="allowed", action="cancel", dn=alice, owner=alice, job_id=job_id)
+    late = audited(stack, stack.curl("/cancelTransfer", "-d", f"job_id={job_id}"))
+    assert holds(late, outcome="failed", status=409, dn=alice, job_id=job_id)
+    assert late["reason"] == "the job has ended already: CANCELLED"
 
 
 def test_the_stagers_reports(stack: Stack, target: Target) -> None:
