@@ -20,7 +20,7 @@ PATIENT = {"attempts": 20, "backoff": "500ms"}  # the trouble ends some time
 # a busy machine a staging takes many times the second that it needs.
 LIMITED = {"attempts": 5, "backoff": "500ms"}
 SETTINGS: dict[str, Any] = {
-    # A credential that ends is delegated anew within a minute, for which its copies wait.
+    # A credential that ends is delegated again within a minute, for which its copies wait.
     "fts": {"reconcile_every": "5s", "misses": 12},
     "stager": {"timeout": "25s"},
     "sweeps": {"every": "1s", "lease": "5s", "hold": "30s", "ask_again": "2s"},
