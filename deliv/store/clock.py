@@ -6,6 +6,8 @@ but no claim of a worker gets shorter: it was made for `hold` seconds at most. L
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from deliv.db.database import Connection
 from deliv.model.phase import Phase
 from deliv.store.columns import LATER, microseconds
@@ -16,6 +18,8 @@ NOTICED = 1.0  # seconds; the time that was noted last is a few seconds old
 LOCK = "INSERT INTO clock (id) VALUES (1) ON DUPLICATE KEY UPDATE id = id"
 READ = "SELECT seen, NOW(6) AS now FROM clock"
 NOTE = "UPDATE clock SET seen = %s"
+STEPS_BACK = "SELECT was, became FROM clock_steps ORDER BY step_id DESC LIMIT %s"
+COUNTED = 10  # the latest steps
 RECORD = "INSERT INTO clock_steps (was, became) VALUES (%s, %s)"
 ADMIT = f"""
 UPDATE jobs FORCE INDEX (due) SET due_at = due_at - INTERVAL %s MICROSECOND
@@ -43,3 +47,15 @@ def note(tx: Connection, hold: float) -> float:
     tx.execute(ATTEND, claim, step, claim)
     tx.execute(RELAY, claim, claim)
     return seconds
+
+
+def age(tx: Connection, moment: datetime) -> float:
+    """Seconds since a moment that has been. Where it lies ahead, the clock has stepped back since,
+    or a step ahead is doubted.
+    """
+    now = tx.now()
+    if moment > now:
+        for step in tx.query(STEPS_BACK, COUNTED):
+            if moment > now:
+                moment -= step["was"] - step["became"]
+    return max(0.0, (now - moment).total_seconds())

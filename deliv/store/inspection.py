@@ -13,6 +13,7 @@ from deliv.model.job import Job
 from deliv.model.phase import Phase
 from deliv.model.states import Status
 from deliv.store import counts, jobs
+from deliv.store.clock import STEPS_BACK
 from deliv.store.columns import PROSE, placeholders, to_job
 from deliv.store.conditions import POSTED, in_phase
 
@@ -35,7 +36,6 @@ SHARED = """
 SELECT fts_jobid, COUNT(*) AS number, MIN(job_id) AS first, MAX(job_id) AS last FROM jobs
 WHERE fts_jobid IS NOT NULL GROUP BY fts_jobid HAVING COUNT(*) > 1 LIMIT %s
 """
-STEPS_BACK = "SELECT was, became FROM clock_steps ORDER BY step_id DESC LIMIT %s"
 USERS = f"""
 SELECT dn FROM delegations WHERE expires > NOW(6)
 UNION SELECT submitter FROM jobs FORCE INDEX (polled)

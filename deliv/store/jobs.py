@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from deliv.db.database import Connection, Duplicate
 from deliv.errors import DestinationBusy, LostRace
@@ -137,7 +136,3 @@ def events(tx: Connection, job_id: str) -> list[JobEvent]:
         JobEvent(**{**row, "status": Status(row["status"]), "staged": bool(row["staged"])})
         for row in rows
     ]
-
-
-def age(tx: Connection, moment: datetime) -> float:
-    return (tx.now() - moment).total_seconds()

@@ -178,7 +178,7 @@ class Store:
 
     async def age(self, moment: datetime) -> float:
         """Seconds since then, by the database's clock, which all times of jobs are from."""
-        return await self._run(lambda tx: jobs.age(tx, moment))
+        return await self._run(lambda tx: clock.age(tx, moment))
 
     async def counts(self) -> dict[Status, int]:
         """How many jobs there are of each status, without archived ones."""

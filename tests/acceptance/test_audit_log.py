@@ -36,8 +36,8 @@ def audited(stack: Stack, answer: Answer) -> dict[str, Any]:
     return found
 
 
-def submit(stack: Stack, url: str, product: str = "005") -> Answer:
-    return stack.curl("/submitTransfer", "-d", f"product_id={product}&destination_path={url}")
+def submit(stack: Stack, url: str, product_id: str = "005") -> Answer:
+    return stack.curl("/submitTransfer", "-d", f"product_id={product_id}&destination_path={url}")
 
 
 def holds(entry: dict[str, Any], **expected: Any) -> bool:
@@ -72,8 +72,7 @@ def test_a_strangers_look_and_hand_at_a_job(stack: Stack, target: Target) -> Non
 
 
 def test_an_owner_and_an_operator(stack: Stack, target: Target) -> None:
-    """Of a job that is not delivered before it is withdrawn, however slow the callers are."""
-    job_id = submit(stack, target.url, "silent-005").document["job_id"]
+    job_id = submit(stack, target.url, product_id="silent-synthetic-2000").document["job_id"]
     alice, operator = stack.user("alice").dn, stack.user("operator").dn
     look = audited(stack, stack.curl(f"/transferStatus?job_id={job_id}", user="operator"))
     assert holds(look, outcome="allowed", action="status", dn=operator, owner=alice, job_id=job_id)

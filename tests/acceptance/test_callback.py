@@ -218,9 +218,11 @@ def test_one_jobs_code_for_another(
 def test_an_earlier_attempts_code(stack: Stack, waiting: str, caller: Caller) -> None:
     """The staging is made to have run out of time, so that it begins again."""
     first = caller.staged(waiting)
+    accepted = "SELECT 1 FROM jobs WHERE job_id = %s AND stager_accepted IS NOT NULL"
+    until(lambda: stack.query(accepted, waiting), "the stager has accepted the request")
     stack.query(
-        "UPDATE jobs SET time_staging = time_staging - INTERVAL 2 DAY, due_at = NOW(6) "
-        "WHERE job_id = %s",
+        "UPDATE jobs SET time_staging = time_staging - INTERVAL 2 DAY, due_at = NOW(6), "
+        "stager_accepted = stager_accepted - INTERVAL 2 DAY WHERE job_id = %s",
         waiting,
     )
     until(lambda: caller.staged(waiting)["authcode"] != first["authcode"], "a second attempt")

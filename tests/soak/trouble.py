@@ -75,9 +75,11 @@ class Trouble:
 
     def _cause(self, card: Card, seconds: float) -> None:
         try:
-            card.fault.does(self._site, card.part)
-            time.sleep(seconds)
-            card.fault.undoes(self._site, card.part)
+            try:
+                card.fault.does(self._site, card.part)
+                time.sleep(seconds)
+            finally:
+                card.fault.undoes(self._site, card.part)
             self.survived[str(card)] += 1
         except ERRORS as error:
             self.mishaps.append(f"{card}: {error}")

@@ -28,6 +28,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One of the test's own."""
     monkeypatch.setattr(run_tests, "ROOT", tmp_path)
     monkeypatch.setattr(run_tests, "REPORTS", tmp_path)
+    monkeypatch.setattr(run_tests, "FIRST_SERVED", {"suite"})  # its test is served late already
     (tmp_path / "tests" / "suite").mkdir(parents=True)
     return tmp_path
 
