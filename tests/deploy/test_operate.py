@@ -25,7 +25,9 @@ from deploy.deployment import Deployment, sha256
 from deploy.fleet import ANSIBLE, BIN, CHECKOUT, Fleet, mitogen
 from deploy.observe import connects
 from deploy.served import gridftp_serial, serial_of_file, tls_serial
+from deploy.small_disk import clear, fill, small_disk
 from deploy.steady import Steady
+from tools.hosts.programs import wait
 
 HOST, CLIENT = "deliv", "client"
 PORT = 8443
@@ -38,11 +40,12 @@ BLOCKS = {
 }
 TYPED = {
     "install", "upgrade", "drain a host", "drain all", "remove", "backup", "restore", "new server",
-    "new directory", "renew", "served", "journal", "check",
+    "new directory", "renew", "served", "journal", "check", "full disk",
 }  # fmt: skip
 TRANSCRIPT = CHECKOUT / ".cache" / "tests" / "operate.txt"
 SERVERS = {PORT: (), 3306: ("-starttls", "mysql"), 5671: (), 8444: (), 8446: ()}
 GRIDFTP = (2811, 2812)
+DATABASE, BROKER = "/var/lib/mysql", "/var/lib/rabbitmq"
 SLOW = "slow-45-synthetic-1000003"  # still at the stager when the database is restored
 # On the operator's machine: what the page has set before, and no remote to pull from.
 PREPARED = """\
@@ -125,7 +128,7 @@ def test_every_block_is_typed_here() -> None:
         for block in blocks(page)
         if block.mark == "example"
     ]
-    assert len(examples) == 3, examples  # the tools, an inventory, a full disk
+    assert len(examples) == 2, examples  # the tools, an inventory
 
 
 def test_what_is_typed_on_a_host(deployment: Deployment, alice: Client) -> None:
@@ -309,6 +312,30 @@ def test_certificates_are_renewed_while_users_submit(deployment: Deployment, ali
     assert not set(after.values()) & set(before.values())
     assert next(iter(after.values())) in follow(deployment, "served").replace("serial=", "")
     steady.assert_nothing_lost()
+
+
+def test_a_full_disk_loses_nothing(deployment: Deployment, alice: Client) -> None:
+    """Of MariaDB and RabbitMQ, until there is room again. deliv goes on by itself."""
+    fleet = deployment.fleet
+    with (
+        small_disk(fleet, HOST, "mariadb", DATABASE, "700m"),
+        small_disk(fleet, HOST, "rabbitmq-server", BROKER, "200m"),
+    ):
+        deployment.wait_until_ready(120)
+        _, going = jobs_ended_and_going(deployment, alice, "full")
+        for directory in (DATABASE, BROKER):
+            fill(fleet, HOST, directory)
+        fleet.execute(HOST, "systemctl", "kill", "--signal=KILL", "mariadb", "rabbitmq-server")
+        destination = deployment.destination("full/refused")
+        wait(lambda: alice.submit("005", destination).status == 503, "callers get 503", 120)
+        follow(deployment, "full disk")
+        for directory in (DATABASE, BROKER):
+            clear(fleet, HOST, directory)
+        deployment.wait_until_ready(900)
+        assert_delivered(deployment, alice, going, "full/going")
+        answer = alice.submit("005", deployment.destination("full/after"))
+        assert alice.wait_until_final(answer.body["job_id"])["status"] == "SUCCESS"
+        follow(deployment, "check")
 
 
 def test_the_service_is_removed(deployment: Deployment) -> None:

@@ -19,7 +19,10 @@ PATIENT = {"attempts": 20, "backoff": "500ms"}  # the trouble ends some time
 # A copy may die with FTS after other trouble; what never comes back is to end soon all the same. On
 # a busy machine a staging takes many times the second that it needs.
 LIMITED = {"attempts": 5, "backoff": "500ms"}
+# What FTS is to forget must be admitted while it copies nothing.
+ALL = {"in_flight": 10_000, "per_submitter": 10_000, "per_destination": 10_000}
 SETTINGS: dict[str, Any] = {
+    "limits": ALL,
     # A credential that ends is delegated again within a minute, for which its copies wait.
     "fts": {"reconcile_every": "5s", "misses": 12},
     "stager": {"timeout": "25s"},
@@ -43,7 +46,7 @@ def _configure(stack: Stack, instance: str) -> str:
     path = Path(stack.directory / name)
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     for section, settings in SETTINGS.items():
-        config[section].update(settings)
+        config.setdefault(section, {}).update(settings)
     # A token of the stager's is rightly refused when it seems to be from another time.
     config["stager"]["callback"]["token"]["clock_skew"] = "1h"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
