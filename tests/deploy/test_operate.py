@@ -1,4 +1,4 @@
-"""An operator's day: what docs/operate.md and docs/recovery.md tell to type is typed, as it stands.
+"""An operator's day: what docs/operate.md and docs/recovery.md tell to type is typed, as written.
 
 Blocks that call Ansible are typed on the operator's machine, the others by root on the host. The
 transcript is in .cache/tests/operate.txt, beside the tests' reports.
@@ -166,7 +166,7 @@ def test_commands_of_the_service_have_its_account_and_sandbox(deployment: Deploy
 
 
 def test_the_check_fails_on_what_it_finds_and_when_it_cannot_look(deployment: Deployment) -> None:
-    """It has the service's secrets: with a lost count it looks, and mends it."""
+    """It has the service's secrets: with a lost count it looks, and repairs it."""
     follow(deployment, "check")
     sql = ("mariadb", "deliv", "-e")
     playbook = ANSIBLE / "playbooks" / "check.yml"
