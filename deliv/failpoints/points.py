@@ -95,10 +95,13 @@ class Failpoints:
         file = self._directory / point
         spent = file.with_name(f"{point}.{os.getpid()}.spent")
         try:
+            fault = file.read_text(
+                encoding="ascii"
+            )  # first: who removes the spent file ends a hold
             file.rename(spent)  # exactly one of those who come here at once succeeds
         except FileNotFoundError:
             return
-        kind, _, argument = spent.read_text(encoding="ascii").strip().partition(" ")
+        kind, _, argument = fault.strip().partition(" ")
         log.warning("failpoint reached", point=point, kind=kind)
         if kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)

@@ -194,7 +194,8 @@ def test_a_campaign_is_taken_whole_and_once(stack: Stack, point: Point, kind: st
     with stack.client() as client, ThreadPoolExecutor(1) as caller:
         with first_batch_held(faults):
             many = caller.submit(client.submit_many, items)
-            until(lambda: len(stack.query(OF_LABEL, label)) == BATCH, "a batch is stored")
+            until(lambda: not (faults / Point.SUBMISSION_STORED).exists(), "it stands still")
+            assert len(stack.query(OF_LABEL, label)) == BATCH
             arm(faults / point, KINDS[kind])
         until(lambda: deliv.revive() or many.done(), "the call is answered", timeout=100)
         until(lambda: survived(deliv, faults / point, kind), f"{point} was reached")
@@ -215,7 +216,7 @@ def first_batch_held(faults: Path) -> Iterator[None]:
         old.unlink()
     arm(faults / Point.SUBMISSION_STORED, "hold")
     yield
-    (held,) = faults.glob(spent)
+    (held,) = until(lambda: [*faults.glob(spent)], "the call stands still")
     held.unlink()
 
 
