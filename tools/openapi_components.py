@@ -9,6 +9,8 @@ difference there are two schemas, NAME and NAMEInJson. A unit test keeps the fil
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
@@ -76,7 +78,25 @@ def schemas() -> dict[str, Any]:
             structs[name] = in_form
             if "POST" in call.allowed_methods():
                 structs[f"{name}InJson"] = in_json
+        alternatives = call.accepts.alternatives
+        if alternatives:
+            structs[name] |= {"oneOf": _alternatives(alternatives, absent=False)}
+            absent = {"type": "null"}
+            structs[f"{name}InJson"] |= {"oneOf": _alternatives(alternatives, absent=absent)}
     return named | structs
+
+
+def _alternatives(alternatives: Mapping[str, tuple[str, ...]], absent: Any) -> list[dict[str, Any]]:
+    """JSON schemas, exactly one of which holds: `absent` is that of what must not be given."""
+    names = {*alternatives, *chain(*alternatives.values())}
+    return [
+        {
+            "required": [name],
+            "properties": {name: {"not": {"type": "null"}}}
+            | {other: absent for other in sorted(names - {name, *companions})},
+        }
+        for name, companions in alternatives.items()
+    ]
 
 
 def _require_all_that_is_sent(answer: dict[str, Any]) -> None:

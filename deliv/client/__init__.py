@@ -22,6 +22,7 @@ from deliv.client.errors import (
     StillRunning,
     Unavailable,
     Unreachable,
+    UnusableFile,
 )
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "StillRunning",
     "Unavailable",
     "Unreachable",
+    "UnusableFile",
     "delivered",
     "ended",
 ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
@@ -65,19 +66,50 @@ class Client:
         *,
         idempotency_key: str | None = None,
         deadline: datetime | None = None,
+        label: str | None = None,
     ) -> str:
         """Ask for a delivery into a GridFTP directory; the job's id.
 
         Repeated calls with one key are one job. Without a key a new one is made, so that a lost
         answer never makes two jobs. After `deadline` (with its time zone) the job is stopped.
+        `label` names the campaign that it is of.
         """
         if idempotency_key == "":
             raise Rejected("the idempotency key is empty: give one, or none at all", status=400)
         fields = {"product_id": product_id, "destination_path": destination_path}
         if deadline is not None:
             fields["deadline"] = deadline.isoformat()
+        if label is not None:
+            fields["label"] = label
         key = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return _text(self._post("/submitTransfer", fields, key), "job_id")
+
+    def submit_many(
+        self, items: Sequence[Mapping[str, str]], *, idempotency_key: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Ask for many deliveries, at most 10,000; an outcome for each, in their order.
+
+        An item has `product_id` and `destination_path`, and may have `deadline` (ISO 8601), `label`
+        and an `idempotency_key` of its own. Its outcome is {"code": 202, "job_id"}, or where it is
+        refused {"code", "msg"}. Repeated calls with one key and the same items are the same jobs.
+        What the database was too busy for is tried again, as a whole call is.
+        """
+        body = json.dumps({"transfers": [dict(item) for item in items]}).encode("ascii")
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": idempotency_key or uuid.uuid4().hex,
+        }
+        deadline = time.monotonic() + self._patience
+        while True:
+            answer = self._transport.call(
+                "POST", "/submitTransfers", body=body, headers=headers, patience=self._patience
+            )
+            outcomes = _list(answer.document, "outcomes")
+            if len(outcomes) != len(items):
+                raise BadAnswer("the answer has not one outcome for each item: is this deliv?")
+            if all(one.get("code") != 503 for one in outcomes) or time.monotonic() > deadline:
+                return outcomes
+            time.sleep(FIRST_POLL)
 
     def status(self, job_id: str) -> dict[str, Any]:
         """All that deliv says of a job; docs/api.md names the fields."""
@@ -129,6 +161,32 @@ class Client:
                 raise
         return {"job_id": job_id, "status": status, "error": False, "msg": "cancelled before"}
 
+    def cancel_label(self, label: str, submitter: str | None = None) -> Iterator[dict[str, Any]]:
+        """Withdraw what has not ended of a label's jobs; an outcome for each, as they come.
+
+        {"job_id", "code", "status", "msg"}: without `status` where it was refused. What FTS is
+        being asked to stop already has none. `submitter`: another user's label, for operators.
+        """
+        fields = {"label": label} | ({} if submitter is None else {"submitter": submitter})
+        refused = set[str]()
+        while True:
+            answer = self._post("/cancelTransfer", fields).document
+            outcomes = _list(answer, "outcomes")
+            new = [one for one in outcomes if one.get("job_id") not in refused]
+            yield from new
+            refused |= {str(one.get("job_id")) for one in outcomes if "status" not in one}
+            if not answer.get("left") or not new:
+                return
+
+    def totals(self, label: str, submitter: str | None = None) -> dict[str, int]:
+        """How many jobs of each status a label has."""
+        given = {"label": label, "limit": "1"} | ({"submitter": submitter} if submitter else {})
+        path = f"/transfers?{_encoded(given).decode()}"
+        totals = self._transport.call("GET", path, patience=self._patience).document.get("totals")
+        if not isinstance(totals, dict):
+            raise BadAnswer("the answer has no totals: is this deliv?")
+        return totals
+
     def whoami(self) -> dict[str, Any]:
         """Who deliv takes the caller for; docs/api.md names the fields."""
         answer = self._transport.call("GET", "/whoami", patience=self._patience)
@@ -138,8 +196,8 @@ class Client:
     def transfers(self, **filters: str | None) -> Iterator[dict[str, Any]]:
         """The caller's jobs, the last submitted first; an operator's are everybody's.
 
-        `filters` are those of /transfers: status, submitter (a DN), product_id, since, until, and
-        the `limit` of a page. Pages are fetched as they are needed.
+        `filters` are those of /transfers: status, submitter (a DN), label, product_id, since,
+        until, and the `limit` of a page. Pages are fetched as they are needed.
         """
         given = {name: value for name, value in filters.items() if value is not None}
         while True:

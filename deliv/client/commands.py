@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.text import Text
 
-from deliv.client import show
+from deliv.client import campaign, show
 from deliv.client.api import PATIENCE, Client, delivered, ended
 from deliv.client.credentials import find_ca, find_credential
 from deliv.client.errors import (
@@ -30,6 +31,8 @@ from deliv.client.errors import (
     StillRunning,
     Unavailable,
     Unreachable,
+    UnusableFile,
+    answered,
 )
 
 Options = argparse.Namespace
@@ -38,6 +41,8 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 UNWRITTEN, INTERRUPTED, CLOSED_PIPE, TERMINATED = 8, 130, 141, 143
 LOOKED_THROUGH = 10_000  # jobs, for those of a submitter of whom only a part of the DN is known
 LARGEST_PAGE = 100
+AT_ONCE = 500  # lines of a file in one call
+CONFLICT = 409
 UNFINISHED = ("SUBMITTED", "STAGING", "TRANSFERRING")
 RELATIVE = re.compile(r"([0-9]+)([mhdw])")
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -72,13 +77,33 @@ With --json one JSON object is printed: deliv's answer, or {"error": true, "kind
 
 def add_parsers(subparsers: Subparsers) -> None:
     """Add the commands; each sets `run`, which takes the options and returns the exit code."""
-    submit = _add(subparsers, "submit", _submit, "have a product delivered to a GridFTP directory")
-    submit.add_argument("product", metavar="PRODUCT", help="the product's id in the archive")
-    submit.add_argument("destination", metavar="DESTINATION", help="gsiftp://HOST[:PORT]/DIRECTORY")
+    submit = _add(subparsers, "submit", _submit, "have products delivered to a GridFTP directory")
+    submit.usage = (
+        "deliv submit [options] PRODUCT DESTINATION\n"
+        "       deliv submit [options] --from FILE [DESTINATION]"
+    )
+    positionals = [
+        submit.add_argument("product", metavar="PRODUCT", help="the product's id in the archive"),
+        submit.add_argument(
+            "destination", metavar="DESTINATION", help="gsiftp://HOST[:PORT]/DIRECTORY"
+        ),
+    ]
+    submit.add_argument(
+        "--from",
+        dest="source",
+        metavar="FILE",
+        action=_in_place_of(positionals),
+        help="a line for each product: CSV (product_id, destination_path, deadline, label; a first "
+        "line may name the columns) or a JSON object; - is the standard input. DESTINATION and "
+        "--label are for lines without. The same command again, as after Ctrl-C, goes on and "
+        "doubles nothing",
+    )
+    submit.add_argument("--label", metavar="LABEL", help="the name of the campaign it is of")
     submit.add_argument(
         "--idempotency-key",
         metavar="KEY",
-        help="repeated submissions with the same key are one job (default: a new one)",
+        help="repeated submissions with the same key are one job (default: a new one); with "
+        "--from: the name of the run (default: made from the file's content)",
     )
     submit.add_argument(
         "--deadline",
@@ -87,6 +112,7 @@ def add_parsers(subparsers: Subparsers) -> None:
         help="stop the job if it has not ended by then: ISO 8601, local time unless it says more; "
         "or from now on: 90m, 24h, 2d, 1w",
     )
+    submit.set_defaults(run=lambda options: _checked_submit(submit, options))
     status = _add(subparsers, "status", _status, "show the state of a delivery")
     status.add_argument("job", metavar="JOB", help="the job id that submit printed")
     for parser in (submit, status):
@@ -95,6 +121,9 @@ def add_parsers(subparsers: Subparsers) -> None:
     listing = _add(subparsers, "list", _list, "list your deliveries, the last submitted first")
     listing.add_argument("--status", metavar="STATUS", help="only these: SUBMITTED, STAGING, ...")
     listing.add_argument("--product", metavar="PRODUCT", dest="product_id", help="only this one's")
+    listing.add_argument(
+        "--label", metavar="LABEL", help="only this campaign's; its totals are on the error output"
+    )
     listing.add_argument(
         "--submitter",
         metavar="NAME",
@@ -122,6 +151,9 @@ def add_parsers(subparsers: Subparsers) -> None:
         "--submitter",
         metavar="DN",
         help="all of this user's that have not ended, by the whole DN; of others: for operators",
+    )
+    which.add_argument(
+        "--label", metavar="LABEL", help="all of your campaign's that have not ended"
     )
 
 
@@ -172,6 +204,7 @@ class CommandRun:
         self.err = _Output(stderr=True, highlight=False, soft_wrap=True)
         self.job_id: str | None = getattr(options, "job", None)
         self.key: str | None = None
+        self.resume: str | None = None  # what is done, and how to go on
 
     def run(self, action: Callable[[CommandRun], int]) -> int:
         """The exit code; every error is reported in one sentence, or as JSON."""
@@ -235,15 +268,43 @@ class CommandRun:
         unsure = repeatable and self.key is not None and self.job_id is None
         if self.options.json:
             key = {"idempotency_key": self.key} if unsure else {}
+            msg = f"{msg}; {self.resume}" if repeatable and self.resume else msg
             document = {"error": True, "kind": kind, "msg": msg, "job_id": self.job_id}
             self.print_json({**document, **key})
             return
-        hints = []
+        hints = [self.resume] if repeatable and self.resume else []
         if repeatable and getattr(self.options, "wait", False) and self.job_id:
             hints.append(f"look again with: deliv status --wait {self.job_id}")
         if unsure:
             hints.append(f"to repeat it safely: --idempotency-key {self.key}")
         self.say(msg, *hints)
+
+
+def _in_place_of(positionals: list[argparse.Action]) -> type[argparse.Action]:
+    """An option with which those need not be given."""
+
+    class InPlace(argparse.Action):
+        def __call__(
+            self, parser: Any, namespace: Options, values: Any, option: Any = None
+        ) -> None:
+            setattr(namespace, self.dest, values)
+            for one in positionals:
+                one.required = False
+
+    return InPlace
+
+
+def _checked_submit(parser: argparse.ArgumentParser, options: Options) -> int:
+    """By the usage, of which argparse can't tell one from the other."""
+    if options.source is None:
+        return CommandRun(options).run(_submit)
+    if options.destination is not None:
+        parser.error("with --from there is no PRODUCT")
+    options.destination = options.product  # the one that is given, if there is one
+    for name in ("wait", "timeout", "deadline"):
+        if getattr(options, name):
+            parser.error(f"--{name} does not go with --from")
+    return CommandRun(options).run(_submit_file)
 
 
 def _submit(session: CommandRun) -> int:
@@ -256,6 +317,7 @@ def _submit(session: CommandRun) -> int:
             options.destination,
             idempotency_key=session.key,
             deadline=options.deadline,
+            label=options.label,
         )
         if options.wait:
             session.say(f"job {session.job_id}")
@@ -265,6 +327,49 @@ def _submit(session: CommandRun) -> int:
     else:
         session.out.print(session.job_id)
     return 0
+
+
+def _submit_file(session: CommandRun) -> int:
+    """Some lines in each call; the exit code is that of the first line that is refused."""
+    options = session.options
+    given = {"destination_path": options.destination, "label": options.label}
+    defaults = {name: value for name, value in given.items() if value is not None}
+    lines = campaign.read(_content(options.source), defaults, options.idempotency_key)
+    refused: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
+    print_ids = not options.json and not session.out.is_terminal
+
+    def done(number: int) -> str:
+        return f"{number} of {len(lines)} lines are done: repeat the command to go on"
+
+    session.resume = done(0)
+    with session.client() as client, show.Count(session.err, len(lines)) as count:
+        for start in range(0, len(lines), AT_ONCE):
+            some = lines[start : start + AT_ONCE]
+            outcomes = client.submit_many([line.item for line in some])
+            session.resume = done(start + len(some))
+            for line, outcome in zip(some, outcomes, strict=True):
+                answers.append({"line": line.number, **outcome})
+                if "job_id" not in outcome:
+                    refused.append(answers[-1])
+                    session.say(f"line {line.number}: {outcome.get('msg')}")
+                elif print_ids:
+                    session.out.print(Text(str(outcome["job_id"])))
+            count(len(answers), len(refused))
+    if options.json:
+        numbers = {"accepted": len(answers) - len(refused), "refused": len(refused)}
+        session.print_json({"error": False, **numbers, "transfers": answers})
+    if not refused:
+        return 0
+    first = refused[0]
+    return answered(int(first.get("code", 400)), str(first.get("msg")), None).exit_code
+
+
+def _content(source: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise UnusableFile(f"{source} can't be read: {error.strerror}") from error
 
 
 def _status(session: CommandRun) -> int:
@@ -281,7 +386,8 @@ def _status(session: CommandRun) -> int:
 
 def _list(session: CommandRun) -> int:
     options = session.options
-    filters = {name: getattr(options, name) for name in ("status", "product_id", "submitter")}
+    names = ("status", "product_id", "submitter", "label")
+    filters = {name: getattr(options, name) for name in names}
     for name in ("since", "until"):
         moment = getattr(options, name)
         filters[name] = moment.isoformat() if moment else None
@@ -303,11 +409,14 @@ def _list(session: CommandRun) -> int:
                         f"only the last {LOOKED_THROUGH} jobs were looked at for {submitter!r}",
                         "give the whole DN, or --since and --until, for more",
                     )
+        totals = client.totals(options.label, submitter) if options.label else None
         own = "" if options.json else client.whoami()["user_dn"]
     if options.json:
-        session.print_json({"transfers": found})
-    else:
-        show.show_list(found, session.out, own)
+        session.print_json({"transfers": found} | ({} if totals is None else {"totals": totals}))
+        return 0
+    show.show_list(found, session.out, own)
+    if totals is not None:
+        session.say(f"{options.label}: {show.totals(totals)}")
     return 0
 
 
@@ -323,6 +432,8 @@ def _events(session: CommandRun) -> int:
 
 def _cancel(session: CommandRun) -> int:
     """Each of them, if need be after another was refused; the exit code is that of the first."""
+    if session.options.label is not None:
+        return _cancel_label(session, session.options.label)
     answers: list[dict[str, Any]] = []
     exit_code = 0
     with session.client() as client:
@@ -341,6 +452,26 @@ def _cancel(session: CommandRun) -> int:
                 answers.append(answer)
                 if not session.options.json:
                     session.out.print(Text(show.printable(f"{job_id}: {answer.get('msg')}")))
+    if session.options.json:
+        session.print_json({"transfers": answers})
+    return exit_code
+
+
+def _cancel_label(session: CommandRun, label: str) -> int:
+    """What has ended meanwhile is no error: it was not to be cancelled."""
+    answers: list[dict[str, Any]] = []
+    exit_code = 0
+    with session.client() as client:
+        for outcome in client.cancel_label(label):
+            answers.append(outcome)
+            line = f"{outcome.get('job_id')}: {outcome.get('msg')}"
+            if "status" not in outcome and outcome.get("code") != CONFLICT:
+                error = answered(int(outcome.get("code", 400)), line, None)
+                exit_code = exit_code or error.exit_code
+                if not session.options.json:
+                    session.say(line)
+            elif not session.options.json:
+                session.out.print(Text(show.printable(line)))
     if session.options.json:
         session.print_json({"transfers": answers})
     return exit_code

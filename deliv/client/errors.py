@@ -2,6 +2,7 @@
 
 ClientError
 ├── SetupError              URL, CA directory or credential is not given: nothing was sent
+│   └── UnusableFile        a list of products that can't be read; the message names the line
 ├── CredentialUnusable      a certificate or key that can't be read or has expired
 ├── CredentialRefused       the server ended TLS because of our certificate
 ├── ServerNotTrusted        the server's certificate is not good for its name or our CAs
@@ -28,6 +29,10 @@ class ClientError(Exception):
 
 class SetupError(ClientError):
     kind = "setup"
+
+
+class UnusableFile(SetupError):
+    kind = "file"
 
 
 class CredentialUnusable(ClientError):

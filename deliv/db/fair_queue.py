@@ -19,14 +19,22 @@ class FairQueue:
     """`places` in all: one caller holds at most `per_caller`, all callers together `for_callers`.
 
     The service's own work may hold any place, and has those beyond `for_callers` to itself. At most
-    `waiting` requests of one caller are queued, and as many of own work.
+    `waiting` requests of one caller are queued, and as many of own work. `what` is waited for.
 
     It belongs to one event loop: nothing of it may be called from another thread.
     """
 
-    def __init__(self, places: int, *, per_caller: int, for_callers: int, waiting: int) -> None:
+    def __init__(
+        self,
+        places: int,
+        *,
+        per_caller: int,
+        for_callers: int,
+        waiting: int,
+        what: str = "the database",
+    ) -> None:
         self._places, self._per_caller = places, per_caller
-        self._for_callers, self._waiting = for_callers, waiting
+        self._for_callers, self._waiting, self._what = for_callers, waiting, what
         self._held: Counter[str] = Counter()
         # Who waits, by caller; the first of them that may hold another place is the next one.
         self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
@@ -37,7 +45,7 @@ class FairQueue:
             self._held[caller] += 1
             return
         if len(self._queues.get(caller, ())) >= self._waiting:
-            raise Saturated("too many calls of one caller wait for the database")
+            raise Saturated(f"too many calls of one caller wait for {self._what}")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queues.setdefault(caller, deque()).append(turn)
         try:
@@ -51,7 +59,7 @@ class FairQueue:
             else:  # the place came at the same moment
                 self.release(caller)
             if isinstance(error, TimeoutError):
-                raise Saturated("the call waited too long for the database") from error
+                raise Saturated(f"the call waited too long for {self._what}") from error
             raise
 
     def release(self, caller: str) -> None:

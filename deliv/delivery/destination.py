@@ -27,6 +27,7 @@ MAX_PRODUCT_ID = 1024
 MAX_URL = LONGEST_URL - 100  # of a directory, so that a file name finds room
 SAFE_IN_PATH = "/-._~!$&'()*+,;=:@"
 DEFAULT_PORT = 2811  # IANA's gsiftp
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # surrogates, too
 # No text beside the brackets and no zone in them, which not every reader of URLs sees alike.
 AUTHORITY = re.compile(r"(\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]|[^][:/@\s]*)(?::([0-9]{0,5}))?")
 
@@ -183,5 +184,5 @@ def _no_dot_segments(field: str, path: str) -> None:
 
 
 def _no_control_characters(field: str, value: str) -> None:
-    if any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in value):
+    if CONTROL.search(value):
         raise InvalidRequest(f"{field} has control characters")

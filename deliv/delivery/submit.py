@@ -6,21 +6,29 @@ import os
 import re
 import time
 import uuid
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
 from deliv.config import Limits
-from deliv.delivery.destination import Directory, check_product_id
-from deliv.errors import InvalidRequest, NotFound
-from deliv.model.job import Job, Listing, Submission, TransferIdentity
+from deliv.errors import DelivError, InvalidRequest, NotFound
+from deliv.model.job import Job, Listing, Submission
 from deliv.model.phase import Phase, phase
+from deliv.model.states import Status
 from deliv.store import JobEvent, Store
 
 log = structlog.get_logger()
 
 MAX_KEY = 255
 KEY = re.compile(rf"[ -~]{{1,{MAX_KEY}}}")
+
+
+def check_key(name: str, value: str) -> str:
+    """The idempotency key itself; InvalidRequest."""
+    if not KEY.fullmatch(value):
+        raise InvalidRequest(f"{name} must be 1 to {MAX_KEY} printable ASCII characters")
+    return value
 
 
 class Submissions:
@@ -31,45 +39,27 @@ class Submissions:
         self._key_life = key_life
         self._limits = limits
 
-    async def submit(
-        self,
-        submitter: str,
-        product_id: str,
-        directory: Directory,
-        *,
-        key: str | None = None,
-        quota: int | None = None,
-        deadline: datetime | None = None,
-        copied_as: TransferIdentity = TransferIdentity.SERVICE,
-        fqans: tuple[str, ...] = (),
-        limited: bool = False,
-    ) -> Job:
+    async def submit(self, wanted: Submission) -> Job:
         """The job for this request, durable when this returns. The same key gives the same job.
 
         QuotaExceeded when the submitter has `quota` unfinished jobs already, InvalidRequest when
-        the deadline is over.
+        the deadline is over, KeyReused.
         """
-        product_id = check_product_id(product_id)
-        if key is not None and not KEY.fullmatch(key):
-            raise InvalidRequest(
-                f"Idempotency-Key must be 1 to {MAX_KEY} printable ASCII characters"
-            )
-        submission = Submission(
-            job_id=uuid7(),
-            product_id=product_id,
-            destination_path=directory.url,
-            destination_host=directory.host,
-            submitter=submitter,
-            idempotency_key=key,
-            quota=quota,
-            deadline=deadline,
-            copied_as=copied_as,
-            fqans=fqans,
-            limited=limited,
-        )
-        job, created = await self._store.submit(submission, key_life=self._key_life)
+        job, created = await self._store.submit(wanted, key_life=self._key_life)
         log.info("submitted" if created else "submitted before", job_id=job.job_id)
         return job
+
+    async def submit_many(self, wanted: Sequence[Submission]) -> list[Job | DelivError]:
+        """For each of one submitter's requests its job, or why there is none; as `submit`.
+
+        They are taken in one transaction.
+        """
+        outcomes = await self._store.submit_many(wanted, key_life=self._key_life)
+        taken = [outcome for outcome in outcomes if not isinstance(outcome, DelivError)]
+        created = sum(created for _, created in taken)
+        refused = len(outcomes) - len(taken)
+        log.info("submitted many", new=created, before=len(taken) - created, refused=refused)
+        return [outcome if isinstance(outcome, DelivError) else outcome[0] for outcome in outcomes]
 
     async def held_by(self, job: Job) -> str | None:
         """Which limit keeps it from being begun with; None when none does, or it has begun."""
@@ -92,9 +82,34 @@ class Submissions:
         """The jobs to list, those submitted last first."""
         return await self._store.page(listing)
 
+    async def totals(self, submitter: str, label: str) -> dict[Status, int]:
+        """How many jobs of each status a submitter's label has."""
+        return await self._store.totals(submitter, label)
+
+    async def stoppable(self, submitter: str, label: str, limit: int) -> list[str]:
+        """Ids of a label's jobs that have not ended, those first that have not begun.
+
+        Without those that FTS is being asked to stop already.
+        """
+        found: dict[str, None] = {}  # a job that goes on meanwhile is seen twice
+        for status in (Status.SUBMITTED, Status.STAGING, Status.TRANSFERRING):
+            wanted = Listing(submitter=submitter, label=label, status=status, limit=limit)
+            full = True
+            while full and len(found) < limit:
+                page = await self._store.page(wanted)
+                found |= {job.job_id: None for job in page if job.cancel_requested is None}
+                full = len(page) == limit
+                wanted = replace(wanted, before=page[-1].job_id) if page else wanted
+        return [*found][:limit]
+
     async def events(self, job: Job) -> list[JobEvent]:
         """The job's history, oldest first."""
         return await self._store.events(job.job_id)
+
+
+def new_ids(count: int) -> list[str]:
+    """Job ids; each sorts after the one before."""
+    return sorted(uuid7() for _ in range(count))
 
 
 def uuid7() -> str:

@@ -25,7 +25,7 @@ FAMILIES = {socket.AF_INET, socket.AF_INET6}
 class Point(StrEnum):
     """Each named after the effect that has just taken place, or the one that is about to."""
 
-    SUBMISSION_TAKEN = "submission-taken"  # parsed and allowed; its row comes next
+    SUBMISSION_TAKEN = "submission-taken"  # parsed and allowed, one or a batch; its rows come next
     SUBMISSION_SENT = "submission-sent"  # to MariaDB; COMMIT comes next
     SUBMISSION_STORED = "submission-stored"  # the answer comes next
     OUTBOX_TAKEN = "outbox-taken"

@@ -26,6 +26,7 @@ from deliv.model.states import Event
 from deliv.store import Fence, OutboxRow, Routing, Store
 from deliv.store.columns import KEEP, Sentinel
 from deliv.store.store import FOR_EVER
+from deliv.store.submissions import Outcome
 
 T = TypeVar("T")
 
@@ -95,12 +96,12 @@ class FailpointStore(Store):
         super().__init__(database)
         self._points = points
 
-    async def submit(
-        self, submission: Submission, *, key_life: float = FOR_EVER
-    ) -> tuple[Job, bool]:
+    async def submit_many(
+        self, wanted: Sequence[Submission], *, key_life: float = FOR_EVER
+    ) -> list[Outcome]:
         await self._points.reach(Point.SUBMISSION_TAKEN)
         with _committing(Point.SUBMISSION_SENT):
-            result = await super().submit(submission, key_life=key_life)
+            result = await super().submit_many(wanted, key_life=key_life)
         await self._points.reach(Point.SUBMISSION_STORED)
         return result
 

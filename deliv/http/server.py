@@ -16,7 +16,14 @@ from deliv.http.call.base import Call, UnknownPath
 from deliv.http.call.malformed import MalformedHttp
 from deliv.http.connections.limiter import ConnectionLimiter
 from deliv.http.connections.tls_listener import TlsListener
-from deliv.http.handlers import delegation, description, jobs, lists
+from deliv.http.handlers import (
+    cancellation,
+    delegation,
+    description,
+    jobs,
+    lists,
+    submission,
+)
 from deliv.http.services import Services
 from deliv.identity.x509.certificates import costly
 from deliv.ops import metrics
@@ -32,7 +39,7 @@ def calls() -> list[type[Call[Any]]]:
     """Every call of the modules in deliv/http/handlers; deliv/http/openapi.yaml describes them."""
     return [
         found
-        for module in (jobs, lists, delegation, description)
+        for module in (submission, jobs, cancellation, lists, delegation, description)
         for found in vars(module).values()
         if isinstance(found, type) and found.__module__ == module.__name__
         if issubclass(found, Call) and hasattr(found, "path")

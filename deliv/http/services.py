@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+from typing import Any
 
 from deliv.config import Rest
+from deliv.db.fair_queue import FairQueue
 from deliv.delivery.delegation import CredentialDelegation
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.endpoints import EndpointResolver
@@ -17,6 +21,11 @@ from deliv.identity.connection_identities import ConnectionIdentities
 from deliv.identity.policy import LivePolicy
 from deliv.ops.audit import AuditLog
 from deliv.ops.token_buckets import TokenBuckets
+
+# One of a caller at once, whose body is in memory; the others have not been read yet.
+MANY: Mapping[str, Any] = MappingProxyType(
+    {"places": 4, "per_caller": 1, "for_callers": 4, "waiting": 16, "what": "their turn"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,3 +44,4 @@ class Services:
     rate: TokenBuckets  # of each caller's requests
     outage: Callable[[str], str | None]  # why a dependency is down; None: it is not
     in_flight: InFlight = field(default_factory=InFlight)
+    many: FairQueue = field(default_factory=partial(FairQueue, **MANY))  # for calls of many items

@@ -14,12 +14,14 @@ from msgspec import Meta
 
 from deliv.delivery import destination
 from deliv.delivery.deadline import parse_deadline, parse_moment
+from deliv.delivery.submit import MAX_KEY, check_key
 from deliv.errors import InvalidRequest
 from deliv.http.call.parameters import Reader
 
 USUAL, MOST = 50, 100  # jobs on a page
 UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 DATE_TIME = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"
+LABEL = "[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}"
 FQAN = "(/[A-Za-z0-9_.-]+)+(/Role=[A-Za-z0-9_.-]+)?(/Capability=[A-Za-z0-9_. -]+)?"
 TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -30,6 +32,10 @@ def read_product_id(name: str, text: str) -> str:
 
 def read_directory(name: str, text: str) -> destination.Directory:
     return destination.parse_directory(text)
+
+
+def read_key(name: str, text: str) -> str:
+    return check_key(name, text)
 
 
 def read_deadline(name: str, text: str) -> datetime:
@@ -64,6 +70,14 @@ def read_checksum(name: str, text: str) -> str | None:
 def read_dn(name: str, text: str) -> str:
     if not (text.startswith("/") and text.isascii() and text.isprintable()):
         raise InvalidRequest(f"{name} must be a DN like /DC=org/DC=example/CN=Alice")
+    return text
+
+
+def read_label(name: str, text: str) -> str:
+    if not re.fullmatch(LABEL, text):
+        raise InvalidRequest(
+            f"{name} must be 1 to 64 ASCII letters, digits and . _ : + -, a letter or digit first"
+        )
     return text
 
 
@@ -140,6 +154,16 @@ Deadline = Annotated[
         extra_json_schema={"format": "date-time"},
     ),
 ]
+IdempotencyKey = Annotated[
+    str,
+    Reader(parse=read_key),
+    Meta(
+        description="The same key with the same parameters gives the same job.",
+        min_length=1,
+        max_length=MAX_KEY,
+        pattern="^[ -~]+$",
+    ),
+]
 Boolean = Annotated[
     bool,
     Reader(parse=read_boolean, literal=True),
@@ -192,6 +216,15 @@ Dn = Annotated[
         description="A distinguished name in the grid's one-line form.",
         pattern="^/[ -~]+$",
         max_length=1000,
+    ),
+]
+
+Label = Annotated[
+    str,
+    Reader(parse=read_label),
+    Meta(
+        description="A campaign's name, which its submitter chose for several jobs.",
+        pattern=f"^{LABEL}$",
     ),
 ]
 

@@ -31,7 +31,8 @@ class Submission:
     `submitter` a DN in the grid's one-line form, `quota` how many unfinished jobs it may have with
     this one (None: any number). After `deadline` the product is not wanted any more. `copied_as`
     user needs a credential that the submitter has delegated. `fqans` and `limited`, the submitter's
-    VOMS attributes and kind of proxy, are kept for later decisions of the policy.
+    VOMS attributes and kind of proxy, are kept for later decisions of the policy. `label` names the
+    submitter's campaign that it is of.
     """
 
     job_id: str
@@ -45,6 +46,7 @@ class Submission:
     copied_as: TransferIdentity = TransferIdentity.SERVICE
     fqans: tuple[str, ...] = ()
     limited: bool = False
+    label: str | None = None
 
 
 def idempotency_digest(submitter: str, key: str) -> bytes:
@@ -83,6 +85,7 @@ class Job:
     product_size: Shown[int | None] = None
     checksum: Shown[str | None] = None
     deadline: Shown[datetime | None] = None
+    label: Shown[str | None] = None
     copied_as: Shown[TransferIdentity] = TransferIdentity.SERVICE
     cancel_requested: Shown[datetime | None] = None
     version: int = 0
@@ -122,9 +125,11 @@ class Listing:
     """Which jobs to list, those submitted last first: at most `limit`; None is any.
 
     Submitted from `since` on and before `until`; of those only what comes after the job `before`.
+    A `label` is of one submitter, who is given with it.
     """
 
     submitter: str | None = None
+    label: str | None = None
     status: Status | None = None
     product_id: str | None = None
     since: datetime | None = None

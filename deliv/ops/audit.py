@@ -67,8 +67,8 @@ class AuditEntry:
     `dn` is the caller, `subject` the certificate presented where it is another (a proxy),
     `unverified_subject` that of one which was not accepted, and says whatever it likes, `owner`
     the submitter of the job; `action` and `rule` are the policy's, `client_id` and `token_id` an
-    access token's that was good, `job_id` what the request named or made, `times` how many such
-    lines this one stands for.
+    access token's that was good, `job_id` what the request named or made, `accepted` and
+    `refused` how many items of a request for many, `times` how many such lines this one stands for.
     """
 
     event: AuditEvent
@@ -89,6 +89,8 @@ class AuditEntry:
     destination_host: str | None = None
     status: int | None = None
     reason: str | None = None
+    accepted: int | None = None
+    refused: int | None = None
     request_id: str | None = None
     times: int | None = None
 

@@ -29,7 +29,7 @@ FIXED = frozenset(
         "job_id", "product_id", "destination_path", "destination_host", "submitter", "status",
         "version", "due_at", "idempotency_key", "idempotency_digest", "request_digest",
         "time_submitted", "time_staging", "time_transferring", "time_error", "time_success",
-        "time_cancelled", "deadline", "copied_as", "submitter_fqans", "submitter_limited",
+        "time_cancelled", "deadline", "copied_as", "submitter_fqans", "submitter_limited", "label",
     }
 )  # fmt: skip
 SETTABLE = frozenset(COLUMNS) - FIXED

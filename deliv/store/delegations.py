@@ -167,8 +167,8 @@ class Delegations:
                 return None
             jobs = [to_job(row) for row in tx.query(CONCERNED, one.dn, MOST)]
             expires = one.expires.isoformat() if one.expires else None
-            for job in jobs:
-                outbox.add(tx, job, (Routing.EVENT,), credential_expires=expires)
+            about = [(job, (Routing.EVENT,)) for job in jobs]
+            outbox.add(tx, about, credential_expires=expires)
             return len(jobs)
 
         return await self._database.transaction(run)

@@ -42,14 +42,20 @@ UNION SELECT submitter FROM jobs FORCE INDEX (polled)
 WHERE {POSTED} AND copied_as = 'user'
 ORDER BY 1
 """  # noqa: S608 - constants
+COUNT = ", ".join(f"-COUNT(IF(status = '{status}', 1, NULL))" for status in Status)
 # Of jobs and counts as of one moment: they change in the same transactions.
 MISCOUNTED = f"""
-SELECT submitter FROM (
-  SELECT submitter, {", ".join(counts.COLUMNS.values())} FROM submitter_jobs
-  UNION ALL SELECT submitter, {", ".join(f"-COUNT(IF(status = '{s}', 1, NULL))" for s in Status)}
-  FROM jobs GROUP BY submitter
+SELECT DISTINCT submitter FROM (
+  SELECT submitter, '' AS label, {counts.NAMES} FROM submitter_jobs
+  UNION ALL SELECT submitter, '', {COUNT} FROM jobs GROUP BY submitter
+  UNION ALL SELECT submitter, label, {counts.NAMES} FROM label_jobs
+  UNION ALL SELECT submitter, label, {COUNT} FROM jobs FORCE INDEX (labelled_status)
+  WHERE label IS NOT NULL GROUP BY submitter, label
+  UNION ALL SELECT submitter, label, {COUNT} FROM jobs_archive FORCE INDEX (labelled_status)
+  WHERE label IS NOT NULL GROUP BY submitter, label
 ) AS counted
-GROUP BY submitter HAVING {" OR ".join(f"SUM({name}) <> 0" for name in counts.COLUMNS.values())}
+GROUP BY submitter, label
+HAVING {" OR ".join(f"SUM({name}) <> 0" for name in counts.COLUMNS.values())}
 ORDER BY submitter LIMIT %s
 """  # noqa: S608 - constants
 TWICE = "SELECT job_id FROM jobs_archive JOIN jobs USING (job_id) ORDER BY job_id LIMIT %s"
@@ -165,7 +171,7 @@ class Inspection:
         return [(row["fts_jobid"], row["first"], row["last"]) for row in rows]
 
     async def miscounted(self, limit: int) -> list[str]:
-        """Submitters whose counts are not those of their jobs."""
+        """Submitters whose counts, or those of a label of theirs, are not those of their jobs."""
         return [row["submitter"] for row in await self._database.query(MISCOUNTED, limit)]
 
     async def twice(self, limit: int) -> list[str]:

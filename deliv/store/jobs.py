@@ -58,6 +58,15 @@ def find(tx: Connection, condition: str, *params: object) -> Job | None:
     return to_job(row) if row else None
 
 
+def by_id(tx: Connection, job_ids: Sequence[str], *, lock: bool = False) -> dict[str, Job]:
+    """Those that there are. With `lock` after a transaction that is still committing some."""
+    if not job_ids:
+        return {}
+    sql = f"{SELECT} FORCE INDEX (PRIMARY) WHERE job_id IN ({placeholders(len(job_ids))})"
+    rows = tx.query(sql + (" FOR UPDATE" if lock else ""), *job_ids)
+    return {row["job_id"]: to_job(row) for row in rows}
+
+
 def expect(tx: Connection, job_id: str) -> Job:
     job = find(tx, "job_id = %s", job_id)
     if job is None:
@@ -87,7 +96,7 @@ def change(tx: Connection, job: Job, what: Change) -> Job:
 def transition(tx: Connection, job: Job, what: Change, wake: Sequence[Routing]) -> Job:
     """A change that is announced to the broker."""
     changed = change(tx, job, what)
-    outbox.add(tx, changed, (*wake, Routing.EVENT))
+    outbox.add(tx, [(changed, (*wake, Routing.EVENT))])
     return changed
 
 

@@ -23,6 +23,10 @@ INDEXES = {
     ("submitter", "status"): "submitter_status",
     ("product_id", "status"): "product_status",
     ("submitter", "product_id", "status"): "submitter_product_status",
+    ("submitter", "label"): "labelled",
+    ("submitter", "label", "product_id"): "labelled_product",
+    ("submitter", "label", "status"): "labelled_status",
+    ("submitter", "label", "product_id", "status"): "labelled_product_status",
 }
 TABLES = ("jobs", "jobs_archive")  # in this order: a job that moves meanwhile is not missed
 # Seconds for each table. A page takes some milliseconds, from a slow disk less than a second; what
@@ -48,7 +52,7 @@ def page(tx: Connection, listing: Listing) -> list[Job]:
 
 def statement(table: str, listing: Listing) -> tuple[str, list[object]]:
     """The query for one table and its parameters."""
-    columns = ("submitter", "product_id", "status")
+    columns = ("submitter", "label", "product_id", "status")
     given = tuple(column for column in columns if getattr(listing, column) is not None)
     terms = [f"{column} = %s" for column in given]
     values: list[object] = [getattr(listing, column) for column in given]

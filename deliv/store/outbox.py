@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 
@@ -36,9 +36,20 @@ class Routing(StrEnum):
     EVENT = "event"  # this job changed
 
 
-def add(tx: Connection, job: Job, routings: Sequence[Routing], **more: str | None) -> None:
-    """Rows about `job` as it is in this transaction; an event has `more` beside it."""
-    event = json.dumps(
+def add(tx: Connection, about: Sequence[tuple[Job, Sequence[Routing]]], **more: str | None) -> None:
+    """Rows about jobs as they are in this transaction; an event has `more` beside it."""
+    values = [
+        (routing, job.job_id, _event(job, more) if routing is Routing.EVENT else None)
+        for job, routings in about
+        for routing in routings
+    ]
+    if values:
+        rows = ", ".join(["(%s, %s, %s)"] * len(values))
+        tx.execute(INSERT + rows, *(value for row in values for value in row))
+
+
+def _event(job: Job, more: Mapping[str, str | None]) -> str:
+    return json.dumps(
         {
             "job_id": job.job_id,
             "submitter": job.submitter,
@@ -50,11 +61,6 @@ def add(tx: Connection, job: Job, routings: Sequence[Routing], **more: str | Non
             **more,
         }
     )
-    values = [
-        (routing, job.job_id, event if routing is Routing.EVENT else None) for routing in routings
-    ]
-    rows = ", ".join(["(%s, %s, %s)"] * len(values))
-    tx.execute(INSERT + rows, *(value for row in values for value in row))
 
 
 def take(tx: Connection, limit: int, hold: float) -> list[OutboxRow]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from deliv.config import Limits
 from deliv.db.database import Connection, Database
-from deliv.errors import CommitUnknown, Unavailable
+from deliv.errors import CommitUnknown, DelivError, Unavailable
 from deliv.model.job import Job, Listing, Submission
 from deliv.model.states import Event, Status
 from deliv.store import (
@@ -32,6 +32,7 @@ from deliv.store.columns import KEEP, Change, Sentinel
 from deliv.store.leases import Fence
 from deliv.store.outbox import Routing
 from deliv.store.rows import JobEvent, OutboxRow
+from deliv.store.submissions import Outcome
 
 T = TypeVar("T")
 
@@ -50,21 +51,27 @@ class Store:
     async def submit(
         self, submission: Submission, *, key_life: float = FOR_EVER
     ) -> tuple[Job, bool]:
-        """(job, created): created is False when the idempotency key has this job already.
+        """(job, created), as of `submit_many`; raises why there is no job."""
+        (outcome,) = await self.submit_many([submission], key_life=key_life)
+        if isinstance(outcome, DelivError):
+            raise outcome
+        return outcome
 
-        A key is good for `key_life` seconds and as long as its job is unfinished. KeyReused when it
-        came with another request, InvalidRequest when the deadline is over.
+    async def submit_many(
+        self, wanted: Sequence[Submission], *, key_life: float = FOR_EVER
+    ) -> list[Outcome]:
+        """Of each submission of one submitter (job, created), or why there is no job; in order.
+
+        Created is False when the idempotency key has this job already. A key is good for `key_life`
+        seconds and as long as its job is unfinished. KeyReused when it came with another request,
+        InvalidRequest when the deadline is over, QuotaExceeded.
         """
-
-        def run(tx: Connection) -> tuple[Job, bool]:
-            return submissions.submit(tx, submission, key_life)
-
-        try:
-            job, created = await self._retry_unknown_commit(run, run)
-        except submissions.Archived as found:
-            return found.job, False
+        outcomes = await self._retry_unknown_commit(
+            lambda tx: submissions.submit(tx, wanted, key_life),
+            lambda tx: submissions.submit(tx, wanted, key_life, again=True),
+        )
         self.on_outbox()
-        return job, created
+        return outcomes
 
     async def job(self, job_id: str) -> Job | None:
         """The job, archived or not."""
@@ -183,6 +190,10 @@ class Store:
     async def counts(self) -> dict[Status, int]:
         """How many jobs there are of each status, without archived ones."""
         return await self._run(counts.by_status)
+
+    async def totals(self, submitter: str, label: str) -> dict[Status, int]:
+        """How many jobs of each status a submitter's label has, with archived ones."""
+        return await self._run(lambda tx: counts.of_label(tx, submitter, label))
 
     async def recount(self, submitter: str) -> None:
         """Set a submitter's counts to what the jobs say."""

@@ -20,7 +20,7 @@ from soak.watch import look
 from support.credentials import costly_key
 from support.running_stack import Stack, brought_up, until
 
-from bench import crowd
+from bench import campaign, crowd
 from bench.figures import Figure, medians
 
 MIB = 2**20
@@ -79,6 +79,7 @@ def figures() -> Iterator[Figure]:
         yield from _costly_handshakes(stack)
         yield from _memory(stack)
         yield from crowd.figures(stack)
+        yield from campaign.figures(stack)
 
 
 def _delivery(stack: Stack) -> Figure:

@@ -17,6 +17,7 @@ from support.running_stack import Stack, brought_up, until
 
 from deliv.http.handlers.description import TEXT
 
+MANY = 20  # items of one call
 PRODUCTS = ("synthetic-1000", "fail-synthetic-1000")  # one is delivered, one is not
 
 
@@ -48,6 +49,11 @@ def _narrowed(stack: Stack) -> dict[str, Any]:
     schemas["Directory"]["enum"] = [target]
     schemas["DelegationId"]["enum"] = [stack.curl("/whoami").document["delegation_id"]]
     schemas["Deadline"]["enum"] = [soon.isoformat()]
+    # Good ones become jobs of this stack.
+    schemas["SubmitManyParameters"]["properties"]["transfers"]["maxItems"] = MANY
+    for name in ("CancelParameters", "CancelParametersInJson"):
+        ids = schemas[name]["properties"]["job_ids"]
+        next(one for one in (ids, *ids.get("anyOf", ())) if "maxItems" in one)["maxItems"] = MANY
     return document
 
 

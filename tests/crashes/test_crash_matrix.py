@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from support.running_stack import Stack, Target, until
 
 from crashes.conftest import IMPATIENT, KINDS, PATIENT, be_patient
 from deliv.failpoints import Point
+from deliv.http.handlers.submission import BATCH
 from deliv.model.phase import Phase
 from deliv.model.states import FINAL
 from deliv.store.conditions import in_phase
@@ -166,6 +169,61 @@ def handed_over(stack: Stack, deliv: Deliv, submitted: Future[str]) -> str | Non
         return None
     job = row(stack, submitted.result())
     return str(job["job_id"]) if job["fts_posted"] else None
+
+
+MANY = 600  # items: three batches
+SUBMITTING = (Point.SUBMISSION_TAKEN, Point.SUBMISSION_SENT, Point.SUBMISSION_STORED)
+OF_LABEL = "SELECT job_id, status, due_at FROM jobs WHERE label = %s ORDER BY job_id"
+OUTBOX = "SELECT COUNT(*) FROM outbox JOIN jobs USING (job_id) WHERE label = %s"
+
+
+@pytest.mark.parametrize("kind", IN_TURNS)
+@pytest.mark.parametrize(
+    "point", SUBMITTING, ids=lambda point: f"submit-many-{point.removeprefix('submission-')}"
+)
+def test_a_campaign_is_taken_whole_and_once(stack: Stack, point: Point, kind: str) -> None:
+    """The fault comes with the second batch; the caller repeats the call, as a script does."""
+    deliv, label = Deliv(stack), f"crash-{next(SIZES)}"
+    be_patient(stack, PATIENT)
+    url = stack.target().url
+    items = [
+        {"product_id": f"silent-synthetic-{n}", "destination_path": url, "label": label}
+        for n in range(MANY)
+    ]
+    faults = stack.directory / "faults"
+    with stack.client() as client, ThreadPoolExecutor(1) as caller:
+        with first_batch_held(faults):
+            many = caller.submit(client.submit_many, items)
+            until(lambda: len(stack.query(OF_LABEL, label)) == BATCH, "a batch is stored")
+            arm(faults / point, KINDS[kind])
+        until(lambda: deliv.revive() or many.done(), "the call is answered", timeout=100)
+        until(lambda: survived(deliv, faults / point, kind), f"{point} was reached")
+        jobs = [outcome["job_id"] for outcome in many.result()]
+        assert len(set(jobs)) == MANY
+        assert {job_id for job_id, _, _ in stack.query(OF_LABEL, label)} == set(jobs)
+        assert sum(client.totals(label).values()) == MANY
+        assert deliv.restarts == (kind == "kill")
+        assert all("status" in outcome for outcome in client.cancel_label(label))
+    until(lambda: all_at_rest(stack, label), "all are cancelled", timeout=100)
+
+
+@contextmanager
+def first_batch_held(faults: Path) -> Iterator[None]:
+    """The call stands still behind its first batch."""
+    spent = f"{Point.SUBMISSION_STORED}.*.spent"
+    for old in faults.glob(spent):
+        old.unlink()
+    arm(faults / Point.SUBMISSION_STORED, "hold")
+    yield
+    (held,) = faults.glob(spent)
+    held.unlink()
+
+
+def all_at_rest(stack: Stack, label: str) -> bool:
+    rows = stack.query(OF_LABEL, label)
+    assert len(rows) == MANY
+    ended = all(status == "CANCELLED" and due_at is None for _, status, due_at in rows)
+    return ended and stack.query(OUTBOX, label) == [(0,)]
 
 
 def arm(file: Path, fault: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from random import Random
 from urllib.parse import urlencode
 
-from deliv.errors import DelivError
+from deliv.errors import DelivError, InvalidRequest
 from deliv.http import types
-from deliv.http.call import parameters
+from deliv.http.call import items, parameters
 from fuzz.engine import Disagreement, Target, agree
 from fuzz.mutation import BYTES, Mutator, joined
 
@@ -104,8 +105,27 @@ def garbled_json(random: Random) -> Body:
     return parameters.JSON, joined(random, JSON_WORDS, 12)
 
 
+def lines(random: Random) -> Body:
+    """Of many items; also as an array."""
+    some = [_json(random) for _ in range(random.randrange(4))]
+    if random.random() < 0.5:
+        return items.NDJSON, b"\n".join(some)
+    return parameters.JSON, b'{"transfers": [' + b",".join(some) + b"]}"
+
+
+def check_items(content_type: str, body: bytes) -> None:
+    """What is wrong with an item is known when it is read, and nothing else happens then."""
+    many = items.Items(Fuzzed, "transfers", 8, content_type, body)
+    for place in range(len(many)):
+        with contextlib.suppress(InvalidRequest):
+            many.read(place)
+
+
 def check(given: Body) -> None:
     content_type, body = given
+    if content_type == items.NDJSON or body.startswith(b'{"transfers"'):
+        check_items(content_type, body)
+        return
     values = parameters.from_body(content_type, body, Fuzzed)
     agree(parameters.from_body(parameters.FORM, urlencode(values).encode(), Fuzzed), values)
     for text in values.values():
@@ -130,7 +150,7 @@ def _object(random: Random) -> dict[str, object]:
 TARGET = Target(
     name="bodies",
     share=0.10,
-    sources=(generated_form, mutated_form, generated_json, mutated_json, garbled_json),
+    sources=(generated_form, mutated_form, generated_json, mutated_json, garbled_json, lines),
     check=check,
     refusals=(DelivError,),
 )

@@ -40,6 +40,7 @@ class Call:
     fields: dict[str, str]
     key: str | None
     connection: int
+    body: bytes
 
 
 @dataclass(kw_only=True)
@@ -90,7 +91,8 @@ def _handler(deliv: ScriptedDeliv) -> Callable[..., BaseHTTPRequestHandler]:
 
         def _answer(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
-            fields = dict(parse_qsl(self.rfile.read(length).decode(), keep_blank_values=True))
+            body = self.rfile.read(length)
+            fields = dict(parse_qsl(body.decode(), keep_blank_values=True))
             deliv.calls.append(
                 Call(
                     method=self.command,
@@ -98,6 +100,7 @@ def _handler(deliv: ScriptedDeliv) -> Callable[..., BaseHTTPRequestHandler]:
                     fields=fields,
                     key=self.headers.get("Idempotency-Key"),
                     connection=self.client_address[1],
+                    body=body,
                 )
             )
             self._reply(deliv.script.pop(0))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from deliv_testbed import pki, ports
@@ -268,6 +270,64 @@ def test_a_cancellation_is_of_jobs_or_of_a_users(world: World, arguments: tuple[
     assert world.deliv.calls == []
 
 
+def outcomes(*codes: int) -> Reply:
+    """A job's id for each 202."""
+    found = [
+        {"code": code, "job_id": f"J{place}"} if code == 202 else {"code": code, "msg": "why not"}
+        for place, code in enumerate(codes)
+    ]
+    return reply(200, {"error": False, "msg": "some", "outcomes": found})
+
+
+ITEMS = [{"product_id": f"P{n}", "destination_path": "gsiftp://h/d"} for n in range(2)]
+
+
+def test_many_are_one_call(world: World) -> None:
+    world.deliv.script += [DROP, outcomes(202, 403)]
+    with world.client(patience=10) as client:
+        first, second = client.submit_many(ITEMS)
+    assert (first["job_id"], second["msg"]) == ("J0", "why not")
+    lost, call = world.deliv.calls
+    assert (call.path, json.loads(call.body)) == ("/submitTransfers", {"transfers": ITEMS})
+    assert call.key
+    assert call.key == lost.key
+
+
+def test_what_the_database_was_too_busy_for_is_tried_again(world: World) -> None:
+    world.deliv.script += [outcomes(202, 503), outcomes(202, 202)]
+    with world.client(patience=10) as client:
+        found = client.submit_many(ITEMS, idempotency_key="K")
+    assert [one["code"] for one in found] == [202, 202]
+    assert [call.key for call in world.deliv.calls] == ["K", "K"]
+
+
+def test_an_outcome_is_missing(world: World) -> None:
+    world.deliv.script += [outcomes(202)]
+    with world.client() as client, pytest.raises(BadAnswer, match="one outcome for each item"):
+        client.submit_many(ITEMS)
+
+
+def cancelled(*jobs: str, left: bool, refused: tuple[str, ...] = ()) -> Reply:
+    found: list[dict[str, object]] = [
+        {"code": 200, "job_id": job, "status": "CANCELLED", "msg": "cancelled"} for job in jobs
+    ]
+    found += [{"code": 503, "job_id": job, "msg": "busy"} for job in refused]
+    return reply(200, {"error": False, "msg": "some", "outcomes": found, "left": left})
+
+
+def test_a_label_is_cancelled_call_by_call(world: World) -> None:
+    """What is refused again is no reason to go on asking."""
+    world.deliv.script += [
+        cancelled("A", "B", left=True, refused=("C",)),
+        cancelled("D", left=True, refused=("C",)),
+        cancelled(left=True, refused=("C",)),
+    ]
+    with world.client() as client:
+        found = [one["job_id"] for one in client.cancel_label("campaign")]
+    assert found == ["A", "B", "C", "D"]
+    assert [call.fields for call in world.deliv.calls] == [{"label": "campaign"}] * 3
+
+
 def test_who_the_caller_is(world: World) -> None:
     world.deliv.script += [reply(200, {"user_dn": "/CN=alice", "roles": []})]
     with world.client() as client:
@@ -450,3 +510,87 @@ def test_an_unsure_submission_tells_how_to_repeat_it(
     assert world.command("submit", "005", "gsiftp://h/d", "--patience", "0") == 4
     key = world.deliv.calls[0].key
     assert f"--idempotency-key {key}" in capsys.readouterr().err
+
+
+def test_the_lines_of_a_file(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each call has a part of them; what is refused is named, and does not end it."""
+    file = tmp_path / "products.csv"
+    file.write_text("P\n" * 502, encoding="ascii")
+    world.deliv.script += [outcomes(*[202] * 499, 403), outcomes(202, 422)]
+    arguments = ("submit", "--from", str(file), "gsiftp://h/d", "--label", "x")
+    assert world.command(*arguments) == 3
+    out, err = capsys.readouterr()
+    assert out.split() == [*(f"J{n}" for n in range(499)), "J0"]
+    assert err.splitlines() == [
+        "deliv: line 500: why not",
+        "500 of 502 lines, 1 refused",
+        "deliv: line 502: why not",
+        "502 of 502 lines, 2 refused",
+    ]
+    first, second = (json.loads(call.body)["transfers"] for call in world.deliv.calls)
+    assert (len(first), len(second)) == (500, 2)
+    assert {item["label"] for item in first + second} == {"x"}
+    assert len({item["idempotency_key"] for item in first + second}) == 502
+    world.deliv.script += [outcomes(*[202] * 500), outcomes(202, 202)]
+    assert world.command(*arguments) == 0
+    again = [json.loads(call.body)["transfers"] for call in world.deliv.calls[2:]]
+    assert again == [first, second]
+
+
+def test_a_file_that_is_wrong_is_not_sent(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "products.csv"
+    assert world.command("submit", "--from", str(file)) == 2
+    assert "products.csv can't be read: No such file" in capsys.readouterr().err
+    file.write_text("005,gsiftp://h/d\n006\n", encoding="ascii")
+    assert world.command("submit", "--from", str(file)) == 2
+    assert "line 2 has no destination_path" in capsys.readouterr().err
+    assert world.deliv.calls == []
+
+
+def test_a_deliv_that_is_gone_leaves_word_of_how_far_it_came(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "products.csv"
+    file.write_text("P,gsiftp://h/d\n" * 501, encoding="ascii")
+    world.deliv.script += [outcomes(*[202] * 500), BUSY]
+    assert world.command("submit", "--from", str(file), "--patience", "0", "--json") == 4
+    document = json.loads(capsys.readouterr().out)
+    assert document["kind"] == "unavailable"
+    assert "500 of 501 lines are done: repeat the command to go on" in document["msg"]
+
+
+def test_the_standard_input_has_lines_too(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.deliv.script += [outcomes(202)]
+    lines = io.TextIOWrapper(io.BytesIO(b'{"product_id": "P"}\n'))
+    monkeypatch.setattr("sys.stdin", lines)
+    assert world.command("submit", "--from", "-", "gsiftp://h/d", "--json") == 0
+    answer = {"line": 1, "code": 202, "job_id": "J0"}
+    assert json.loads(capsys.readouterr().out) == {
+        "error": False, "accepted": 1, "refused": 0, "transfers": [answer],
+    }  # fmt: skip
+
+
+def test_a_list_of_a_label_has_its_totals(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    page = {"transfers": [{"job_id": "J", "status": "ERROR", "submitter": "/CN=a"}], "next": None}
+    numbers = {"totals": {"SUCCESS": 1200, "ERROR": 1, "STAGING": 0}}
+    world.deliv.script += [reply(200, page | numbers)] * 2 + [reply(200, {"user_dn": "/CN=a"})]
+    assert world.command("list", "--label", "x") == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2
+    assert err == "deliv: x: 1,200 SUCCESS, 1 ERROR\n"
+    assert [call.path for call in world.deliv.calls[:2]] == [
+        "/transfers?label=x&limit=50", "/transfers?label=x&limit=1",
+    ]  # fmt: skip
+
+
+def test_a_label_that_is_cancelled(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.deliv.script += [cancelled("A", left=False, refused=("B",))]
+    assert world.command("cancel", "--label", "x") == 4
+    out, err = capsys.readouterr()
+    assert (out, err) == ("A: cancelled\n", "deliv: B: busy\n")

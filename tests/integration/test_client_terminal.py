@@ -13,6 +13,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -317,3 +318,23 @@ def test_a_wrong_argument_is_named_with_what_is_allowed(
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert wanted in " ".join(done.stderr.split())
+
+
+def test_the_lines_of_a_file_have_a_bar_on_a_terminal_and_lines_in_a_pipe(
+    world: World, tmp_path: Path
+) -> None:
+    file = tmp_path / "products.csv"
+    file.write_text("P,gsiftp://h/d\n" * 3, encoding="ascii")
+    found = [{"code": 202, "job_id": f"{JOB}{n}"} for n in range(3)]
+    document = {"error": False, "msg": "3 of 3", "outcomes": found}
+    world.deliv.script += [reply(200, document)] * 2
+    shown = on_terminal(world, "submit", "--from", str(file))
+    assert "\N{BOX DRAWINGS HEAVY HORIZONTAL}" * 10 in shown
+    assert "3 of 3 lines" in shown
+    assert JOB not in shown
+    done = subprocess.run(
+        command(world, "submit", "--from", str(file)), env=environment(), capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "3 of 3 lines\n")
+    assert done.stdout.split() == [one["job_id"] for one in found]

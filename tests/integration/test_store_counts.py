@@ -83,7 +83,7 @@ async def test_a_submission_under_a_quota_waits_for_no_other_submitter(
         cursor.execute(f"USE {migrated.database.name}")
         cursor.execute("BEGIN")
         submissions.submit(
-            Connection(other, DatabaseClock(0)), submission(submitter=ALICE, quota=1), key_life=0
+            Connection(other, DatabaseClock(0)), [submission(submitter=ALICE, quota=1)], key_life=0
         )
         await submitted(store, submitter=BOB, quota=1)
         assert counted(migrated) == {BOB: {"SUBMITTED": 1}}

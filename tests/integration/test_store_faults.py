@@ -74,7 +74,7 @@ async def test_a_reader_does_not_care_about_its_commit(proxy: Proxy, cut_store: 
 async def test_a_submission_stands_once(
     proxy: Proxy, cut_store: Store, store: Store, cut: Cut, key: str | None
 ) -> None:
-    request = submission(idempotency_key=key)
+    request = submission(idempotency_key=key, quota=1)
     await cut_store.counts()
     proxy.arm(cut)
     later(proxy)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.private_mariadb import Server, running
-from support.samples import ALICE, BOB, LIMITS, history, submission, submitted
+from support.samples import ALICE, BOB, LABEL, LIMITS, history, submission, submitted
 
 from deliv.db.database import Database
 from deliv.errors import QuotaExceeded
@@ -132,6 +132,16 @@ async def _(world: World) -> Call:
     await ended(world.store, world.server, 40, idempotency_key="old")
     await world.store.archive(await held(world.store), 30 * DAY, 10)
     return lambda: world.store.submit(submission(idempotency_key="old"), key_life=100 * DAY)
+
+
+@case("submit_many, of each kind")
+async def _(world: World) -> Call:
+    await ended(world.store, world.server, 41, idempotency_key="archived")
+    await world.store.archive(await held(world.store), 30 * DAY, 10)
+    await world.store.submit(submission(idempotency_key="there"))
+    keys = ("archived", "there", "not there", None)
+    wanted = [submission(idempotency_key=key, label=LABEL, quota=1000) for key in keys]
+    return lambda: world.store.submit_many(wanted, key_life=100 * DAY)
 
 
 @case("job, ended")
@@ -273,6 +283,16 @@ async def _(world: World) -> Call:
 @case("counts")
 async def _(world: World) -> Call:
     return world.store.counts
+
+
+@case("totals, of a label")
+async def _(world: World) -> Call:
+    return lambda: world.store.totals(ALICE, LABEL)
+
+
+@case("totals, of no label")
+async def _(world: World) -> Call:
+    return lambda: world.store.totals(ALICE, "unknown")
 
 
 @case("outbox_take")
@@ -431,6 +451,7 @@ def add_pages() -> None:
     """Every combination of what GET /transfers can be asked for."""
     filters = {
         "submitter": (ALICE, "/CN=unknown"),
+        "label": (LABEL, "unknown"),
         "product_id": (PRODUCT, "nomatch"),
         "status": (Status.ERROR, Status.STAGING),
     }
@@ -445,6 +466,8 @@ def add_pages() -> None:
             for (name, values), index in zip(filters.items(), used, strict=True)
             if index is not None
         }
+        if "label" in wanted and "submitter" not in wanted:
+            continue
         for stretch, bounds in stretches.items():
             words = ", ".join(f"{name} {value}" for name, value in wanted.items())
             case(f"page, {words or 'no filter'}, {stretch}")(page_of(wanted, bounds))

@@ -204,10 +204,11 @@ class Stack:
     def open_archive(self) -> None:
         """Rows of any kind may be put into the archive, by hand.
 
-        The trigger also has `jobs` locked with the archive.
+        The triggers also have `jobs` and its counts locked with the archive.
         """
         with self.as_root() as connection, connection.cursor() as cursor:
-            cursor.execute("DROP TRIGGER jobs_archive_copy")
+            for name in ("copy", "label", "label_forget"):
+                cursor.execute(f"DROP TRIGGER jobs_archive_{name}")
 
     def how_many_jobs(self) -> int:
         ((jobs,),) = self.query("SELECT COUNT(*) FROM jobs")

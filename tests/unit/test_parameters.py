@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Annotated
+from urllib.parse import parse_qs
 
 import msgspec
 import pytest
@@ -167,3 +170,42 @@ def test_other_sizes_are_refused(text: str) -> None:
 def test_other_checksums_are_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="ADLER32:HEX"):
         read_checksum("c", text)
+
+
+class OneOf(Parameters, frozen=True, kw_only=True):
+    alternatives = MappingProxyType({"a": (), "many": (), "b": ("with_b",)})
+    a: str | None = None
+    many: list[str] | None = None
+    b: str | None = None
+    with_b: str | None = None
+
+
+@pytest.mark.parametrize("query", ["a=1", "many=1", "many=1&many=2", "b=1", "b=1&with_b=2"])
+def test_one_of_the_alternatives_is_enough(query: str) -> None:
+    decode(OneOf, from_query(query, OneOf))
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("", "the parameter a is missing, or many, or b"),
+        ("with_b=1", "the parameter a is missing"),
+        ("a=", "the parameter a is empty"),
+        ("a=1&b=1", "a and b do not go together"),
+        ("a=1&with_b=1", "a and with_b do not go together"),
+        ("many=1&a=1", "do not go together"),
+    ],
+)
+def test_exactly_one_of_the_alternatives_is_given(query: str, wanted: str) -> None:
+    with pytest.raises(InvalidRequest, match=wanted):
+        from_query(query, OneOf)
+    document = {name: value[0] for name, value in parse_qs(query, keep_blank_values=True).items()}
+    if "many" in document:
+        document["many"] = [document["many"]]
+    with pytest.raises(InvalidRequest, match=wanted):
+        from_body(JSON, json.dumps(document).encode(), OneOf)
+
+
+def test_an_empty_list_is_none_of_them() -> None:
+    with pytest.raises(InvalidRequest, match="many is empty"):
+        from_body(JSON, b'{"many": []}', OneOf)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from asyncio import Future
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 import structlog
@@ -35,11 +35,13 @@ P = TypeVar("P", bound=Parameters)
 class Call(ErrorAnswers, Generic[P]):
     """One REST call. Subclasses parse, authorise, make one delivery call and write.
 
-    `path` is a regular expression, `accepts` the parameters.
+    `path` is a regular expression, `accepts` the parameters. A body may have `body_limit` bytes,
+    where that is more than the configuration says.
     """
 
     path: str
     accepts: type[P]
+    body_limit: ClassVar[int] = 0
     identity: Identity
 
     def initialize(self, services: Services) -> None:
@@ -49,7 +51,7 @@ class Call(ErrorAnswers, Generic[P]):
             # Tornado would answer it before the body has arrived, and close the connection.
             self.request.method = "POST"
         self.audit_line = AuditLine(services.audit)
-        self._body = Body(services.rest.body_limit)
+        self._body = Body(max(self.body_limit, services.rest.body_limit))
         self._started = time.monotonic()
         services.in_flight.add(self, self._connection.stream)
 
@@ -71,8 +73,10 @@ class Call(ErrorAnswers, Generic[P]):
             headers.check_size(self.request, self.services.rest.header_limit)
             self.check_method()
             origin.check(self.method, self.request.headers, self.services.rest.public_url)
+            await self.before_body()
         except (DelivError, HTTPError) as error:
             refusal = error
+            self._body.discard()
 
             async def refuse(*parts_of_path: str) -> None:
                 raise refusal
@@ -86,6 +90,9 @@ class Call(ErrorAnswers, Generic[P]):
             self._body.add(chunk)
         except DelivError as error:
             self.send_error(error.status, exc_info=(type(error), error, None))
+
+    async def before_body(self) -> None:
+        """Called before the body is read."""
 
     def check_method(self) -> None:
         if self.method not in self.allowed_methods():

@@ -19,6 +19,7 @@ class Body:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._kept = True
         self._chunks: list[bytes] = []
         self._size = 0
 
@@ -33,9 +34,13 @@ class Body:
         """TooLarge when there is no use in reading on."""
         self._size += len(chunk)
         if self._size <= self._limit:
-            self._chunks.append(chunk)
+            self._chunks += [chunk] if self._kept else []
         elif self._size > READ_ON:
             raise self._too_large()
+
+    def discard(self) -> None:
+        """Keep nothing of what comes: the request is refused already."""
+        self._kept = False
 
     def whole(self) -> bytes:
         """All of it; TooLarge."""

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, partial
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -31,8 +32,11 @@ Values = Mapping[str, str | list[str]]  # as given: the text of each parameter
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The parameters of one call. Those without a default must be given and not be empty.
 
-    The type of a field is `str`, a StrEnum, or annotated by a Reader, or a list of these.
+    The type of a field is `str`, a StrEnum, or annotated by a Reader, or a list of these. Where
+    there are `alternatives`, exactly one of these is given, besides it only its companions.
     """
+
+    alternatives: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,16 +96,18 @@ def from_query(query: str, kind: type[Parameters]) -> Values:
 
 def from_body(content_type: str, body: bytes, kind: type[Parameters]) -> Values:
     """By its Content-Type; none counts as a form. What is null in JSON counts as not given."""
-    media_type = content_type.partition(";")[0].strip().lower() or FORM
-    if media_type not in {FORM, JSON}:
+    given = media_type(content_type) or FORM
+    if given not in {FORM, JSON}:
         raise UnsupportedMediaType(
-            f"Content-Type {media_type[:64]!r} is not read here: {FORM} or {JSON}"
+            f"Content-Type {given[:64]!r} is not read here: {FORM} or {JSON}"
         )
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"the body is not UTF-8 (byte {error.start})") from error
-    return _checked(_form(text, kind) if media_type == FORM else _json(text, kind), kind)
+    text = decode_utf8(body)
+    if given == FORM:
+        return _checked(_form(text, kind), kind)
+    pairs = parse_json(text)
+    if not isinstance(pairs, Pairs):
+        raise InvalidRequest("the body must be a JSON object of parameters")
+    return from_pairs(pairs, kind)
 
 
 def _checked(pairs: Iterable[tuple[str, str | list[str]]], kind: type[Parameters]) -> Values:
@@ -122,7 +128,21 @@ def _checked(pairs: Iterable[tuple[str, str | list[str]]], kind: type[Parameters
         if field.required and not values.get(name):
             state = "empty" if name in values else "missing"
             raise InvalidRequest(f"the parameter {name} is {state}")
+    _check_alternatives(values, kind)
     return values
+
+
+def _check_alternatives(values: Values, kind: type[Parameters]) -> None:
+    given = [name for name in kind.alternatives if name in values]
+    if empty := next((name for name in given if not values[name]), None):
+        raise InvalidRequest(f"the parameter {empty} is empty")
+    if kind.alternatives and not given:
+        first, *others = kind.alternatives
+        also = "".join(f", or {name}" for name in others)
+        raise InvalidRequest(f"the parameter {first} is missing{also}")
+    for name in given:
+        if extra := values.keys() - {name, *kind.alternatives[name]}:
+            raise InvalidRequest(f"the parameters {name} and {min(extra)} do not go together")
 
 
 def _form(text: str, kind: type[Parameters]) -> list[tuple[str, str]]:
@@ -141,16 +161,29 @@ def _form(text: str, kind: type[Parameters]) -> list[tuple[str, str]]:
         raise InvalidRequest(f"the parameters are not well-formed: {form}") from error
 
 
-class _Pairs(list[tuple[str, object]]):
+class Pairs(list[tuple[str, object]]):
     """A JSON object as its pairs, so that a name given twice is seen."""
 
 
-def _json(text: str, kind: type[Parameters]) -> list[tuple[str, str | list[str]]]:
+def from_pairs(pairs: Pairs, kind: type[Parameters]) -> Values:
+    """Of a JSON object."""
+    known = fields(kind)
+    given = [
+        (name, _json_value(name, value, known.get(name)))
+        for name, value in pairs
+        if value is not None
+    ]
+    return _checked(given, kind)
+
+
+def parse_json(text: str, what: str = "the body") -> object:
+    """Objects in it are Pairs; InvalidRequest."""
+
     def refuse_constant(name: str) -> object:
         raise ValueError(f"{name} is not JSON")
 
     try:
-        pairs = json.loads(text, object_pairs_hook=_Pairs, parse_constant=refuse_constant)
+        return json.loads(text, object_pairs_hook=Pairs, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         # in our own words: the library's are about itself
         if text.startswith("\ufeff"):
@@ -161,20 +194,23 @@ def _json(text: str, kind: type[Parameters]) -> list[tuple[str, str | list[str]]
             problem = "it is nested too deeply"
         else:
             problem = "a number in it is none of JSON's, or too long"
-        raise InvalidRequest(f"the body is not valid JSON: {problem}") from error
-    if not isinstance(pairs, _Pairs):
-        raise InvalidRequest("the body must be a JSON object of parameters")
-    known = fields(kind)
-    return [
-        (name, _json_value(name, value, known.get(name)))
-        for name, value in pairs
-        if value is not None
-    ]
+        raise InvalidRequest(f"{what} is not valid JSON: {problem}") from error
+
+
+def decode_utf8(body: bytes) -> str:
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"the body is not UTF-8 (byte {error.start})") from error
+
+
+def media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _json_value(name: str, value: object, field: Field | None) -> str | list[str]:
     if field and field.many:
-        if not isinstance(value, list) or isinstance(value, _Pairs) or len(value) > MAX_ITEMS:
+        if not isinstance(value, list) or isinstance(value, Pairs) or len(value) > MAX_ITEMS:
             raise InvalidRequest(
                 f"the parameter {name} must be an array of at most {MAX_ITEMS} strings"
             )

@@ -25,6 +25,7 @@ TYPES: dict[str, Any] = {
     "detailed_status": Annotated[str, Meta(description="For people: what happened, what to do.")],
     "destination_path": types.CanonicalDirectory,
     "submitter": types.Dn,
+    "label": types.Label,
     "error_class": ErrorClass,
     "attempt": types.Positive,
     "product_size": Annotated[int, Meta(ge=0, description="Bytes.")],

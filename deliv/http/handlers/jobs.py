@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
-from deliv.delivery.delegation import decide
 from deliv.delivery.waiting import WAITING
 from deliv.http import types
 from deliv.http.call.answers import DoneAnswer
@@ -16,44 +15,7 @@ from deliv.http.call.parameters import Parameters
 from deliv.http.handlers.job_view import public
 from deliv.model.job import Job, StageReport, TransferIdentity
 from deliv.model.phase import AT_FTS, AT_STAGER, phase
-from deliv.model.states import FINAL, Status
-
-
-class SubmitParameters(Parameters, frozen=True, kw_only=True):
-    product_id: types.ProductId
-    destination_path: types.Directory
-    deadline: types.Deadline | None = None
-
-
-class SubmitAnswer(DoneAnswer, frozen=True, kw_only=True):
-    job_id: types.JobId
-
-
-class SubmitTransfer(Call[SubmitParameters]):
-    """POST /submitTransfer: 202 and the job's id."""
-
-    path = "/submitTransfer"
-    accepts = SubmitParameters
-    error_fields: ClassVar[dict[str, Any]] = {"job_id": None}
-
-    async def post(self) -> None:
-        wanted = self.body_parameters()
-        directory = wanted.destination_path
-        allowed = self.authorise("submit", destination_host=directory.host)
-        copied_as = await decide(self.services.delegation, self.identity.dn, allowed.copy_as)
-        job = await self.services.submissions.submit(
-            self.identity.dn,
-            wanted.product_id,
-            directory,
-            key=self.request.headers.get("Idempotency-Key"),
-            quota=allowed.quota,
-            deadline=wanted.deadline,
-            copied_as=copied_as,
-            fqans=self.identity.attributes.fqans,
-            limited=self.identity.limited,
-        )
-        self.audit_line.note(job_id=job.job_id)
-        self.answer(SubmitAnswer(job_id=job.job_id, msg="accepted for delivery"), 202)
+from deliv.model.states import FINAL
 
 
 class JobParameters(Parameters, frozen=True, kw_only=True):
@@ -94,27 +56,6 @@ class TransferStatus(Call[JobParameters]):
             return {}
         warning = await delegation.warning(job.submitter)
         return {"warning": warning} if warning else {}
-
-
-class CancelAnswer(DoneAnswer, frozen=True, kw_only=True):
-    job_id: types.JobId
-    status: Status
-
-
-class CancelTransfer(Call[JobParameters]):
-    """POST /cancelTransfer: 200 when the job is cancelled, 202 while FTS has yet to confirm."""
-
-    path = "/cancelTransfer"
-    accepts = JobParameters
-
-    async def post(self) -> None:
-        job = await self.services.submissions.job(self.body_parameters().job_id)
-        self.authorise("cancel", owner=job.submitter)
-        job = await self.services.cancellation.cancel(job.job_id)
-        pending = job.status is Status.TRANSFERRING
-        msg = "FTS is being asked to stop the copy" if pending else "cancelled"
-        answer = CancelAnswer(job_id=job.job_id, status=job.status, msg=msg)
-        self.answer(answer, 202 if pending else 200)
 
 
 class StageReportParameters(Parameters, frozen=True, kw_only=True):

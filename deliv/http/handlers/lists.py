@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
 
@@ -21,6 +21,7 @@ from deliv.model.states import Status
 class ListParameters(Parameters, frozen=True, kw_only=True):
     status: Status | None = None
     submitter: types.Dn | None = None
+    label: types.Label | None = None
     product_id: types.ProductId | None = None
     since: types.Moment | None = None
     until: types.Moment | None = None
@@ -30,6 +31,7 @@ class ListParameters(Parameters, frozen=True, kw_only=True):
     def listing(self) -> Listing:
         return Listing(
             submitter=self.submitter,
+            label=self.label,
             status=self.status,
             product_id=self.product_id,
             since=self.since,
@@ -47,8 +49,9 @@ class Transfers(Call[ListParameters]):
 
     async def get(self) -> None:
         listing = self.query_parameters().listing()
-        owner = listing.submitter
-        if owner is None and not self.services.policy.decide(self.identity, "list").allowed:
+        owner, label = listing.submitter, listing.label
+        sees_all = self.services.policy.decide(self.identity, "list").allowed
+        if owner is None and (label is not None or not sees_all):
             owner = self.identity.dn
         self.authorise("list", **({"owner": owner} if owner else {}))
         # One more than are shown, to know whether there is another page.
@@ -56,7 +59,10 @@ class Transfers(Call[ListParameters]):
         found = await self.services.submissions.page(more)
         page = found[: listing.limit]
         cursor = page[-1].job_id if len(found) > len(page) else None
-        self.write({"transfers": [summary(job) for job in page], "next": cursor})
+        answer: dict[str, Any] = {"transfers": [summary(job) for job in page], "next": cursor}
+        if owner is not None and label is not None:
+            answer["totals"] = await self.services.submissions.totals(owner, label)
+        self.write(answer)
 
 
 class JobEventAnswer(Answer, frozen=True, kw_only=True):

@@ -1,0 +1,33 @@
+"""The body of a request: what is kept of it, and when it is given up."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from deliv.http.call.body import READ_ON, Body
+from deliv.http.call.errors import TooLarge
+
+
+def test_it_is_kept_up_to_the_limit() -> None:
+    body = Body(4)
+    body.add(b"ab")
+    body.add(b"cd")
+    assert body.whole() == b"abcd"
+    body.add(b"e")
+    with pytest.raises(TooLarge, match="larger than 4 bytes"):
+        body.whole()
+    with pytest.raises(TooLarge):
+        body.add(bytes(READ_ON))
+
+
+def test_nothing_is_kept_for_a_request_that_is_refused() -> None:
+    """A caller may send many of them at once."""
+    body, chunk = Body(READ_ON), bytes(1000)
+    body.discard()
+    before = sys.getrefcount(chunk)
+    for _ in range(10):
+        body.add(chunk)
+    assert sys.getrefcount(chunk) == before
+    assert body.whole() == b""
