@@ -277,8 +277,9 @@ class Parts:
             return self.audit.check()
 
         async def files() -> str:
-            """Those that are read again when they change, as of the last reload."""
-            unusable = self.tls.unusable() + ([self.policy.broken] if self.policy.broken else [])
+            """Those that are read again when they change; of `tls`, as of the last reload."""
+            others = self.policy.broken, self.https.broken
+            unusable = self.tls.unusable() + [broken for broken in others if broken]
             if unusable:
                 more = f"; and {len(unusable) - NAMED} more" if len(unusable) > NAMED else ""
                 raise DelivError("; ".join(unusable[:NAMED]) + more)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ TIMEOUT = 30.0
 PATIENCE = 20.0
 WAITING_PATIENCE = 600.0
 FIRST_POLL, LONGEST_POLL = 0.5, 15.0
+HEADER_KEY = re.compile(r"[ -~]{1,255}")
 FINAL = frozenset({"SUCCESS", "ERROR", "CANCELLED"})
 
 Status = Mapping[str, Any]
@@ -76,6 +78,9 @@ class Client:
         """
         if idempotency_key == "":
             raise Rejected("the idempotency key is empty: give one, or none at all", status=400)
+        if idempotency_key is not None and not HEADER_KEY.fullmatch(idempotency_key):
+            msg = "the idempotency key must be 1 to 255 printable ASCII characters"
+            raise Rejected(msg, status=400)
         fields = {"product_id": product_id, "destination_path": destination_path}
         if deadline is not None:
             fields["deadline"] = deadline.isoformat()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import json
 import os
 import re
@@ -208,6 +209,11 @@ class CommandRun:
 
     def run(self, action: Callable[[CommandRun], int]) -> int:
         """The exit code; every error is reported in one sentence, or as JSON."""
+        if sys.stdout is None:
+            self.say("the output can't be written: it is closed; nothing was asked of deliv")
+            return UNWRITTEN
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # for what its encoding lacks
 
         def terminate(number: int, frame: FrameType | None) -> None:
             raise Terminated
@@ -454,6 +460,8 @@ def _cancel(session: CommandRun) -> int:
                     session.out.print(Text(show.printable(f"{job_id}: {answer.get('msg')}")))
     if session.options.json:
         session.print_json({"transfers": answers})
+    if not answers:
+        session.say(f"nothing of {session.options.submitter!r} is under way")
     return exit_code
 
 

@@ -56,6 +56,8 @@ class ClientTransport:
             raise SetupError(f"{url!r} is no URL: {error}") from error
         if parts.scheme != "https" or not host or "@" in parts.netloc or parts.query:
             raise SetupError(f"{url!r} is not deliv's address: it must be https://HOST[:PORT]")
+        if not _can_be_host(host):
+            raise SetupError(f"{url!r} is not deliv's address: {host!r} is no host name")
         self.server = f"https://{parts.netloc}"
         self._prefix, self._host, self._port = parts.path.rstrip("/"), host, port
         self._credential = credential
@@ -149,6 +151,15 @@ class ClientTransport:
             document = {"msg": f"{self.server} has a fault"}
         retry_after = _seconds(response.getheader("Retry-After"))
         return HttpAnswer(status=response.status, document=document, retry_after=retry_after)
+
+
+def _can_be_host(host: str) -> bool:
+    """Whether the system can be asked for it: http.client and socket raise errors of their own."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return host.isprintable() and " " not in host
 
 
 def _seconds(text: str | None) -> float | None:

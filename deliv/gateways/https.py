@@ -35,7 +35,7 @@ from tornado.httputil import HTTPHeaders
 from deliv import __version__, config
 from deliv.errors import Unavailable, Unreachable
 from deliv.gateways.redaction import Redaction
-from deliv.ops.files import WatchedFiles
+from deliv.ops.files import WatchedFiles, reason
 
 log = structlog.get_logger()
 
@@ -94,6 +94,7 @@ class HeldCredential:
     key: bytes = field(repr=False)
     expires: datetime
     version: int = 1
+    broken: str | None = None
 
     def refresh(self) -> tuple[bytes, bytes]:
         return self.certificate, self.key
@@ -139,6 +140,11 @@ class HttpsClient:
         """Grows whenever another certificate or key was read from the files."""
         self._credential.refresh()
         return self._credential.version
+
+    @property
+    def broken(self) -> str | None:
+        """Why the credential's files, as they are now, can't be used."""
+        return self._credential.broken
 
     async def request(
         self,
@@ -273,6 +279,7 @@ class _Pool:
 
 class _NoCredential:
     version = 0
+    broken = None
 
     def refresh(self) -> tuple[bytes, bytes]:
         return b"", b""
@@ -282,12 +289,19 @@ class _CredentialFiles:
     """The certificate and key of two files as PEM, read again when they change."""
 
     def __init__(self, credential: config.CredentialFiles) -> None:
-        self._files = WatchedFiles(_read_pair, credential.certificate, credential.key)
+        self._paths = credential.certificate, credential.key
+        self._files = WatchedFiles(_read_pair, *self._paths)
         self._logged = ""
 
     @property
     def version(self) -> int:
         return self._files.version
+
+    @property
+    def broken(self) -> str | None:
+        self._files.refresh()
+        error, (certificate, key) = self._files.broken, self._paths
+        return None if error is None else f"{certificate}, {key}: {reason(error)}"
 
     def refresh(self) -> tuple[bytes, bytes]:
         """The newest usable pair; a half-renewed one is passed over while there is an older."""

@@ -62,11 +62,13 @@ def gate(stack: Stack, directory: Path, mode: str) -> Iterator[Gate]:
     for file in Path(stack.ca).iterdir():
         shutil.copy(file, grid.directory)
     settings = {"ca_directory": str(grid.directory), "crl": mode}
-    served = yaml.safe_load(Path(stack.testbed["config"]).read_text(encoding="utf-8"))["rest"]
-    own = {name: str(directory / f"host.{name}") for name in ("certificate", "key")}
-    for name, copy in own.items():
-        shutil.copy(served[name], copy)
-    with another_instance(stack, directory, rest=own, **settings) as instance:
+    served = yaml.safe_load(Path(stack.testbed["config"]).read_text(encoding="utf-8"))
+    own: dict[str, dict[str, str]] = {"rest": {}, "credential": {}}
+    for section, copies in own.items():
+        for name in ("certificate", "key"):
+            copies[name] = str(directory / f"{section}.{name}")
+            shutil.copy(served[section][name], copies[name])
+    with another_instance(stack, directory, **own, **settings) as instance:
         yield Gate(instance=instance, grid=grid, directory=directory)
 
 
@@ -134,7 +136,7 @@ def test_a_revoked_user_is_out_while_our_key_is_half_written(
 ) -> None:
     """On the connection that was open; /ready and a metric report the key."""
     opened: Gate = request.getfixturevalue(mode)
-    mine, host_key = user(opened.grid.root, "carol"), opened.directory / "host.key"
+    mine, host_key = user(opened.grid.root, "carol"), opened.directory / "rest.key"
     good, call = host_key.read_bytes(), f"GET {NOTHING} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     with live_client.connected(opened.instance.port, opened.context(mine)) as connection:
         assert live_client.exchange(connection, call).status == 404
@@ -149,3 +151,14 @@ def test_a_revoked_user_is_out_while_our_key_is_half_written(
     host_key.write_bytes(good)
     os.kill(opened.instance.process.pid, signal.SIGHUP)
     until(lambda: str(host_key) not in opened.files()["detail"], "the key is whole again")
+
+
+def test_our_credential_for_the_stager_and_fts_that_is_half_written_is_told(soft: Gate) -> None:
+    """The last good one stays in use, so that nothing else would tell before it expires."""
+    key = soft.directory / "credential.key"
+    good = key.read_bytes()
+    key.write_bytes(good[: len(good) // 2])
+    until(lambda: str(key) in soft.files()["detail"], "/ready names it")
+    assert soft.attempt(alice(soft.grid)).status == 404
+    key.write_bytes(good)
+    until(lambda: str(key) not in soft.files()["detail"], "the key is whole again")

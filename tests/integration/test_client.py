@@ -263,6 +263,16 @@ def test_all_that_a_user_has_under_way_is_cancelled(
     assert cancelled == [{"job_id": "3"}, {"job_id": "2"}, {"job_id": "1"}]
 
 
+def test_a_user_who_has_nothing_under_way_is_named(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A DN that is misspelt, or a pattern of the policy, must not look like work that is done."""
+    world.deliv.script += [reply(200, {"transfers": [], "next": None})] * 3
+    assert world.command("cancel", "--submitter", "/CN=*") == 0
+    out, said = capsys.readouterr()
+    assert (out, said) == ("", "deliv: nothing of '/CN=*' is under way\n")
+
+
 @pytest.mark.parametrize("arguments", [(), ("A", "--submitter", "/CN=a")])
 def test_a_cancellation_is_of_jobs_or_of_a_users(world: World, arguments: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -489,6 +499,15 @@ def test_an_empty_key_is_refused(world: World, capsys: pytest.CaptureFixture[str
     """What a script's unset variable gives would make two jobs of a repeated submission."""
     assert world.command("submit", "005", "gsiftp://h/d", "--idempotency-key", "") == 2
     assert "the idempotency key is empty" in capsys.readouterr().err
+    assert world.deliv.calls == []
+
+
+@pytest.mark.parametrize("key", ["a\nX-Other: header", "\u20ac", "a\tb", "a" * 256])
+def test_a_key_that_no_header_takes_is_refused(
+    world: World, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    assert world.command("submit", "005", "gsiftp://h/d", "--idempotency-key", key) == 2
+    assert "1 to 255 printable ASCII characters" in capsys.readouterr().err
     assert world.deliv.calls == []
 
 

@@ -220,6 +220,31 @@ def test_a_job_whose_id_could_not_be_printed_is_on_the_error_output(
     assert (done.returncode, done.stderr) == (code, said)
 
 
+@JSON
+def test_without_an_output_no_job_is_submitted(world: World, json_or_not: tuple[str]) -> None:
+    """As `>&-` of a shell has it: nobody would learn the job's id."""
+    submission = command(world, "submit", "005", PLACE, *json_or_not)
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *submission], env=environment(),
+        stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    said = "deliv: the output can't be written: it is closed; nothing was asked of deliv\n"
+    assert (done.returncode, done.stderr) == (8, said)
+    assert world.deliv.calls == []
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
+def test_what_the_outputs_encoding_lacks_is_escaped(world: World, encoding: str) -> None:
+    page = {"transfers": [{**FAILED, "product_id": "Himmel-\u03b2.fits"}], "next": None}
+    world.deliv.script += [reply(200, page), reply(200, {"user_dn": FAILED["submitter"]})]
+    done = subprocess.run(
+        command(world, "list"), env={**environment(), "PYTHONIOENCODING": encoding},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"Himmel-\u03b2.fits" in done.stdout
+
+
 def interrupted(
     world: World, *arguments: str, calls: int, by: signal.Signals = signal.SIGINT
 ) -> subprocess.CompletedProcess[str]:

@@ -217,9 +217,12 @@ async def test_half_a_renewal_is_passed_over(grid: Grid) -> None:
     async with ScriptedFts(grid) as server, client(grid, credential) as https:
         server.on("GET", "/x", reply({}))
         await https.request("GET", f"{server.url}/x")
+        assert https.broken is None
         pki.write(credential.certificate, grid.host.certificate_pem())
         await https.request("GET", f"{server.url}/x")
+        assert f"{credential.key} is not the key of" in str(https.broken)
         credential.certificate.unlink()
+        assert "No such file" in str(https.broken)
         await https.request("GET", f"{server.url}/x")
         assert all("whole" in asked.subject for asked in server.asked)
 

@@ -405,6 +405,15 @@ def test_soft_crls_with_a_gap_before_the_list(tmp_path: Path) -> None:
             assert revoked.whoami() == (403, {"msg": "/O=Grid/OU=users/CN=revoked is revoked"})
 
 
+def test_hard_crls_with_a_gap_before_the_list(tmp_path: Path) -> None:
+    """OpenSSL looks for no other list where HASH.r0 is missing, as in a GridFTP server."""
+    grid = Grid.create(tmp_path / "certificates")
+    grid.file(grid.root, "r0").rename(grid.file(grid.root, "r1"))
+    with serving(grid, crl="hard") as served:
+        assert refused(served, alice(grid)) == "unable to get certificate CRL"
+        assert refused(served, full(grid.revoked)) == "unable to get certificate CRL"
+
+
 def test_the_newest_list_that_has_begun_counts(own: Served) -> None:
     """As OpenSSL has it in the handshake: one that is not in force yet does not count."""
     mine, root = alice(own.grid), own.grid.root

@@ -79,6 +79,9 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
         (["status", "J", "--url", "http://deliv.test", "--cert", "/none"], "must be https://"),
         (["status", "J", "--url", "https://a:b@deliv.test", "--cert", "/none"], "must be https://"),
         (["status", "J", "--url", "https://deliv.test:x", "--cert", "/none"], "is no URL"),
+        (["status", "J", "--url", "https://deliv .test", "--cert", "/none"], "no host name"),
+        (["status", "J", "--url", f"https://{'a' * 64}.test", "--cert", "/none"], "no host name"),
+        (["status", "J", "--url", "https://deliv..test", "--cert", "/none"], "no host name"),
         (["status", "J", "--url", "https://deliv.test", "--key", "/none"], "add --cert"),
     ],
 )
