@@ -41,8 +41,8 @@ class Doubt:
 class DatabaseClock:
     """A step ahead is believed after `settling` seconds. Threads share it.
 
-    `landed`: the database's time when a step ahead of it was seen; LONG_AGO before there is one,
-    and when it has stepped back since.
+    `stepped_at`: the database's time when a step ahead of it was seen; LONG_AGO when there was none
+    or it has been taken back.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class DatabaseClock:
         self._own = self._believed = wall() - monotonic()
         self._doubt: Doubt | None = None
         self._lock = threading.Lock()
-        self.landed = LONG_AGO
+        self.stepped_at = LONG_AGO
 
     def believed(self, read: Callable[[], datetime]) -> datetime:
         """What `read` says is the database's time; without a step ahead that is doubted."""
@@ -68,8 +68,8 @@ class DatabaseClock:
         # It was read some time between; a process may be frozen there.
         least, most = now.timestamp() - after, now.timestamp() - before
         with self._lock:
-            if now < self.landed:  # it has stepped back since
-                self.landed = LONG_AGO
+            if now < self.stepped_at - timedelta(seconds=STEP):
+                self.stepped_at = LONG_AGO
             if least <= self._believed + STEP:
                 if self._doubt:
                     log.info("the database's clock is right again")
@@ -77,9 +77,9 @@ class DatabaseClock:
                 self._believed = min(max(self._believed, least), most)
                 return now
             doubt = self._doubt
-            if doubt is None or least > doubt.ahead + STEP:
+            if doubt is None or least > doubt.ahead + STEP or most < doubt.ahead - STEP:
                 doubt = self._doubt = Doubt(least, after)
-                self.landed = now
+                self.stepped_at = now
                 metrics.CLOCK_STEPS.labels(direction="ahead").inc()
                 seconds = round(least - self._believed, 1)
                 log.warning("the database's clock has stepped ahead", seconds=seconds)

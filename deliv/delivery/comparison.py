@@ -1,6 +1,6 @@
 """Whether a file that is at the destination already is the product.
 
-FTS can tell its size at most, so deliv reads it itself, under the identity that the job is copied
+FTS knows its size at most, so deliv reads it itself, under the identity that the job is copied
 under. Only a file that an earlier attempt of the job may have copied is read.
 """
 
@@ -42,20 +42,24 @@ class DestinationComparison:
         self._delegation = delegation
 
     async def compare(self, job: Job) -> Comparison:
-        """Read the file at the job's destination. For minutes, where it is large."""
+        """Read the file at the job's destination. For minutes, where it is large.
+
+        Unavailable when the credential can't be had just now.
+        """
         size, (algorithm, _, checksum) = job.product_size, (job.checksum or "").partition(":")
         if self._gridftp is None:
             return _unknown("it is configured not to")
         if size is None or not checksum:
             return _unknown("the archive announced no size or no checksum")
         try:
+            credential = await self._credential(job)
+        except NoCredential as error:
+            return _unknown(str(error))
+        try:
             facts = await self._gridftp.read(
-                destination_file(job),
-                size=size,
-                algorithm=algorithm,
-                credential=await self._credential(job),
+                destination_file(job), size=size, algorithm=algorithm, credential=credential
             )
-        except (Unavailable, NoCredential) as error:
+        except Unavailable as error:
             log.warning("a destination can't be read", job_id=job.job_id, reason=str(error))
             return _unknown(error.kind if isinstance(error, Unreachable) else str(error))
         if facts.size != size:

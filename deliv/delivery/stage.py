@@ -40,7 +40,7 @@ class Staging:
         self._ask_again = float(config.sweeps.ask_again)
 
     async def request(self, job: Job) -> None:
-        """Ask the stager, with a new code whose digest is stored before the stager hears it.
+        """Ask the stager, with a new code whose digest is stored before it is sent.
 
         Each attempt does so once, however late: that deliv was away or busy, or that the attempt
         had to wait for its turn, says nothing about the stager.

@@ -53,7 +53,7 @@ class FtsTransfers:
         self._claim_timeout = float(config.hold)
 
     async def start(self, job: Job) -> None:
-        """Hand a staged job to an FTS that is up. Its id there is fixed before FTS hears of it."""
+        """Hand a staged job to an FTS that is up. Its id there is stored before it is sent."""
         taken_over = job.fts_endpoint is not None  # FTS has had it before a restore
         try:
             name = job.fts_endpoint or (await self._fts.choose()).name
@@ -153,12 +153,12 @@ class FtsTransfers:
             "copy_begun": job.copy_begun and same_file,
             **no_longer_waiting(job),
         }
-        lent = delegation_id(job.copying_user) if job.copying_user else None
+        delegation = delegation_id(job.copying_user) if job.copying_user else None
         if job.status is Status.STAGING:
             return await self._store.apply(
-                job, Event.TRANSFER, delay=self._claim_timeout, delegation=lent, **assignment
+                job, Event.TRANSFER, delay=self._claim_timeout, delegation=delegation, **assignment
             )
-        return await self._store.update(job, delegation=lent, **assignment)
+        return await self._store.update(job, delegation=delegation, **assignment)
 
     async def _wait_for_user(self, job: Job, failure: Failure) -> None:
         """The staged copy waits for a new delegation as long as all retries would take."""

@@ -4,7 +4,8 @@ Among submitters with waiting jobs the one with the fewest in flight, then the o
 above a cap, and none whose deadline is over. Submitters and their hosts are looked at, not jobs:
 the index `turn` gives the oldest waiting job of each pair without reading the others, however many
 there are (MariaDB does so only when the whole head of the index is in GROUP BY, hence the constant
-status there). Of one submitter so many hosts are looked at that they can't all be full.
+status there). Submitters that wait for full hosts alone are left out, and of each of the others so
+many hosts are looked at that they can't all be full.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ WITH flying AS (
 ),
 waiting AS (
   SELECT submitter, MIN(destination_host) FROM jobs FORCE INDEX (turn)
-  WHERE {in_phase(Phase.QUEUED)} GROUP BY status, submitter
+  WHERE {in_phase(Phase.QUEUED)}{{elsewhere}} GROUP BY status, submitter
 )
 SELECT waiting.submitter
 FROM waiting LEFT JOIN flying ON flying.submitter = waiting.submitter
@@ -38,6 +39,7 @@ ORDER BY COALESCE(flying.jobs, 0), (
 )
 LIMIT 100
 """  # noqa: S608 - constants
+ELSEWHERE = " AND destination_host <> %s"  # for each full host
 FULL_HOSTS = f"""
 SELECT destination_host FROM jobs FORCE INDEX (turn)
 WHERE {of_status(IN_FLIGHT)} GROUP BY destination_host HAVING COUNT(*) >= %s
@@ -64,8 +66,9 @@ def admit(tx: Connection, limits: Limits) -> Job | None:
     if tx.get(LOCK, LEASE) is None:  # no other admission counts until this one is committed
         raise LookupError(f"the row {LEASE!r} is missing from leases: run `deliv check --repair`")
     now = tx.now()
-    full = {row["destination_host"] for row in tx.query(FULL_HOSTS, limits.per_destination)}
-    for waiting in tx.query(SUBMITTERS, limits.in_flight, limits.per_submitter):
+    full = [row["destination_host"] for row in tx.query(FULL_HOSTS, limits.per_destination)]
+    submitters = SUBMITTERS.format(elsewhere=ELSEWHERE * len(full))
+    for waiting in tx.query(submitters, *full, limits.in_flight, limits.per_submitter):
         submitter = waiting["submitter"]
         hosts = tx.query(HOSTS, submitter, limits.in_flight + MORE_HOSTS)
         for host in sorted(hosts, key=lambda one: one["oldest"]):

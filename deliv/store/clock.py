@@ -6,7 +6,7 @@ but no claim of a worker gets shorter: it was made for `hold` seconds at most. L
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from deliv.db.database import Connection
 from deliv.model.phase import Phase
@@ -20,6 +20,7 @@ READ = "SELECT seen, NOW(6) AS now FROM clock"
 NOTE = "UPDATE clock SET seen = %s"
 STEPS_BACK = "SELECT was, became FROM clock_steps ORDER BY step_id DESC LIMIT %s"
 COUNTED = 10  # the latest steps
+NOTES_APART = timedelta(seconds=10)  # at most, while an instance runs
 RECORD = "INSERT INTO clock_steps (was, became) VALUES (%s, %s)"
 ADMIT = f"""
 UPDATE jobs FORCE INDEX (due) SET due_at = due_at - INTERVAL %s MICROSECOND
@@ -51,11 +52,14 @@ def note(tx: Connection, hold: float) -> float:
 
 def age(tx: Connection, moment: datetime) -> float:
     """Seconds since a moment that has been. Where it lies ahead, the clock has stepped back since,
-    or a step ahead is doubted.
+    or a step ahead is doubted. Steps that were before the moment do not count.
     """
     now = tx.now()
-    if moment > now:
-        for step in tx.query(STEPS_BACK, COUNTED):
-            if moment > now:
-                moment -= step["was"] - step["became"]
+    steps = tx.query(STEPS_BACK, COUNTED) if moment > now else []
+    while moment > now:
+        step = next((step for step in steps if moment <= step["was"] + NOTES_APART), None)
+        if step is None:
+            break
+        steps.remove(step)
+        moment -= step["was"] - step["became"]
     return max(0.0, (now - moment).total_seconds())

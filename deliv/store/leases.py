@@ -47,7 +47,7 @@ class Fence:
 def acquire(tx: Connection, name: str, owner: str, ttl: float) -> int | None:
     """The fence when `owner` holds the lease for `ttl` seconds from now, else None."""
     tx.now()  # sees a step
-    what = tx.clock.landed, microseconds(ttl + STEP), name
+    what = tx.clock.stepped_at, microseconds(ttl + STEP), name
     row = tx.get(READ, *what)
     if row is None:
         create(tx, name)

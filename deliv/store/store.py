@@ -177,7 +177,7 @@ class Store:
         return await self._run(lambda tx: clock.note(tx, hold))
 
     async def age(self, moment: datetime) -> float:
-        """Seconds since then. The database alone tells the time of what happens to a job."""
+        """Seconds since then, by the database's clock, which all times of jobs are from."""
         return await self._run(lambda tx: clock.age(tx, moment))
 
     async def counts(self) -> dict[Status, int]:

@@ -32,16 +32,20 @@ NOT_ASKED = "not asked yet"
 def one_at_a_time(probe: Probe) -> Probe:
     """Who asks while it runs waits for that run, which goes on when they give up.
 
-    So a dependency that hangs is asked once, however often somebody looks.
+    So a dependency that hangs is asked once, however often somebody looks; and PROMPT after that
+    each look is answered at once (TimeoutError).
     """
     running: asyncio.Task[str] | None = None
+    until = 0.0
 
     async def ask() -> str:
-        nonlocal running
+        nonlocal running, until
         if running is None or running.done():
+            until = asyncio.get_running_loop().time() + PROMPT
             running = asyncio.ensure_future(probe())
             running.add_done_callback(_retrieve)
-        return await asyncio.shield(running)
+        async with asyncio.timeout_at(until):
+            return await asyncio.shield(running)
 
     return ask
 

@@ -23,7 +23,7 @@ class Periodic:
     """Runs `body` every `every` seconds, and at once by `run`; runs never overlap.
 
     The seconds are those of the monotonic clock. Tornado's PeriodicCallback goes by the wall clock:
-    after a step back it stands still for as long as the step.
+    after a step back it does not run for as long as the step.
 
     `holds`: whether this instance has the lease for it; None: every instance runs it.
     """

@@ -27,7 +27,7 @@ def entries(file: Path) -> list[dict[str, Any]]:
 
 
 def audited(stack: Stack, answer: Answer) -> dict[str, Any]:
-    """The one line on this request; it stands there when the answer has come."""
+    """The one line on this request; it is written when the answer has come."""
     wanted = answer.headers["x-request-id"]
     (found,) = [e for e in entries(audit_file(stack)) if e.get("request_id") == wanted]
     assert (found["log"], found["event"], found["status"]) == ("audit", "request", answer.status)
@@ -78,6 +78,9 @@ def test_an_owner_and_an_operator(stack: Stack, target: Target) -> None:
     assert holds(look, outcome="allowed", action="status", dn=operator, owner=alice, job_id=job_id)
     hand = audited(stack, stack.curl("/cancelTransfer", "-d", f"job_id={job_id}"))
     assert holds(hand, outcome="allowed", action="cancel", dn=alice, owner=alice, job_id=job_id)
+    late = audited(stack, stack.curl("/cancelTransfer", "-d", f"job_id={job_id}"))
+    assert holds(late, outcome="failed", status=409, dn=alice, job_id=job_id)
+    assert late["reason"] == "the job has ended already: CANCELLED"
 
 
 def test_the_stagers_reports(stack: Stack, target: Target) -> None:

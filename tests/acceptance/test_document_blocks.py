@@ -81,7 +81,7 @@ def substitutes(stack: Stack, target: Target, home: Path) -> dict[str, str]:
 
 
 def script(page: Path, replaced: dict[str, str]) -> str:
-    """The page's blocks, one after another, and where each stands."""
+    """The page's blocks, one after another, and where each is."""
     text = PREPARED
     for block in RUN[page]:
         text += f"at={block.name}\n{_shell(block)}\n"

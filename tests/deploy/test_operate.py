@@ -1,4 +1,4 @@
-"""An operator's day: what docs/operate.md and docs/recovery.md tell to type is typed, as it stands.
+"""An operator's day: what docs/operate.md and docs/recovery.md tell to type is typed, as written.
 
 Blocks that call Ansible are typed on the operator's machine, the others by root on the host. The
 transcript is in .cache/tests/operate.txt, beside the tests' reports.
@@ -166,7 +166,7 @@ def test_commands_of_the_service_have_its_account_and_sandbox(deployment: Deploy
 
 
 def test_the_check_fails_on_what_it_finds_and_when_it_cannot_look(deployment: Deployment) -> None:
-    """It has the service's secrets: with a lost count it looks, and mends it."""
+    """It has the service's secrets: with a lost count it looks, and repairs it."""
     follow(deployment, "check")
     sql = ("mariadb", "deliv", "-e")
     playbook = ANSIBLE / "playbooks" / "check.yml"
@@ -283,8 +283,9 @@ def test_a_lost_database_server_is_replaced(deployment: Deployment, alice: Clien
 
 
 def test_a_lost_data_directory_is_made_again(deployment: Deployment, alice: Client) -> None:
-    ended = events_of_last_job(deployment)
+    ended, going = jobs_ended_and_going(deployment, alice, "again")
     follow(deployment, "backup")
+    history = events(deployment, ended)
     deployment.fleet.execute(HOST, "systemctl", "stop", "mariadb.service")
     deployment.fleet.execute(HOST, "find", "/var/lib/mysql", "-mindepth", "1", "-delete")
     lost = attempt(deployment, "new server")
@@ -293,7 +294,8 @@ def test_a_lost_data_directory_is_made_again(deployment: Deployment, alice: Clie
     follow(deployment, "new directory")
     assert_held(attempt(deployment, "new server"), alice)
     follow(deployment, "restore")
-    assert events_of_last_job(deployment) == ended
+    assert events(deployment, ended) == history
+    assert_delivered(deployment, alice, going, "again/going")
 
 
 def assert_held(done: Done, user: Client) -> None:
@@ -351,11 +353,6 @@ def test_the_service_is_removed(deployment: Deployment) -> None:
     root = deployment.fleet.root(HOST)
     assert [place for place in places if (root / place.removeprefix("/")).exists()] == []
     assert deployment.fleet.state(HOST) == "running"
-
-
-def events_of_last_job(deployment: Deployment) -> str:
-    query = "SELECT * FROM job_events ORDER BY event_id DESC LIMIT 1"
-    return deployment.fleet.execute(HOST, "mariadb", "deliv", "-e", query).stdout
 
 
 def jobs_ended_and_going(deployment: Deployment, user: Client, place: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ DIRECTORY = Path(__file__).parents[1] / "recordings"
 SECTION = re.compile(r"^##### (.*)$", re.MULTILINE)
 STATUS = re.compile(r"\[HTTP (\d{3}) ?([^\]]*)\]")
 BARE_STATUS = re.compile(r"\d{3} ?")
-# What stands between the answers: timings, headings, the ids that were computed beside them.
+# What is between the answers: timings, headings, the ids that were computed beside them.
 NOISE = re.compile(r'(real|user|sys)\t.*|\w[^{]*:|"base_id".*|[0-9a-f-]{36} [0-9a-f-]{36}')
 # In a text, what differs from one server, host and time to the next.
 PATTERNS = (

@@ -130,6 +130,16 @@ async def test_after_a_step_back_waiting_is_counted_on(store: Store, clock: Cloc
         assert await store.age(later) == 0
 
 
+async def test_a_step_back_of_long_ago_makes_nothing_older(store: Store, migrated: Server) -> None:
+    """After one of a second, which is too small to be noted, a moment lies ahead too."""
+    await started(store)
+    migrated.run(
+        "INSERT INTO clock_steps (was, became)"
+        " VALUES (NOW(6) - INTERVAL 90 DAY, NOW(6) - INTERVAL 100 DAY)"
+    )
+    assert await store.age(datetime.now(UTC) + timedelta(seconds=HOLD)) == 0
+
+
 async def test_a_step_back_is_noted_once(
     store: Store, other: Store, database: Database, clock: Clock
 ) -> None:

@@ -14,19 +14,23 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from deliv_testbed import accounts, gridftp, interpreter, pki, ports
 from deliv_testbed.accounts import Account
 from deliv_testbed.errors import TestbedError
 from deliv_testbed.processes import Processes
+from structlog.testing import capture_logs
 from support.samples import ALICE, staged
 
 from deliv.config import GridFtpSettings, Seconds
 from deliv.db.database import Database
 from deliv.delivery.comparison import DestinationComparison
 from deliv.delivery.endpoints import sid
+from deliv.errors import DatabaseUnavailable
 from deliv.gateways.gridftp import FileFacts, GridFtp
+from deliv.gateways.https import HeldCredential
 from deliv.model.job import Job, TransferIdentity
 from deliv.model.phase import Phase, phase
 from deliv.model.states import FINAL, Status
@@ -176,12 +180,12 @@ async def test_a_lost_copy_that_has_arrived_is_delivered_once(
         file = destination.put(PRODUCT)
         job = await judged(here, job)
         assert (job.status, job.error_class, job.attempt) == (Status.SUCCESS, None, 2)
-        told = job.detailed_status or ""
-        assert told.startswith(f"delivered to {destination.server.url}/a%20file.fits, which was")
-        assert "same size and checksum" in told
+        status = job.detailed_status or ""
+        assert status.startswith(f"delivered to {destination.server.url}/a%20file.fits, which was")
+        assert "same size and checksum" in status
         history = await here.store.events(job.job_id)
         assert [event.status for event in history if event.status in FINAL] == [Status.SUCCESS]
-        assert history[-1].detailed_status == told
+        assert history[-1].detailed_status == status
         assert file.read_bytes() == PRODUCT
 
 
@@ -238,6 +242,29 @@ async def test_a_credential_that_is_not_there_any_more(
         comparison = await DestinationComparison(*parts).compare(job)
         assert not comparison.equal
         assert "no delegated credential" in comparison.result
+
+
+async def test_a_database_that_is_away_meanwhile_ends_no_job(
+    opened: Open, destination: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user's credential is in the database: the file is read at a later look."""
+
+    async def away(dn: str) -> HeldCredential:
+        raise DatabaseUnavailable("the database is not available")
+
+    async with opened(destination.reader()) as here:
+        job = await lost(here, destination, as_user=True)
+        destination.put(PRODUCT)
+        finds_it(here, job)
+        comparison = here.parts.settlement._destination
+        with monkeypatch.context() as patched, capture_logs() as lines:
+            patched.setattr(comparison, "_delegation", SimpleNamespace(credential=away))
+            await here.reconcile()
+            assert phase(await here.compared(job)) is Phase.COPYING
+        said = [line for line in lines if line["event"].startswith("not compared")]
+        assert [line["log_level"] for line in said] == ["warning"]
+        await here.reconcile()
+        assert (await ended(here, job)).status is Status.SUCCESS
 
 
 async def test_it_takes_too_long(opened: Open, destination: Destination) -> None:

@@ -80,7 +80,7 @@ async def test_none_is_given_to_a_server_that_has_just_gone(grid: Grid) -> None:
 
 @pytest.mark.parametrize("status", [200, 302, 403, 404, 502])
 async def test_a_server_behind_web_pages_is_out(grid: Grid, status: int) -> None:
-    """Whatever stands before FTS is up, FTS is not; its own refusals are JSON."""
+    """A proxy in front of FTS is up, FTS is not; its own refusals are JSON."""
     clock = Clock()
     async with two_servers(grid, clock) as (fts, first, _):
         preferred, spare = fts.endpoints

@@ -1,4 +1,4 @@
-"""What the stager's answers mean to deliv: its own refusals, and what only stands before it."""
+"""What the stager's answers mean to deliv: its refusals, and those of a proxy in front."""
 
 from __future__ import annotations
 

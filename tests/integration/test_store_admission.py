@@ -129,6 +129,18 @@ async def test_a_full_destination_does_not_hold_others_up(store: Store) -> None:
     assert order == ["full", "free"]
 
 
+async def test_a_crowd_at_a_full_destination_does_not_hold_others_up(store: Store) -> None:
+    caps = limits(per_destination=1)
+    for host in ("full", "full, too"):
+        await submitted(store, destination_host=host)
+    assert len(await admit_all(store, caps)) == 2
+    for number in range(120):  # more than an admission looks at
+        for host in ("full", "full, too"):
+            await submitted(store, submitter=f"/CN={number}", destination_host=host)
+    late = await submitted(store, submitter=BOB, destination_host="free")
+    assert [job.job_id for job in await admit_all(store, caps)] == [late.job_id]
+
+
 async def test_transferring_jobs_count_as_in_flight(store: Store) -> None:
     await submitted(store)
     await submitted(store)
@@ -242,8 +254,10 @@ async def test_an_admission_reads_what_is_in_flight_not_what_waits(
 
 async def test_the_choice_reads_pairs_not_jobs(database: Database, migrated: Server) -> None:
     fill(migrated, ALICE, 10_000)
+    full = ("a", "z")
     for sql, parameters in (
-        (admission.SUBMITTERS, (100, 100)),
+        (admission.SUBMITTERS.format(elsewhere=""), (100, 100)),
+        (admission.SUBMITTERS.format(elsewhere=admission.ELSEWHERE * 2), (*full, 100, 100)),
         (admission.HOSTS, (ALICE, 100)),
     ):
         explained = await database.query("EXPLAIN " + sql, *parameters)

@@ -144,7 +144,7 @@ async def test_commits_that_stay_unknown_are_reported(
 
 
 async def test_of_an_unknown_commit_nothing_else_is_said(proxy: Proxy, migrated: Server) -> None:
-    """It stands, and nobody can look whether it does, as MariaDB is gone."""
+    """It was made, and that can't be looked up, as MariaDB is gone."""
     database = Database(migrated.settings(port=proxy.port))
     store = Store(database)
     await store.counts()

@@ -1,4 +1,4 @@
-"""`deliv check` finds what the stager and FTS hold for nobody, and gives it back."""
+"""`deliv check` finds what the stager and FTS hold that no job needs, and gives it back."""
 
 from __future__ import annotations
 

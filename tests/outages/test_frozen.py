@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(400)
 SIZES = itertools.count(30_000)
 COLUMNS = ("status", "attempt", "time_released", "due_at", "stager_callback", "fts_jobid")
 DELIVERED = ["SUBMITTED", "STAGING", "STAGING", "TRANSFERRING", "SUCCESS"]
-# Each can be reached while the instance stands still at those before it.
+# Each can be reached while the instance is frozen at those before it.
 POINTS = [
     Point.STEP_TAKEN,
     Point.CODE_STORED,
@@ -130,7 +130,7 @@ def assert_delivered_once(pair: Pair, job_id: str, target: Target, size: int) ->
 
 
 def test_whoever_wakes_up_in_a_delivery_changes_nothing(alone: Pair, target: Target) -> None:
-    """It stands still at every point, in the delivery of another job each; others end them all."""
+    """It is frozen at every point, in the delivery of another job each; others end them all."""
     jobs, freezing = {}, too_late(alone)
     for point, size in zip(POINTS, SIZES, strict=False):
         jobs[size] = freezing.reach(point, target, f"synthetic-{size}")

@@ -1,4 +1,4 @@
-"""FTS, or what stands before it, answers badly or not at all: each product arrives once."""
+"""FTS, or a proxy in front of it, answers badly or not at all: each product arrives once."""
 
 from __future__ import annotations
 

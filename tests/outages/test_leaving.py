@@ -54,7 +54,7 @@ def third_instance(pair: Pair, directory: Path, drain: str, **changes: Any) -> I
 def test_requests_in_flight_are_answered_before_it_ends(
     pair: Pair, target: Target, tmp_path: Path
 ) -> None:
-    """They wait for a database that stands still meanwhile."""
+    """They wait for a database that is frozen meanwhile."""
     with third_instance(pair, tmp_path, "20s") as third, ThreadPoolExecutor(4) as pool:
         stack = Third(pair, third.url, third.monitoring)
         with frozen(pair, "mariadb"):
@@ -63,7 +63,7 @@ def test_requests_in_flight_are_answered_before_it_ends(
             ]
             until(lambda: stack.metric("deliv_http_requests_in_flight") == 4, "all are in flight")
             third.process.send_signal(signal.SIGTERM)
-            until(lambda: not ports.accepts(third.port), "nobody is let in any more")
+            until(lambda: not ports.accepts(third.port), "no connection is accepted any more")
             assert third.process.poll() is None
         answers = [answer.result() for answer in asked]
         assert third.process.wait(60) == 0
@@ -173,7 +173,7 @@ def test_the_watchdog_ends_a_loop_that_stands_still(
 def test_the_watchdog_ends_periodic_work_that_is_stuck(
     pair: Pair, service: Service, manager: ServiceManager, target: Target
 ) -> None:
-    """The loop turns and requests are answered, but a sweep or a poll stands still."""
+    """The loop turns and requests are answered, but a sweep or a poll hangs."""
     stack = pair.instance(2)
     service.hang(Point.LEASE_TAKEN)
     job_id = submit(stack, target, "synthetic-41030").document["job_id"]

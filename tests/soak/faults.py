@@ -178,7 +178,7 @@ def lasting(site: Site, fault: Fault) -> Iterator[None]:
 START, THAW, RIGHT = Site.start, command("thaw"), set_clock(0)
 AWAY, FROZEN, STEPPED = (0.5, 5.0), (1.0, 7.0), (5.0, 10.0)
 
-# One neighbour's trouble, which must cost nobody else anything.
+# One neighbour's trouble, which must cost others nothing.
 ALL_ALONG = Fault(name="keep copies", parts=("stager",), does=keep, undoes=give_back, lasts=(0, 0))
 NEIGHBOURS = (
     Fault(

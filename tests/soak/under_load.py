@@ -23,7 +23,7 @@ LIMITED = {"attempts": 5, "backoff": "500ms"}
 ALL = {"in_flight": 10_000, "per_submitter": 10_000, "per_destination": 10_000}
 SETTINGS: dict[str, Any] = {
     "limits": ALL,
-    # A credential that ends is delegated anew within a minute, for which its copies wait.
+    # A credential that ends is delegated again within a minute, for which its copies wait.
     "fts": {"reconcile_every": "5s", "misses": 12},
     "stager": {"timeout": "25s"},
     "sweeps": {"every": "1s", "lease": "5s", "hold": "30s", "ask_again": "2s"},

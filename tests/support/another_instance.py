@@ -42,7 +42,7 @@ class Instance:
         return [json.loads(line) for line in text.splitlines()]
 
     def status(self, path: str) -> tuple[int, str]:
-        """What the monitoring port answers; 0 while nobody listens."""
+        """What the monitoring port answers; 0 while it does not listen."""
         connection = http.client.HTTPConnection("127.0.0.1", self.monitoring, timeout=30)
         try:
             connection.request("GET", path)

@@ -68,7 +68,7 @@ def _until_closed(lines: Iterator[tuple[int, str]], indent: str) -> Iterator[str
 
 
 def inline(page: Path) -> Iterator[str]:
-    """What stands between single backquotes."""
+    """What is between single backquotes."""
     text = re.sub(r"^ *```.*?^ *```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
     yield from (" ".join(code.split()) for code in re.findall(r"`([^`]+)`", text))
 

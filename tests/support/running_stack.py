@@ -87,7 +87,7 @@ class Target:
 
 
 class Stack:
-    """`directory` is where testbed.json stands."""
+    """`directory` is where testbed.json is."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -147,7 +147,7 @@ class Stack:
         return _parsed(done.stdout)
 
     def ready(self) -> dict[str, Any]:
-        """The readiness report; empty while nobody answers."""
+        """The readiness report; empty while it does not answer."""
         url = f"{self.testbed['monitoring_url']}/ready"
         try:
             with build_opener(ProxyHandler({})).open(url, timeout=20) as answer:
@@ -287,7 +287,7 @@ def brought_up(*options: str) -> Iterator[Stack]:
 
 @contextmanager
 def frozen(stack: Stack, part: str) -> Iterator[None]:
-    """A part stands still, with its connections open."""
+    """A part is frozen, with its connections open."""
     stack.control("freeze", part)
     try:
         yield

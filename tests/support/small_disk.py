@@ -38,7 +38,7 @@ class Disk:
 def on_small_disk(stack: Stack, part: str, directory: Path, size: str) -> Iterator[Disk]:
     """The part is killed, its directory moved to a disk of `size`, and the part started.
 
-    Skipped where nobody may mount; in CI that fails.
+    Skipped where mounting is not allowed; in CI that fails.
     """
     kept = directory.with_name(f"{directory.name}.kept")
     stack.control("kill", part)

@@ -1,4 +1,4 @@
-"""The audit log: one line each, whatever stands in it, and what becomes of lines it can't take."""
+"""The audit log: one line each, whatever is in it, and what becomes of lines it can't take."""
 
 from __future__ import annotations
 

@@ -38,14 +38,14 @@ def test_time_goes_on() -> None:
     world = World()
     assert [world.at(passed) for passed in (0, 1, 1000, DAY)] == [0, 1, 1000, DAY]
     assert world.clock.doubt() is None
-    assert world.clock.landed == LONG_AGO
+    assert world.clock.stepped_at == LONG_AGO
 
 
 def test_a_step_ahead_is_not_believed_at_first() -> None:
     world = World()
     world.at(0)
     assert [world.at(passed, ahead=DAY) for passed in (1, 2, 600)] == [1, 2, 600]
-    assert world.clock.landed == START + timedelta(seconds=DAY + 1)
+    assert world.clock.stepped_at == START + timedelta(seconds=DAY + 1)
     assert world.clock.doubt() == (
         f"its clock has stepped ahead by {DAY} s: nothing ends by it for 1 s"
     )
@@ -69,13 +69,32 @@ def test_a_further_step_begins_the_time_again() -> None:
     assert world.at(500 + SETTLING, ahead=DAY) == 500 + SETTLING + DAY
 
 
+def test_so_does_a_step_that_is_taken_back_in_part() -> None:
+    world = World()
+    world.at(0)
+    world.at(1, ahead=DAY)
+    world.at(500, ahead=3600)
+    assert world.at(1 + SETTLING, ahead=3600) == 1 + SETTLING
+    assert world.at(500 + SETTLING, ahead=3600) == 500 + SETTLING + 3600
+
+
 def test_a_step_that_is_taken_back_is_forgotten() -> None:
     world = World()
     world.at(0)
     world.at(1, ahead=DAY)
     assert world.at(2) == 2
     assert world.clock.doubt() is None
+    assert world.clock.stepped_at == LONG_AGO
     assert world.at(700, ahead=DAY) == 700
+
+
+def test_so_is_one_that_was_believed() -> None:
+    world = World()
+    world.at(0)
+    world.at(1, ahead=DAY)
+    world.at(1 + SETTLING, ahead=DAY)
+    assert world.at(2 + SETTLING) == 2 + SETTLING
+    assert world.clock.stepped_at == LONG_AGO
 
 
 @pytest.mark.parametrize("seconds", [600, DAY])
@@ -93,7 +112,7 @@ def test_back_to_the_time_of_this_machine_is_believed_at_once() -> None:
     world.at(1, ahead=-600)
     assert world.at(2) == 2
     assert world.clock.doubt() is None
-    assert world.clock.landed == START + timedelta(seconds=2)
+    assert world.clock.stepped_at == START + timedelta(seconds=2)
 
 
 def test_a_process_that_begins_goes_by_its_machine() -> None:
@@ -114,4 +133,4 @@ def test_a_process_that_was_frozen_while_it_asked_takes_no_step_for_one() -> Non
     assert world.at(10, frozen=300) == 10
     assert world.at(320) == 320
     assert world.clock.doubt() is None
-    assert world.clock.landed == LONG_AGO
+    assert world.clock.stepped_at == LONG_AGO

@@ -19,7 +19,7 @@ from deliv.delivery.comparison import DestinationComparison
 from deliv.delivery.destination import destination_file
 from deliv.delivery.ending.failure import Failure, FailureHandler, lacking
 from deliv.delivery.waiting import WAITING, no_longer_waiting
-from deliv.errors import LostRace, NoCredential
+from deliv.errors import LostRace, NoCredential, Unavailable
 from deliv.gateways.fts import TransferOutcome, Verdict
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
@@ -129,9 +129,9 @@ class Settlement:
         return job
 
     async def _conclude(self, job: Job, failure: Failure) -> None:
-        comparison = await self._destination.compare(job)
-        log.info("compared a destination", job_id=job.job_id, result=comparison.result)
         try:
+            comparison = await self._destination.compare(job)
+            log.info("compared a destination", job_id=job.job_id, result=comparison.result)
             if comparison.equal:
                 status = f"delivered to {destination_file(job)}, which {comparison.result}"
                 details = failure.details
@@ -141,12 +141,14 @@ class Settlement:
                 await self._failures.attempt(job, replace(failure, reason=reason))
         except LostRace as error:
             log.info("job moved on meanwhile", job_id=job.job_id, reason=str(error))
+        except Unavailable as error:
+            log.warning("not compared; later again", job_id=job.job_id, reason=str(error))
 
     def _compared(self, job_id: str, task: asyncio.Task[None]) -> None:
         del self.comparing[job_id]
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.error("not compared; later again", job_id=job_id, exc_info=error)
+            log.error("a comparison failed; later again", job_id=job_id, exc_info=error)
 
     async def _handle_unknown_outcome(self, job: Job, outcome: TransferOutcome) -> Job:
         """It is not known how the copy fares: FTS is asked again, for some time."""

@@ -66,14 +66,15 @@ class BrokerConnection:
 
         A connection may be open to a broker that is dead inside: then another one is tried.
         """
-        if self.session is None:
+        session = self.session
+        if session is None:
             raise BrokerUnavailable(self.detail)
         try:
-            channel = await self.session.channel()
+            channel = await session.channel()
             await channel.call("queue_declare", queue, passive=True)
             await channel.close()
         except BrokerUnavailable as error:
-            self.reconnect(str(error))
+            session.end(str(error))
             raise
 
     async def _run(self) -> None:

@@ -5,7 +5,7 @@
 Runs under the system's Python, which has gfal2, and imports nothing of deliv. Order and answer are
 JSON: client.py has their fields. An empty order asks only whether gfal2 is there. The credential is
 kept in anonymous memory, so that nothing of it is left however the process ends; and it ends in
-time, even if nobody is left to end it.
+time by itself, even if deliv is gone.
 """
 
 import json
