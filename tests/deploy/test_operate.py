@@ -321,7 +321,7 @@ def test_a_full_disk_loses_nothing(deployment: Deployment, alice: Client) -> Non
     fleet = deployment.fleet
     with (
         small_disk(fleet, HOST, "mariadb", DATABASE, "700m"),
-        small_disk(fleet, HOST, "rabbitmq-server", BROKER, "200m"),
+        small_disk(fleet, HOST, "rabbitmq-server", BROKER, "1300m"),
     ):
         deployment.wait_until_ready(120)
         _, going = jobs_ended_and_going(deployment, alice, "full")
