@@ -95,9 +95,8 @@ class Failpoints:
         file = self._directory / point
         spent = file.with_name(f"{point}.{os.getpid()}.spent")
         try:
-            fault = file.read_text(
-                encoding="ascii"
-            )  # first: who removes the spent file ends a hold
+            # Read first: who removes the spent file ends a hold.
+            fault = file.read_text(encoding="ascii")
             file.rename(spent)  # exactly one of those who come here at once succeeds
         except FileNotFoundError:
             return

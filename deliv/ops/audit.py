@@ -68,7 +68,7 @@ class AuditEntry:
     `unverified_subject` that of one which was not accepted, and says whatever it likes, `owner`
     the submitter of the job; `action` and `rule` are the policy's, `client_id` and `token_id` an
     access token's that was good, `job_id` what the request named or made, `accepted` and
-    `refused` how many items of a request for many, `times` how many such lines this one stands for.
+    `refused` how many items of a request for many, `times` how many such lines this one is for.
     """
 
     event: AuditEvent

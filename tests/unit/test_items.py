@@ -79,3 +79,8 @@ def test_no_lines_are_no_items(body: bytes) -> None:
 def test_other_types_are_refused(content_type: str) -> None:
     with pytest.raises(UnsupportedMediaType, match="application/json or application/x-ndjson"):
         items(b"{}", content_type)
+
+
+def test_a_string_in_an_array_is_no_item() -> None:
+    with pytest.raises(InvalidRequest, match="must be a JSON object"):
+        items(json.dumps({"transfers": [json.dumps(GOOD)]}).encode(), JSON).read(0)

@@ -10,20 +10,23 @@ from deliv.http.call.errors import UnsupportedMediaType
 from deliv.http.call.parameters import JSON, Pairs, Parameters
 
 NDJSON = "application/x-ndjson"
-I = TypeVar("I", bound=Parameters)  # noqa: E741 - an item
+Item = TypeVar("Item", bound=Parameters)
 
 
-class Items(Generic[I]):
+class Items(Generic[Item]):
     """At most `most`; each is read when it is asked for. InvalidRequest, UnsupportedMediaType.
 
     In JSON they are the array `name`. Empty lines are none.
     """
 
-    def __init__(self, kind: type[I], name: str, most: int, content_type: str, body: bytes) -> None:
+    def __init__(
+        self, kind: type[Item], name: str, most: int, content_type: str, body: bytes
+    ) -> None:
         self._kind = kind
         given, text = parameters.media_type(content_type), parameters.decode_utf8(body)
+        self._lines = given == NDJSON
         self._raw: list[object]
-        if given == NDJSON:
+        if self._lines:
             self._raw = [line for line in text.split("\n") if line.strip()]
         elif given == JSON:
             self._raw = _array(text, name)
@@ -39,11 +42,11 @@ class Items(Generic[I]):
     def __len__(self) -> int:
         return len(self._raw)
 
-    def read(self, place: int) -> I:
+    def read(self, place: int) -> Item:
         """InvalidRequest says what is wrong with this one."""
         raw = self._raw[place]
-        if isinstance(raw, str):
-            raw = parameters.parse_json(raw, "the item")
+        if self._lines:
+            raw = parameters.parse_json(str(raw), "the item")
         if not isinstance(raw, Pairs):
             raise InvalidRequest("the item must be a JSON object of parameters")
         return parameters.decode(self._kind, parameters.from_pairs(raw, self._kind))
