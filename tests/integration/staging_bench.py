@@ -23,7 +23,18 @@ from deliv_testbed.products import install
 
 from deliv.identity.x509.dn import oneline
 
-PRODUCTS = {"P 1.fits": 3_000_001, "βeta": 10, "big": 64 * 2**20}
+PRODUCTS = {
+    "P 1.fits": 3_000_001,
+    "βeta": 10,
+    "big": 64 * 2**20,
+    "Many ß": {"ä/b c/d.npy": 3, "ä/empty": 0, "top.rdb": 2**20 + 1},
+}
+READERS: dict[str, Callable[[bytes], dict[str, Any]]] = {
+    "application/json": json.loads,
+    "application/x-www-form-urlencoded": lambda body: dict(
+        parse_qsl(body.decode(), strict_parsing=True)
+    ),
+}
 
 
 def until(condition: Callable[[], Any], what: str, timeout: float = 60) -> Any:
@@ -41,8 +52,8 @@ class Receiver:
 
     context: ssl.SSLContext
     port: int = 0
-    calls: list[dict[str, str]] = field(default_factory=list)
-    answer: Callable[[dict[str, str]], int] = lambda fields: 200
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    answer: Callable[[dict[str, Any]], int] = lambda fields: 200
 
     def url(self) -> str:
         return f"https://127.0.0.1:{self.port}/doneStaging"
@@ -67,9 +78,9 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                length = int(self.headers["Content-Length"])
-                pairs = parse_qsl(self.rfile.read(length).decode(), strict_parsing=True)
-                fields = dict(pairs) | {"path_called": self.path, "peer": _peer(self.connection)}
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                called = {"path_called": self.path, "peer": _peer(self.connection)}
+                fields = READERS[self.headers["Content-Type"]](body) | called
                 receiver.calls.append(fields)
                 self.send_response(receiver.answer(fields))
                 self.send_header("Content-Length", "0")
@@ -145,7 +156,7 @@ class Bench:
         until(lambda: self.listed(job_id).get("told"), f"the callback of {job_id} is answered")
         return self.listed(job_id)
 
-    def calls_for(self, job_id: str) -> list[dict[str, str]]:
+    def calls_for(self, job_id: str) -> list[dict[str, Any]]:
         return [call for call in self.receiver.calls if call["job_id"] == job_id]
 
     def _healthy(self) -> bool:

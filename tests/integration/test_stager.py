@@ -9,9 +9,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deliv_testbed import synthetic
+from deliv_testbed.trees import tree_of
 
 from integration.staging_bench import PRODUCTS, Bench, install_bench, until
 
@@ -43,8 +45,9 @@ def test_stages_a_true_copy_and_reports_it(bench: Bench, job: str, product_id: s
     assert bench.wait_told(job)["answers"] == [200]
     (call,) = bench.calls_for(job)
     content = (bench.staging / job / product_id).read_bytes()
-    size = PRODUCTS.get(product_id, synthetic.size_of(product_id))
-    assert content == b"".join(synthetic.chunks(size or 0))
+    size = PRODUCTS.get(product_id) or synthetic.size_of(product_id)
+    assert isinstance(size, int)
+    assert content == b"".join(synthetic.chunks(size))
     assert call == {
         "job_id": job,
         "product_id": product_id,
@@ -58,6 +61,125 @@ def test_stages_a_true_copy_and_reports_it(bench: Bench, job: str, product_id: s
         "path_called": "/doneStaging",
         "peer": "stager",
     }
+
+
+def listed_files(directory: Path) -> dict[str, tuple[int, str]]:
+    """The files of a staged directory as its report has to have them."""
+    return {
+        str(path.relative_to(directory)): (
+            path.stat().st_size,
+            f"ADLER32:{zlib.adler32(path.read_bytes()):08x}",
+        )
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def reported_files(call: dict[str, Any]) -> dict[str, tuple[int, str]]:
+    assert all(set(file) == {"name", "size", "checksum"} for file in call["files"])
+    return {file["name"]: (file["size"], file["checksum"]) for file in call["files"]}
+
+
+@pytest.mark.parametrize("product_id", ["Many ß", "tree-12-5", "tree-1-0"])
+def test_stages_a_directory_and_reports_its_files(bench: Bench, job: str, product_id: str) -> None:
+    assert bench.stage(job, product_id) == 202
+    assert bench.wait_told(job)["answers"] == [200]
+    (call,) = bench.calls_for(job)
+    files = reported_files(call)
+    assert files == listed_files(bench.staging / job / product_id)
+    if sizes := PRODUCTS.get(product_id):
+        assert {name: size for name, (size, _) in files.items()} == sizes
+    else:
+        tree = tree_of(product_id)
+        assert tree and list(files) == [*tree.names]
+    assert list(call) == [
+        *("job_id", "product_id", "authcode", "msg", "staged_to", "path", "success", "files"),
+        *("path_called", "peer"),
+    ]
+    del call["files"]
+    assert call == {
+        "job_id": job,
+        "product_id": product_id,
+        "authcode": "c0de",
+        "success": True,
+        "msg": "staged",
+        "staged_to": "127.0.0.1:2811",
+        "path": f"/archive/staging/{job}/{product_id}",
+        "path_called": "/doneStaging",
+        "peer": "stager",
+    }
+
+
+def test_ten_thousand_files_are_reported_without_holding_them(bench: Bench, job: str) -> None:
+    """In memory they would be more. While deliv takes its time, the stager answers others."""
+    bench.stage(job, "tree-1-10")
+    bench.wait_told(job)
+    bench.receiver.answer = lambda fields: bench.call("GET", "/healthz")[0]
+    before = memory(bench)
+    many = str(uuid.uuid4())
+    bench.stage(many, "tree-10000-10")
+    assert bench.wait_told(many)["answers"] == [200]
+    (call,) = bench.calls_for(many)
+    assert len({file["name"] for file in call["files"]}) == 10_000
+    assert memory(bench) - before < 4 * 2**20
+    assert bench.call("DELETE", f"/stage/{many}")[0] == 200
+    assert not (bench.staging / many).exists()
+
+
+def memory(bench: Bench) -> int:
+    """The most that the stager has taken by now, in bytes."""
+    assert bench.process
+    status = Path(f"/proc/{bench.process.pid}/status").read_text(encoding="utf-8")
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+
+def test_lost_is_reported_but_not_there(bench: Bench, job: str) -> None:
+    bench.stage(job, "lost-2-tree-3-5")
+    bench.wait_told(job)
+    (call,) = bench.calls_for(job)
+    there = listed_files(bench.staging / job / "tree-3-5")
+    reported = reported_files(call)
+    assert reported.keys() - there.keys() == {call["files"][1]["name"]}
+    assert there.items() <= reported.items()
+    assert call["product_id"] == "lost-2-tree-3-5"
+
+
+def test_short_is_smaller_than_reported(bench: Bench, job: str) -> None:
+    bench.stage(job, "short-1-short-3-tree-3-5")
+    bench.wait_told(job)
+    (call,) = bench.calls_for(job)
+    there = listed_files(bench.staging / job / "tree-3-5")
+    reported = reported_files(call)
+    wrong = {name: size - there[name][0] for name, (size, _) in reported.items()}
+    assert list(wrong.values()) == [1, 0, 1]
+
+
+def test_one_file_is_lost_or_short_as_well(bench: Bench, job: str) -> None:
+    bench.stage(job, "short-1-lost-1-synthetic-5")
+    bench.wait_told(job)
+    (call,) = bench.calls_for(job)
+    assert (call["success"], call["size"]) == ("true", "6")
+    assert list((bench.staging / job).iterdir()) == []
+
+
+def test_a_directory_that_fails_has_no_files(bench: Bench, job: str) -> None:
+    bench.stage(job, "fail-tree-3-5")
+    bench.wait_told(job)
+    (call,) = bench.calls_for(job)
+    assert call["success"] == "false"
+    assert "files" not in call
+
+
+def test_a_directory_is_reported_again_as_it_was(bench: Bench, job: str) -> None:
+    bench.stage(job, "twice-lost-1-tree-3-5", "one")
+    bench.wait_told(job)
+    bench.stage(job, "twice-lost-1-tree-3-5", "two")
+    until(lambda: len(bench.calls_for(job)) == 4, "four reports")
+    codes = [call.pop("authcode") for call in bench.calls_for(job)]
+    first, *others = bench.calls_for(job)
+    assert codes == ["one", "one", "two", "two"]
+    assert others == [first] * 3
 
 
 def test_release_removes_the_copy_once(bench: Bench, job: str) -> None:
@@ -260,3 +382,18 @@ def test_many_at_once_all_arrive(own_bench: Bench) -> None:
             assert bench.stage(job, "synthetic-4096") == 202
         until(lambda: len(bench.receiver.calls) == len(jobs), "a callback for each")
         assert sorted(call["job_id"] for call in bench.receiver.calls) == sorted(jobs)
+
+
+def test_a_directory_cut_by_a_kill_is_made_again(own_bench: Bench, job: str) -> None:
+    """It appears whole or not at all."""
+    bench, product_id = own_bench, "tree-5000-1000"
+    with bench.receiver.running():
+        bench.start()
+        bench.stage(job, product_id)
+        until(lambda: (bench.staging / job / ".files").exists(), "the copy has begun")
+        bench.stop(kill=True)
+        assert len(listed_files(bench.staging / job / product_id)) in {0, 5000}
+        bench.start()
+        bench.wait_told(job)
+    (call,) = bench.calls_for(job)
+    assert reported_files(call) == listed_files(bench.staging / job / product_id)

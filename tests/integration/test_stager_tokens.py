@@ -17,6 +17,7 @@ from deliv_testbed.issuer.keys import KeyRing
 from deliv_testbed.issuer.settings import Client, IssuerSettings
 from deliv_testbed.stager.callbacks import Callbacks
 from deliv_testbed.stager.register import Staging, State
+from deliv_testbed.stager.reports import Reports
 from deliv_testbed.stager.settings import TokenSettings
 from deliv_testbed.stager.tokens import NoToken, Tokens
 from deliv_testbed.tls import server_context
@@ -137,7 +138,8 @@ async def test_callbacks_carry_what_deliv_accepts(grid: Grid, tmp_path: Path) ->
     """And, when that is ordered, a tampered one before."""
     async with issuing(grid, tmp_path) as url, ScriptedFts(grid) as deliv:
         deliv.on("POST", "/doneStaging", Reply(status=403), Reply(status=200))
-        callbacks = Callbacks(context(grid), 4, "localhost:1", "/staging", tokens(grid, url))
+        reports = Reports("localhost:1", "/staging", tmp_path)
+        callbacks = Callbacks(context(grid), 4, reports, tokens(grid, url))
         staging = replace(STAGING, callback=f"{deliv.url}/doneStaging", product_id="badtoken-005")
         assert await callbacks.report(staging) == [403, 200]
         bad, good = (asked.headers["Authorization"].split(" ") for asked in deliv.asked)

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from deliv_testbed import synthetic
 from deliv_testbed.settings import read
 from deliv_testbed.stager.access import Access
-from deliv_testbed.stager.archive import Archive
+from deliv_testbed.stager.archive import Archive, Product
 from deliv_testbed.stager.callbacks import codes
-from deliv_testbed.stager.copying import PARTIAL, Interrupted, copy
+from deliv_testbed.stager.copying import LISTING, PARTIAL, Interrupted, copy
 from deliv_testbed.stager.faults import Faults, faults_of
 from deliv_testbed.stager.register import Register, Staging, StagingRequest, State
+from deliv_testbed.stager.reports import Reports
 from deliv_testbed.stager.requests import parse
 from deliv_testbed.stager.settings import StagerSettings
+from deliv_testbed.trees import tree_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deliv.errors import ConfigError, Forbidden, InvalidRequest
 
+NO_FAULTS = Faults(product_id="")
 JOB = "01900000-0000-7000-8000-000000000001"
 BODY = {
     "job_id": JOB,
@@ -44,6 +48,12 @@ BODY = {
         ("kept-005", Faults(product_id="005", kept=True)),
         ("slow-2.5-synthetic-10", Faults(product_id="synthetic-10", delay=2.5)),
         ("twice-slow-1-005", Faults(product_id="005", twice=True, delay=1)),
+        ("lost-3-tree-5-10", Faults(product_id="tree-5-10", lost=frozenset({3}))),
+        (
+            "short-1-lost-2-slow-1-short-12-P",
+            Faults(product_id="P", lost=frozenset({2}), short=frozenset({1, 12}), delay=1),
+        ),
+        ("lost-005", Faults(product_id="lost-005")),
         ("slow-005", Faults(product_id="slow-005")),
         ("fail-", Faults(product_id="fail-")),
         ("failure-1", Faults(product_id="failure-1")),
@@ -75,30 +85,107 @@ def test_archive_finds_by_index_not_by_path(tmp_path: Path) -> None:
     archive = Archive(tmp_path)
     product = archive.find("M31")
     assert product is not None
-    assert (product.name, b"".join(product.chunks())) == ("ä b.fits", b"content")
+    assert contents(product) == {"ä b.fits": b"content"}
+    assert (product.name, product.is_directory) == ("ä b.fits", False)
     assert archive.find("data/ä b.fits") is None
     assert archive.find("../M31") is None
     made = archive.find("synthetic-5")
     assert made is not None
-    assert b"".join(made.chunks()) == b"".join(synthetic.chunks(5))
+    assert contents(made) == {"synthetic-5": b"".join(synthetic.chunks(5))}
+
+
+def contents(product: Product) -> dict[str, bytes]:
+    return {name: b"".join(chunks) for name, chunks in product.files}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tree-0-5", "tree-5", "tree-05-5", "tree-5--1", "tree-5-01", "tree-5-1x", "tree-1000001-1"],
+)
+def test_not_every_tree_is_a_product(name: str) -> None:
+    assert tree_of(name) is None
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 2**20, 2**20 + 3])
+def test_a_tree_has_files_of_its_size_in_nested_directories(tmp_path: Path, size: int) -> None:
+    product, again = (Archive(tmp_path).find(f"tree-12-{size}") for _ in range(2))
+    assert product and again and product.is_directory
+    files = contents(product)
+    assert files == contents(again)
+    assert {len(content) for content in files.values()} == {size}
+    assert len(files) == 12
+    assert len(set(files.values())) == (12 if size else 1)
+    assert max(name.count("/") for name in files) == 2
+    assert len({name.split("/")[0] for name in files}) > 1
+
+
+def test_no_name_of_a_tree_is_another_ones_directory() -> None:
+    tree = tree_of("tree-20000-1")
+    assert tree
+    names = set(tree.names)
+    directories = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    assert len(names) == 20_000
+    assert not names & directories
+
+
+def product(*files: tuple[str, list[bytes]], is_directory: bool = False) -> Product:
+    pieces = [(name, iter(chunks)) for name, chunks in files]
+    return Product(name="name", files=pieces, is_directory=is_directory)
 
 
 @given(st.lists(st.binary(max_size=200), max_size=5))
 def test_copy_is_exact(tmp_path_factory: pytest.TempPathFactory, chunks: list[bytes]) -> None:
-    target = tmp_path_factory.mktemp("copy") / "job" / "name"
-    done = copy(chunks, target, threading.Event())
+    place = tmp_path_factory.mktemp("copy") / "job"
+    done = copy(product(("name", chunks)), place, threading.Event(), NO_FAULTS)
     content = b"".join(chunks)
-    assert target.read_bytes() == content
+    assert (place / "name").read_bytes() == content
     assert (done.size, done.checksum) == (len(content), f"ADLER32:{zlib.adler32(content):08x}")
-    assert [path.name for path in target.parent.iterdir()] == ["name"]
+    assert [path.name for path in place.iterdir()] == ["name"]
 
 
-def test_interrupted_copy_never_shows_its_name(tmp_path: Path) -> None:
+def test_a_directory_is_copied_with_a_listing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "left over").touch()
+    files = product(("a b/ü", [b"one", b"two"]), ("c", []), is_directory=True)
+    done = copy(files, tmp_path / "job", threading.Event(), NO_FAULTS)
+    assert (done.size, done.checksum) == (6, None)
+    assert {path.name for path in (tmp_path / "job").iterdir()} == {"name", LISTING}
+    assert (tmp_path / "job" / "name" / "a b" / "ü").read_bytes() == b"onetwo"
+    assert json.loads((tmp_path / "job" / LISTING).read_text("utf-8")) == [
+        {"name": "a b/ü", "size": 6, "checksum": f"ADLER32:{zlib.adler32(b'onetwo'):08x}"},
+        {"name": "c", "size": 0, "checksum": "ADLER32:00000001"},
+    ]
+
+
+@pytest.mark.parametrize("is_directory", [False, True])
+def test_interrupted_copy_never_shows_its_name(tmp_path: Path, is_directory: bool) -> None:
     stop = threading.Event()
     stop.set()
+    files = product(("name", [b"x"]), is_directory=is_directory)
     with pytest.raises(Interrupted):
-        copy([b"x"], tmp_path / "job" / "name", stop)
-    assert [path.name for path in (tmp_path / "job").iterdir()] == [PARTIAL]
+        copy(files, tmp_path / "job", stop, NO_FAULTS)
+    assert {path.name for path in (tmp_path / "job").iterdir()} <= {PARTIAL, LISTING}
+
+
+def test_a_report_of_many_files_is_sent_in_pieces(register: Register, tmp_path: Path) -> None:
+    register.put(StagingRequest(**BODY))
+    register.staged(JOB, name="P1", size=4, checksum=None)
+    listing = tmp_path / JOB / LISTING
+    listing.parent.mkdir()
+    listed = [{"name": f"{number:06d}", "size": 0} for number in range(10_000)]
+    listing.write_text(json.dumps(listed), encoding="utf-8")
+    report = Reports("h:1", "/staging/", tmp_path).report(known(register), "c0de")
+    pieces: list[bytes] = []
+
+    async def write(piece: bytes) -> None:
+        pieces.append(piece)
+
+    asyncio.run(report.produce(write))
+    assert max(map(len, pieces)) <= 2**16
+    assert sum(map(len, pieces)) == report.size
+    document = json.loads(b"".join(pieces))
+    assert list(document)[-1] == "files"
+    assert (document["path"], document["files"]) == (f"/staging/{JOB}/P1", listed)
 
 
 @pytest.fixture

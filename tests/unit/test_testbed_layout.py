@@ -36,6 +36,7 @@ from deliv_testbed.parts import Parts
 from deliv_testbed.settings import read
 from deliv_testbed.stager.archive import Archive
 from deliv_testbed.stager.settings import StagerSettings
+from deliv_testbed.trees import tree_of
 
 from deliv import config
 from deliv.identity.policy import Policy
@@ -109,15 +110,27 @@ def test_products_are_what_their_index_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "WRITTEN_WHOLE", 4 * 2**20)
-    sizes = {"empty": 0, "with a space": 3, "non-ASCII é": 2**20 + 1, "large": 9 * 2**20 + 5}
+    sizes: products.Sizes = {
+        "empty": 0,
+        "with a space": 3,
+        "non-ASCII é": 2**20 + 1,
+        "large": 9 * 2**20 + 5,
+        "directory": {"a b/ü": 3, "a b/empty": 0, "large": 5 * 2**20},
+    }
     products.install(tmp_path, sizes)
     archive = Archive(tmp_path)
     for product_id, entry in products.known(tmp_path).items():
         product = archive.find(product_id)
         assert product is not None and product.name == product_id
-        content = b"".join(product.chunks())
-        assert len(content) == entry["size"] == sizes[product_id]
-        assert f"{zlib.adler32(content):08x}" == entry["adler32"]
+        assert product.is_directory == ("files" in entry)
+        files = {name: b"".join(chunks) for name, chunks in product.files}
+        of_each = {name: len(content) for name, content in files.items()}
+        assert of_each in (sizes[product_id], {product_id: sizes[product_id]})
+        assert sum(of_each.values()) == entry["size"]
+        assert entry.get("files", {product_id: entry}) == {
+            name: {"size": len(content), "adler32": f"{zlib.adler32(content):08x}"}
+            for name, content in files.items()
+        }
     assert (tmp_path / "products" / "large").stat().st_blocks * 512 < 2**20
 
 
@@ -129,12 +142,20 @@ def test_an_archive_is_filled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_seed_has_the_awkward_ones() -> None:
-    assert products.SEED["005"] > 0  # the product of the prototype's example
-    sizes = products.SEED.values()
+    assert products.SEED["005"] == 2**20  # the product of the prototype's example
+    sizes = [size for size in products.SEED.values() if isinstance(size, int)]
     assert min(sizes) == 0 and max(sizes) == 2**30
     assert any(" " in name for name in products.SEED)
     assert any(not name.isascii() for name in products.SEED)
-    assert not any(synthetic.size_of(name) is not None for name in products.SEED)
+    assert not any(synthetic.size_of(name) is not None or tree_of(name) for name in products.SEED)
+
+
+def test_the_seed_has_a_directory_with_awkward_files() -> None:
+    (files,) = (size for size in products.SEED.values() if not isinstance(size, int))
+    assert {name.count("/") for name in files} == {0, 1, 2}
+    assert min(files.values()) == 0 and max(files.values()) > 2**20
+    assert any(" " in name for name in files)
+    assert any(not name.isascii() for name in files)
 
 
 def test_secrets_are_for_one_reader(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ Testbed = Mapping[str, Any]
 
 
 def run(testbed: Testbed, console: Console) -> bool:
-    """Deliver every seed product and one that has to fail; whether all ended as expected.
+    """Deliver the seed products of one file and one that fails; whether all ended as expected.
 
     `testbed` is what testbed.json says.
     """
@@ -66,13 +66,14 @@ def _fresh_directory(root: Path) -> Path:
 
 
 def _submit(client: Client, testbed: Testbed, directory: Path) -> Iterator[Delivery]:
-    """One job for each seed product, and one for a product whose staging fails."""
+    """One job for each seed product of one file, and one for a product whose staging fails."""
     destination = f"{testbed['gridftp']['destination']['url']}/{directory.name}"
     archive = Path(testbed["gridftp"]["archive"]["root"])
     index = json.loads((archive / INDEX).read_text(encoding="utf-8"))
     products: list[tuple[str, int, Path | None]] = [
         (product_id, entry["size"], archive / index[product_id]["file"])
         for product_id, entry in testbed["products"].items()
+        if "files" not in entry
     ]
     for product_id, size, source in [*products, (FAILING, 0, None)]:
         yield Delivery(

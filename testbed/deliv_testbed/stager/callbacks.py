@@ -1,24 +1,21 @@
-"""The callback to deliv: /doneStaging, form-encoded as on the prototype's page.
-
-With an access token, where there is an issuer for it.
-"""
+"""The callback to deliv: /doneStaging, with an access token where there is an issuer for it."""
 
 from __future__ import annotations
 
 import secrets
 import ssl
-from urllib.parse import urlencode
 
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from deliv_testbed.stager.faults import faults_of
-from deliv_testbed.stager.register import Staging, State
+from deliv_testbed.stager.register import Staging
+from deliv_testbed.stager.reports import Reports
 from deliv_testbed.stager.tokens import NoToken, Tokens
 
 CONNECT_TIMEOUT = 10.0
 REQUEST_TIMEOUT = 30.0
-QUEUED = 10_000.0
+MANY_TIMEOUT = 300.0  # deliv stores many files before it answers
 
 
 class Unanswered(Exception):
@@ -26,21 +23,19 @@ class Unanswered(Exception):
 
 
 class Callbacks:
-    """at most `calls` run at once; `gridftp` is HOST:PORT, `path` the staging area on it."""
+    """At most `calls` run at once."""
 
     def __init__(
         self,
         context: ssl.SSLContext,
         calls: int,
-        gridftp: str,
-        path: str,
+        reports: Reports,
         tokens: Tokens | None = None,
     ) -> None:
         self._context = context
         self._tokens = tokens
         self._client = SimpleAsyncHTTPClient(force_instance=True, max_clients=calls)
-        self._gridftp = gridftp
-        self._path = path
+        self._reports = reports
 
     async def report(self, staging: Staging) -> list[int]:
         """Make the calls due for a finished staging: the statuses answered, or Unanswered."""
@@ -51,25 +46,6 @@ class Callbacks:
                 answers.append(await self._call(staging, code, tampered(token)))
             answers.append(await self._call(staging, code, token))
         return answers
-
-    def form(self, staging: Staging, code: str) -> dict[str, str]:
-        """The fields of one callback."""
-        fields = {
-            "job_id": staging.job_id,
-            "product_id": staging.product_id,
-            "authcode": code,
-            "success": "false",
-            "msg": staging.msg or "",
-        }
-        if staging.state is State.STAGED:
-            fields |= {
-                "success": "true",
-                "staged_to": self._gridftp,
-                "path": f"{self._path.rstrip('/')}/{staging.job_id}/{staging.name}",
-                "size": str(staging.size),
-                "checksum": staging.checksum or "",
-            }
-        return fields
 
     def close(self) -> None:
         self._client.close()
@@ -83,20 +59,21 @@ class Callbacks:
             raise Unanswered(str(error)) from error
 
     async def _call(self, staging: Staging, code: str, token: str | None) -> int:
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        request = HTTPRequest(
-            staging.callback,
-            method="POST",
-            headers=headers,
-            body=urlencode(self.form(staging, code)),
-            ssl_options=self._context,
-            follow_redirects=False,
-            connect_timeout=CONNECT_TIMEOUT,
-            request_timeout=REQUEST_TIMEOUT,
-        )
         try:
+            report = self._reports.report(staging, code)
+            headers = {"Content-Type": report.content_type, "Content-Length": str(report.size)}
+            if token:
+                headers["Authorization"] = f"Bearer {token}"
+            request = HTTPRequest(
+                staging.callback,
+                method="POST",
+                headers=headers,
+                body_producer=report.produce,  # type: ignore[arg-type]  # what `write` gives is awaited
+                ssl_options=self._context,
+                follow_redirects=False,
+                connect_timeout=CONNECT_TIMEOUT,
+                request_timeout=MANY_TIMEOUT if report.listing else REQUEST_TIMEOUT,
+            )
             answer = await self._client.fetch(request, raise_error=False)
         except (HTTPClientError, OSError) as error:
             raise Unanswered(str(error) or type(error).__name__) from error

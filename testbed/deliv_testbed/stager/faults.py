@@ -2,8 +2,9 @@
 
 `fail-X`, `slow-SECONDS-X`, `silent-X` (never calls back), `early-X` (calls back before it answers
 the request), `twice-X`, `badcode-X`, `badtoken-X`, `kept-X` (its release fails while there is a
-file `keep` in the state directory); X is the real product id and may carry a further prefix, as in
-`twice-slow-2-X`.
+file `keep` in the state directory), `lost-N-X` (the Nth file, from 1, is reported but not there: it
+goes before the report does, so that no copy is faster), `short-N-X` (the Nth file is a byte shorter
+than reported); X is the real product id and may carry a further prefix, as in `twice-slow-2-X`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+WORDS = "fail|silent|early|twice|badcode|badtoken|kept"
 PREFIX = re.compile(
-    r"(fail|silent|early|twice|badcode|badtoken|kept|slow-(\d+(?:\.\d+)?))-(.+)", re.DOTALL
+    rf"(?:({WORDS})|slow-(\d+(?:\.\d+)?)|(lost|short)-(\d+))-(.+)", re.DOTALL | re.ASCII
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Faults:
-    """What to do for one request: `delay` in seconds before the copy starts."""
+    """What to do for one request.
+
+    `delay` in seconds before the copy starts; `lost` and `short` have numbers of files.
+    """
 
     product_id: str
     fail: bool = False
@@ -29,14 +34,19 @@ class Faults:
     badtoken: bool = False
     kept: bool = False
     delay: float = 0.0
+    lost: frozenset[int] = frozenset()
+    short: frozenset[int] = frozenset()
 
 
 def faults_of(product_id: str) -> Faults:
     """The faults ordered by the prefixes, and the product id behind them."""
     ordered: set[str] = set()
     delay = 0.0
+    files: dict[str, set[int]] = {"lost": set(), "short": set()}
     while match := PREFIX.fullmatch(product_id):
-        word, seconds, product_id = match.groups()
+        word, seconds, which, number, product_id = match.groups()
+        if which:
+            files[which].add(int(number))
         ordered.add(word)
         delay += float(seconds or 0)
     return Faults(
@@ -49,4 +59,6 @@ def faults_of(product_id: str) -> Faults:
         badtoken="badtoken" in ordered,
         kept="kept" in ordered,
         delay=delay,
+        lost=frozenset(files["lost"]),
+        short=frozenset(files["short"]),
     )

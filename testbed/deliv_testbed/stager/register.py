@@ -57,7 +57,8 @@ class Staging(StagingRequest):
     """A request and what became of it.
 
     `told`: the latest request's callback was answered; `answers` are the HTTP statuses of all
-    callbacks; `since` is when the copy was ordered, seconds since the epoch.
+    callbacks; `since` is when the copy was ordered, seconds since the epoch. `name`, `size` and
+    `checksum` are those of the copy, a directory's without `checksum`.
     """
 
     state: State
@@ -96,7 +97,7 @@ class Register:
         """The ids of jobs whose request is not answered yet."""
         return [row[0] for row in self._db.execute("SELECT job_id FROM stagings WHERE told = 0")]
 
-    def staged(self, job_id: str, *, name: str, size: int, checksum: str) -> None:
+    def staged(self, job_id: str, *, name: str, size: int, checksum: str | None) -> None:
         self._db.execute(
             "UPDATE stagings SET state = 'STAGED', name = ?, size = ?, checksum = ?,"
             " msg = 'staged' WHERE job_id = ?",

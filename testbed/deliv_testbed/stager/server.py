@@ -16,6 +16,7 @@ from deliv_testbed.stager.access import Access
 from deliv_testbed.stager.archive import Archive
 from deliv_testbed.stager.callbacks import Callbacks
 from deliv_testbed.stager.register import Register, Staging
+from deliv_testbed.stager.reports import Reports
 from deliv_testbed.stager.requests import JOB, parse
 from deliv_testbed.stager.service import CannotRelease, StagingService
 from deliv_testbed.stager.settings import StagerSettings
@@ -122,7 +123,8 @@ def build(settings: StagerSettings) -> StagingService:
         settings.client_certificate, settings.client_key, settings.ca_directory
     )
     tokens = Tokens(settings.token, context) if settings.token else None
-    callbacks = Callbacks(context, settings.calls, settings.gridftp, settings.staging_path, tokens)
+    reports = Reports(settings.gridftp, settings.staging_path, settings.staging_directory)
+    callbacks = Callbacks(context, settings.calls, reports, tokens)
     return StagingService(
         Register(settings.state_directory / "stager.sqlite"),
         Archive(settings.archive_root),

@@ -115,7 +115,7 @@ class StagingService:
                 await work.halt()
             if not self._register.get(job_id):
                 return False
-            shutil.rmtree(self._area / job_id, ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, self._area / job_id, ignore_errors=True)
             self._register.remove(job_id)
             return True
 
@@ -152,8 +152,7 @@ class StagingService:
     async def _serve(self, job_id: str, work: Work) -> None:
         pause = FIRST_PAUSE
         while (staging := self._register.get(job_id)) and not staging.told:
-            copied = self._area / job_id / str(staging.name)
-            is_staged = staging.state is State.STAGED and copied.is_file()
+            is_staged = staging.state is State.STAGED and (self._area / job_id).is_dir()
             if not is_staged and staging.state is not State.FAILED:
                 try:
                     await self._copy(staging, work)
@@ -180,8 +179,8 @@ class StagingService:
             raise CannotStage("no such product")
         if faults.fail:
             raise CannotStage("the tape can't be read (a failure ordered by the product id)")
-        target = self._area / staging.job_id / product.name
-        work.copying = self._pool.submit(copy, product.chunks(), target, work.stop)
+        place = self._area / staging.job_id
+        work.copying = self._pool.submit(copy, product, place, work.stop, faults)
         done = await asyncio.wrap_future(work.copying)
         self._register.staged(
             staging.job_id, name=product.name, size=done.size, checksum=done.checksum

@@ -1,0 +1,49 @@
+"""Products of many files on demand, `tree-<FILES>-<BYTES>`: a directory with nested ones in it.
+
+Names and content follow from a file's number, 1 to FILES; of 3 bytes or more no two are equal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from deliv_testbed import synthetic
+
+MOST_FILES = 10**6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """`files` of `size` bytes each."""
+
+    files: int
+    size: int
+
+    @property
+    def names(self) -> Iterator[str]:
+        """In the order of their numbers, relative to the product's directory."""
+        return (name(number) for number in range(1, self.files + 1))
+
+    def chunks(self, number: int) -> Iterator[bytes]:
+        """The content of a file, in pieces of at most 1 MiB."""
+        stamp = number.to_bytes(8, "little")  # its first bytes differ in small files, too
+        for position, chunk in enumerate(synthetic.chunks(self.size)):
+            yield stamp[: len(chunk)] + chunk[8:] if position == 0 else chunk
+
+
+def tree_of(product_id: str) -> Tree | None:
+    """The product that such an id names; None for any other id."""
+    match = re.fullmatch(r"tree-([1-9]\d{0,6})-(0|[1-9]\d{0,12})", product_id, re.ASCII)
+    if not match:
+        return None
+    files, size = int(match[1]), int(match[2])
+    if files > MOST_FILES or size > synthetic.MAXIMUM:
+        return None
+    return Tree(files=files, size=size)
+
+
+def name(number: int) -> str:
+    """Of a file: a hundred directories of two levels take them in turn."""
+    return f"{number % 10}/{number // 10 % 10}/{number:07d}"
