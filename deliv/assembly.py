@@ -24,7 +24,9 @@ from deliv.delivery.comparison import DestinationComparison
 from deliv.delivery.delegation import CredentialDelegation
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.cleanup import Cleanup
+from deliv.delivery.ending.conclusion import Conclusion
 from deliv.delivery.ending.failure import FailureHandler
+from deliv.delivery.ending.file_results import FileResults
 from deliv.delivery.ending.settlement import Settlement
 from deliv.delivery.ending.withdrawal import Withdrawal
 from deliv.delivery.endpoints import EndpointResolver
@@ -210,13 +212,19 @@ class Parts:
             self.endpoints,
             self.failures,
             self.withdrawal,
-            self.settings.sweeps,
+            self.conclusion,
+            self.settings,
         )
 
     @cached_property
     def settlement(self) -> Settlement:
         comparison = DestinationComparison(self.gridftp, self.https, self.delegating)
-        return Settlement(self.store, self.failures, comparison)
+        files = FileResults(self.store, self.failures, self.conclusion, comparison, self.settings)
+        return Settlement(self.store, self.failures, comparison, files)
+
+    @cached_property
+    def conclusion(self) -> Conclusion:
+        return Conclusion(self.store, self.failures)
 
     @cached_property
     def cancellation(self) -> Cancellation:
@@ -259,6 +267,7 @@ class Parts:
             audit=self.audit,
             stager_role=self.settings.stager.callback.certificate,
             issuer=self.issuer,
+            reports=self.settings.stager.callback,
             rest=rest,
             rate=TokenBuckets(rest.requests_per_second, rest.requests_burst),
             outage=self.health.trouble,

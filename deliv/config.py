@@ -155,10 +155,15 @@ class CallbackToken(Section, frozen=True, kw_only=True):
 
 
 class Callback(Section, frozen=True, kw_only=True):
-    """How the stager shows who it is, beside the one-time code."""
+    """How the stager shows who it is, beside the one-time code; and how much it may report.
+
+    `body_limit` is for a report with a list of `files`, of which there may be so many.
+    """
 
     certificate: bool = True
     token: CallbackToken | None = None
+    body_limit: Bytes = Bytes(16 * 2**20)
+    files: Positive = 100_000
 
     def __post_init__(self) -> None:
         if not self.certificate and self.token is None:
@@ -182,6 +187,8 @@ class FtsSettings(Section, frozen=True, kw_only=True):
     delegation: Seconds = Seconds(24 * 3600)
     renew_below: Seconds = Seconds(4 * 3600)
     max_time_in_queue: str = "24h"
+    files_per_transfer: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 200
+    bytes_per_transfer: Bytes = Bytes(2**40)
 
     @property
     def patience(self) -> float:

@@ -61,7 +61,11 @@ def schemas() -> dict[str, Any]:
     named = dict(zip(aliases, (_tidy(schema, {}) for schema in described), strict=True))
     accepting = [call for call in calls() if hasattr(call, "accepts")]
     _, found = msgspec.json.schema_components(
-        [*{call.accepts: None for call in accepting}, *_subclasses(Answer)],
+        [
+            *{call.accepts: None for call in accepting},
+            *{call.accepts_in_json: None for call in accepting if call.accepts_in_json},
+            *_subclasses(Answer),
+        ],
         ref_template=PREFIX + "{name}",
     )
     structs = {
@@ -74,6 +78,8 @@ def schemas() -> dict[str, Any]:
     for call in accepting:
         name = call.accepts.__name__
         in_json, in_form = structs[name], _in_form(structs[name], named)
+        if call.accepts_in_json:
+            in_json = structs.pop(call.accepts_in_json.__name__)
         if in_form != in_json:
             structs[name] = in_form
             if "POST" in call.allowed_methods():

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import structlog
 
 from deliv.delivery.delegation import CredentialDelegation
-from deliv.delivery.destination import destination_file
 from deliv.errors import NoCredential, Unavailable, Unreachable
 from deliv.gateways.gridftp import GridFtp
 from deliv.gateways.https import HttpsClient
@@ -41,12 +40,14 @@ class DestinationComparison:
         self._https = https
         self._delegation = delegation
 
-    async def compare(self, job: Job) -> Comparison:
-        """Read the file at the job's destination. For minutes, where it is large.
+    async def compare(
+        self, job: Job, url: str, size: int | None, announced: str | None
+    ) -> Comparison:
+        """Read a file of the job's at its destination. For minutes, where it is large.
 
         Unavailable when the credential can't be had just now.
         """
-        size, (algorithm, _, checksum) = job.product_size, (job.checksum or "").partition(":")
+        algorithm, _, checksum = (announced or "").partition(":")
         if self._gridftp is None:
             return _unknown("it is configured not to")
         if size is None or not checksum:
@@ -57,7 +58,7 @@ class DestinationComparison:
             return _unknown(str(error))
         try:
             facts = await self._gridftp.read(
-                destination_file(job), size=size, algorithm=algorithm, credential=credential
+                url, size=size, algorithm=algorithm, credential=credential
             )
         except Unavailable as error:
             log.warning("a destination can't be read", job_id=job.job_id, reason=str(error))

@@ -122,7 +122,12 @@ def staged_url(staged_to: str, path: str) -> str:
 
 
 def destination_file(job: Job) -> str:
-    """The URL of the file that a staged job delivers; of its directory while the name is open."""
+    """The URL of the file that a staged job delivers; of its directory while the name is open.
+
+    Of a job with several files that of the directory which they are delivered to.
+    """
+    if job.files_directory is not None:
+        return job.files_directory
     return _file(job, Directory(url=job.destination_path, host=job.destination_host))
 
 
@@ -131,22 +136,44 @@ def destination_key(job: Job) -> bytes:
 
     In a job of an earlier release `destination_path`, which never changes, may have another form.
     """
-    try:
-        directory = parse_directory(f"{job.destination_path}/")
-    except InvalidRequest:  # the earlier release took more; no new job can have this destination
-        directory = Directory(url=job.destination_path, host=job.destination_host)
-    return sha256(_file(job, directory).encode()).digest()
+    return url_key(_file(job, _canonical_directory(job)))
+
+
+def files_directory(job: Job, staged: str, several: bool) -> str:
+    """The URL of the directory below which the files of the staged directory are delivered.
+
+    Several get a directory of that name; a single one is delivered as if it had been staged alone.
+    """
+    directory = _canonical_directory(job)
+    return directory.file(PurePosixPath(staged).name) if several else directory.url
+
+
+def file_url(directory: str, name: str) -> str:
+    """The URL of a file below a directory; `name` is relative, not encoded."""
+    return f"{directory.rstrip('/')}/{quote(name, safe=SAFE_IN_PATH)}"
+
+
+def url_key(url: str) -> bytes:
+    """What keeps other writers from the file of this URL, which is in its normal form."""
+    return sha256(url.encode()).digest()
 
 
 def writes_destination(job: Job) -> bool:
-    """Whether FTS may be writing its destination file, so that no other job may."""
-    return phase(job) in AT_FTS
+    """Whether FTS may be writing its only destination file, so that no other job may."""
+    return phase(job) in AT_FTS and job.report is None
 
 
 def may_keep_destination(job: Job) -> bool:
     """Whether it may keep its destination file from other jobs: from its first transfer on."""
     staged_again = job.status is Status.STAGING and job.attempt > 1
     return staged_again or job.status is Status.TRANSFERRING
+
+
+def _canonical_directory(job: Job) -> Directory:
+    try:
+        return parse_directory(f"{job.destination_path}/")
+    except InvalidRequest:  # the earlier release took more; no new job can have this destination
+        return Directory(url=job.destination_path, host=job.destination_host)
 
 
 def _file(job: Job, directory: Directory) -> str:

@@ -16,8 +16,8 @@ log = structlog.get_logger()
 
 
 def sid(job: Job) -> str:
-    """Names an attempt at FTS, which makes the transfer's id from it."""
-    return f"{job.job_id}:{job.attempt}"
+    """Names a transfer of an attempt at FTS, which makes the transfer's id from it."""
+    return f"{job.job_id}:{job.attempt}" + (f".{job.slice}" if job.slice else "")
 
 
 class EndpointResolver:

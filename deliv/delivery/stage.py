@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
 from deliv.config import Config
 from deliv.delivery import authcode, claim
+from deliv.delivery import manifest as manifests
 from deliv.delivery.destination import check_place
 from deliv.delivery.ending.failure import Failure, FailureHandler
-from deliv.errors import Forbidden, InvalidRequest, LostRace, Refused, Unavailable
+from deliv.delivery.manifest import Manifest
+from deliv.errors import DelivError, Forbidden, InvalidRequest, LostRace, Refused, Unavailable
 from deliv.gateways.redaction import Redaction
 from deliv.gateways.stager import Stager
 from deliv.model.backoff import Backoff
@@ -26,6 +30,11 @@ WAITING = frozenset({Phase.WAITING_FOR_STAGER})
 AT_ONCE = Backoff(0, 0)
 # The report that counts may follow, and a stager with wrong codes alone must not be asked for ever.
 LATE_REPORT = Backoff(60, 3600)
+# Of a job whose product was reported as one file, after it had several.
+NO_FILES = {
+    "report": None, "report_digest": None, "files_directory": None, "files_total": None,
+    "files_done": None, "bytes_total": None, "bytes_done": None,
+}  # fmt: skip
 
 
 class Staging:
@@ -100,6 +109,8 @@ class Staging:
                 or not authcode.matches(report.authcode, job.stager_callback)
                 or phase(job) not in AT_STAGER
             ):
+                if job is not None and await self._has_counted(job, report):
+                    return job
                 outdated = authcode.digest(report.authcode)
                 await self._ask_or_release_again(report.job_id, outdated, WAITING, LATE_REPORT)
                 raise Forbidden(
@@ -120,23 +131,72 @@ class Staging:
             return await self._failures.attempt(job, failure, stager_status=report.msg)
         try:
             self._check_place(report)
+            manifest = None if report.files is None else await manifests.check(job, report)
         except (InvalidRequest, Forbidden) as error:  # the submitter, who waits, can see it too
             status = f"its report was refused: {error}"
             await self._store.update(job, stager_status=status)
             raise
         log.info("staged", job_id=job.job_id, staged_to=report.staged_to, path=report.path)
+        if manifest is not None:
+            return await self._record_files(job, report, manifest)
+        fresh = NO_FILES if job.report is not None else {}
+        return await self._count(
+            job, report, product_size=report.size, checksum=report.checksum, **fresh
+        )
+
+    async def _record_files(self, job: Job, report: StageReport, manifest: Manifest) -> Job:
+        """Store the files batch by batch, then have the report count: all of it or nothing."""
+        identity, number = uuid.uuid4().bytes, 1
+        same_place = job.files_directory == manifest.directory
+        try:
+            async for batch in manifests.batches(report.files or ()):
+                earlier = job.report if same_place else None
+                await self._store.add_files(job, identity, number, batch, earlier)
+                number += len(batch)
+            totals = await self._store.file_totals(job, identity)
+            return await self._count(
+                job,
+                report,
+                report=identity,
+                report_digest=manifest.digest,
+                files_directory=manifest.directory,
+                product_size=totals["bytes_total"],
+                checksum=None,
+                **totals,
+            )
+        except DelivError:
+            await self._discard(job, identity)
+            raise
+
+    async def _count(self, job: Job, stage_report: StageReport, **columns: Any) -> Job:
         return await self._store.apply(
             job,
             Event.STAGED,
             wake=(Routing.ATTEND,),
             stager_callback=None,
             time_staged=NOW,
-            stager_hostname=report.staged_to,
-            stager_path=report.path,
-            stager_status=report.msg or "staged",
-            product_size=report.size,
-            checksum=report.checksum,
+            stager_hostname=stage_report.staged_to,
+            stager_path=stage_report.path,
+            stager_status=stage_report.msg or "staged",
+            **columns,
         )
+
+    async def _discard(self, job: Job, identity: bytes) -> None:
+        """What is left when this fails goes with the job; and the database keeps what counts."""
+        try:
+            while await self._store.discard_files(job.job_id, identity, manifests.BATCH):
+                pass
+        except DelivError as error:
+            log.warning("files of a report are left", job_id=job.job_id, reason=str(error))
+
+    async def _has_counted(self, job: Job, report: StageReport) -> bool:
+        """Whether it is the report that the job has its files from, once more."""
+        if report.files is None or job.report_digest is None or not report.success:
+            return False
+        try:
+            return (await manifests.check(job, report)).digest == job.report_digest
+        except InvalidRequest:
+            return False
 
     def _check_place(self, report: StageReport) -> None:
         if not report.staged_to or not report.path:

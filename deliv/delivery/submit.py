@@ -13,6 +13,7 @@ import structlog
 
 from deliv.config import Limits
 from deliv.errors import DelivError, InvalidRequest, NotFound
+from deliv.model.file import File, FileListing
 from deliv.model.job import Job, Listing, Submission
 from deliv.model.phase import Phase, phase
 from deliv.model.states import Status
@@ -101,6 +102,10 @@ class Submissions:
                 full = len(page) == limit
                 wanted = replace(wanted, before=page[-1].job_id) if page else wanted
         return [*found][:limit]
+
+    async def files(self, job: Job, listing: FileListing) -> list[File]:
+        """Of a job with several; the only one of another is described by the job itself."""
+        return await self._store.files(job, listing) if job.report is not None else []
 
     async def events(self, job: Job) -> list[JobEvent]:
         """The job's history, oldest first."""

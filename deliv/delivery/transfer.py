@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import structlog
 
-from deliv.config import Sweeps
-from deliv.delivery import claim
+from deliv.config import Config
+from deliv.delivery import claim, slices
 from deliv.delivery.delegation import delegation_id
-from deliv.delivery.destination import destination_file, destination_key, staged_url
+from deliv.delivery.destination import destination_key
+from deliv.delivery.ending.conclusion import Conclusion
 from deliv.delivery.ending.failure import (
     FRESH_STAGING,
     FRESH_TRANSFER,
@@ -23,7 +25,7 @@ from deliv.delivery.ending.withdrawal import Withdrawal
 from deliv.delivery.endpoints import EndpointResolver, sid
 from deliv.delivery.waiting import WAITING, no_longer_waiting
 from deliv.errors import DestinationBusy, LostRace, NoCredential, Refused, Unavailable
-from deliv.gateways.fts import Endpoint, Fts, Transfer
+from deliv.gateways.fts import Endpoint, Fts
 from deliv.model.error_classes import IN_USE, ErrorClass
 from deliv.model.job import Job, TransferIdentity
 from deliv.model.states import FINAL, Event, Status
@@ -42,24 +44,33 @@ class FtsTransfers:
         endpoints: EndpointResolver,
         failures: FailureHandler,
         withdrawal: Withdrawal,
-        config: Sweeps,
+        conclusion: Conclusion,
+        config: Config,
     ) -> None:
         self._store = store
         self._fts = fts
         self._endpoints = endpoints
         self._failures = failures
         self._withdrawal = withdrawal
-        self._ask_again = float(config.ask_again)
-        self._claim_timeout = float(config.hold)
+        self._conclusion = conclusion
+        self._fts_settings = config.fts
+        self._ask_again = float(config.sweeps.ask_again)
+        self._claim_timeout = float(config.sweeps.hold)
 
     async def start(self, job: Job) -> None:
-        """Hand a staged job to an FTS that is up. Its id there is stored before it is sent."""
+        """Hand a staged job to an FTS that is up. Its id there is stored before it is sent.
+
+        Of several files some: the others follow, when these have ended.
+        """
+        if job.report is not None and not await self._store.has_open_files(job):
+            await self._conclusion.conclude(job)  # it was not, after the last of them
+            return
         taken_over = job.fts_endpoint is not None  # FTS has had it before a restore
         try:
             name = job.fts_endpoint or (await self._fts.choose()).name
             endpoint = await self._endpoints.acting(job, name)
             await endpoint.ensure_delegated()
-            job = await self._assign(job, endpoint)
+            assigned = await self._assign(job, endpoint)
         except Unavailable as error:
             await self._wait(job, str(error), self._ask_again)
         except NoCredential as error:
@@ -74,7 +85,8 @@ class FtsTransfers:
             failure = Failure(error_class=ErrorClass.EXISTS, reason=reason, advice=IN_USE)
             await self._failures.end(job, failure)
         else:
-            await self.post(job, again=taken_over)
+            if assigned is not None and assigned.fts_jobid is not None:
+                await self.post(assigned, again=taken_over)
 
     async def post(self, job: Job, *, again: bool = True) -> None:
         """Submit to the FTS that the job is assigned to; repeating it never copies twice.
@@ -85,7 +97,8 @@ class FtsTransfers:
         try:
             try:
                 endpoint = await self._endpoints.of(job)
-                await endpoint.submit(_transfer(job), job.fts_jobid)
+                files = [] if job.report is None else await self._store.assigned_files(job)
+                await endpoint.submit(slices.transfer(job, files), job.fts_jobid)
             except NoCredential as error:  # FTS may have taken it when it was posted before
                 failure = replace(lacking(error), may_have_partial_file=True)
                 await self._failures.unseen(job, failure, delay=self._ask_again)
@@ -142,18 +155,30 @@ class FtsTransfers:
             event = Event.RESTAGE if at_stager else Event.RETRANSFER
             job = await self._store.apply(job, event, **changes)
 
-    async def _assign(self, job: Job, endpoint: Endpoint) -> Job:
-        destination = destination_key(job)
-        same_file = destination == job.destination_key
+    async def _assign(self, job: Job, endpoint: Endpoint) -> Job | None:
+        """As `Store.assign`; a job of one file is always assigned."""
         assignment: dict[str, Any] = {
             "fts_endpoint": endpoint.name,
             "fts_jobid": await endpoint.job_id(sid(job)),
-            "destination_key": destination,
-            "partial": job.partial and (same_file or job.destination_key is None),
-            "copy_begun": job.copy_begun and same_file,
             **no_longer_waiting(job),
         }
         delegation = delegation_id(job.copying_user) if job.copying_user else None
+        if job.report is not None:
+            return await self._store.assign(
+                job,
+                slices.limits(job, self._fts_settings),
+                partial(slices.file_key, job),
+                delay=self._claim_timeout,
+                delegation=delegation,
+                **assignment,
+            )
+        destination = destination_key(job)
+        same_file = destination == job.destination_key
+        assignment |= {
+            "destination_key": destination,
+            "partial": job.partial and (same_file or job.destination_key is None),
+            "copy_begun": job.copy_begun and same_file,
+        }
         if job.status is Status.STAGING:
             return await self._store.apply(
                 job, Event.TRANSFER, delay=self._claim_timeout, delegation=delegation, **assignment
@@ -187,18 +212,6 @@ class FtsTransfers:
                 continue
             return
         await self._withdrawal.withdraw(job)
-
-
-def _transfer(job: Job) -> Transfer:
-    return Transfer(
-        sid=sid(job),
-        source=staged_url(job.stager_hostname or "", job.stager_path or ""),
-        destination=destination_file(job),
-        checksum=job.checksum,
-        size=job.product_size,
-        overwrite=job.copy_begun,  # never where a file may be somebody else's
-        metadata={"deliv_job_id": job.job_id, "attempt": job.attempt},
-    )
 
 
 def _refusal(error: Refused) -> Failure:

@@ -8,7 +8,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from deliv.config import Rest
+from deliv.config import Callback, Rest
 from deliv.db.fair_queue import FairQueue
 from deliv.delivery.delegation import CredentialDelegation
 from deliv.delivery.ending.cancellation import Cancellation
@@ -26,6 +26,10 @@ from deliv.ops.token_buckets import TokenBuckets
 MANY: Mapping[str, Any] = MappingProxyType(
     {"places": 4, "per_caller": 1, "for_callers": 4, "waiting": 16, "what": "their turn"}
 )
+# Reports in JSON that are in memory at once.
+LONG_REPORTS: Mapping[str, Any] = MappingProxyType(
+    {"places": 4, "per_caller": 4, "for_callers": 4, "waiting": 500, "what": "their turn"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +44,10 @@ class Services:
     audit: AuditLog
     stager_role: bool  # the stager's certificate must have the role `stager`
     issuer: Issuer | None  # the stager must bring an access token of this issuer
+    reports: Callback  # how much the stager may report
     rest: Rest
     rate: TokenBuckets  # of each caller's requests
     outage: Callable[[str], str | None]  # why a dependency is down; None: it is not
     in_flight: InFlight = field(default_factory=InFlight)
     many: FairQueue = field(default_factory=partial(FairQueue, **MANY))  # for calls of many items
+    long_reports: FairQueue = field(default_factory=partial(FairQueue, **LONG_REPORTS))

@@ -88,6 +88,13 @@ def read_cursor(name: str, text: str) -> str:
         raise InvalidRequest(f"{name} must be the `next` of an earlier page") from error
 
 
+def read_file_cursor(name: str, text: str) -> tuple[int, int]:
+    match = re.fullmatch("([0-9]{1,9})-([0-9]{1,9})", text, re.ASCII)
+    if not match:
+        raise InvalidRequest(f"{name} must be the `next` of an earlier page")
+    return int(match[1]), int(match[2])
+
+
 def read_page_size(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= MOST):
         raise InvalidRequest(f"{name} must be a number from 1 to {MOST}")
@@ -188,6 +195,17 @@ Size = Annotated[
         },
     ),
 ]
+FileName = Annotated[
+    str,
+    Meta(
+        description=(
+            "Relative to `path`, parts separated by `/`, not percent-encoded. No empty, `.` or "
+            "`..` part, no control characters; unique, also after Unicode normalisation (NFC)."
+        ),
+        min_length=1,
+    ),
+]
+FileSize = Annotated[int, Meta(description="Bytes.", ge=0, le=2**63 - 1)]
 Checksum = Annotated[
     str,
     Reader(parse=read_checksum),
@@ -199,6 +217,14 @@ Cursor = Annotated[
     Meta(
         description="`next` of the page before, with the same other parameters.",
         extra_json_schema={"format": "uuid"},
+    ),
+]
+FileCursor = Annotated[
+    tuple[int, int],
+    Reader(parse=read_file_cursor),
+    Meta(
+        description="`next` of the page before, with the same other parameters.",
+        extra_json_schema={"type": "string", "pattern": "^[0-9]{1,9}-[0-9]{1,9}$"},
     ),
 ]
 PageSize = Annotated[

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
 from typing import Annotated, TypeVar, get_type_hints
 
+from deliv.model.file import ReportedFile
 from deliv.model.states import Status
 
 T = TypeVar("T")
@@ -88,6 +90,11 @@ class Job:
     label: Shown[str | None] = None
     copied_as: Shown[TransferIdentity] = TransferIdentity.SERVICE
     cancel_requested: Shown[datetime | None] = None
+    files_directory: Shown[str | None] = None
+    files_total: Shown[int | None] = None
+    files_done: Shown[int | None] = None
+    bytes_total: Shown[int | None] = None
+    bytes_done: Shown[int | None] = None
     version: int = 0
     due_at: datetime | None = None
     destination_host: str = ""
@@ -106,6 +113,9 @@ class Job:
     submitter_fqans: tuple[str, ...] | None = None
     submitter_limited: bool = False
     unseen_since: datetime | None = None
+    report: bytes | None = None
+    report_digest: bytes | None = None
+    slice: int = 0
 
     @property
     def copying_user(self) -> str | None:
@@ -155,7 +165,10 @@ class Delegation:
 
 @dataclass(frozen=True, kw_only=True)
 class StageReport:
-    """What the stager says through /doneStaging. `size` in bytes, `checksum` as ADLER32:hex."""
+    """What the stager says through /doneStaging. `size` in bytes, `checksum` as ADLER32:hex.
+
+    With `files`, which can be gone through several times, `path` is their directory.
+    """
 
     job_id: str
     product_id: str
@@ -166,3 +179,4 @@ class StageReport:
     msg: str | None
     size: int | None = None
     checksum: str | None = None
+    files: Iterable[ReportedFile] | None = None

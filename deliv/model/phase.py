@@ -97,7 +97,8 @@ ACTIONS = MappingProxyType(
     }
 )
 
-# Where a job goes from each phase; from one to itself by a new attempt.
+# Where a job goes from each phase; from one to itself by a new attempt. One with several files is
+# STAGED again after each of its transfers, and goes from there to another attempt or to its end.
 NEXT = MappingProxyType(
     {
         Phase.QUEUED: (Phase.ASKING_STAGER, Phase.CLOSED),
@@ -108,7 +109,12 @@ NEXT = MappingProxyType(
             Phase.CLEANING_UP,
         ),
         Phase.WAITING_FOR_STAGER: (Phase.ASKING_STAGER, Phase.STAGED, Phase.CLEANING_UP),
-        Phase.STAGED: (Phase.HANDING_OVER, Phase.CLEANING_UP),
+        Phase.STAGED: (
+            Phase.ASKING_STAGER,
+            Phase.STAGED,
+            Phase.HANDING_OVER,
+            Phase.CLEANING_UP,
+        ),
         Phase.HANDING_OVER: (
             Phase.ASKING_STAGER,
             Phase.STAGED,

@@ -2,9 +2,19 @@
 
 from deliv.store.columns import NOW
 from deliv.store.delegations import Delegations
+from deliv.store.files import SliceLimits
 from deliv.store.leases import Fence
 from deliv.store.outbox import Routing
 from deliv.store.rows import JobEvent, OutboxRow
 from deliv.store.store import Store
 
-__all__ = ["NOW", "Delegations", "Fence", "JobEvent", "OutboxRow", "Routing", "Store"]
+__all__ = [
+    "NOW",
+    "Delegations",
+    "Fence",
+    "JobEvent",
+    "OutboxRow",
+    "Routing",
+    "SliceLimits",
+    "Store",
+]

@@ -13,6 +13,7 @@ from deliv.model.job import Job
 from deliv.model.states import END_TIMES, FINAL
 from deliv.store import leases
 from deliv.store.columns import COLUMNS, SELECT, placeholders, to_job
+from deliv.store.files import INSERTED
 from deliv.store.leases import Fence
 
 ENDED = f"""
@@ -33,6 +34,22 @@ MOVING = (
 )
 ARCHIVED = SELECT.replace(" FROM jobs", " FROM jobs_archive")
 OLDEST = "SELECT job_id FROM jobs_archive WHERE job_id < %s ORDER BY job_id LIMIT %s FOR UPDATE"
+FILES = """
+SELECT job_id, report, MIN(number) AS first, MAX(number) AS last, COUNT(*) AS count FROM (
+  SELECT job_id, report, number FROM job_files WHERE job_id IN ({ids})
+  ORDER BY job_id, report, number LIMIT %s
+) AS some GROUP BY job_id, report
+"""
+SOME = "(job_id = %s AND report = %s AND number BETWEEN %s AND %s)"
+# A report that does not count is dropped with the job.
+MOVING_FILES = (
+    f"""
+    INSERT INTO job_files_archive ({INSERTED}) SELECT {INSERTED} FROM job_files
+    JOIN jobs USING (job_id, report) WHERE {{some}}
+    """,  # noqa: S608 - constants
+    "DELETE FROM job_files WHERE {some}",
+)
+FORGET_FILES = "DELETE FROM job_files_archive WHERE job_id IN ({ids}) LIMIT %s"
 FORGETTING = (
     "DELETE FROM job_events_archive WHERE job_id IN ({ids})",
     "DELETE FROM jobs_archive WHERE job_id IN ({ids})",
@@ -40,22 +57,34 @@ FORGETTING = (
 
 
 def archive(tx: Connection, fence: Fence, age: float, limit: int) -> int:
-    """Move jobs that ended at least `age` seconds ago and need nothing more; how many."""
+    """Move jobs that ended at least `age` seconds ago and need nothing more.
+
+    How many, or while they still have files, `limit` of which are moved at most: how many of these.
+    """
     leases.guard(tx, fence)
     then = tx.now() - timedelta(seconds=age)
     ids: list[str] = []
     for status in sorted(FINAL):
         rows = tx.query(ENDED, status, first_id(then), then, limit - len(ids))
         ids += [row["job_id"] for row in rows]
+    if ids and (moved := _move_files(tx, ids, limit)):
+        return moved
     _run(tx, MOVING, ids)
     return len(ids)
 
 
 def forget(tx: Connection, fence: Fence, age: float, limit: int) -> int:
-    """Remove archived jobs that were submitted at least `age` seconds ago; how many."""
+    """Remove archived jobs that were submitted at least `age` seconds ago; how many.
+
+    While they have more than `limit` files: these, and none of the jobs.
+    """
     leases.guard(tx, fence)
     first = first_id(tx.now() - timedelta(seconds=age))
     ids = [row["job_id"] for row in tx.query(OLDEST, first, limit)]
+    if ids:
+        forgotten = tx.execute(FORGET_FILES.format(ids=placeholders(len(ids))), *ids, limit)
+        if forgotten == limit:
+            return forgotten
     _run(tx, FORGETTING, ids)
     return len(ids)
 
@@ -70,6 +99,15 @@ def first_id(time: datetime) -> str:
     """What sorts before every UUID of version 7 made at `time` or later (RFC 9562)."""
     digits = f"{round(time.astimezone(UTC).timestamp() * 1000):012x}"
     return f"{digits[:8]}-{digits[8:]}"
+
+
+def _move_files(tx: Connection, ids: list[str], limit: int) -> int:
+    rows = tx.query(FILES.format(ids=placeholders(len(ids))), *ids, limit)
+    some = [row[name] for row in rows for name in ("job_id", "report", "first", "last")]
+    for statement in MOVING_FILES if rows else ():
+        tx.execute(statement.format(some=" OR ".join([SOME] * len(rows))), *some)
+    moved = sum(row["count"] for row in rows)
+    return moved if moved == limit else 0
 
 
 def _run(tx: Connection, statements: tuple[str, ...], ids: list[str]) -> None:

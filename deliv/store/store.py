@@ -12,8 +12,9 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from deliv.config import Limits
-from deliv.db.database import Connection, Database
-from deliv.errors import CommitUnknown, DelivError, Unavailable
+from deliv.db.database import Connection, Database, Duplicate
+from deliv.errors import CommitUnknown, DelivError, LostRace, Unavailable
+from deliv.model.file import File, FileGroup, FileListing, FileResult, ReportedFile
 from deliv.model.job import Job, Listing, Submission
 from deliv.model.states import Event, Status
 from deliv.store import (
@@ -27,8 +28,10 @@ from deliv.store import (
     outbox,
     submissions,
 )
+from deliv.store import files as job_files
 from deliv.store import listing as pages
 from deliv.store.columns import KEEP, Change, Sentinel
+from deliv.store.files import SliceLimits
 from deliv.store.leases import Fence
 from deliv.store.outbox import Routing
 from deliv.store.rows import JobEvent, OutboxRow
@@ -160,6 +163,115 @@ class Store:
             return jobs.change(tx, job, what)
 
         return await self._change(job, what, run)
+
+    async def add_files(
+        self,
+        job: Job,
+        report: bytes,
+        first: int,
+        files: Sequence[ReportedFile],
+        earlier: bytes | None,
+    ) -> None:
+        """Some files of a report that does not count yet, numbered from `first`.
+
+        What became of files of the same name in the `earlier` report goes on.
+        """
+
+        def run(tx: Connection) -> None:
+            job_files.add(tx, job.job_id, report, first, files, earlier)
+
+        await self._retry_unknown_commit(run, run)
+
+    async def file_totals(self, job: Job, report: bytes) -> dict[str, Any]:
+        """What the job's columns are to say when this report counts."""
+        return await self._run(lambda tx: job_files.totals(tx, job.job_id, report))
+
+    async def discard_files(self, job_id: str, report: bytes, limit: int) -> int:
+        """Remove files of a report that does not count; how many."""
+        return await self._run(lambda tx: job_files.discard(tx, job_id, report, limit))
+
+    async def has_open_files(self, job: Job) -> bool:
+        """Whether there are files that the job's present attempt has not tried."""
+        return await self._run(lambda tx: job_files.is_open(tx, job))
+
+    async def assign(
+        self,
+        job: Job,
+        limits: SliceLimits,
+        key_of: Callable[[File], bytes],
+        *,
+        delay: float,
+        delegation: str | None = None,
+        **columns: Any,
+    ) -> Job | None:
+        """Give a staged job a transfer, described by `columns`, and the files that it is for.
+
+        `key_of` makes the key of a file's destination. None when no file waits; without a transfer
+        when other jobs write the destinations of all that were looked at. LostRace, NoCredential.
+        """
+        first = job.status is Status.STAGING
+        what = (
+            jobs.event_change(job, Event.TRANSFER, delay, columns)
+            if first
+            else Change(columns=columns)
+        )
+
+        def run(tx: Connection) -> Job | None:
+            def change() -> Job:
+                return jobs.transition(tx, job, what, ()) if first else jobs.change(tx, job, what)
+
+            if delegation is not None:
+                delegations.guard(tx, delegation)
+            return job_files.assign(tx, job, limits, key_of, change)
+
+        def again(tx: Connection) -> Job | None:
+            return jobs.applied(tx, job, what) or run(tx)
+
+        for attempt in range(REPEATS, 0, -1):
+            try:
+                changed = await self._retry_unknown_commit(run, again)
+                break
+            except Duplicate as error:  # another job has taken a destination just now
+                if attempt == 1:
+                    raise LostRace(f"others take destinations of {job.job_id}") from error
+        self.on_outbox()
+        return changed
+
+    async def assigned_files(self, job: Job) -> list[File]:
+        """The files of the job's transfer."""
+        return await self._run(lambda tx: job_files.assigned(tx, job))
+
+    async def record(
+        self,
+        job: Job,
+        results: Sequence[FileResult],
+        *,
+        wake: tuple[Routing, ...] = (),
+        delay: float | Sentinel | None = KEEP,
+        **columns: Any,
+    ) -> Job:
+        """What became of files of the job's transfer, together with a change of the job; LostRace.
+
+        `files_done` and `bytes_done` have to be among the columns where a file has arrived.
+        """
+        what = Change(delay=delay, columns=columns)
+        changed = await self._change(
+            job, what, lambda tx: job_files.record(tx, job, results, what, wake)
+        )
+        self.on_outbox()
+        return changed
+
+    async def file_groups(self, job: Job) -> list[FileGroup]:
+        """The files of a job that has not been archived, counted by what they have in common."""
+        return await self._run(lambda tx: job_files.groups(tx, job))
+
+    async def file(self, job: Job, number: int) -> File:
+        """One that there is."""
+        return await self._run(lambda tx: job_files.one(tx, job, number))
+
+    async def files(self, job: Job, listing: FileListing) -> list[File]:
+        """A page of a job's files, archived or not."""
+        return await self._run(lambda tx: job_files.page(tx, job, listing))
 
     async def events(self, job_id: str) -> list[JobEvent]:
         """A job's history, oldest first."""

@@ -7,13 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from deliv import config
-from deliv.gateways.fts import Endpoint, Fts, Transfer
+from deliv.gateways.fts import Copy, Endpoint, Fts, Transfer
 from deliv.gateways.https import HttpsClient
 from integration.scripted_delegation import WHOAMI, CredentialDelegation
 from integration.scripted_fts import Grid, ScriptedFts, reply
 
 JOB = "261516c0-8cb2-59d9-be55-cb038e8fe9a2"  # of the sid below, as the real FTS computed it
-TRANSFER = Transfer(sid="deliv-tx-0001", source="gsiftp://archive/a", destination="gsiftp://user/a")
+COPY = Copy(source="gsiftp://archive/a", destination="gsiftp://user/a")
+TRANSFER = Transfer(sid="deliv-tx-0001", copies=(COPY,))
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
 

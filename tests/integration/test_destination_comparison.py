@@ -27,6 +27,7 @@ from support.samples import ALICE, staged
 from deliv.config import GridFtpSettings, Seconds
 from deliv.db.database import Database
 from deliv.delivery.comparison import DestinationComparison
+from deliv.delivery.destination import destination_file
 from deliv.delivery.endpoints import sid
 from deliv.errors import DatabaseUnavailable
 from deliv.gateways.gridftp import FileFacts, GridFtp
@@ -239,7 +240,9 @@ async def test_a_credential_that_is_not_there_any_more(
         destination.put(PRODUCT)
         del here.delegated.held[destination.alice.dn]
         parts = destination.reader(), here.parts.https, here.parts.delegating
-        comparison = await DestinationComparison(*parts).compare(job)
+        comparison = await DestinationComparison(*parts).compare(
+            job, destination_file(job), job.product_size, job.checksum
+        )
         assert not comparison.equal
         assert "no delegated credential" in comparison.result
 

@@ -17,7 +17,7 @@ import pytest
 
 from deliv import config
 from deliv.errors import Refused, Unreachable
-from deliv.gateways.fts import Endpoint, Fts, Transfer, TransferOutcome, Verdict
+from deliv.gateways.fts import Copy, Endpoint, Fts, Transfer, TransferOutcome, Verdict
 from deliv.gateways.fts.transfer import LARGEST_METADATA
 from deliv.gateways.https import HttpsClient
 from deliv.model.error_classes import ErrorClass
@@ -58,19 +58,30 @@ def _credential(user: User, proxy: bool) -> config.CredentialFiles:
     return config.CredentialFiles(certificate=user.certificate, key=user.key)
 
 
+FIELDS = frozenset(Copy.__dataclass_fields__)
+
+
 def transfer(dummy: Dummy, name: str = "product", **changes: object) -> Transfer:
     """A copy of its own, to a file of its own."""
-    one = Transfer(
-        sid=f"{uuid.uuid4()}:1",
-        source=dummy.at_source(name),
-        destination=dummy.at_destination(f"{uuid.uuid4()}"),
-        metadata={"deliv_job_id": "x"},
+    one = Copy(source=dummy.at_source(name), destination=dummy.at_destination(f"{uuid.uuid4()}"))
+    of_copy = {change: changes.pop(change) for change in FIELDS & changes.keys()}
+    return replace(
+        Transfer(
+            sid=f"{uuid.uuid4()}:1",
+            copies=(replace(one, **of_copy),),
+            metadata={"deliv_job_id": "x"},
+        ),
+        **changes,
     )
-    return replace(one, **changes)
+
+
+def destination(one: Transfer) -> str:
+    (copy,) = one.copies
+    return copy.destination
 
 
 def delivered(dummy: Dummy, one: Transfer) -> Path:
-    return dummy.destination.root / one.destination.rpartition("/")[2]
+    return dummy.destination.root / destination(one).rpartition("/")[2]
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -127,7 +138,7 @@ async def test_the_same_sid_is_copied_once(dummy: Dummy) -> None:
         assert await endpoint.submit(one) == ids[0]
         await endpoint.cancel(ids[0])
         assert await endpoint.submit(one) == ids[0]
-    (count,) = dummy.sql("SELECT COUNT(*) FROM files WHERE dest_surl = ?", one.destination)[0]
+    (count,) = dummy.sql("SELECT COUNT(*) FROM files WHERE dest_surl = ?", destination(one))[0]
     assert count == 1
 
 
@@ -219,7 +230,9 @@ async def test_a_copy_whose_process_is_killed_leaves_a_part_and_is_made_again(
         assert outcome.verdict is Verdict.FAILED
         assert (outcome.error_class, outcome.partial) == (ErrorClass.TIMEOUT, True)
         assert 0 < path.stat().st_size < LARGE
-        again = replace(one, sid=f"{one.sid}2", source=dummy.at_source("product"), overwrite=True)
+        (copy,) = one.copies
+        good = replace(copy, source=dummy.at_source("product"))
+        again = replace(one, sid=f"{one.sid}2", copies=(good,), overwrite=True)
         assert (await outcome_of(endpoint, again)).verdict is Verdict.FINISHED
     assert path.read_bytes() == CONTENT
 

@@ -12,7 +12,7 @@ import pytest
 from deliv import config
 from deliv.errors import DelegationNeeded, Refused, Unreachable
 from integration import recorded
-from integration.fts_scene import JOB, TRANSFER, UNKNOWN, scene
+from integration.fts_scene import COPY, JOB, TRANSFER, UNKNOWN, scene
 from integration.scripted_delegation import REST, as_recorded
 from integration.scripted_fts import Asked, Grid, Reply, html, reply
 
@@ -155,7 +155,9 @@ async def test_a_job_under_another_id_is_withdrawn(grid: Grid) -> None:
 async def test_a_wrong_transfer_is_not_posted(grid: Grid) -> None:
     async with scene(grid) as s:
         with pytest.raises(Refused):
-            await s.endpoint.submit(replace(TRANSFER, source=TRANSFER.destination))
+            await s.endpoint.submit(
+                replace(TRANSFER, copies=(replace(COPY, source=COPY.destination),))
+            )
         assert s.server.asked == []
 
 

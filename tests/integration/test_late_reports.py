@@ -149,7 +149,8 @@ async def test_a_late_submission_is_withdrawn_however_often_the_job_moves_on(
             parts.endpoints,
             here.failures,
             parts.withdrawal,
-            parts.settings.sweeps,
+            parts.conclusion,
+            parts.settings,
         )
         with pytest.raises(LostRace):
             await transfers.post(late)

@@ -19,6 +19,7 @@ ENDS = {Status.SUCCESS: Event.DELIVER, Status.ERROR: Event.FAIL, Status.CANCELLE
 STATUSES = [str(status) for status in Status]
 OTHER_VALUES = {
     "binary": "REPEAT('o', 32)",
+    "binary(16)": "REPEAT('o', 16)",
     "enum('service','user')": "'user'",
     "enum": "'ERROR'",
     "int": "77",
@@ -254,6 +255,11 @@ async def test_an_ended_jobs_version_only_grows(store: Store, migrated: Server) 
 
 # The release before archives without these columns: the next one's migration compares them.
 NOT_YET_COMPARED = {"submitter_fqans", "submitter_limited", "copy_begun", "unseen_since"}
+# These are the job's in any case: a trigger copies them.
+COPIED = {
+    "report", "report_digest", "slice", "files_directory", "files_total", "files_done",
+    "bytes_total", "bytes_done",
+}  # fmt: skip
 
 
 async def test_the_archive_takes_ended_jobs_alone_as_they_are(
@@ -265,7 +271,7 @@ async def test_the_archive_takes_ended_jobs_alone_as_they_are(
         for name, other in others(migrated, "jobs").items()
         if not refused(migrated, copy("jobs", {name: other}, job))
     ]
-    assert set(accepted) == NOT_YET_COMPARED
+    assert set(accepted) == NOT_YET_COMPARED | COPIED
     unfinished = await submitted(store)
     assert refused(migrated, copy("jobs", {}, unfinished))
     assert not refused(migrated, copy("jobs", {}, job))

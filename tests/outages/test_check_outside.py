@@ -13,7 +13,7 @@ import pytest
 from deliv_testbed.layout import Layout
 from support.running_stack import Target, frozen, until
 
-from deliv.gateways.fts.transfer import Transfer, submission
+from deliv.gateways.fts.transfer import Copy, Transfer, submission
 from outages.conftest import Pair
 
 pytestmark = [
@@ -109,10 +109,13 @@ def test_a_transfer_that_nobody_needs(pair: Pair, target: Target) -> None:
 @contextmanager
 def foreign_copy(pair: Pair, target: Target, job_id: str, *options: str) -> Iterator[str]:
     """A transfer for a job of deliv's that deliv did not ask for, and that does not end."""
-    transfer = Transfer(
-        sid=str(uuid.uuid4()),
+    copy = Copy(
         source=f"{pair.testbed['gridftp']['archive']['url']}/nothing",
         destination=f"{target.url}/nothing",
+    )
+    transfer = Transfer(
+        sid=str(uuid.uuid4()),
+        copies=(copy,),
         metadata={"deliv_job_id": job_id},
     )
     body = submission(transfer, max_time_in_queue="24h").decode()

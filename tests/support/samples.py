@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any
 
 from deliv.config import Limits
 from deliv.delivery.submit import uuid7
+from deliv.model.file import ReportedFile
 from deliv.model.job import Job, Submission
 from deliv.model.states import Event
-from deliv.store import NOW, Store
+from deliv.store import NOW, SliceLimits, Store
 from support.private_mariadb import Server
 
 ALICE = "/DC=org/DC=example/CN=alice"
 BOB = "/DC=org/DC=example/CN=bob"
 LABEL = "reprocessing-7"
 HOST = "user.example.org"
+REPORT = b"\x02" * 16
 DAY = 86_400  # seconds
 AT_ONCE = 200_000  # rows of one INSERT
 LIMITS = Limits(in_flight=1000, per_submitter=1000, per_destination=1000)
@@ -52,6 +55,36 @@ async def staged(store: Store, **changes: Any) -> Job:
     return await store.apply(job, Event.STAGED, time_staged=NOW, stager_path="/copy/a file.fits")
 
 
+async def with_files(store: Store, job: Job, count: int) -> Job:
+    """The job, which is in STAGING, when a report of so many files counts."""
+    listed = [ReportedFile(name=f"{number}", size=1) for number in range(1, count + 1)]
+    await store.add_files(job, REPORT, 1, listed, None)
+    totals = await store.file_totals(job, REPORT)
+    return await store.apply(
+        job,
+        Event.STAGED,
+        time_staged=NOW,
+        stager_path="/copy/tree",
+        report=REPORT,
+        files_directory=f"{job.destination_path}/tree",
+        **totals,
+    )
+
+
+async def assigned(store: Store, job: Job) -> Job:
+    """The job when its files are with a transfer."""
+    found = await store.assign(
+        job,
+        SliceLimits(files=10, bytes=100),
+        lambda file: sha256(f"{job.job_id}/{file.name}".encode()).digest(),
+        delay=60,
+        fts_endpoint="fts1",
+        fts_jobid=f"{job.job_id}.{job.slice}",
+    )
+    assert found is not None
+    return found
+
+
 async def transferring(store: Store, **changes: Any) -> Job:
     return await store.apply(await staged(store, **changes), Event.TRANSFER)
 
@@ -76,7 +109,7 @@ def fill(server: Server, submitter: str, count: int, host: str = HOST) -> None:
     )
 
 
-def history(server: Server, count: int, archived: int, events: int = 3) -> None:
+def history(server: Server, count: int, archived: int, events: int = 3, files: int = 0) -> None:
     """`count` jobs that have ended, and others that are archived, with so many events each.
 
     They are of the latest 20 days, and of days 40 to 400. Three of four are ALICE's, half of all
@@ -94,8 +127,23 @@ def history(server: Server, count: int, archived: int, events: int = 3) -> None:
             """  # noqa: S608 - a test's own constants
             for archive in ("", "_archive")
         ),
+        *(
+            sql
+            for archive in ("", "_archive")
+            if files
+            for sql in (
+                f"UPDATE jobs{archive} SET report = REPEAT('r', 16)",  # noqa: S608 - as above
+                f"""
+                INSERT INTO job_files{archive} (job_id, report, number, name, name_key, state)
+                SELECT job_id, report, seq, seq, UNHEX(MD5(seq)), ELT(seq % 3 + 1, 'WAITING',
+                'FINISHED', 'FAILED')
+                FROM jobs{archive} JOIN seq_1_to_{files}
+                """,  # noqa: S608 - as above
+            )
+        ),
     )
-    tables = ("jobs", "jobs_archive", "job_events", "job_events_archive")
+    tables = ("jobs", "jobs_archive", "job_events", "job_events_archive", "job_files",
+              "job_files_archive")  # fmt: skip
     server.run(f"ANALYZE TABLE {', '.join(tables)}")
 
 

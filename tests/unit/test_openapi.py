@@ -64,7 +64,9 @@ def test_it_names_the_parameters_in_a_body(path: str) -> None:
     }
 
 
-@pytest.mark.parametrize("path", ["/transferStatus", "/transferEvents", "/transfers"])
+@pytest.mark.parametrize(
+    "path", ["/transferStatus", "/transferEvents", "/transferFiles", "/transfers"]
+)
 def test_it_names_the_parameters_in_a_query(path: str) -> None:
     kind = CALLS[path].accepts
     described = {one["name"]: one for one in OPERATIONS[path, "GET"].get("parameters", [])}

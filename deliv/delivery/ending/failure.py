@@ -13,6 +13,7 @@ from deliv.delivery.destination import destination_file
 from deliv.delivery.waiting import WAITING
 from deliv.errors import NoCredential
 from deliv.model.error_classes import ADVICE, ErrorClass
+from deliv.model.file import FileState
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
 from deliv.model.states import Event, Status
@@ -28,6 +29,7 @@ FRESH_TRANSFER = {
     "fts_posted": None,
     "fts_misses": 0,
     "unseen_since": None,
+    "slice": 0,
 }
 FRESH_STAGING = {
     **FRESH_TRANSFER,
@@ -87,7 +89,9 @@ class FailureHandler:
             "attempt": job.attempt + 1,
             "partial": job.partial or failure.may_have_partial_file,
             "copy_begun": failure.copy_begun or proven,
-            "detailed_status": f"attempt {job.attempt} failed ({failure.reason}); trying again",
+            "detailed_status": (
+                f"attempt {job.attempt} failed ({_arrived(job)}{failure.reason}); trying again"
+            ),
             "fts_details": failure.details or job.fts_details,
         }
         return await self._store.apply(job, event, delay=delay, **{**columns, **changes, **fresh})
@@ -128,13 +132,14 @@ class FailureHandler:
             return await self.overdue(job, copy, delay=delay)
         log.info("cancelled", job_id=job.job_id)
         partial = job.partial or copy.may_have_partial_file
+        remains = _remains(job, copy) if partial else ""
         return await self._store.apply(
             job,
             Event.CANCEL,
             wake=END,
             delay=delay,
             partial=partial,
-            detailed_status=f"cancelled on request{_remains(job, copy) if partial else ''}",
+            detailed_status=f"cancelled on request{await self._how_far(job)}{remains}",
             fts_details=copy.details or job.fts_details,
             stager_callback=None,
         )
@@ -142,10 +147,11 @@ class FailureHandler:
     async def overdue(self, job: Job, copy: Failure, *, delay: float = 0) -> Job:
         """The end of a job whose deadline is over. The parameters are those of `stopped`."""
         when = f"{job.deadline:%Y-%m-%d %H:%M:%S} UTC" if job.deadline else "given"
+        how_far = await self._how_far(job)
         failure = replace(
             copy,
             error_class=ErrorClass.DEADLINE,
-            reason=f"the product was not delivered by the deadline, {when}",
+            reason=f"the product was not delivered by the deadline, {when}{how_far}",
             advice=None,
         )
         return await self.end(job, failure, delay=delay)
@@ -160,7 +166,7 @@ class FailureHandler:
         advice = failure.advice or ADVICE[failure.error_class]
         in_the_way = failure.error_class is ErrorClass.EXISTS
         file = f" ({destination_file(job)})" if in_the_way else ""
-        reason = f"{failure.reason.rstrip('. ')}{file}. {advice}"
+        reason = f"{_arrived(job)}{failure.reason.rstrip('. ')}{file}. {advice}"
         return await self._store.apply(
             job,
             Event.FAIL,
@@ -174,6 +180,19 @@ class FailureHandler:
             **columns,
         )
 
+    async def _how_far(self, job: Job) -> str:
+        """How many files are there, may be there in part, and were never begun."""
+        if job.report is None:
+            return ""
+        whole = parts = 0
+        for group in await self._store.file_groups(job):
+            if group.state is FileState.FINISHED:
+                whole += group.count
+            elif group.partial or group.state is FileState.ASSIGNED:
+                parts += group.count
+        absent = (job.files_total or 0) - whole - parts
+        return f": {whole:,} files arrived whole, {parts:,} may be there in part, {absent:,} not"
+
 
 def lacking(error: NoCredential) -> Failure:
     return Failure(error_class=ErrorClass.CREDENTIAL, reason=str(error))
@@ -182,12 +201,20 @@ def lacking(error: NoCredential) -> Failure:
 def _remains(job: Job, failure: Failure) -> str:
     """deliv deletes nothing at a destination: by now the file may be somebody else's."""
     file = destination_file(job)
+    if job.report is not None:
+        return f". Parts of files may be left below {file}: look there, and remove them."
     if failure.error_class is ErrorClass.EXISTS and failure.advice is None:
         return (
             f". An earlier attempt may have copied to {file} as well: what is there may be (a part "
             "of) its copy, or a file of yours: look at it before you move or remove it."
         )
     return f". What was copied may be left at {file}: look there, and remove it."
+
+
+def _arrived(job: Job) -> str:
+    if job.report is None:
+        return ""
+    return f"{job.files_done:,} of {job.files_total:,} files arrived; "
 
 
 def _log(job: Job, failure: Failure) -> structlog.stdlib.BoundLogger:

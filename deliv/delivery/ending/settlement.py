@@ -8,6 +8,7 @@ dies, FTS gives the same answer at a later look, and the file is compared then.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
@@ -16,8 +17,9 @@ from typing import Any
 import structlog
 
 from deliv.delivery.comparison import DestinationComparison
-from deliv.delivery.destination import destination_file
+from deliv.delivery.destination import destination_file, file_url
 from deliv.delivery.ending.failure import Failure, FailureHandler, lacking
+from deliv.delivery.ending.file_results import FileResults
 from deliv.delivery.waiting import WAITING, no_longer_waiting
 from deliv.errors import LostRace, NoCredential, Unavailable
 from deliv.gateways.fts import TransferOutcome, Verdict
@@ -35,14 +37,22 @@ COMPARING = f"{WAITING}the file at the destination is compared with the product"
 
 class Settlement:
     def __init__(
-        self, store: Store, failures: FailureHandler, destination: DestinationComparison
+        self,
+        store: Store,
+        failures: FailureHandler,
+        destination: DestinationComparison,
+        files: FileResults,
     ) -> None:
         self._store = store
         self._failures = failures
         self._destination = destination
+        self._files = files
         self.comparing: dict[str, asyncio.Task[None]] = {}  # by job id
 
     async def settle(self, job: Job, outcome: TransferOutcome) -> Job:
+        ended = {Verdict.FINISHED, Verdict.FAILED, Verdict.CANCELLED}
+        if job.report is not None and outcome.verdict in ended:
+            return await self._settle_files(job, outcome)
         match outcome.verdict:
             case Verdict.FINISHED:
                 if outcome.written_to not in {None, destination_file(job)}:
@@ -61,7 +71,9 @@ class Settlement:
                 )
                 in_the_way = failure.error_class is ErrorClass.EXISTS
                 if in_the_way and job.partial and phase(job) is not Phase.STOPPING:
-                    return await self._compare(job, failure)
+                    return await self._begin_to_compare(
+                        job, lambda job: self._conclude(job, failure)
+                    )
                 return await self._failures.attempt(job, failure)
             case Verdict.FORBIDDEN:
                 metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=job.fts_endpoint).inc()
@@ -116,33 +128,56 @@ class Settlement:
             job, Event.DELIVER, wake=(Routing.ADMIT, Routing.ATTEND), **columns
         )
 
-    async def _compare(self, job: Job, failure: Failure) -> Job:
+    async def _settle_files(self, job: Job, outcome: TransferOutcome) -> Job:
+        files = await self._store.assigned_files(job)
+        directory = destination_file(job)
+        outcomes: dict[int, TransferOutcome] = {}
+        for file in files:
+            found = outcome.files.get(file_url(directory, file.name))
+            if found is None or found.verdict in {Verdict.RUNNING, Verdict.UNKNOWN}:
+                said = "nothing" if found is None else found.reason or "that it has not ended"
+                reason = f"the transfer has ended, and of the file {file.name} it says {said}"
+                return await self._handle_unknown_outcome(job, replace(outcome, reason=reason))
+            outcomes[file.number] = found
+        if to_compare := self._files.to_compare(job, files, outcomes):
+
+            async def compare(job: Job) -> None:
+                compared = await self._files.compared(job, to_compare, outcomes)
+                await self._files.record(job, outcome, files, outcomes, compared)
+
+            return await self._begin_to_compare(job, compare)
+        return await self._files.record(job, outcome, files, outcomes, {})
+
+    async def _begin_to_compare(self, job: Job, work: Callable[[Job], Awaitable[None]]) -> Job:
         """Begin to compare, unless that is under way; the job waits for the result."""
         if job.job_id in self.comparing:
             return job
         if job.detailed_status != COMPARING:
             job = await self._store.update(job, detailed_status=COMPARING)
-        work = self._conclude(job, failure)
-        task = asyncio.get_running_loop().create_task(work, context=Context())
+        task = asyncio.get_running_loop().create_task(self._guard(job, work), context=Context())
         self.comparing[job.job_id] = task
         task.add_done_callback(partial(self._compared, job.job_id))
         return job
 
-    async def _conclude(self, job: Job, failure: Failure) -> None:
+    async def _guard(self, job: Job, work: Callable[[Job], Awaitable[None]]) -> None:
         try:
-            comparison = await self._destination.compare(job)
-            log.info("compared a destination", job_id=job.job_id, result=comparison.result)
-            if comparison.equal:
-                status = f"delivered to {destination_file(job)}, which {comparison.result}"
-                details = failure.details
-                await self._deliver(job, fts_details=details, detailed_status=status)
-            else:
-                reason = f"{failure.reason.rstrip('. ')}; {comparison.result}"
-                await self._failures.attempt(job, replace(failure, reason=reason))
+            await work(job)
         except LostRace as error:
             log.info("job moved on meanwhile", job_id=job.job_id, reason=str(error))
         except Unavailable as error:
             log.warning("not compared; later again", job_id=job.job_id, reason=str(error))
+
+    async def _conclude(self, job: Job, failure: Failure) -> None:
+        comparison = await self._destination.compare(
+            job, destination_file(job), job.product_size, job.checksum
+        )
+        log.info("compared a destination", job_id=job.job_id, result=comparison.result)
+        if comparison.equal:
+            status = f"delivered to {destination_file(job)}, which {comparison.result}"
+            await self._deliver(job, fts_details=failure.details, detailed_status=status)
+        else:
+            reason = f"{failure.reason.rstrip('. ')}; {comparison.result}"
+            await self._failures.attempt(job, replace(failure, reason=reason))
 
     def _compared(self, job_id: str, task: asyncio.Task[None]) -> None:
         del self.comparing[job_id]

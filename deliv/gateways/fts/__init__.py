@@ -5,11 +5,12 @@ from deliv.gateways.fts.answers import Origin
 from deliv.gateways.fts.client import Endpoint, FtsIdentity
 from deliv.gateways.fts.endpoints import Fts
 from deliv.gateways.fts.outcomes import TransferOutcome, Verdict
-from deliv.gateways.fts.transfer import LONGEST_URL, Transfer
+from deliv.gateways.fts.transfer import LONGEST_URL, Copy, Transfer
 
 __all__ = [
     "LONGEST_URL",
     "BreakerState",
+    "Copy",
     "Endpoint",
     "Fts",
     "FtsIdentity",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -52,7 +53,7 @@ class TransferOutcome:
     file at the destination that was not there before. `written_to`: the URL at which FTS's record
     shows that its copy had begun; what is there is the copy's own. `corrupt_source`: the staged
     copy is not what was announced. `begun`: FTS had set to work on it, and what it has stopped may
-    go on for seconds.
+    go on for seconds. `files`: the outcome of each file by the URL of its destination.
     """
 
     verdict: Verdict
@@ -66,19 +67,36 @@ class TransferOutcome:
     corrupt_source: bool = False
     begun: bool = False
     details: str | None = None
+    files: Mapping[str, TransferOutcome] = field(default_factory=dict)
 
 
 def outcome(job: JobAnswer) -> TransferOutcome:
-    """Read a job with its `files`; of several the first that did not finish counts."""
+    """Read a job with its `files`; of several the first that did not finish counts.
+
+    How each ended is in the outcome's `files`.
+    """
     files = job.files or (FileAnswer(),)
     file = next((file for file in files if file.file_state != "FINISHED"), files[0])
+    known = _read(job, file, _verdict(job, file))
+    if len(files) == 1:
+        details = msgspec.json.encode(job).decode()
+    else:
+        details = msgspec.json.encode(msgspec.structs.replace(job, files=None)).decode()
+    each = {
+        one.dest_surl: _read(job, one, _verdict_on_file(job, one))
+        for one in files
+        if one.dest_surl is not None
+    }
+    return replace(known, details=details, files=each)
+
+
+def _read(job: JobAnswer, file: FileAnswer, verdict: Verdict) -> TransferOutcome:
     known = TransferOutcome(
-        verdict=_verdict(job, file),
+        verdict=verdict,
         state=job.job_state or "",
         filesize=file.filesize,
         throughput=file.throughput,
         begun=file.start_time is not None,
-        details=msgspec.json.encode(job).decode(),
     )
     if known.verdict is Verdict.FINISHED and not 0 <= (file.filesize or 0) <= LARGEST:
         reason = f"it says that the copy has {file.filesize} bytes"
@@ -114,6 +132,13 @@ def _verdict(job: JobAnswer, file: FileAnswer) -> Verdict:
         return Verdict.UNKNOWN
     how = file.file_state if file.file_state in ENDS else job.job_state
     return ENDS.get(how or "", Verdict.FAILED)
+
+
+def _verdict_on_file(job: JobAnswer, file: FileAnswer) -> Verdict:
+    """Of one of several, when the job is over. Any other state, as NOT_USED, is no clear answer."""
+    if job.job_state not in TERMINAL:
+        return _verdict(job, file)
+    return ENDS.get(file.file_state or "", Verdict.UNKNOWN)
 
 
 def _failure(known: TransferOutcome, job: JobAnswer, file: FileAnswer) -> TransferOutcome:

@@ -35,13 +35,14 @@ P = TypeVar("P", bound=Parameters)
 class Call(ErrorAnswers, Generic[P]):
     """One REST call. Subclasses parse, authorise, make one delivery call and write.
 
-    `path` is a regular expression, `accepts` the parameters. A body may have `body_limit` bytes,
-    where that is more than the configuration says.
+    `path` is a regular expression, `accepts` the parameters, `accepts_in_json` more that come only
+    so. A body may have `body_limit` bytes, where that is more than the configuration says.
     """
 
     path: str
     accepts: type[P]
-    body_limit: ClassVar[int] = 0
+    accepts_in_json: ClassVar[type[Parameters] | None] = None
+    body_limit: int = 0
     identity: Identity
 
     def initialize(self, services: Services) -> None:
@@ -101,9 +102,12 @@ class Call(ErrorAnswers, Generic[P]):
     def query_parameters(self) -> P:
         return self._decode(parameters.from_query(self.request.query, self.accepts))
 
-    def body_parameters(self) -> P:
+    def no_query(self) -> None:
         if self.request.query:
             raise InvalidRequest("the parameters of this call belong in its body, not in the URL")
+
+    def body_parameters(self) -> P:
+        self.no_query()
         content_type = self.request.headers.get("Content-Type", "")
         return self._decode(parameters.from_body(content_type, self.body(), self.accepts))
 

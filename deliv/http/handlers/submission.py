@@ -157,8 +157,7 @@ class SubmitTransfers(SubmitCall[SubmitManyParameters]):
         self.finish(msgspec.json.encode(answer))
 
     async def _outcomes(self) -> list[SubmitOutcome]:
-        if self.request.query:
-            raise InvalidRequest("the parameters of this call belong in its body, not in the URL")
+        self.no_query()
         content_type = self.request.headers.get("Content-Type", "")
         items = Items(SubmitItem, "transfers", MOST, content_type, self.body())
         key = self.request.headers.get("Idempotency-Key")

@@ -1,0 +1,158 @@
+"""What FTS says of the files of a transfer becomes their next state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deliv.config import Config
+from deliv.delivery.comparison import DestinationComparison
+from deliv.delivery.destination import destination_file, file_url
+from deliv.delivery.ending.conclusion import Conclusion
+from deliv.delivery.ending.failure import FRESH_TRANSFER, Failure, FailureHandler
+from deliv.delivery.slices import FIRST_SLICE
+from deliv.gateways.fts import TransferOutcome, Verdict
+from deliv.model.error_classes import ErrorClass
+from deliv.model.file import File, FileResult, FileState
+from deliv.model.job import Job
+from deliv.model.phase import Phase, phase
+from deliv.store import Routing, Store
+
+# What is so of one file says nothing of the others.
+OF_ONE_FILE = frozenset(
+    {ErrorClass.EXISTS, ErrorClass.CHECKSUM, ErrorClass.SOURCE_MISSING, ErrorClass.CANCELLED}
+)
+
+Outcomes = Mapping[int, TransferOutcome]  # by the number of the file
+
+
+class FileResults:
+    def __init__(
+        self,
+        store: Store,
+        failures: FailureHandler,
+        conclusion: Conclusion,
+        destination: DestinationComparison,
+        config: Config,
+    ) -> None:
+        self._store = store
+        self._failures = failures
+        self._conclusion = conclusion
+        self._destination = destination
+        self._config = config
+
+    def to_compare(self, job: Job, files: Sequence[File], outcomes: Outcomes) -> list[File]:
+        """Those that FTS found something of, where an earlier attempt may have left it."""
+        if phase(job) is Phase.STOPPING:
+            return []
+        return [
+            file
+            for file in files
+            if outcomes[file.number].error_class is ErrorClass.EXISTS and file.partial
+        ]
+
+    async def compared(
+        self, job: Job, files: Sequence[File], outcomes: Outcomes
+    ) -> dict[int, FileResult]:
+        """What the files at the destinations of these turn out to be. Unavailable."""
+        results: dict[int, FileResult] = {}
+        for file in files:
+            url = file_url(destination_file(job), file.name)
+            comparison = await self._destination.compare(job, url, file.size, file.checksum)
+            if comparison.equal:
+                results[file.number] = FileResult(number=file.number, state=FileState.FINISHED)
+            else:
+                reason = f"{outcomes[file.number].reason.rstrip('. ')}; {comparison.result}"
+                results[file.number] = FileResult(
+                    number=file.number,
+                    state=FileState.FAILED,
+                    error_class=ErrorClass.EXISTS,
+                    reason=reason,
+                    partial=True,
+                )
+        return results
+
+    async def record(
+        self,
+        job: Job,
+        outcome: TransferOutcome,
+        files: Sequence[File],
+        outcomes: Outcomes,
+        compared: Mapping[int, FileResult],
+    ) -> Job:
+        """The results of a transfer that has ended, and what follows from them for the job."""
+        results = [
+            compared.get(file.number) or self._result(job, file, outcomes[file.number])
+            for file in files
+        ]
+        sizes = {file.number: file.size or outcomes[file.number].filesize or 0 for file in files}
+        done = [one.number for one in results if one.state is FileState.FINISHED]
+        left = any(one.partial for one in results)
+        columns: dict[str, Any] = {
+            "files_done": (job.files_done or 0) + len(done),
+            "bytes_done": (job.bytes_done or 0) + sum(sizes[number] for number in done),
+            "partial": job.partial or left,
+            "fts_details": outcome.details or job.fts_details,
+        }
+        if phase(job) is Phase.STOPPING:
+            job = await self._store.record(job, results, **columns)
+            copy = Failure(
+                error_class=ErrorClass.CANCELLED,
+                reason="",
+                may_have_partial_file=left,
+                details=outcome.details,
+            )
+            return await self._failures.stopped(job, copy)
+        arrived = f"{columns['files_done']:,} of {job.files_total:,} files arrived"
+        columns |= {**FRESH_TRANSFER, "slice": job.slice + 1, "detailed_status": arrived}
+        if not (self._hopeless(results) or not await self._store.has_open_files(job)):
+            return await self._store.record(
+                job, results, wake=(Routing.ATTEND,), delay=0, **columns
+            )
+        claimed = float(self._config.sweeps.hold)
+        job = await self._store.record(job, results, delay=claimed, **columns)
+        return await self._conclusion.conclude(job)
+
+    def _result(self, job: Job, file: File, found: TransferOutcome) -> FileResult:
+        announced, copied = file.size, found.filesize
+        if found.verdict is Verdict.FINISHED:
+            if announced is None or copied in {None, announced}:
+                size = copied if announced is None else None
+                return FileResult(number=file.number, state=FileState.FINISHED, size=size)
+            return FileResult(
+                number=file.number,
+                state=self._state(job, ErrorClass.CHECKSUM),
+                error_class=ErrorClass.CHECKSUM,
+                reason=f"the copy has {copied} bytes, the stager announced {announced}",
+                partial=True,
+                copy_begun=True,
+                corrupt_source=True,
+            )
+        error_class = found.error_class or ErrorClass.OTHER
+        stopped = phase(job) is Phase.STOPPING
+        left = found.partial or (stopped and found.begun)
+        return FileResult(
+            number=file.number,
+            state=FileState.FAILED if stopped else self._state(job, error_class),
+            error_class=error_class,
+            reason=found.reason,
+            partial=file.partial or left,
+            # What FTS's record of an earlier attempt proved, as long as none ended without one.
+            copy_begun=found.written_to is not None or (file.copy_begun and not left),
+            corrupt_source=found.corrupt_source,
+        )
+
+    def _state(self, job: Job, error_class: ErrorClass) -> FileState:
+        """Of a file that did not arrive: whether another attempt may bring it."""
+        again = job.attempt < self._config.retry(error_class).attempts
+        return FileState.WAITING if again else FileState.FAILED
+
+    def _hopeless(self, results: Sequence[FileResult]) -> bool:
+        """Whether the rest would fail alike: it is not tried in this attempt."""
+        classes = {one.error_class for one in results}
+        return (
+            len(results) >= min(FIRST_SLICE, self._config.fts.files_per_transfer)
+            and all(one.state is not FileState.FINISHED for one in results)
+            and len(classes) == 1
+            and classes.isdisjoint(OF_ONE_FILE)
+        )
