@@ -48,7 +48,10 @@ WHERE Variable_name LIKE 'Handler\\_read\\_%' OR Variable_name = 'Handler_icp_at
 """
 PRODUCT = "1234567890"
 KEY = b"\x01" * 32
-NOT_BOUND = {"recount": "a repair by hand: it counts the jobs of one submitter"}
+NOT_BOUND = {
+    "recount": "a repair by hand: it counts the jobs of one submitter",
+    "free_destinations": "a repair by hand: it reads what is being written now",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
