@@ -405,13 +405,34 @@ def test_soft_crls_with_a_gap_before_the_list(tmp_path: Path) -> None:
             assert revoked.whoami() == (403, {"msg": "/O=Grid/OU=users/CN=revoked is revoked"})
 
 
-def test_hard_crls_with_a_gap_before_the_list(tmp_path: Path) -> None:
-    """OpenSSL looks for no other list where HASH.r0 is missing, as in a GridFTP server."""
-    grid = Grid.create(tmp_path / "certificates")
-    grid.file(grid.root, "r0").rename(grid.file(grid.root, "r1"))
-    with serving(grid, crl="hard") as served:
-        assert refused(served, alice(grid)) == "unable to get certificate CRL"
-        assert refused(served, full(grid.revoked)) == "unable to get certificate CRL"
+def test_hard_crls_with_a_gap_before_the_list(own: Served) -> None:
+    """OpenSSL looks for no other list where HASH.r0 is missing, as in a GridFTP server.
+
+    So no list behind the gap counts on open connections either.
+    """
+    first, second = (own.grid.file(own.grid.root, suffix) for suffix in ("r0", "r1"))
+    new = Authority.create(pki.name(("O", "Grid"), ("CN", "new CA")), key=key("new CA"))
+    new.install(own.grid.directory)
+    own.grid.file(new, "signing_policy").write_text(new.signing_policy("/O=Grid/*"))
+    own.tls.reload()
+    report = f"{first}: missing, so that no list of the CA /O=Grid/CN=root CA behind it counts"
+    with own.client(alice(own.grid)) as client, own.client(user(new, "bob")) as bystander:
+        assert client.whoami()[0] == bystander.whoami()[0] == 200
+        assert report not in own.tls.unusable()
+        first.rename(second)
+        assert own.tls.reload()
+        assert client.whoami() == (
+            403,
+            {"msg": "a revocation list before those of the CA /O=Grid/CN=root CA is missing"},
+        )
+        assert bystander.whoami()[0] == 200
+        assert refused(own, alice(own.grid)) == "unable to get certificate CRL"
+        assert refused(own, full(own.grid.revoked)) == "unable to get certificate CRL"
+        assert report in own.tls.unusable()
+        second.rename(first)
+        assert own.tls.reload()
+        assert client.whoami()[0] == 200
+        assert report not in own.tls.unusable()
 
 
 def test_the_newest_list_that_has_begun_counts(own: Served) -> None:
