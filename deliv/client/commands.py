@@ -72,7 +72,8 @@ Without these: /tmp/x509up_uUID, else ~/.globus/usercert.pem and userkey.pem;
 /etc/grid-security/certificates.
 
 With --json one JSON object is printed: deliv's answer, or {"error": true, "kind": ..., "msg": ...,
-"job_id": ...}, also when interrupted. The progress of --wait goes to the error output.
+"job_id": ...}, also when interrupted after it has begun. The progress of --wait goes to the error
+output.
 """
 
 
