@@ -38,8 +38,8 @@ class TrustFiles:
     """`unusable`: why a file or directory can't be read or is broken, by path.
 
     Becoming unusable is a change like any other and hides no other change; an unusable file makes
-    no caller trusted. A directory that can't be read at the start raises ConfigError. In the mode
-    `hard` a list that is missing before others of its hash is unusable, too.
+    no caller trusted. A directory that can't be read at the start raises ConfigError. A CA's file
+    that is missing before others of its hash is unusable, too, and in the mode `hard` such a list.
     """
 
     def __init__(self, ca_directory: Path, vomsdir: Path | None, crl: revocation.Mode) -> None:
@@ -66,12 +66,10 @@ class TrustFiles:
             if file.broken is not None:
                 unusable[path] = reason(file.broken)
             states[path] = file.version, unusable.get(path)
-        if self._crl == "hard":
-            unusable |= {
-                self._ca_directory
-                / name: f"missing, so that no list of the CA {ca} behind it counts"
-                for name, ca in self.missing_lists.items()
-            }
+        missing = dict.fromkeys(self._missing_certificates(), "CA certificate")
+        missing |= {name: f"list of the CA {ca}" for name, ca in self.missing_lists.items()}
+        for name, what in missing.items():
+            unusable[self._ca_directory / name] = f"missing, so that no {what} behind it counts"
         changed, self._states, self.unusable = states != self._states, states, unusable
         return changed
 
@@ -91,6 +89,11 @@ class TrustFiles:
             for name, one in self._lists.items()
             if (missing := missing_number(names, name.rstrip("0123456789")))
         }
+
+    def _missing_certificates(self) -> set[str]:
+        names = {path.name for path in self._files}
+        stems = {f"{name.split('.')[0]}." for name in names}
+        return {missing for stem in stems if (missing := missing_number(names, stem))}
 
     @property
     def _lists(self) -> dict[str, ListSummary]:

@@ -435,6 +435,29 @@ def test_hard_crls_with_a_gap_before_the_list(own: Served) -> None:
         assert report not in own.tls.unusable()
 
 
+def test_a_ca_behind_one_that_is_missing_or_broken(own: Served) -> None:
+    """OpenSSL looks for no CA behind such a file, so none counts on open connections either."""
+    first, second = (own.grid.file(own.grid.root, suffix) for suffix in ("0", "1"))
+    good, out = first.read_bytes(), (403, {"msg": "the CA /O=Grid/CN=root CA is not trusted"})
+    missing = f"{first}: missing, so that no CA certificate behind it counts"
+    with own.client(alice(own.grid)) as client:
+        assert client.whoami()[0] == 200
+        first.rename(second)
+        assert own.tls.reload()
+        assert client.whoami() == out
+        assert "self-signed" in refused(own, alice(own.grid))
+        assert missing in own.tls.unusable()
+        first.write_text("broken")
+        assert own.tls.reload()
+        assert client.whoami() == out
+        assert "self-signed" in refused(own, alice(own.grid))
+        assert missing not in own.tls.unusable()
+        first.write_bytes(good)
+        assert own.tls.reload()
+        assert client.whoami()[0] == 200
+        assert not any(reason.startswith(str(first)) for reason in own.tls.unusable())
+
+
 def test_the_newest_list_that_has_begun_counts(own: Served) -> None:
     """As OpenSSL has it in the handshake: one that is not in force yet does not count."""
     mine, root = alice(own.grid), own.grid.root
