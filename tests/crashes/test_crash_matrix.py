@@ -53,7 +53,7 @@ FAILING = Story(fault="fail-", status="ERROR", error_class="stager")
 WITHDRAWN = Story(fault="silent-", cancel_when="STAGING", status="CANCELLED")
 INTERRUPTED = Story(cancel_when="TRANSFERRING", frozen_copy=True, status="CANCELLED")
 FORBIDDEN = Story(destination="forbidden", status="ERROR", error_class="no permission")
-TREE = Story(files=15)  # two transfers
+TREE = Story(files=15)  # three transfers
 
 STORIES = {
     Point.STAGING_TIMED_OUT: SILENT,
@@ -76,9 +76,12 @@ class Deliv:
         self._stack = stack
         self.restarts = 0
 
-    def revive(self) -> None:
+    def dead(self) -> bool:
         pid = self._stack.testbed["pids"].get("deliv@1")  # of a dead part the testbed has none
-        if pid is None or not Path(f"/proc/{pid}").exists():
+        return pid is None or not Path(f"/proc/{pid}").exists()
+
+    def revive(self) -> None:
+        if self.dead():
             self._stack.control("start", "deliv@1")
             self.restarts += 1
 
@@ -109,6 +112,37 @@ OF_FILES = (
 @pytest.mark.parametrize("point", OF_FILES, ids=lambda point: f"tree-{point}")
 def test_no_file_of_many_is_lost_or_copied_twice(stack: Stack, point: Point, kind: str) -> None:
     comes_to_rest(stack, TREE, point, kind)
+
+
+# In each transfer of a job.
+OF_TRANSFERS = (
+    Point.TRANSFER_ASSIGNED,
+    Point.TRANSFER_POSTED,
+    Point.POST_STORED,
+    Point.OUTCOME_SEEN,
+    Point.FILES_RECORDED,
+)
+
+
+def test_a_kill_in_each_of_a_jobs_transfers(stack: Stack) -> None:
+    """Ten of them; whatever is done again, each file is copied once."""
+    story, target, deliv, size = Story(files=60), stack.target(), Deliv(stack), next(SIZES)
+    be_patient(stack, PATIENT)
+    faults, points = stack.directory / "faults", OF_TRANSFERS * 2
+    arm(faults / points[0], "kill")
+    with stack.client() as client:
+        job_id = client.submit(f"tree-60-{size}", target.url)
+    for point, following in itertools.zip_longest(points, points[1:]):
+        until(deliv.dead, f"deliv is killed at {point}", timeout=60)
+        assert not (faults / point).exists()
+        if following:
+            arm(faults / following, "kill")
+        deliv.revive()
+    with stack.client() as client:
+        ended = client.wait(job_id, timeout=120)
+    assert (ended["status"], ended["attempt"], deliv.restarts) == ("SUCCESS", 1, 10), ended
+    assert_exactly_once(stack, story, target, size)
+    assert_history(stack, job_id)
 
 
 def comes_to_rest(stack: Stack, story: Story, point: Point, kind: str) -> None:
