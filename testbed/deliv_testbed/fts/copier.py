@@ -115,6 +115,7 @@ class Copy:
         self._destination = contexts["destination"]
         self._between = contexts["between"]
         self._emit = emit
+        self._unclosed: Any = None  # see `read`
 
     def run(self) -> None:
         """From beginning to end; Failure says what went wrong."""
@@ -175,7 +176,7 @@ class Copy:
         """Read it and write it; False where it did not arrive whole, and a copy must say why."""
         source, target = self._order.source, self._order.destination
         try:
-            content = self._source.do(lambda context: read(context, source, size))
+            content, self._unclosed = self._source.do(lambda context: read(context, source, size))
             self._destination.do(lambda context: context.open(target, "w").write(content))
             return int(self._destination.do(lambda context: context.stat(target)).st_size) == size
         except gfal2.GError:
@@ -227,10 +228,14 @@ class Copy:
         self._emit("progress", throughput=average / MIB)
 
 
-def read(context: Any, url: str, size: int) -> bytes:
-    """A file of that size, up to its end: a login does not outlast a file that was left before."""
+def read(context: Any, url: str, size: int) -> tuple[bytes, Any]:
+    """A file of that size, up to its end, and the file, which is closed when nothing holds it.
+
+    A login does not outlast a file that is closed before the server's last reply on it, which may
+    come long after the last byte.
+    """
     file = context.open(url, "r")
-    return bytes(file.read_bytes(size) + file.read_bytes(1))
+    return bytes(file.read_bytes(size) + file.read_bytes(1)), file
 
 
 def stat(context: Any, url: str) -> dict[str, int]:
