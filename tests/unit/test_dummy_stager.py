@@ -100,7 +100,17 @@ def contents(product: Product) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     "name",
-    ["tree-0-5", "tree-5", "tree-05-5", "tree-5--1", "tree-5-01", "tree-5-1x", "tree-1000001-1"],
+    [
+        "tree-0-5",
+        "tree-5",
+        "tree-05-5",
+        "tree-5--1",
+        "tree-5-01",
+        "tree-5-1x",
+        "tree-1000001-1",
+        "tree-5-1-",
+        "tree-5-1-01",
+    ],
 )
 def test_not_every_tree_is_a_product(name: str) -> None:
     assert tree_of(name) is None
@@ -117,6 +127,14 @@ def test_a_tree_has_files_of_its_size_in_nested_directories(tmp_path: Path, size
     assert len(set(files.values())) == (12 if size else 1)
     assert max(name.count("/") for name in files) == 2
     assert len({name.split("/")[0] for name in files}) > 1
+
+
+def test_each_hundredth_file_of_a_tree_may_be_larger(tmp_path: Path) -> None:
+    product = Archive(tmp_path).find("tree-250-3-2000000")
+    assert product
+    sizes = [len(content) for content in contents(product).values()]
+    assert [number for number, size in enumerate(sizes, 1) if size != 3] == [100, 200]
+    assert (sizes[99], sizes[199]) == (2_000_000, 2_000_000)
 
 
 def test_no_name_of_a_tree_is_another_ones_directory() -> None:
