@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from deliv_testbed.trees import Tree, tree_of
+from support.deliveries_of_trees import assert_whole, names, tree
 from support.posing import Caller
 from support.running_stack import Answer, Stack, Target, frozen, until
 
@@ -57,19 +57,6 @@ def test_what_did_not_arrive_is_named_with_its_reason(stack: Stack, target: Targ
     place = target.directory / answer["files_directory"].rpartition("/")[2]
     arrived = {str(file.relative_to(place)) for file in place.rglob("*") if file.is_file()}
     assert arrived - {short} == set(tree("tree-12-2000").names) - {lost, short}
-
-
-def names(stack: Stack, job_id: str, query: str) -> set[str]:
-    """Of all pages; no file is on two."""
-    found: list[str] = []
-    cursor: str | None = ""
-    while cursor is not None:
-        more = f"&cursor={cursor}" if cursor else ""
-        page = stack.curl(f"/transferFiles?job_id={job_id}&{query}{more}").document
-        found += [file["name"] for file in page["files"]]
-        cursor = page["next"]
-    assert len(found) == len(set(found))
-    return set(found)
 
 
 @pytest.mark.timeout(300)
@@ -190,16 +177,3 @@ def test_a_long_report_is_taken_while_others_are_served(
     status = stack.curl(f"/transferStatus?job_id={job_id}").document
     assert (status["files_total"], status["bytes_total"]) == (100_000, 100_000)
     assert stack.curl("/cancelTransfer", "-d", f"job_id={job_id}").status in {200, 202}
-
-
-def tree(product_id: str) -> Tree:
-    found = tree_of(product_id)
-    assert found is not None
-    return found
-
-
-def assert_whole(place: Path, expected: Tree) -> None:
-    names = {str(file.relative_to(place)) for file in place.rglob("*") if file.is_file()}
-    assert names == set(expected.names)
-    for number, name in enumerate(expected.names, 1):
-        assert (place / name).read_bytes() == b"".join(expected.chunks(number))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from deliv.http.call.errors import TooLarge
 
-READ_ON = 8 * 2**20  # a body over the limit is read up to this, so that the 413 arrives
+READ_ON = 8 * 2**20  # so many bytes over the limit are read, so that the 413 arrives
 
 
 class Body:
@@ -27,7 +27,8 @@ class Body:
         """TooLarge at once for a client that asks first (Expect), or has very much to send."""
         length = headers.get("Content-Length", "")
         size = int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
-        if size > self._limit and ("Expect" in headers or size > READ_ON):
+        over = size - self._limit
+        if over > READ_ON or (over > 0 and "Expect" in headers):
             raise self._too_large()
 
     def add(self, chunk: bytes) -> None:
@@ -35,7 +36,9 @@ class Body:
         self._size += len(chunk)
         if self._size <= self._limit:
             self._chunks += [chunk] if self._kept else []
-        elif self._size > READ_ON:
+            return
+        self._chunks.clear()
+        if self._size - self._limit > READ_ON:
             raise self._too_large()
 
     def discard(self) -> None:
