@@ -102,7 +102,7 @@ REFUSED: dict[str, tuple[Callable[[Staged], str | bytes], int, str]] = {
     "a trailing slash": (names("a/"), 400, "has an empty, . or .. part"),
     "NUL": (names("a\0b"), 400, "control characters"),
     "a line": (names("a\nb"), 400, "control characters"),
-    "a lone surrogate": (names("a\ud800"), 400, "surrogate"),
+    "a lone surrogate": (names("a\ud800"), 400, "control characters"),
     "a surrogate in bytes": (
         lambda staged: staged.body(listed(["a@"])).encode().replace(b"@", b"\xed\xa0\x80"),
         400,
@@ -261,9 +261,9 @@ def half_sent(staged: Staged) -> Iterator[None]:
 def test_a_report_of_very_many_while_others_are_served(
     stack: Stack, target: Target, staged: Staged
 ) -> None:
-    """100,000 files with an error in the last, four times at once."""
+    """With an error in the last file, four times at once."""
     before = staged.stored()
-    many = [{"name": f"{n % 100}/{'x' * 60}/{n:06}", "size": 1} for n in range(99_999)]
+    many = [{"name": f"{n % 100}/{'x' * 60}/{n:06}", "size": 1} for n in range(20_000)]
     body = staged.body([*many, {"name": "../x", "size": 1}])
     start = memory(stack)
     with ThreadPoolExecutor(4) as stagers:

@@ -56,7 +56,7 @@ def some_of_many_fail(stack: Stack, target: Target, count: int) -> None:
         job_id = client.submit(product, target.url)
         answer = client.wait(job_id, timeout=600)
     assert (answer["status"], answer["error_class"]) == ("ERROR", "exists"), answer
-    failed = listed(stack, job_id, "state=FAILED&limit=500")
+    failed = listed(stack, job_id, "state=FAILED&limit=100")
     assert {file["error_class"] for file in failed.values()} == {"exists"}
     assert failed.keys() == there
     assert files_below(place) == set(all_names)

@@ -147,9 +147,9 @@ def assert_counts_are_true(stack: Stack, answer: dict[str, Any], target: Target)
     found = COUNTS.search(answer["detailed_status"])
     assert found is not None, answer
     whole, parts, absent = (int(number.replace(",", "")) for number in found.groups())
-    finished = names(stack, job_id, "state=FINISHED&limit=500")
-    others = listed(stack, job_id, "state=FAILED&limit=500")
-    others |= listed(stack, job_id, "state=WAITING&limit=500")
+    finished = names(stack, job_id, "state=FINISHED&limit=100")
+    others = listed(stack, job_id, "state=FAILED&limit=100")
+    others |= listed(stack, job_id, "state=WAITING&limit=100")
     partial = {name for name, file in others.items() if file["partial"]}
     never = others.keys() - partial
     assert names(stack, job_id, "state=ASSIGNED") == set()
