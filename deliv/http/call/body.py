@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from deliv.http.call.errors import TooLarge
 
-READ_ON = 8 * 2**20  # so many bytes over the limit are read, so that the 413 arrives
+# A body over the limit is read up to this, or twice the limit, so that the 413 arrives.
+READ_ON = 8 * 2**20
 
 
 class Body:
@@ -19,6 +20,7 @@ class Body:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._read_on = max(READ_ON, 2 * limit)
         self._kept = True
         self._chunks: list[bytes] = []
         self._size = 0
@@ -27,8 +29,7 @@ class Body:
         """TooLarge at once for a client that asks first (Expect), or has very much to send."""
         length = headers.get("Content-Length", "")
         size = int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
-        over = size - self._limit
-        if over > READ_ON or (over > 0 and "Expect" in headers):
+        if size > self._limit and ("Expect" in headers or size > self._read_on):
             raise self._too_large()
 
     def add(self, chunk: bytes) -> None:
@@ -36,9 +37,7 @@ class Body:
         self._size += len(chunk)
         if self._size <= self._limit:
             self._chunks += [chunk] if self._kept else []
-            return
-        self._chunks.clear()
-        if self._size - self._limit > READ_ON:
+        elif self._size > self._read_on:
             raise self._too_large()
 
     def discard(self) -> None:
