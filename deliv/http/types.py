@@ -22,6 +22,7 @@ USUAL, MOST = 50, 100  # jobs on a page
 UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 DATE_TIME = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"
 LABEL = "[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}"
+FILE_CURSOR = "[0-9]{1,9}-[0-9]{1,9}"  # the attempt and the number of the last file
 FQAN = "(/[A-Za-z0-9_.-]+)+(/Role=[A-Za-z0-9_.-]+)?(/Capability=[A-Za-z0-9_. -]+)?"
 TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -88,11 +89,10 @@ def read_cursor(name: str, text: str) -> str:
         raise InvalidRequest(f"{name} must be the `next` of an earlier page") from error
 
 
-def read_file_cursor(name: str, text: str) -> tuple[int, int]:
-    match = re.fullmatch("([0-9]{1,9})-([0-9]{1,9})", text, re.ASCII)
-    if not match:
+def read_file_cursor(name: str, text: str) -> str:
+    if not re.fullmatch(FILE_CURSOR, text):
         raise InvalidRequest(f"{name} must be the `next` of an earlier page")
-    return int(match[1]), int(match[2])
+    return text
 
 
 def read_page_size(name: str, text: str) -> int:
@@ -220,11 +220,11 @@ Cursor = Annotated[
     ),
 ]
 FileCursor = Annotated[
-    tuple[int, int],
+    str,
     Reader(parse=read_file_cursor),
     Meta(
         description="`next` of the page before, with the same other parameters.",
-        extra_json_schema={"type": "string", "pattern": "^[0-9]{1,9}-[0-9]{1,9}$"},
+        pattern=f"^{FILE_CURSOR}$",
     ),
 ]
 PageSize = Annotated[

@@ -54,9 +54,8 @@ class TransferFiles(Call[FileListParameters]):
         job = await self.services.submissions.job(asked.job_id)
         self.authorise("status", owner=job.submitter)
         # One more than are shown, to know whether there is another page.
-        listing = FileListing(
-            state=asked.state, after=asked.cursor or (0, 0), limit=asked.limit + 1
-        )
+        attempt, number = map(int, (asked.cursor or "0-0").split("-"))
+        listing = FileListing(state=asked.state, after=(attempt, number), limit=asked.limit + 1)
         found = await self.services.submissions.files(job, listing)
         page = found[: asked.limit]
         following = f"{page[-1].attempt}-{page[-1].number}" if len(found) > len(page) else None
