@@ -1,4 +1,4 @@
-"""The commands for callers: `deliv submit`, `status`, `list`, `events` and `cancel`."""
+"""The commands for callers: `deliv submit`, `status`, `list`, `events`, `files` and `cancel`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias
@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deliv.client import campaign, show
-from deliv.client.api import PATIENCE, Client, delivered, ended
+from deliv.client.api import LARGEST_PAGE, PATIENCE, Client, delivered, ended
 from deliv.client.credentials import find_ca, find_credential
 from deliv.client.errors import (
     Answered,
@@ -41,9 +41,9 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 UNWRITTEN, INTERRUPTED, CLOSED_PIPE, TERMINATED = 8, 130, 141, 143
 LOOKED_THROUGH = 10_000  # jobs, for those of a submitter of whom only a part of the DN is known
-LARGEST_PAGE = 100
 AT_ONCE = 500  # lines of a file in one call
 CONFLICT = 409
+MISSING = ("FAILED", "ASSIGNED", "WAITING")  # those with a reason first
 UNFINISHED = ("SUBMITTED", "STAGING", "TRANSFERRING")
 RELATIVE = re.compile(r"([0-9]+)([mhdw])")
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -72,7 +72,8 @@ Without these: /tmp/x509up_uUID, else ~/.globus/usercert.pem and userkey.pem;
 /etc/grid-security/certificates.
 
 With --json one JSON object is printed: deliv's answer, or {"error": true, "kind": ..., "msg": ...,
-"job_id": ...}, also when interrupted. The progress of --wait goes to the error output.
+"job_id": ...}, also when interrupted; of files these are the last fields, after the files that had
+come. The progress of --wait goes to the error output.
 """
 
 
@@ -143,6 +144,15 @@ def add_parsers(subparsers: Subparsers) -> None:
     )
     events = _add(subparsers, "events", _events, "show what happened to a delivery, and when")
     events.add_argument("job", metavar="JOB", help="the job id that submit printed")
+    files = _add(subparsers, "files", _files, "list the files of a product that has several")
+    files.add_argument("job", metavar="JOB", help="the job id that submit printed")
+    only = files.add_mutually_exclusive_group()
+    only.add_argument(
+        "--state", metavar="STATE", help="only these: WAITING, ASSIGNED, FINISHED or FAILED"
+    )
+    only.add_argument(
+        "--missing", action="store_true", help="only those that have not arrived, FAILED ones first"
+    )
     cancel = _add(subparsers, "cancel", _cancel, "withdraw deliveries that have not ended")
     which = cancel.add_mutually_exclusive_group(required=True)
     which.add_argument(
@@ -206,6 +216,7 @@ class CommandRun:
         self.job_id: str | None = getattr(options, "job", None)
         self.key: str | None = None
         self.resume: str | None = None  # what is done, and how to go on
+        self.list_begun = False
 
     def run(self, action: Callable[[CommandRun], int]) -> int:
         """The exit code; every error is reported in one sentence, or as JSON."""
@@ -267,7 +278,17 @@ class CommandRun:
             self.err.print(Text(f"  {show.printable(hint)}"))
 
     def print_json(self, document: dict[str, Any]) -> None:
-        print(json.dumps(document), flush=True)
+        """As the rest of the object that `print_json_list` has begun, if it has."""
+        text = json.dumps(document)
+        print(f"], {text[1:]}" if self.list_begun else text, flush=True)
+
+    def print_json_list(self, name: str, items: Iterator[dict[str, Any]]) -> None:
+        """The first field of an object, item by item. `print_json` ends it, also when it fails."""
+        first = list(islice(items, 1))  # where that fails nothing is printed
+        sys.stdout.write(f'{{"{name}": [')
+        self.list_begun = True
+        for place, item in enumerate(chain(first, items)):
+            sys.stdout.write((",\n" if place else "") + json.dumps(item))
 
     def _fail(self, kind: str, msg: str, *, repeatable: bool) -> None:
         """Say why there is no result, and, if the call can be repeated, what is needed for that."""
@@ -387,6 +408,7 @@ def _status(session: CommandRun) -> int:
         session.print_json(answer)
     else:
         show.show_status(answer, session.out)
+        _name_missing(session, answer)
     return _exit_code(answer)
 
 
@@ -400,10 +422,10 @@ def _list(session: CommandRun) -> int:
     submitter, found = options.submitter, []
     with session.client() as client:
         if not submitter or submitter.startswith("/"):
-            jobs = client.transfers(**filters, limit=str(min(options.limit, LARGEST_PAGE)))
+            jobs = client.transfers(**filters, limit=str(min(options.limit, int(LARGEST_PAGE))))
             found = list(islice(jobs, options.limit))
         if submitter and not found:  # no whole DN, or one without such jobs
-            jobs = client.transfers(**{**filters, "submitter": None}, limit=str(LARGEST_PAGE))
+            jobs = client.transfers(**{**filters, "submitter": None}, limit=LARGEST_PAGE)
             for job in islice(jobs, LOOKED_THROUGH):
                 if submitter.casefold() in str(job.get("submitter", "")).casefold():
                     found.append(job)
@@ -433,6 +455,24 @@ def _events(session: CommandRun) -> int:
         session.print_json({"job_id": session.options.job, "events": events})
     else:
         show.show_events(events, session.out)
+    return 0
+
+
+def _files(session: CommandRun) -> int:
+    """Each page as it comes: there may be very many."""
+    options = session.options
+    with session.client() as client:
+        states = MISSING if options.missing else (options.state,)
+        files = (file for state in states for file in client.files(options.job, state))
+        if options.json:
+            session.print_json_list("files", files)
+            session.print_json({"job_id": options.job})
+        elif not show.show_files(files, session.out) and states == (None,):
+            session.say(
+                f"no files are known of job {options.job}",
+                "it was not staged yet, or its product is one file: deliv status "
+                f"{options.job} describes it",
+            )
     return 0
 
 
@@ -488,7 +528,7 @@ def _cancel_label(session: CommandRun, label: str) -> int:
 def _unfinished(client: Client, submitter: str) -> Iterator[str]:
     """The ids of a user's jobs that have not ended, each status in its turn."""
     for status in UNFINISHED:  # in this order: a job that goes on meanwhile is found later
-        for job in client.transfers(status=status, submitter=submitter, limit=str(LARGEST_PAGE)):
+        for job in client.transfers(status=status, submitter=submitter, limit=LARGEST_PAGE):
             yield str(job["job_id"])
 
 
@@ -500,7 +540,15 @@ def _wait(session: CommandRun, client: Client, job_id: str) -> int:
         session.print_json(answer)
     else:
         show.show_result(answer, session.out)
+        _name_missing(session, answer)
     return _exit_code(answer)
+
+
+def _name_missing(session: CommandRun, answer: dict[str, Any]) -> None:
+    """The command that lists what did not arrive of several files, when the job has ended."""
+    if ended(answer) and answer.get("files_done") != answer.get("files_total"):
+        command = f"deliv files --missing {session.job_id}"
+        session.say(f"see which files did not arrive with: {command}")
 
 
 def _exit_code(answer: dict[str, Any]) -> int:
