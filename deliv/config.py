@@ -222,7 +222,8 @@ class GridFtpSettings(Section, frozen=True, kw_only=True):
 class Limits(Section, frozen=True, kw_only=True):
     in_flight: int = 200
     per_submitter: int = 100
-    per_destination: int = 50
+    per_destination: int = 100
+    per_submitter_and_destination: int = 50
 
 
 class Retry(Section, frozen=True, kw_only=True):

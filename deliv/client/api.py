@@ -24,7 +24,7 @@ PATIENCE = 20.0
 WAITING_PATIENCE = 600.0
 FIRST_POLL, LONGEST_POLL = 0.5, 15.0
 HEADER_KEY = re.compile(r"[ -~]{1,255}")
-LARGEST_PAGE = "100"  # of jobs or files
+LARGEST_PAGE = 100  # jobs or files
 FINAL = frozenset({"SUCCESS", "ERROR", "CANCELLED"})
 
 Status = Mapping[str, Any]
@@ -214,7 +214,7 @@ class Client:
         that has not been staged yet; one that is a single file may have none, `status` has it all.
         Pages are fetched as they are needed.
         """
-        asked = {"job_id": job_id, "state": state, "limit": LARGEST_PAGE}
+        asked = {"job_id": job_id, "state": state, "limit": str(LARGEST_PAGE)}
         return self._pages("/transferFiles", "files", asked)
 
     def events(self, job_id: str) -> list[dict[str, Any]]:

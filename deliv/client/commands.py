@@ -3,45 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import errno
-import io
-import json
-import os
 import re
-import signal
-import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import chain, islice
-from pathlib import Path
-from types import FrameType
+from itertools import islice
 from typing import Any, TypeAlias
 
-from rich.console import Console
 from rich.text import Text
 
-from deliv.client import campaign, show
+from deliv.client import show
 from deliv.client.api import LARGEST_PAGE, PATIENCE, Client, delivered, ended
-from deliv.client.credentials import find_ca, find_credential
-from deliv.client.errors import (
-    Answered,
-    ClientError,
-    SetupError,
-    StillRunning,
-    Unavailable,
-    Unreachable,
-    UnusableFile,
-    answered,
-)
+from deliv.client.campaign_submission import submit_file
+from deliv.client.command_run import CommandRun, Options
+from deliv.client.errors import Answered, ClientError, Unavailable, answered
 
-Options = argparse.Namespace
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-UNWRITTEN, INTERRUPTED, CLOSED_PIPE, TERMINATED = 8, 130, 141, 143
 LOOKED_THROUGH = 10_000  # jobs, for those of a submitter of whom only a part of the DN is known
-AT_ONCE = 500  # lines of a file in one call
 CONFLICT = 409
 MISSING = ("FAILED", "ASSIGNED", "WAITING")  # those with a reason first
 UNFINISHED = ("SUBMITTED", "STAGING", "TRANSFERRING")
@@ -72,8 +51,8 @@ Without these: /tmp/x509up_uUID, else ~/.globus/usercert.pem and userkey.pem;
 /etc/grid-security/certificates.
 
 With --json one JSON object is printed: deliv's answer, or {"error": true, "kind": ..., "msg": ...,
-"job_id": ...}, also when interrupted; of files these are the last fields, after the files that had
-come. The progress of --wait goes to the error output.
+"job_id": ...}, also when interrupted after it has begun; of files these are the last fields, after
+the files that had come. The progress of --wait goes to the error output.
 """
 
 
@@ -195,118 +174,6 @@ def _add(
     return parser
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command like SIGINT."""
-
-
-class _Output(Console):
-    """Lets CommandRun.run handle a closed pipe; rich would end the process with exit code 1."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-
-
-class CommandRun:
-    """One run of a command: its options, its two outputs, what is known of the job so far."""
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-        self.out = _Output(highlight=False, soft_wrap=True)
-        self.err = _Output(stderr=True, highlight=False, soft_wrap=True)
-        self.job_id: str | None = getattr(options, "job", None)
-        self.key: str | None = None
-        self.resume: str | None = None  # what is done, and how to go on
-        self.list_begun = False
-
-    def run(self, action: Callable[[CommandRun], int]) -> int:
-        """The exit code; every error is reported in one sentence, or as JSON."""
-        if sys.stdout is None:
-            self.say("the output can't be written: it is closed; nothing was asked of deliv")
-            return UNWRITTEN
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # for what its encoding lacks
-
-        def terminate(number: int, frame: FrameType | None) -> None:
-            raise Terminated
-
-        before = signal.signal(signal.SIGTERM, terminate)
-        try:
-            try:
-                return action(self)
-            except ClientError as error:
-                repeatable = isinstance(error, Unreachable | Unavailable | StillRunning)
-                self._fail(error.kind, str(error), repeatable=repeatable)
-                return error.exit_code
-            except Terminated:
-                self._fail("interrupted", "terminated", repeatable=True)
-                return TERMINATED
-            except KeyboardInterrupt:
-                self._fail("interrupted", "interrupted", repeatable=True)
-                return INTERRUPTED
-        except OSError as error:  # of the outputs: of the network it would be a ClientError
-            closed = isinstance(error, BrokenPipeError)
-            with open(os.devnull, "w") as nowhere:  # for what is still buffered
-                os.dup2(nowhere.fileno(), sys.stdout.fileno())
-            if not closed or self.key is not None:  # the reader may miss the job's id
-                job = f"; job {self.job_id}" if self.job_id else ""
-                key = f"; idempotency key {self.key}" if self.key is not None else ""
-                with suppress(OSError):
-                    self.say(f"the output can't be written: {error.strerror or error}{job}{key}")
-            return CLOSED_PIPE if closed else UNWRITTEN
-        finally:
-            signal.signal(signal.SIGTERM, before)
-
-    def client(self) -> Client:
-        options = self.options
-        url = options.url or os.environ.get("DELIV_URL")
-        if not url:
-            raise SetupError("where is deliv? name it with --url or DELIV_URL")
-        credential = find_credential(options.cert, options.key)
-        return Client(
-            url,
-            credential.cert,
-            credential.key,
-            find_ca(options.ca),
-            patience=options.patience,
-            notice=self.say,
-        )
-
-    def say(self, line: str, *hints: str) -> None:
-        """For people, on the error output; each hint on a line of its own."""
-        self.err.print(Text(f"deliv: {show.printable(line)}"))
-        for hint in hints:
-            self.err.print(Text(f"  {show.printable(hint)}"))
-
-    def print_json(self, document: dict[str, Any]) -> None:
-        """As the rest of the object that `print_json_list` has begun, if it has."""
-        text = json.dumps(document)
-        print(f"], {text[1:]}" if self.list_begun else text, flush=True)
-
-    def print_json_list(self, name: str, items: Iterator[dict[str, Any]]) -> None:
-        """The first field of an object, item by item. `print_json` ends it, also when it fails."""
-        first = list(islice(items, 1))  # where that fails nothing is printed
-        sys.stdout.write(f'{{"{name}": [')
-        self.list_begun = True
-        for place, item in enumerate(chain(first, items)):
-            sys.stdout.write((",\n" if place else "") + json.dumps(item))
-
-    def _fail(self, kind: str, msg: str, *, repeatable: bool) -> None:
-        """Say why there is no result, and, if the call can be repeated, what is needed for that."""
-        unsure = repeatable and self.key is not None and self.job_id is None
-        if self.options.json:
-            key = {"idempotency_key": self.key} if unsure else {}
-            msg = f"{msg}; {self.resume}" if repeatable and self.resume else msg
-            document = {"error": True, "kind": kind, "msg": msg, "job_id": self.job_id}
-            self.print_json({**document, **key})
-            return
-        hints = [self.resume] if repeatable and self.resume else []
-        if repeatable and getattr(self.options, "wait", False) and self.job_id:
-            hints.append(f"look again with: deliv status --wait {self.job_id}")
-        if unsure:
-            hints.append(f"to repeat it safely: --idempotency-key {self.key}")
-        self.say(msg, *hints)
-
-
 def _in_place_of(positionals: list[argparse.Action]) -> type[argparse.Action]:
     """An option with which those need not be given."""
 
@@ -331,7 +198,7 @@ def _checked_submit(parser: argparse.ArgumentParser, options: Options) -> int:
     for name in ("wait", "timeout", "deadline"):
         if getattr(options, name):
             parser.error(f"--{name} does not go with --from")
-    return CommandRun(options).run(_submit_file)
+    return CommandRun(options).run(submit_file)
 
 
 def _submit(session: CommandRun) -> int:
@@ -354,49 +221,6 @@ def _submit(session: CommandRun) -> int:
     else:
         session.out.print(session.job_id)
     return 0
-
-
-def _submit_file(session: CommandRun) -> int:
-    """Some lines in each call; the exit code is that of the first line that is refused."""
-    options = session.options
-    given = {"destination_path": options.destination, "label": options.label}
-    defaults = {name: value for name, value in given.items() if value is not None}
-    lines = campaign.read(_content(options.source), defaults, options.idempotency_key)
-    refused: list[dict[str, Any]] = []
-    answers: list[dict[str, Any]] = []
-    print_ids = not options.json and not session.out.is_terminal
-
-    def done(number: int) -> str:
-        return f"{number} of {len(lines)} lines are done: repeat the command to go on"
-
-    session.resume = done(0)
-    with session.client() as client, show.Count(session.err, len(lines)) as count:
-        for start in range(0, len(lines), AT_ONCE):
-            some = lines[start : start + AT_ONCE]
-            outcomes = client.submit_many([line.item for line in some])
-            session.resume = done(start + len(some))
-            for line, outcome in zip(some, outcomes, strict=True):
-                answers.append({"line": line.number, **outcome})
-                if "job_id" not in outcome:
-                    refused.append(answers[-1])
-                    session.say(f"line {line.number}: {outcome.get('msg')}")
-                elif print_ids:
-                    session.out.print(Text(str(outcome["job_id"])))
-            count(len(answers), len(refused))
-    if options.json:
-        numbers = {"accepted": len(answers) - len(refused), "refused": len(refused)}
-        session.print_json({"error": False, **numbers, "transfers": answers})
-    if not refused:
-        return 0
-    first = refused[0]
-    return answered(int(first.get("code", 400)), str(first.get("msg")), None).exit_code
-
-
-def _content(source: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-    except OSError as error:
-        raise UnusableFile(f"{source} can't be read: {error.strerror}") from error
 
 
 def _status(session: CommandRun) -> int:
@@ -422,10 +246,10 @@ def _list(session: CommandRun) -> int:
     submitter, found = options.submitter, []
     with session.client() as client:
         if not submitter or submitter.startswith("/"):
-            jobs = client.transfers(**filters, limit=str(min(options.limit, int(LARGEST_PAGE))))
+            jobs = client.transfers(**filters, limit=str(min(options.limit, LARGEST_PAGE)))
             found = list(islice(jobs, options.limit))
         if submitter and not found:  # no whole DN, or one without such jobs
-            jobs = client.transfers(**{**filters, "submitter": None}, limit=LARGEST_PAGE)
+            jobs = client.transfers(**{**filters, "submitter": None}, limit=str(LARGEST_PAGE))
             for job in islice(jobs, LOOKED_THROUGH):
                 if submitter.casefold() in str(job.get("submitter", "")).casefold():
                     found.append(job)
@@ -528,7 +352,7 @@ def _cancel_label(session: CommandRun, label: str) -> int:
 def _unfinished(client: Client, submitter: str) -> Iterator[str]:
     """The ids of a user's jobs that have not ended, each status in its turn."""
     for status in UNFINISHED:  # in this order: a job that goes on meanwhile is found later
-        for job in client.transfers(status=status, submitter=submitter, limit=LARGEST_PAGE):
+        for job in client.transfers(status=status, submitter=submitter, limit=str(LARGEST_PAGE)):
             yield str(job["job_id"])
 
 

@@ -6,11 +6,9 @@ import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.text import Text
 
 COLOURS = {
@@ -221,38 +219,6 @@ class Progress:
             self._last = line
             seconds = time.monotonic() - self._started
             self._console.print(Text(f"{seconds:7.1f} s  ", style="dim").append(line))
-
-
-class Count:
-    """How many of a file's lines are done: a bar on a terminal, elsewhere a line now and then."""
-
-    def __init__(self, console: Console, total: int) -> None:
-        self._console, self._total = console, total
-        self._bar = Bar(
-            TextColumn("{task.fields[text]}"),
-            BarColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            redirect_stdout=False,
-        )
-        self._task = self._bar.add_task("", total=total, text="")
-
-    def __call__(self, done: int, refused: int) -> None:
-        text = f"{done:,} of {self._total:,} lines"
-        text += f", {refused:,} refused" if refused else ""
-        if self._console.is_terminal:
-            self._bar.update(self._task, completed=done, text=text)
-        else:
-            self._console.print(Text(text))
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._console.is_terminal:
-            self._bar.stop()
 
 
 def totals(numbers: Answer) -> str:

@@ -186,17 +186,25 @@ class FtsTransfers:
         return await self._store.update(job, delegation=delegation, **assignment)
 
     async def _wait_for_user(self, job: Job, failure: Failure) -> None:
-        """The staged copy waits for a new delegation as long as all retries would take."""
+        """The staged copy waits for a new delegation as long as all retries would take.
+
+        One with several files may have been with FTS for hours when a credential ends.
+        """
         since = max(time for time in (job.time_staged, job.time_transferring) if time)
-        if await self._store.age(since) >= self._failures.patience(failure.error_class):
+        columns: dict[str, Any] = {}
+        if job.report is not None and job.slice:
+            since = job.unseen_since or since
+            columns = {"unseen_since": NOW} if job.unseen_since is None else {}
+        patience = self._failures.patience(failure.error_class)
+        if not columns and await self._store.age(since) >= patience:
             await self._failures.end(job, failure)
         else:
-            await self._wait(job, failure.reason, self._ask_again)
+            await self._wait(job, failure.reason, self._ask_again, **columns)
 
-    async def _wait(self, job: Job, why: str, delay: float) -> None:
+    async def _wait(self, job: Job, why: str, delay: float, **columns: Any) -> None:
         """It is tried again after `delay` seconds; its submitter can see why it has to be."""
         log.warning("a job waits for FTS", job_id=job.job_id, reason=why)
-        await self._store.update(job, delay=delay, detailed_status=f"{WAITING}{why}")
+        await self._store.update(job, delay=delay, detailed_status=f"{WAITING}{why}", **columns)
 
     async def _compensate_late_call(self, job: Job) -> None:
         """The submission came late: FTS must not copy for an attempt that is over."""

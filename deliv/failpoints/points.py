@@ -42,6 +42,7 @@ class Point(StrEnum):
     STAGER_ASKED = "stager-asked"
     STAGER_ACCEPTED = "stager-accepted"  # and that is recorded
     REPORT_TAKEN = "report-taken"  # the stager's, found good; recorded next
+    FILES_STORED = "files-stored"  # some of a report's, which does not count yet
     REPORT_STORED = "report-stored"  # the answer comes next
     STAGING_TIMED_OUT = "staging-timed-out"
     DELEGATED = "delegated"
@@ -50,6 +51,7 @@ class Point(StrEnum):
     POST_STORED = "post-stored"
     OUTCOME_SEEN = "outcome-seen"  # at FTS; recorded next
     DESTINATION_READ = "destination-read"  # a file that an attempt may have left; settled next
+    FILES_RECORDED = "files-recorded"  # those of one transfer; what follows from them comes next
     OUTCOME_STORED = "outcome-stored"
     FAILURE_SEEN = "failure-seen"
     RETRY_STORED = "retry-stored"

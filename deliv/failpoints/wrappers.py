@@ -20,10 +20,11 @@ from deliv.gateways.fts import Endpoint, Transfer, TransferOutcome
 from deliv.gateways.gridftp import FileFacts, GridFtp
 from deliv.gateways.stager import Stager
 from deliv.model.error_classes import ErrorClass
+from deliv.model.file import File, FileResult, ReportedFile
 from deliv.model.job import Job, Submission
 from deliv.model.phase import AT_STAGER, Phase, phase
 from deliv.model.states import Event
-from deliv.store import Fence, OutboxRow, Routing, Store
+from deliv.store import Fence, OutboxRow, Routing, SliceLimits, Store
 from deliv.store.columns import KEEP, Sentinel
 from deliv.store.store import FOR_EVER
 from deliv.store.submissions import Outcome
@@ -159,6 +160,51 @@ class FailpointStore(Store):
         for column, point in AFTER_COLUMN.items():
             if columns.get(column) is not None:
                 await self._points.reach(point)
+        return job
+
+    async def add_files(
+        self,
+        job: Job,
+        report: bytes,
+        first: int,
+        files: Sequence[ReportedFile],
+        earlier: bytes | None,
+    ) -> None:
+        await super().add_files(job, report, first, files, earlier)
+        await self._points.reach(Point.FILES_STORED)
+
+    async def assign(
+        self,
+        job: Job,
+        limits: SliceLimits,
+        key_of: Callable[[File], bytes],
+        *,
+        delay: float,
+        delegation: str | None = None,
+        **columns: Any,
+    ) -> Job | None:
+        with _committing(Point.TRANSITION_SENT, Point.TRANSITION_STORED):
+            assigned = await super().assign(
+                job, limits, key_of, delay=delay, delegation=delegation, **columns
+            )
+        if assigned is not None:
+            _phase.set(phase(assigned))
+            await self._points.reach(Point.TRANSFER_ASSIGNED)
+        return assigned
+
+    async def record(
+        self,
+        job: Job,
+        results: Sequence[FileResult],
+        *,
+        wake: tuple[Routing, ...] = (),
+        delay: float | Sentinel | None = KEEP,
+        **columns: Any,
+    ) -> Job:
+        with _committing(Point.TRANSITION_SENT, Point.TRANSITION_STORED):
+            job = await super().record(job, results, wake=wake, delay=delay, **columns)
+        _phase.set(phase(job))
+        await self._points.reach(Point.FILES_RECORDED)
         return job
 
     async def outbox_take(self, limit: int, hold: float) -> list[OutboxRow]:

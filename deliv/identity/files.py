@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -23,6 +23,15 @@ def numbered(directory: Path, stem: str) -> list[Path]:
         raise ValueError(error.strerror) from error
     found = (name for name in names if name.startswith(stem) and name[len(stem) :].isdecimal())
     return [directory / name for name in sorted(found)]
+
+
+def missing_number(names: Collection[str], stem: str) -> str | None:
+    """The first of the files STEM0, STEM1 and so on that is missing while a later one is there.
+
+    OpenSSL looks at no file behind it.
+    """
+    found = sum(name.startswith(stem) and name[len(stem) :].isdecimal() for name in names)
+    return next((name for n in range(found) if (name := f"{stem}{n}") not in names), None)
 
 
 class Parsed(Generic[T]):

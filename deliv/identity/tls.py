@@ -66,7 +66,7 @@ class ServerTls:
         self._crl = crl
         self._on_refusal = on_refusal
         self._own = _OwnCredential(certificate, key, self._context)
-        self._trust = TrustFiles(ca_directory, vomsdir)
+        self._trust = TrustFiles(ca_directory, vomsdir, crl)
         self._shared = self._load()
         self.generation = 0  # grows with each change of what decides about callers
         self.context: ssl.SSLContext = _ContextPerConnection(self._context, lambda: self._shared)
@@ -111,6 +111,11 @@ class ServerTls:
     def crl_ends(self) -> dict[str, datetime]:
         """When each revocation list ends, by its file's name."""
         return self._trust.crl_ends
+
+    @property
+    def missing_lists(self) -> dict[str, str]:
+        """The CA whose lists do not count, by the name of the list that is missing before them."""
+        return self._trust.missing_lists
 
     def identify(self, chain_der: list[bytes]) -> Identity:
         """The identity behind a verified chain, by the files as they are now."""

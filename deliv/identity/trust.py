@@ -8,10 +8,12 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from deliv.errors import ConfigError
+from deliv.identity.files import missing_number
 from deliv.identity.voms import vomsdir
-from deliv.identity.x509 import anchors, revocation, signing_policy
+from deliv.identity.x509 import anchors, dn, revocation, signing_policy
 from deliv.ops.files import WatchedFiles, content, reason
 
 Parse = Callable[[bytes], object]
@@ -25,16 +27,24 @@ AUTHORITIES: Kinds = (
 VOMS_SERVERS: Kinds = ((re.compile(r".+\.lsc"), vomsdir.parse),)
 
 
+class ListSummary(NamedTuple):
+    """What is kept of a revocation list, which may have megabytes."""
+
+    ca: str
+    expires: datetime | None
+
+
 class TrustFiles:
     """`unusable`: why a file or directory can't be read or is broken, by path.
 
     Becoming unusable is a change like any other and hides no other change; an unusable file makes
-    no caller trusted. A directory that can't be read at the start raises ConfigError.
+    no caller trusted. A directory that can't be read at the start raises ConfigError. A CA's file
+    that is missing before others of its hash is unusable, too, and in the mode `hard` such a list.
     """
 
-    def __init__(self, ca_directory: Path, vomsdir: Path | None) -> None:
-        self._ca_directory, self._vomsdir = ca_directory, vomsdir
-        self._files: dict[Path, WatchedFiles[datetime | None]] = {}
+    def __init__(self, ca_directory: Path, vomsdir: Path | None, crl: revocation.Mode) -> None:
+        self._ca_directory, self._vomsdir, self._crl = ca_directory, vomsdir, crl
+        self._files: dict[Path, WatchedFiles[ListSummary | None]] = {}
         self._states: dict[Path, object] = {}
         self.unusable: dict[Path, str] = {}
         self.refresh()
@@ -45,7 +55,7 @@ class TrustFiles:
     def refresh(self) -> bool:
         """Look at the files; True when something has changed."""
         found, unusable = self._look()
-        # They are parsed to see whether they can be: only the end of a list is kept.
+        # They are parsed to see whether they can be: only a list's summary is kept.
         self._files = {
             path: self._files.get(path) or WatchedFiles(partial(_check, parse), path)
             for path, parse in found.items()
@@ -56,14 +66,40 @@ class TrustFiles:
             if file.broken is not None:
                 unusable[path] = reason(file.broken)
             states[path] = file.version, unusable.get(path)
+        missing = dict.fromkeys(self._missing_certificates(), "CA certificate")
+        missing |= {name: f"list of the CA {ca}" for name, ca in self.missing_lists.items()}
+        for name, what in missing.items():
+            unusable[self._ca_directory / name] = f"missing, so that no {what} behind it counts"
         changed, self._states, self.unusable = states != self._states, states, unusable
         return changed
 
     @property
     def crl_ends(self) -> dict[str, datetime]:
         """When each revocation list ends that can be read and does, by its file's name."""
-        usable = {path: file.value for path, file in self._files.items() if file.broken is None}
-        return {path.name: end for path, end in usable.items() if end is not None}
+        return {name: one.expires for name, one in self._lists.items() if one.expires is not None}
+
+    @property
+    def missing_lists(self) -> dict[str, str]:
+        """The CA whose lists follow, by the name of each list that is missing before another."""
+        if self._crl == "soft":
+            return {}
+        names = {path.name for path in self._files}
+        return {
+            missing: one.ca
+            for name, one in self._lists.items()
+            if (missing := missing_number(names, name.rstrip("0123456789")))
+        }
+
+    def _missing_certificates(self) -> set[str]:
+        names = {path.name for path in self._files}
+        stems = {f"{name.split('.')[0]}." for name in names}
+        return {missing for stem in stems if (missing := missing_number(names, stem))}
+
+    @property
+    def _lists(self) -> dict[str, ListSummary]:
+        """Each revocation list that can be read, by its file's name."""
+        usable = {path.name: file.value for path, file in self._files.items() if not file.broken}
+        return {name: value for name, value in usable.items() if value is not None}
 
     def _look(self) -> tuple[dict[Path, Parse], dict[Path, str]]:
         """The files that count, with how each is parsed; what can't be looked into, and why."""
@@ -90,9 +126,11 @@ class TrustFiles:
         return found, unusable
 
 
-def _check(parse: Parse, path: Path) -> datetime | None:
+def _check(parse: Parse, path: Path) -> ListSummary | None:
     parsed = parse(content(path))
-    return parsed.expires if isinstance(parsed, revocation.RevocationList) else None
+    if not isinstance(parsed, revocation.RevocationList):
+        return None
+    return ListSummary(ca=dn.oneline_rdns(parsed.issuer), expires=parsed.expires)
 
 
 def _inside(directory: Path) -> list[Path] | str:

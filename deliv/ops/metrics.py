@@ -53,6 +53,9 @@ CERTIFICATE_END = Gauge(
 CRL_END = Gauge(
     "deliv_crl_end_timestamp_seconds", "End of a revocation list, by its file's name", ["file"]
 )
+CRL_MISSING = Gauge(
+    "deliv_crl_missing", "1 for a file that is missing before the lists of a CA", ["file", "ca"]
+)
 DEPENDENCY_UP = Gauge("deliv_dependency_up", "1 while a dependency answers", ["dependency"])
 FTS_BREAKER = Gauge(
     "deliv_fts_breaker", "1 for the state of a FTS server's circuit breaker", ["endpoint", "state"]

@@ -45,7 +45,8 @@ SOME = "(job_id = %s AND report = %s AND number BETWEEN %s AND %s)"
 MOVING_FILES = (
     f"""
     INSERT INTO job_files_archive ({INSERTED}) SELECT {INSERTED} FROM job_files
-    JOIN jobs USING (job_id, report) WHERE {{some}}
+    WHERE ({{some}}) AND EXISTS (
+      SELECT 1 FROM jobs WHERE job_id = job_files.job_id AND report = job_files.report)
     """,  # noqa: S608 - constants
     "DELETE FROM job_files WHERE {some}",
 )

@@ -37,6 +37,15 @@ SELECT COUNT(*) AS files_total, COUNT(IF(state = 'FINISHED', 1, NULL)) AS files_
 FROM job_files WHERE {OF_REPORT}
 """  # noqa: S608 - constants
 DISCARD = f"DELETE FROM job_files WHERE {OF_REPORT} LIMIT %s"  # noqa: S608 - constants
+FREE = """
+DELETE FROM destination_writers WHERE job_id = %s
+  AND NOT EXISTS (
+    SELECT 1 FROM jobs WHERE job_id = destination_writers.job_id
+    AND destination_key = destination_writers.destination_key)
+  AND NOT EXISTS (
+    SELECT 1 FROM job_files WHERE job_id = destination_writers.job_id
+    AND destination_key = destination_writers.destination_key AND state = 'ASSIGNED')
+"""
 OPEN = f"""
 FROM job_files FORCE INDEX (state) WHERE {OF_REPORT} AND state = 'WAITING' AND attempt < %s
 """
@@ -137,6 +146,11 @@ def totals(tx: Connection, job_id: str, report: bytes) -> dict[str, Any]:
 def discard(tx: Connection, job_id: str, report: bytes, limit: int) -> int:
     """Remove files of a report that does not count; how many."""
     return tx.execute(DISCARD, job_id, report, limit)
+
+
+def free_destinations(tx: Connection, job_id: str) -> None:
+    """Those that the job does not write."""
+    tx.execute(FREE, job_id)
 
 
 def is_open(tx: Connection, job: Job) -> bool:

@@ -59,6 +59,40 @@ HAVING {" OR ".join(f"SUM({name}) <> 0" for name in counts.COLUMNS.values())}
 ORDER BY submitter LIMIT %s
 """  # noqa: S608 - constants
 TWICE = "SELECT job_id FROM jobs_archive JOIN jobs USING (job_id) ORDER BY job_id LIMIT %s"
+# Files that move to the archive are in either table.
+OF_JOB = "WHERE one.job_id = jobs.job_id AND one.report = jobs.report AND one.state = 'FINISHED'"
+MISCOUNTED_FILES = f"""
+SELECT job_id, version, status FROM (
+  SELECT job_id, version, status, files_done, (
+      SELECT COUNT(*) FROM job_files AS one {OF_JOB}
+    ) + (
+      SELECT COUNT(*) FROM job_files_archive AS one {OF_JOB}
+    ) AS found
+  FROM jobs WHERE report IS NOT NULL
+) AS counted
+WHERE NOT files_done <=> found ORDER BY job_id LIMIT %s
+"""  # noqa: S608 - constants
+UNASSIGNED_FILES = """
+SELECT DISTINCT job_id FROM job_files JOIN jobs USING (job_id)
+WHERE state = 'ASSIGNED' AND NOT (
+  status = 'TRANSFERRING' AND fts_jobid IS NOT NULL AND jobs.report <=> job_files.report)
+ORDER BY job_id LIMIT %s
+"""
+STRAY_FILES = """
+SELECT DISTINCT job_id, report FROM job_files
+WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE job_id = job_files.job_id)
+  AND NOT EXISTS (SELECT 1 FROM jobs_archive WHERE job_id = job_files.job_id)
+ORDER BY job_id LIMIT %s
+"""
+STRAY_WRITERS = """
+SELECT DISTINCT job_id FROM destination_writers AS held
+WHERE NOT EXISTS (
+    SELECT 1 FROM jobs WHERE job_id = held.job_id AND destination_key = held.destination_key)
+  AND NOT EXISTS (
+    SELECT 1 FROM job_files
+    WHERE job_id = held.job_id AND destination_key = held.destination_key AND state = 'ASSIGNED')
+ORDER BY job_id LIMIT %s
+"""
 AWAITED = f"""
 SELECT {COLUMNS} FROM jobs FORCE INDEX (due)
 WHERE {in_phase(Phase.WAITING_FOR_STAGER)} AND job_id > %s
@@ -177,6 +211,24 @@ class Inspection:
     async def twice(self, limit: int) -> list[str]:
         """Ids of jobs that are in `jobs` and in the archive."""
         return [row["job_id"] for row in await self._database.query(TWICE, limit)]
+
+    async def miscounted_files(self, limit: int) -> list[tuple[str, int, Status]]:
+        """Jobs whose count of files that are there is wrong: (id, version, status)."""
+        rows = await self._database.query(MISCOUNTED_FILES, limit)
+        return [(row["job_id"], row["version"], Status(row["status"])) for row in rows]
+
+    async def unassigned_files(self, limit: int) -> list[str]:
+        """Jobs that have files with a transfer, but no transfer."""
+        return [row["job_id"] for row in await self._database.query(UNASSIGNED_FILES, limit)]
+
+    async def stray_files(self, limit: int) -> list[tuple[str, bytes]]:
+        """Reports with files of jobs that there are not: (job id, report)."""
+        rows = await self._database.query(STRAY_FILES, limit)
+        return [(row["job_id"], row["report"]) for row in rows]
+
+    async def stray_writers(self, limit: int) -> list[str]:
+        """Jobs, or what were jobs, that keep others from files which they do not write."""
+        return [row["job_id"] for row in await self._database.query(STRAY_WRITERS, limit)]
 
     async def users(self) -> list[str]:
         """DNs under whose identity FTS may be copying: those who have delegated, or must have."""

@@ -190,6 +190,10 @@ class Store:
         """Remove files of a report that does not count; how many."""
         return await self._run(lambda tx: job_files.discard(tx, job_id, report, limit))
 
+    async def free_destinations(self, job_id: str) -> None:
+        """Keep no others from destinations that the job does not write."""
+        await self._run(lambda tx: job_files.free_destinations(tx, job_id))
+
     async def has_open_files(self, job: Job) -> bool:
         """Whether there are files that the job's present attempt has not tried."""
         return await self._run(lambda tx: job_files.is_open(tx, job))

@@ -23,6 +23,9 @@ class Trust(Protocol):
     @property
     def crl_ends(self) -> Mapping[str, datetime]: ...
 
+    @property
+    def missing_lists(self) -> Mapping[str, str]: ...
+
 
 class Gauges:
     """`credential`: the PEM of deliv's certificate for the stager and FTS, Unavailable for none."""
@@ -47,6 +50,9 @@ class Gauges:
         metrics.CRL_END.clear()
         for file, end in self._trust.crl_ends.items():
             metrics.CRL_END.labels(file=file).set(end.timestamp())
+        metrics.CRL_MISSING.clear()
+        for file, ca in self._trust.missing_lists.items():
+            metrics.CRL_MISSING.labels(file=file, ca=ca).set(1)
 
 
 def _end(pem: bytes) -> datetime:

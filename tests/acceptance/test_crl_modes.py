@@ -153,6 +153,28 @@ def test_a_revoked_user_is_out_while_our_key_is_half_written(
     until(lambda: str(host_key) not in opened.files()["detail"], "the key is whole again")
 
 
+def test_a_list_that_is_missing_before_another_hard(hard: Gate) -> None:
+    """Who is connected is out like who connects; /ready and a metric report what is missing."""
+    first, second = (hard.grid.file(hard.grid.root, suffix) for suffix in ("r0", "r1"))
+    mine, call = user(hard.grid.root, "dave"), f"GET {NOTHING} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    ca = "/O=Grid/CN=root CA"
+    with live_client.connected(hard.instance.port, hard.context(mine)) as connection:
+        assert live_client.exchange(connection, call).status == 404
+        first.rename(second)
+        os.kill(hard.instance.process.pid, signal.SIGHUP)
+        until(lambda: live_client.exchange(connection, call).status == 403, "the gap counts")
+        assert hard.attempt(mine).status == 0
+        report = f"{first}: missing, so that no list of the CA {ca} behind it counts"
+        until(lambda: report in hard.files()["detail"], "/ready names it")
+        shown = f'deliv_crl_missing{{ca="{ca}",file="{first.name}"}} 1.0'
+        until(lambda: shown in hard.instance.status("/metrics")[1], "a metric names it")
+        second.rename(first)
+        os.kill(hard.instance.process.pid, signal.SIGHUP)
+        until(lambda: live_client.exchange(connection, call).status == 404, "the list is back")
+    until(lambda: str(first) not in hard.files()["detail"], "nothing is missing")
+    until(lambda: shown not in hard.instance.status("/metrics")[1], "nothing is missing")
+
+
 def test_our_credential_for_the_stager_and_fts_that_is_half_written_is_told(soft: Gate) -> None:
     """The last good one stays in use, so that nothing else would tell before it expires."""
     key = soft.directory / "credential.key"

@@ -26,6 +26,9 @@ QUICK = {
 # for transfers that FTS has lost
 LOOKING_OFTEN = {"poll_every": "500ms", "reconcile_every": "1s"}
 
+# so that few files are several transfers
+SMALL_TRANSFERS = {"files_per_transfer": 5}
+
 PATIENT, IMPATIENT = "60s", "2s"  # for the stager
 
 
@@ -35,7 +38,7 @@ def stack() -> Iterator[Stack]:
         faults = stack.directory / "faults"
         faults.mkdir()
         faults.chmod(0o777)  # deliv runs as another user when the tests run as root
-        fts = settings(stack)["fts"] | LOOKING_OFTEN
+        fts = settings(stack)["fts"] | LOOKING_OFTEN | SMALL_TRANSFERS
         start(stack, {**settings(stack), **QUICK, "fts": fts, "faults": str(faults)})
         yield stack
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from deliv_testbed import synthetic
+from deliv_testbed.trees import tree_of
 from support.running_stack import Stack, Target, until
 
 from crashes.conftest import IMPATIENT, KINDS, PATIENT, be_patient
@@ -37,6 +38,7 @@ class Story:
     """What is asked of deliv so that it comes to a point, and how that ends without a fault."""
 
     fault: str = ""  # of the dummy stager
+    files: int = 1
     cancel_when: str = ""
     destination: str = "writable"
     frozen_copy: bool = False
@@ -51,6 +53,7 @@ FAILING = Story(fault="fail-", status="ERROR", error_class="stager")
 WITHDRAWN = Story(fault="silent-", cancel_when="STAGING", status="CANCELLED")
 INTERRUPTED = Story(cancel_when="TRANSFERRING", frozen_copy=True, status="CANCELLED")
 FORBIDDEN = Story(destination="forbidden", status="ERROR", error_class="no permission")
+TREE = Story(files=15)  # three transfers
 
 STORIES = {
     Point.STAGING_TIMED_OUT: SILENT,
@@ -61,6 +64,8 @@ STORIES = {
     Point.CANCEL_STORED: INTERRUPTED,
     Point.CANCEL_SENT: INTERRUPTED,
     Point.TRANSFER_WITHDRAWN: FORBIDDEN,
+    Point.FILES_STORED: TREE,
+    Point.FILES_RECORDED: TREE,
 }
 
 
@@ -71,9 +76,12 @@ class Deliv:
         self._stack = stack
         self.restarts = 0
 
-    def revive(self) -> None:
+    def dead(self) -> bool:
         pid = self._stack.testbed["pids"].get("deliv@1")  # of a dead part the testbed has none
-        if pid is None or not Path(f"/proc/{pid}").exists():
+        return pid is None or not Path(f"/proc/{pid}").exists()
+
+    def revive(self) -> None:
+        if self.dead():
             self._stack.control("start", "deliv@1")
             self.restarts += 1
 
@@ -85,13 +93,69 @@ ORDINARY = [point for point in Point if point is not Point.DESTINATION_READ]
 @pytest.mark.parametrize("kind", IN_TURNS)
 @pytest.mark.parametrize("point", ORDINARY, ids=str)
 def test_nothing_is_lost_and_nothing_done_twice(stack: Stack, point: Point, kind: str) -> None:
-    story, target, deliv = STORIES.get(point, DELIVERY), stack.target(), Deliv(stack)
+    comes_to_rest(stack, STORIES.get(point, DELIVERY), point, kind)
+
+
+# Where a job of several files goes another way than one of a single file.
+OF_FILES = (
+    Point.REPORT_TAKEN,
+    Point.REPORT_STORED,
+    Point.TRANSFER_ASSIGNED,
+    Point.TRANSFER_POSTED,
+    Point.POST_STORED,
+    Point.OUTCOME_SEEN,
+    Point.OUTCOME_STORED,
+)
+
+
+@pytest.mark.parametrize("kind", IN_TURNS)
+@pytest.mark.parametrize("point", OF_FILES, ids=lambda point: f"tree-{point}")
+def test_no_file_of_many_is_lost_or_copied_twice(stack: Stack, point: Point, kind: str) -> None:
+    comes_to_rest(stack, TREE, point, kind)
+
+
+# In each transfer of a job.
+OF_TRANSFERS = (
+    Point.TRANSFER_ASSIGNED,
+    Point.TRANSFER_POSTED,
+    Point.POST_STORED,
+    Point.OUTCOME_SEEN,
+    Point.FILES_RECORDED,
+)
+
+
+def test_a_kill_in_each_of_a_jobs_transfers(stack: Stack) -> None:
+    """Ten of them; whatever is done again, each file is copied once."""
+    story, target, deliv, size = Story(files=60), stack.target(), Deliv(stack), next(SIZES)
+    be_patient(stack, PATIENT)
+    faults, points = stack.directory / "faults", OF_TRANSFERS * 2
+    arm(faults / points[0], "kill")
+    with stack.client() as client:
+        job_id = client.submit(f"tree-60-{size}", target.url)
+    for point, following in itertools.zip_longest(points, points[1:]):
+        until(deliv.dead, f"deliv is killed at {point}", timeout=60)
+        assert not (faults / point).exists()
+        if following:
+            arm(faults / following, "kill")
+        deliv.revive()
+    with stack.client() as client:
+        ended = client.wait(job_id, timeout=120)
+    assert (ended["status"], ended["attempt"], deliv.restarts) == ("SUCCESS", 1, 10), ended
+    assert_exactly_once(stack, story, target, size)
+    assert_history(stack, job_id)
+
+
+def comes_to_rest(stack: Stack, story: Story, point: Point, kind: str) -> None:
+    """The job ends as the story has it, though the fault comes at that point."""
+    target, deliv = stack.target(), Deliv(stack)
     be_patient(stack, IMPATIENT if story is SILENT else PATIENT)
     armed = stack.directory / "faults" / point
     arm(armed, KINDS[kind])
     size = next(SIZES)
     with ThreadPoolExecutor(1) as caller:
-        submitted = caller.submit(call, stack, story, f"{story.fault}synthetic-{size}", target)
+        kind_of_product = "synthetic" if story.files == 1 else f"tree-{story.files}"
+        product = f"{story.fault}{kind_of_product}-{size}"
+        submitted = caller.submit(call, stack, story, product, target)
         ended = until(lambda: at_rest(stack, deliv, submitted), "the job is at rest", timeout=150)
     until(lambda: survived(deliv, armed, kind), f"{point} was reached", timeout=60)
 
@@ -305,7 +369,14 @@ def row(stack: Stack, job_id: str) -> dict[str, Any]:
 
 
 def assert_exactly_once(stack: Stack, story: Story, target: Target, size: int) -> None:
-    if story.status == "SUCCESS":
+    if story.files > 1:
+        product = tree_of(f"tree-{story.files}-{size}")
+        assert product is not None
+        for number, name in enumerate(product.names, 1):
+            file = target.directory / f"tree-{story.files}-{size}" / name
+            assert file.read_bytes() == b"".join(product.chunks(number))
+            assert until(lambda file=file: stack.times_written(file), "the server logs it") == 1
+    elif story.status == "SUCCESS":
         assert target.holds_synthetic(size)
         file = target.directory / f"synthetic-{size}"
         assert until(lambda: stack.times_written(file), "the server logs the copy") == 1

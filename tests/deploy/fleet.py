@@ -16,7 +16,7 @@ CHECKOUT = runs.CHECKOUT
 ANSIBLE = CHECKOUT / "ansible"
 BIN = CHECKOUT / ".venv-deploy" / "bin"
 RECAP = re.compile(r"^(\S+)\s+: (ok=\d+ .*)$", re.MULTILINE)
-CHANGED = re.compile(r"^TASK \[(.+?)\]|^changed: \[([^\]]+)\]", re.MULTILINE)
+CHANGED = re.compile(r"^(?:TASK|RUNNING HANDLER) \[(.+?)\]|^changed: \[([^\]]+)\]", re.MULTILINE)
 FAILURES = ("failed", "unreachable")
 
 
@@ -35,7 +35,7 @@ class Play:
 
     @property
     def changed(self) -> list[str]:
-        """`HOST: TASK` of each task that changed something."""
+        """`HOST: TASK` of each task and handler that changed something."""
         task, found = "", []
         for name, host in CHANGED.findall(self.output):
             task = name or task

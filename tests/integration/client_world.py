@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from deliv_testbed import pki
 
 from deliv import cli
 from deliv.client import Client
-from integration.scripted_deliv import ScriptedDeliv, server_context
+from integration.scripted_deliv import Reply, ScriptedDeliv, reply, server_context
+
+ACCEPTED = reply(202, {"job_id": "J", "error": False, "msg": "accepted"})
+SUCCESS = reply(200, {"job_id": "J", "status": "SUCCESS", "product_id": "005"})
+STAGING = reply(200, {"job_id": "J", "status": "STAGING"}, Retry_After="0")
+BUSY = reply(503, {"error": True, "msg": "full"}, Retry_After="0")
+DROP = Reply(drop=True)
 
 
 class World:
@@ -41,3 +49,31 @@ class World:
 
     def command(self, *arguments: str) -> int:
         return cli.main([*arguments, *self.options()])
+
+
+@pytest.fixture(scope="module", name="module_world")
+def module_world_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = World(tmp_path_factory.mktemp("client"))
+    with world.deliv.running():
+        yield world
+
+
+@pytest.fixture(name="world")
+def world_fixture(module_world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """With an environment that would mislead a client which listened to it."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(name, "/nowhere")
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    module_world.deliv.script.clear()
+    module_world.deliv.calls.clear()
+    return module_world
+
+
+def outcomes(*codes: int) -> Reply:
+    """A job's id for each 202."""
+    found = [
+        {"code": code, "job_id": f"J{place}"} if code == 202 else {"code": code, "msg": "why not"}
+        for place, code in enumerate(codes)
+    ]
+    return reply(200, {"error": False, "msg": "some", "outcomes": found})

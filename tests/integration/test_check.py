@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 from support.private_mariadb import Server
-from support.samples import ALICE, admitted, fill, staged, submitted, transferring
+from support.samples import (
+    ALICE,
+    admitted,
+    assigned,
+    fill,
+    staged,
+    submitted,
+    transferring,
+    with_files,
+)
 
 from deliv import config
 from deliv.assembly import build
@@ -193,6 +202,32 @@ async def test_wrong_counts_are_found_and_counted_again(
     assert await check.findings() == []
     counts = await store.counts()
     assert (counts["STAGING"], sum(counts.values())) == (1, 2)
+
+
+async def test_what_is_wrong_with_files_is_found_and_repaired_where_it_is_safe(
+    store: Store, check: Checking, migrated: Server
+) -> None:
+    waiting = await with_files(store, await admitted(store), 3)
+    gone = await with_files(store, await admitted(store), 2)
+    lost = await assigned(store, await with_files(store, await admitted(store), 2))
+    lost = await store.update(lost, stager_hostname="archive.example.org")
+    assert await check.findings() == []
+    migrated.rewrite(
+        of(waiting, "UPDATE jobs SET files_done = 2"),
+        of(gone, "DELETE FROM jobs"),
+        of(gone, "DELETE FROM job_events"),
+        of(lost, "UPDATE jobs SET fts_jobid = NULL, fts_endpoint = NULL"),
+        "INSERT INTO destination_writers VALUES (REPEAT('k', 32), 'nobody')",
+    )
+    findings = await check.findings()
+    assert {(f.rule, f.job_id, f.fix) for f in findings} == {
+        ("files", waiting.job_id, Fix.FILES),
+        ("files", gone.job_id, Fix.STRAY_FILES),
+        ("files", lost.job_id, None),
+        ("destination", "nobody", Fix.WRITER),
+    }
+    assert [(await check.repair.repair(f))[0] for f in findings] == [bool(f.fix) for f in findings]
+    assert await check.said() == [("files", lost.job_id)]
 
 
 async def test_a_lease_that_nobody_renews_is_told_while_it_has_an_owner(

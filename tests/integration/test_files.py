@@ -493,6 +493,28 @@ async def test_files_of_a_job_that_ends_otherwise_are_no_longer_assigned(opened:
         assert list(writers) == []
 
 
+async def test_a_credential_that_ends_between_two_transfers_is_waited_for(
+    grid: Grid, database: Database, tmp_path: Path
+) -> None:
+    """From then on, not from the first one, which may be hours ago."""
+    async with bench(grid, database, tmp_path, credential=2) as here:
+        job = await reported(here, 15)
+        job, _ = await copied(here, job)
+        await here.parts.database.execute(
+            "UPDATE jobs SET time_staged = NOW(6) - INTERVAL 1 DAY, "
+            "time_transferring = NOW(6) - INTERVAL 1 DAY, copied_as = 'user'"
+        )
+        await here.transfers.start(await here.now(job))
+        job = await here.now(job)
+        assert phase(job) is Phase.STAGED
+        assert "no delegated credential" in (job.detailed_status or "")
+        job = await here.long_unseen(job)
+        await here.transfers.start(job)
+        job = await here.now(job)
+        assert (job.status, job.error_class) == (Status.ERROR, ErrorClass.CREDENTIAL)
+        assert (job.detailed_status or "").startswith("10 of 15 files arrived; ")
+
+
 async def test_the_same_report_again_is_harmless_and_another_is_refused(opened: Opened) -> None:
     async with opened as here:
         job = await expecting(here, await admitted(here.store))

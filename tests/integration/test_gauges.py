@@ -14,6 +14,7 @@ from deliv.config import CredentialFiles
 from deliv.errors import Unavailable
 from deliv.gateways.https import HttpsClient
 from deliv.identity.tls import ServerTls
+from deliv.identity.x509 import dn
 from deliv.store import Store
 from deliv.tasks.gauges import Gauges
 from integration.scripted_fts import Grid
@@ -72,6 +73,17 @@ async def test_a_list_that_is_gone_or_broken_is_not_shown(store: Store, grid: Gr
     gauges(store, grid).show_ends()
     assert REGISTRY.get_sample_value(CRL, {"file": other.name}) is None
     assert REGISTRY.get_sample_value(CRL, {"file": crl.name}) is None
+
+
+async def test_a_list_that_is_missing_before_another_is_shown(store: Store, grid: Grid) -> None:
+    (crl,) = grid.ca_directory.glob("*.r0")
+    (authority,) = x509.load_pem_x509_certificates(crl.with_suffix(".0").read_bytes())
+    missing = {"file": crl.name, "ca": dn.oneline(authority.subject)}
+    gauges(store, grid).show_ends()
+    assert REGISTRY.get_sample_value("deliv_crl_missing", missing) is None
+    crl.rename(crl.with_suffix(".r1"))
+    gauges(store, grid).show_ends()
+    assert REGISTRY.get_sample_value("deliv_crl_missing", missing) == 1
 
 
 async def test_a_missing_credential_hides_nothing_else(store: Store, grid: Grid) -> None:

@@ -18,8 +18,8 @@ from deliv.cli import main
 from deliv.commands.queue import OUTBOX
 from deliv.gateways.broker import DEAD, STAGE, TRANSFER, Message
 from deliv.gateways.broker.dead_letters import QUEUE_HEADER, REASON_HEADER
+from integration.broker_bench import Recorder, connected, raw, until
 from integration.rabbit import Rabbit, rabbit_fixture  # noqa: F401 - a fixture is used by its name
-from integration.test_broker import Recorder, connected, raw, until
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "deliv.example.yaml"
 JOBS = [f"0190b6c4-0000-7000-8000-00000000000{number}" for number in range(3)]

@@ -8,12 +8,14 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from deliv_testbed import pki
 from deliv_testbed.pki import Credential
 from support.credentials import Grid
@@ -169,3 +171,27 @@ def _lax_context(grid: Grid, version: ssl.TLSVersion | None, ciphers: str) -> ss
     if version is not None:
         context.minimum_version = context.maximum_version = version
     return context
+
+
+@pytest.fixture(name="own")
+def own_fixture(tmp_path: Path) -> Iterator[Served]:
+    """For tests that change the files."""
+    with serving(Grid.create(tmp_path / "certificates")) as served:
+        yield served
+
+
+def refused(served: Served, credential: pki.Credential) -> str:
+    """What the server says in refusing a handshake."""
+    del served.refusals[:]
+    with pytest.raises(OSError):
+        with served.client(credential) as client:
+            client.whoami()
+    wait_for(lambda: bool(served.refusals))
+    return served.refusals[0]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline, pause = time.monotonic() + TIMEOUT, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline
+        pause.wait(0.01)

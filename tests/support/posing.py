@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 from contextlib import closing
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -90,10 +91,23 @@ class Caller:
         *,
         user: str = STAGER,
         authorization: str | None = None,
+        document: Path | None = None,
     ) -> Answer:
-        """The callback's answer; without `token` a good one goes with it, with None none."""
+        """The callback's answer; without `token` a good one goes with it, with None none.
+
+        With a `document` its JSON is sent instead of the fields.
+        """
         who = self._stack.user(user)
-        options = ["--cert", who.cert, "--key", who.key, "--data", urlencode(fields)]
+        options = ["--cert", who.cert, "--key", who.key]
+        if document is None:
+            options += ["--data", urlencode(fields)]
+        else:
+            options += [
+                "--data-binary",
+                f"@{document}",
+                "--header",
+                "Content-Type: application/json",
+            ]
         if token is not None:
             authorization = authorization or f"Bearer {token or self.token}"
         if authorization is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -104,3 +106,30 @@ def test_migrate_names_the_config_that_is_missing(
 ) -> None:
     assert cli.main(["migrate", "--config", "/nowhere/deliv.yaml"]) == 1
     assert "/nowhere/deliv.yaml" in capsys.readouterr().err
+
+
+INTERRUPT_AT_IMPORT = """
+import os, signal, sys
+
+class InterruptAtImport:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["INTERRUPT_AT"]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, InterruptAtImport())
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["argparse", "deliv.client.commands", "rich.console", "deliv.commands.validate"]
+)
+def test_an_interrupt_while_modules_are_imported_ends_quietly(tmp_path: Path, module: str) -> None:
+    """As at any other moment: Ctrl-C may come before a command has begun."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPT_AT_IMPORT, encoding="ascii")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "INTERRUPT_AT": module}
+    done = subprocess.run(
+        # A job of a shell's background ignores SIGINT, and so do its children.
+        ["env", "--default-signal=INT", sys.executable, "-m", "deliv.cli", "validate", "--help"],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "deliv: interrupted\n")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from deliv import cli
+from deliv import cli, command_tree
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,7 +45,7 @@ def offered(paths: Sequence[Path], monkeypatch: pytest.MonkeyPatch) -> str:
         return EntryPoints(point for one in found for point in one.entry_points.select(group=group))
 
     output = io.StringIO()
-    monkeypatch.setattr(cli, "entry_points", entry_points)
+    monkeypatch.setattr(command_tree, "entry_points", entry_points)
     with redirect_stdout(output), pytest.raises(SystemExit):
         cli.main(["--help"])
     return output.getvalue()

@@ -227,3 +227,31 @@ def test_details_are_ftss_fields_without_the_empty_ones() -> None:
         "job_state": "FINISHED",
         "files": [{"file_state": "FINISHED", "filesize": 5}],
     }
+
+
+@pytest.mark.parametrize(
+    ("job_state", "file_state", "verdict"),
+    [
+        ("FINISHEDDIRTY", "FINISHED", Verdict.FINISHED),
+        ("FINISHEDDIRTY", "FAILED", Verdict.FAILED),
+        ("CANCELED", "FINISHED", Verdict.FINISHED),
+        ("CANCELED", "CANCELED", Verdict.CANCELLED),
+        ("FAILED", "FAILED", Verdict.FAILED),
+        ("FINISHED", "FINISHED", Verdict.FINISHED),
+        ("FINISHED", "NOT_USED", Verdict.UNKNOWN),
+        ("FINISHEDDIRTY", "ON_HOLD", Verdict.UNKNOWN),
+        ("FINISHEDDIRTY", "ACTIVE", Verdict.UNKNOWN),
+        ("CANCELED", None, Verdict.UNKNOWN),
+        ("ACTIVE", "FINISHED", Verdict.RUNNING),
+        ("SOMETHING", "FINISHED", Verdict.UNKNOWN),
+    ],
+)
+def test_each_file_of_many_has_an_outcome_of_its_own(
+    job_state: str, file_state: str | None, verdict: Verdict
+) -> None:
+    one = FileAnswer(file_state=file_state, dest_surl="gsiftp://user/one", filesize=3)
+    other = FileAnswer(file_state="FAILED", dest_surl="gsiftp://user/other", reason="x")
+    known = outcome(JobAnswer(job_id="1", job_state=job_state, files=(one, other)))
+    assert known.files["gsiftp://user/one"].verdict is verdict
+    assert known.files.keys() == {"gsiftp://user/one", "gsiftp://user/other"}
+    assert "one" not in (known.details or "")  # of many files it would be far too long

@@ -26,6 +26,9 @@ class Fix(StrEnum):
     ADMISSION = "the row is there again"
     LEASE = "it is removed"
     COUNTS = "its jobs are counted again"
+    FILES = "its files are counted again"
+    STRAY_FILES = "they are removed"
+    WRITER = "the destinations are free again"
 
 
 @dataclass(frozen=True, kw_only=True)

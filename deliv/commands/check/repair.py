@@ -6,6 +6,7 @@ from typing import Any
 
 from deliv.commands.check.findings import Finding, Fix
 from deliv.delivery.endpoints import EndpointResolver
+from deliv.delivery.manifest import BATCH
 from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import LostRace, NoCredential, Refused, Unavailable
 from deliv.gateways.fts import Endpoint, Fts
@@ -55,6 +56,13 @@ class Repair:
                     await self._store.remove_lease(subject)
                 case Fix.COUNTS:
                     await self._store.recount(subject)
+                case Fix.FILES:
+                    await self._count_files(await self._as_found(finding))
+                case Fix.STRAY_FILES:
+                    while await self._store.discard_files(job_id, bytes.fromhex(subject), BATCH):
+                        pass
+                case Fix.WRITER:
+                    await self._store.free_destinations(job_id)
                 case Fix.ADMIT:
                     await self._store.apply(await self._as_found(finding), Event.ADMIT)
                 case Fix.TAKE_OVER:
@@ -67,6 +75,11 @@ class Repair:
         except (Unavailable, Refused, NoCredential) as error:
             return False, f"not repaired: {error}"
         return True, f"repaired: {finding.fix}"
+
+    async def _count_files(self, job: Job) -> None:
+        totals = await self._store.file_totals(job, job.report or b"")
+        done = {name: totals[name] for name in ("files_done", "bytes_done")}
+        await self._store.update(job, **done)
 
     async def _as_found(self, finding: Finding) -> Job:
         """The finding's job. LostRace unless it is as it was found."""

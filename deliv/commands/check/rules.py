@@ -113,10 +113,18 @@ def transfer(job: Job, _: Moment) -> Iterator[str]:
     if job.fts_jobid is None:
         if job.fts_posted is not None:
             yield "was handed to FTS, but has no transfer's id"
-        if job.status is Status.SUCCESS:
+        if job.status is Status.SUCCESS and job.report is None:
             yield "was delivered, but by no transfer"
     if job.status is Status.TRANSFERRING and not (job.stager_hostname and job.stager_path):
         yield "is TRANSFERRING, but it is not known where its staged copy is"
+
+
+def files(job: Job, _: Moment) -> Iterator[str]:
+    counts = job.files_total, job.files_done
+    if job.report is not None and None in (*counts, job.files_directory):
+        yield "has files, but it is not known how many, or where they go"
+    if job.report is not None and job.status is Status.SUCCESS and counts[0] != counts[1]:
+        yield f"was delivered, but for {counts[1]} of its {counts[0]} files"
 
 
 def endpoint(job: Job, moment: Moment) -> Iterator[str]:
@@ -170,6 +178,7 @@ RULES: dict[str, tuple[Rule, Fix | None]] = {
     "stuck": (stuck, None),
     "outcome": (outcome, None),
     "transfer": (transfer, None),
+    "files": (files, None),
     "endpoint": (endpoint, None),
     "destination": (destination, Fix.DESTINATION),
     "writer": (writer, None),

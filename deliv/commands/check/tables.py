@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 from deliv.commands.check.findings import Finding, Fix
+from deliv.model.states import FINAL
 from deliv.store.admission import LEASE
 from deliv.store.inspection import Inspection, LeaseRow
 
@@ -30,6 +31,18 @@ async def tables(
     for submitter in await inspection.miscounted(ENOUGH):
         text = f"the counts of {submitter}'s jobs are not those of the jobs"
         yield Finding(rule="counts", text=text, subject=submitter, fix=Fix.COUNTS)
+    for job_id, version, status in await inspection.miscounted_files(ENOUGH):
+        fix = None if status in FINAL else Fix.FILES
+        text = "has another number of files that are there than it says"
+        yield Finding(rule="files", text=text, job_id=job_id, version=version, fix=fix)
+    for job_id in await inspection.unassigned_files(ENOUGH):
+        yield Finding(rule="files", text="has files with a transfer that it has not", job_id=job_id)
+    for job_id, report in await inspection.stray_files(ENOUGH):
+        text, subject = "has files, but is no job", report.hex()
+        yield Finding(rule="files", text=text, job_id=job_id, subject=subject, fix=Fix.STRAY_FILES)
+    for job_id in await inspection.stray_writers(ENOUGH):
+        text = "keeps others from writing a file that it does not write"
+        yield Finding(rule="destination", text=text, job_id=job_id, fix=Fix.WRITER)
     for job_id in await inspection.twice(ENOUGH):
         text = "is in the archive too"
         yield Finding(rule="archive", text=text, job_id=job_id)

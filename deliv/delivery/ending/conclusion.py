@@ -31,13 +31,14 @@ class Conclusion:
             return await self._deliver(job)
         tried = [group for group in missing if group.tried or group.state is FileState.FAILED]
         again = [group for group in tried if group.state is FileState.WAITING]
-        failure = await self._failure(job, missing, again or tried)
+        untried = sum(group.count for group in missing if group not in tried)
+        failure = await self._failure(job, missing, again or tried, untried)
         if again:
             return await self._failures.attempt(job, failure)
         return await self._failures.end(job, failure)
 
     async def _failure(
-        self, job: Job, missing: Sequence[FileGroup], decisive: Sequence[FileGroup]
+        self, job: Job, missing: Sequence[FileGroup], decisive: Sequence[FileGroup], untried: int
     ) -> Failure:
         """That of most of the decisive files, with the first one's reason."""
         numbers: Counter[str] = Counter()
@@ -47,7 +48,6 @@ class Conclusion:
         alike = [one for one in decisive if (one.error_class or ErrorClass.OTHER) == error_class]
         first = await self._store.file(job, min(group.first for group in alike))
         count = sum(group.count for group in missing)
-        untried = sum(group.count for group in missing if group not in decisive)
         rest = f" ({untried:,} of them were not tried)" if untried else ""
         return Failure(
             error_class=error_class,

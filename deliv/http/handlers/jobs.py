@@ -116,13 +116,14 @@ class ReportedFiles:
 class DoneStaging(Call[StageReportParameters]):
     """POST /doneStaging: the stager's report on one product.
 
-    With a list of files it may be long: who sends it is looked at first, and few are read at once.
+    With a list of files it may be long: who sends it is looked at first, and few are in memory at
+    once.
     """
 
     path = "/doneStaging"
     accepts = StageReportParameters
     accepts_in_json = StageReportDocument
-    has_turn = False
+    has_turn = answering = False
 
     def initialize(self, services: Services) -> None:
         if self._in_json:
@@ -130,20 +131,24 @@ class DoneStaging(Call[StageReportParameters]):
         super().initialize(services)
 
     async def before_body(self) -> None:
+        self.audit_line.note(action="stage_report")
         if self.services.stager_role:
             self.authorise("stage_report")
+        if self.services.issuer:
+            token = bearer(self.request.headers)
+            good = await self.services.issuer.check(token, self.identity.thumbprint)
+            self.audit_line.note(client_id=good.client_id, token_id=good.token_id)
         if self._in_json:
             await self.services.long_reports.acquire(self.identity.dn, PATIENCE)
             self.has_turn = True
 
     async def post(self) -> None:
-        report = await self._report()
-        self.audit_line.note(action="stage_report")
-        if self.services.issuer:
-            token = bearer(self.request.headers)
-            good = await self.services.issuer.check(token, self.identity.thumbprint)
-            self.audit_line.note(client_id=good.client_id, token_id=good.token_id)
-        await self.services.staging.report(report)
+        self.answering = True
+        try:
+            await self.services.staging.report(await self._report())
+        finally:
+            self.answering = False
+            self._leave()
         self.answer(DoneAnswer(msg="report taken"))
 
     def on_connection_close(self) -> None:
@@ -169,7 +174,7 @@ class DoneStaging(Call[StageReportParameters]):
         return StageReport(**msgspec.structs.asdict(given), files=listed)
 
     def _leave(self) -> None:
-        if self.has_turn:
+        if self.has_turn and not self.answering:
             self.has_turn = False
             self.services.long_reports.release(self.identity.dn)
 

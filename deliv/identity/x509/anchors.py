@@ -1,19 +1,21 @@
 """Which CAs a CA directory trusts: HASH.0, HASH.1 and so on, in PEM.
 
 OpenSSL reads them in the handshake. They are read here again for connections that were opened
-before a CA was removed.
+before a CA was removed. As OpenSSL looks at none behind a number that is missing or broken, none
+such counts here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from deliv.errors import CredentialRefused
-from deliv.identity.files import Parsed, numbered
+from deliv.identity.files import Parsed
 from deliv.identity.x509 import dn
 from deliv.identity.x509.certificates import MALFORMED, ChainLink
 
@@ -36,18 +38,15 @@ class Anchors:
         return [encoding for found in self._under(name) for encoding in sorted(found)]
 
     def _under(self, name: bytes) -> Iterator[frozenset[bytes]]:
-        """The certificates in each file for this name; a file that can't be read has none."""
-        try:
-            paths = numbered(self._directory, f"{dn.name_hash(name)}.")
-        except ValueError:
-            return
-        for path in paths:
+        """The certificates in each file for this name."""
+        for number in count():
             try:
-                found = self._files.get(path)
+                found = self._files.get(self._directory / f"{dn.name_hash(name)}.{number}")
             except ValueError:
-                continue  # it may be another CA's, under the same hash
-            if found is not None:
-                yield found
+                return
+            if found is None:
+                return
+            yield found
 
 
 def parse(content: bytes) -> frozenset[bytes]:

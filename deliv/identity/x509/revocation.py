@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from deliv.errors import CredentialRefused
-from deliv.identity.files import Parsed, numbered
+from deliv.identity.files import Parsed, missing_number, numbered
 from deliv.identity.x509 import der, dn
 from deliv.identity.x509.certificates import MALFORMED, ChainLink
 
@@ -53,6 +53,9 @@ class RevocationList:
 class Revocations:
     """`hard`: without a list of a CA all of its certificates are refused; `soft`: none.
 
+    In `hard` mode a number that is missing before a list is a missing list: OpenSSL, which decides
+    about new connections, looks at no list behind it. In `soft` mode it looks at none at all.
+
     A list that is there counts in both modes: when it is expired or broken, its CA's certificates
     are refused. Of several lists of one CA the newest that is in force counts.
     """
@@ -86,13 +89,17 @@ class Revocations:
     def _current(self, issuer: bytes, authority: ChainLink, now: datetime) -> RevocationList | None:
         """The list of this CA that counts; other CAs may have some under the same hash."""
         try:
-            paths = numbered(self._directory, f"{dn.name_hash(issuer)}.r")
+            stem = f"{dn.name_hash(issuer)}.r"
+            paths = numbered(self._directory, stem)
             found = list(map(self._files.get, paths))
             if None in found:  # a link to a file that is gone
                 raise ValueError("it can't be read")
         except ValueError as error:
             reason = f"the revocation list of the CA {authority.dn} is broken: {error}"
             raise CredentialRefused(reason) from error
+        if self._mode == "hard" and missing_number([path.name for path in paths], stem):
+            reason = f"a revocation list before those of the CA {authority.dn} is missing"
+            raise CredentialRefused(reason)
         lists = [one for one in found if one is not None]
         own = [one for one in lists if dn.same(one.issuer, authority.subject)]
         signed = [one for one in own if one.signed_by(authority)]
