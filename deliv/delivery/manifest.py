@@ -46,7 +46,7 @@ async def check(job: Job, report: StageReport) -> Manifest:
     redaction = Redaction(report.authcode)
     names, digest = _Names(), sha256()
     digest.update(json.dumps([report.authcode, report.product_id, staged_to, path]).encode())
-    count = size = 0
+    count = size = most = 0
     longest = ""
     async for batch in batches(report.files or ()):
         if redaction.found("\n".join(file.name for file in batch)):
@@ -55,7 +55,8 @@ async def check(job: Job, report: StageReport) -> Manifest:
             names.add(file.name)
             size += file.size or 0
             digest.update(json.dumps([file.name, file.size, file.checksum]).encode())
-            longest = max(longest, file.name, key=_encoded)
+            if (encoded := len(file_url("", file.name))) > most:
+                longest, most = file.name, encoded
         count += len(batch)
     if not count:
         raise InvalidRequest("files is empty: a product has one at least")
@@ -73,10 +74,6 @@ async def check(job: Job, report: StageReport) -> Manifest:
             f"{LONGEST_URL} characters"
         )
     return Manifest(directory=directory, digest=digest.digest())
-
-
-def _encoded(name: str) -> int:
-    return len(file_url("", name))
 
 
 def _shown(name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.private_mariadb import Server
-from support.samples import admitted, staged, submitted, transferring
+from support.samples import admitted, staged, submitted, transferring, with_files
 
 from deliv.commands.check import command
 from deliv.commands.check.findings import Finding, Fix
@@ -60,7 +60,7 @@ Backup = Callable[[Store], Awaitable[Job]]
 async def works_on(here: Bench, job: Job) -> str:
     """FTS works on the transfer of this job's attempt, and knows it when it is posted again."""
     fts_id = await here.endpoint.job_id(sid(job))
-    metadata = {"deliv_job_id": job.job_id, "attempt": job.attempt}
+    metadata = {"deliv_job_id": job.job_id, "attempt": job.attempt, "slice": job.slice}
     shown = {"job_id": fts_id, "job_state": "ACTIVE", "job_metadata": metadata}
     here.server.on("GET", "/jobs", reply([{"job_id": fts_id, "job_state": "ACTIVE"}]))
     here.server.on("GET", f"/jobs/{fts_id}", reply(shown))
@@ -91,6 +91,21 @@ async def brought_to_fts(here: Bench, job: Job) -> Job:
         job = await here.store.apply(job, Event.STAGED, time_staged=NOW, **place)
     await here.transfers.start(job)
     return await here.now(job)
+
+
+async def test_a_later_transfer_of_a_job_with_many_files_is_not_stopped(opened: Opened) -> None:
+    """The job comes there by those before it, which FTS has already."""
+    async with opened as here:
+        job = await with_files(here.store, await admitted(here.store), 15)
+        await works_on(here, replace(job, slice=1))
+        assert await repaired(here) == [Fix.TAKE_OVER]
+        assert await found(here) == []
+        here.server.on("POST", "/jobs", reply({"job_id": await here.endpoint.job_id(sid(job))}))
+        job = await here.store.update(await here.now(job), stager_hostname="archive.example.org")
+        await here.transfers.start(job)
+        job = await here.now(job)
+        assert (phase(job), job.fts_endpoint, job.slice) == (Phase.COPYING, "fts1", 0)
+        assert not [asked for asked in here.server.asked if asked.method == "DELETE"]
 
 
 @AT_THE_BACKUP

@@ -31,3 +31,17 @@ def test_nothing_is_kept_for_a_request_that_is_refused() -> None:
         body.add(chunk)
     assert sys.getrefcount(chunk) == before
     assert body.whole() == b""
+
+
+def test_a_body_over_a_large_limit_is_read_on_too() -> None:
+    """Else the answer would be lost on the way."""
+    limit = 2 * READ_ON
+    body = Body(limit)
+    body.announce({"Content-Length": str(limit + 1)})
+    for _ in range(limit // READ_ON):
+        body.add(b"x" * READ_ON)
+    body.add(b"x")
+    with pytest.raises(TooLarge):
+        body.whole()
+    with pytest.raises(TooLarge):
+        body.announce({"Content-Length": str(2 * limit + 1)})

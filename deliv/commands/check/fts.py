@@ -65,10 +65,11 @@ class FtsCheck:
         """
         if phase(job) not in UNASSIGNED | ASSIGNED or job.copying_user != self._user:
             return False
-        if origin.attempt < job.attempt + (phase(job) in ASSIGNED):
+        following = job.attempt, job.slice + (phase(job) in ASSIGNED)
+        if (origin.attempt, origin.slice) < following:
             return False
         return origin.job_id == await self._endpoint.job_id(
-            sid(replace(job, attempt=origin.attempt))
+            sid(replace(job, attempt=origin.attempt, slice=origin.slice))
         )
 
     async def _lost(self, running: Collection[str]) -> AsyncIterator[Finding]:

@@ -48,9 +48,17 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def attempt(self) -> int:
         """Which attempt of that job it is for; 0 when it does not say."""
+        return self._number("attempt")
+
+    @property
+    def slice(self) -> int:
+        """Which transfer of that attempt it is, counted from 0."""
+        return self._number("slice")
+
+    def _number(self, name: str) -> int:
         noted = self.job_metadata if isinstance(self.job_metadata, dict) else {}
-        attempt = noted.get("attempt")
-        return attempt if isinstance(attempt, int) else 0
+        number = noted.get(name)
+        return number if isinstance(number, int) else 0
 
 
 class FileAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from deliv.http.call.errors import TooLarge
 
-READ_ON = 8 * 2**20  # a body over the limit is read up to this, so that the 413 arrives
+# A body over the limit is read up to this, or twice the limit, so that the 413 arrives.
+READ_ON = 8 * 2**20
 
 
 class Body:
@@ -19,6 +20,7 @@ class Body:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._read_on = max(READ_ON, 2 * limit)
         self._kept = True
         self._chunks: list[bytes] = []
         self._size = 0
@@ -27,7 +29,7 @@ class Body:
         """TooLarge at once for a client that asks first (Expect), or has very much to send."""
         length = headers.get("Content-Length", "")
         size = int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
-        if size > self._limit and ("Expect" in headers or size > READ_ON):
+        if size > self._limit and ("Expect" in headers or size > self._read_on):
             raise self._too_large()
 
     def add(self, chunk: bytes) -> None:
@@ -35,7 +37,7 @@ class Body:
         self._size += len(chunk)
         if self._size <= self._limit:
             self._chunks += [chunk] if self._kept else []
-        elif self._size > READ_ON:
+        elif self._size > self._read_on:
             raise self._too_large()
 
     def discard(self) -> None:

@@ -131,14 +131,9 @@ class DoneStaging(Call[StageReportParameters]):
         super().initialize(services)
 
     async def before_body(self) -> None:
-        self.audit_line.note(action="stage_report")
-        if self.services.stager_role:
-            self.authorise("stage_report")
-        if self.services.issuer:
-            token = bearer(self.request.headers)
-            good = await self.services.issuer.check(token, self.identity.thumbprint)
-            self.audit_line.note(client_id=good.client_id, token_id=good.token_id)
         if self._in_json:
+            self._check_role()
+            await self._check_token()
             await self.services.long_reports.acquire(self.identity.dn, PATIENCE)
             self.has_turn = True
 
@@ -165,13 +160,27 @@ class DoneStaging(Call[StageReportParameters]):
 
     async def _report(self) -> StageReport:
         if not self._in_json:
-            return StageReport(**msgspec.structs.asdict(self.body_parameters()))
+            self._check_role()
+            report = StageReport(**msgspec.structs.asdict(self.body_parameters()))
+            await self._check_token()
+            return report
         self.no_query()
         most = self.services.reports.files
         others, files = await read(decode_utf8(self.body()), "files", most)
         given = self._decode(from_pairs(others, StageReportParameters))
         listed = None if files is None else ReportedFiles(array=files)
         return StageReport(**msgspec.structs.asdict(given), files=listed)
+
+    def _check_role(self) -> None:
+        if self.services.stager_role:
+            self.authorise("stage_report")
+
+    async def _check_token(self) -> None:
+        self.audit_line.note(action="stage_report")
+        if self.services.issuer:
+            token = bearer(self.request.headers)
+            good = await self.services.issuer.check(token, self.identity.thumbprint)
+            self.audit_line.note(client_id=good.client_id, token_id=good.token_id)
 
     def _leave(self) -> None:
         if self.has_turn and not self.answering:
