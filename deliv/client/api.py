@@ -24,6 +24,7 @@ PATIENCE = 20.0
 WAITING_PATIENCE = 600.0
 FIRST_POLL, LONGEST_POLL = 0.5, 15.0
 HEADER_KEY = re.compile(r"[ -~]{1,255}")
+LARGEST_PAGE = 100  # jobs or files
 FINAL = frozenset({"SUCCESS", "ERROR", "CANCELLED"})
 
 Status = Mapping[str, Any]
@@ -204,14 +205,17 @@ class Client:
         `filters` are those of /transfers: status, submitter (a DN), label, product_id, since,
         until, and the `limit` of a page. Pages are fetched as they are needed.
         """
-        given = {name: value for name, value in filters.items() if value is not None}
-        while True:
-            path = f"/transfers?{_encoded(given).decode()}"
-            page = self._transport.call("GET", path, patience=self._patience).document
-            yield from _list(page, "transfers")
-            if not isinstance(page.get("next"), str):
-                return
-            given["cursor"] = page["next"]
+        return self._pages("/transfers", "transfers", filters)
+
+    def files(self, job_id: str, state: str | None = None) -> Iterator[dict[str, Any]]:
+        """What became of each file of a product of several; docs/api.md names the fields.
+
+        `state`: only those WAITING, ASSIGNED (being copied), FINISHED or FAILED. None of a product
+        that has not been staged yet; one that is a single file may have none, `status` has it all.
+        Pages are fetched as they are needed.
+        """
+        asked = {"job_id": job_id, "state": state, "limit": str(LARGEST_PAGE)}
+        return self._pages("/transferFiles", "files", asked)
 
     def events(self, job_id: str) -> list[dict[str, Any]]:
         """What happened to a job, oldest first; docs/api.md names the fields."""
@@ -239,6 +243,18 @@ class Client:
         return self._transport.call(
             "POST", path, body=_encoded(fields), headers=form, patience=self._patience
         )
+
+    def _pages(
+        self, path: str, name: str, filters: Mapping[str, str | None]
+    ) -> Iterator[dict[str, Any]]:
+        given = {name: value for name, value in filters.items() if value is not None}
+        while True:
+            asked = f"{path}?{_encoded(given).decode()}"
+            page = self._transport.call("GET", asked, patience=self._patience).document
+            yield from _list(page, name)
+            if not isinstance(page.get("next"), str):
+                return
+            given["cursor"] = page["next"]
 
     def _status(self, job_id: str, patience: float) -> HttpAnswer:
         path = f"/transferStatus?job_id={quote(job_id, safe='', errors='replace')}"

@@ -9,8 +9,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import chain, islice
 from types import FrameType
 from typing import Any
 
@@ -48,6 +49,7 @@ class CommandRun:
         self.job_id: str | None = getattr(options, "job", None)
         self.key: str | None = None
         self.resume: str | None = None  # what is done, and how to go on
+        self.list_begun = False
 
     def run(self, action: Callable[[CommandRun], int]) -> int:
         """The exit code; every error is reported in one sentence, or as JSON."""
@@ -109,7 +111,17 @@ class CommandRun:
             self.err.print(Text(f"  {show.printable(hint)}"))
 
     def print_json(self, document: dict[str, Any]) -> None:
-        print(json.dumps(document), flush=True)
+        """As the rest of the object that `print_json_list` has begun, if it has."""
+        text = json.dumps(document)
+        print(f"], {text[1:]}" if self.list_begun else text, flush=True)
+
+    def print_json_list(self, name: str, items: Iterator[dict[str, Any]]) -> None:
+        """The first field of an object, item by item. `print_json` ends it, also when it fails."""
+        first = list(islice(items, 1))  # where that fails nothing is printed
+        sys.stdout.write(f'{{"{name}": [')
+        self.list_begun = True
+        for place, item in enumerate(chain(first, items)):
+            sys.stdout.write((",\n" if place else "") + json.dumps(item))
 
     def _fail(self, kind: str, msg: str, *, repeatable: bool) -> None:
         """Say why there is no result, and, if the call can be repeated, what is needed for that."""

@@ -1,4 +1,4 @@
-"""The commands for callers: `deliv submit`, `status`, `list`, `events` and `cancel`."""
+"""The commands for callers: `deliv submit`, `status`, `list`, `events`, `files` and `cancel`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from rich.text import Text
 
 from deliv.client import show
-from deliv.client.api import PATIENCE, Client, delivered, ended
+from deliv.client.api import LARGEST_PAGE, PATIENCE, Client, delivered, ended
 from deliv.client.campaign_submission import submit_file
 from deliv.client.command_run import CommandRun, Options
 from deliv.client.errors import Answered, ClientError, Unavailable, answered
@@ -21,8 +21,8 @@ from deliv.client.errors import Answered, ClientError, Unavailable, answered
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 LOOKED_THROUGH = 10_000  # jobs, for those of a submitter of whom only a part of the DN is known
-LARGEST_PAGE = 100
 CONFLICT = 409
+MISSING = ("FAILED", "ASSIGNED", "WAITING")  # those with a reason first
 UNFINISHED = ("SUBMITTED", "STAGING", "TRANSFERRING")
 RELATIVE = re.compile(r"([0-9]+)([mhdw])")
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -51,8 +51,8 @@ Without these: /tmp/x509up_uUID, else ~/.globus/usercert.pem and userkey.pem;
 /etc/grid-security/certificates.
 
 With --json one JSON object is printed: deliv's answer, or {"error": true, "kind": ..., "msg": ...,
-"job_id": ...}, also when interrupted after it has begun. The progress of --wait goes to the error
-output.
+"job_id": ...}, also when interrupted after it has begun; of files these are the last fields, after
+the files that had come. The progress of --wait goes to the error output.
 """
 
 
@@ -123,6 +123,15 @@ def add_parsers(subparsers: Subparsers) -> None:
     )
     events = _add(subparsers, "events", _events, "show what happened to a delivery, and when")
     events.add_argument("job", metavar="JOB", help="the job id that submit printed")
+    files = _add(subparsers, "files", _files, "list the files of a product that has several")
+    files.add_argument("job", metavar="JOB", help="the job id that submit printed")
+    only = files.add_mutually_exclusive_group()
+    only.add_argument(
+        "--state", metavar="STATE", help="only these: WAITING, ASSIGNED, FINISHED or FAILED"
+    )
+    only.add_argument(
+        "--missing", action="store_true", help="only those that have not arrived, FAILED ones first"
+    )
     cancel = _add(subparsers, "cancel", _cancel, "withdraw deliveries that have not ended")
     which = cancel.add_mutually_exclusive_group(required=True)
     which.add_argument(
@@ -223,6 +232,7 @@ def _status(session: CommandRun) -> int:
         session.print_json(answer)
     else:
         show.show_status(answer, session.out)
+        _name_missing(session, answer)
     return _exit_code(answer)
 
 
@@ -269,6 +279,24 @@ def _events(session: CommandRun) -> int:
         session.print_json({"job_id": session.options.job, "events": events})
     else:
         show.show_events(events, session.out)
+    return 0
+
+
+def _files(session: CommandRun) -> int:
+    """Each page as it comes: there may be very many."""
+    options = session.options
+    with session.client() as client:
+        states = MISSING if options.missing else (options.state,)
+        files = (file for state in states for file in client.files(options.job, state))
+        if options.json:
+            session.print_json_list("files", files)
+            session.print_json({"job_id": options.job})
+        elif not show.show_files(files, session.out) and states == (None,):
+            session.say(
+                f"no files are known of job {options.job}",
+                "it was not staged yet, or its product is one file: deliv status "
+                f"{options.job} describes it",
+            )
     return 0
 
 
@@ -336,7 +364,15 @@ def _wait(session: CommandRun, client: Client, job_id: str) -> int:
         session.print_json(answer)
     else:
         show.show_result(answer, session.out)
+        _name_missing(session, answer)
     return _exit_code(answer)
+
+
+def _name_missing(session: CommandRun, answer: dict[str, Any]) -> None:
+    """The command that lists what did not arrive of several files, when the job has ended."""
+    if ended(answer) and answer.get("files_done") != answer.get("files_total"):
+        command = f"deliv files --missing {session.job_id}"
+        session.say(f"see which files did not arrive with: {command}")
 
 
 def _exit_code(answer: dict[str, Any]) -> int:

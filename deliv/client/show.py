@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-COLOURS = {"SUCCESS": "green", "ERROR": "red", "CANCELLED": "yellow"}
+COLOURS = {
+    "SUCCESS": "green", "ERROR": "red", "CANCELLED": "yellow",
+    "FINISHED": "green", "FAILED": "red",
+}  # fmt: skip
 MEANINGS = {
     "SUBMITTED": "waiting for its turn",
     "STAGING": "being staged out of the archive",
@@ -20,6 +24,9 @@ MEANINGS = {
     "CANCELLED": "cancelled",
 }
 FIRST_FIELDS = ("job_id", "product_id", "destination_path", "submitter", "status")
+AMOUNTS = ("files_done", "bytes_total", "bytes_done")  # which go along with files_total
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")  # and PiB
+FILES_AT_ONCE = 100
 PROSE = frozenset({"detailed_status", "stager_status", "warning"})
 GAP, INDENT = 2, 4
 LEAST = 30  # columns that the last cell of a row needs to stay on its line
@@ -43,8 +50,28 @@ def meaning(answer: Answer) -> str:
     return MEANINGS.get(str(answer.get("status")), "")
 
 
+def units(size: float) -> str:
+    """A size in bytes for people: 0 B, 4.2 KiB, 1.0 GiB."""
+    for unit in UNITS:
+        if size < 1024:
+            return f"{size:.1f} {unit}" if unit != "B" else f"{size:.0f} B"
+        size /= 1024
+    return f"{size:.1f} PiB"
+
+
+def amounts(answer: Answer) -> dict[str, str]:
+    """How many files and bytes are there of those of a product of several; else empty."""
+    if "files_total" not in answer:
+        return {}
+    done = units(answer.get("bytes_done", 0))
+    whole = f" of {units(answer['bytes_total'])}" if "bytes_total" in answer else ""
+    files = f"{answer.get('files_done', 0):,} of {answer['files_total']:,}"
+    return {"files": files, "bytes": f"{done}{whole}"}
+
+
 def show_status(answer: Answer, console: Console) -> None:
     """Every field on a line, what was asked first, then as deliv sent them."""
+    answer = _with_amounts(answer)
     rest = (name for name in answer if name not in FIRST_FIELDS)
     names = [name for name in (*FIRST_FIELDS, *rest) if name in answer]
     show_rows([(_cell(name, "bold"), _value(name, answer)) for name in names], console)
@@ -55,7 +82,9 @@ def show_result(answer: Answer, console: Console) -> None:
     status = str(answer.get("status"))
     headline = Text(f"{meaning(answer) or status}: ", style=COLOURS.get(status, ""))
     console.print(headline.append(printable(answer.get("product_id", "")), style="default"))
-    names = ("detailed_status", "error_class", "product_size", "checksum")
+    answer = _with_amounts(answer)
+    size = ("files", "bytes") if "files" in answer else ("product_size",)
+    names = ("detailed_status", "error_class", *size, "checksum")
     shown = [name for name in names if name in answer]
     labels = [f"  {name.replace('_', ' ')}:" for name in shown]
     rows = zip(map(_cell, labels), (_value(name, answer) for name in shown), strict=True)
@@ -86,6 +115,38 @@ def show_events(events: Sequence[Answer], console: Console) -> None:
         times = (_cell(event.get(name, "")) for name in ("time", "attempt"))
         rows.append((*times, _status(event), what))
     show_rows(rows, console)
+
+
+def show_files(files: Iterator[Answer], console: Console) -> bool:
+    """A row for each file as they come, some at once; whether there was any.
+
+    States and sizes are as wide as they may be, so that names are in one column from first to last.
+    """
+    rows = [_header(f"{'STATE':8}", f"{'SIZE':>10}", "NAME", "WHAT HAPPENED")]
+    found = False
+    while some := [_file(file) for file in islice(files, FILES_AT_ONCE)]:
+        show_rows([*rows, *some], console)
+        rows, found = [], True
+    if rows:
+        show_rows(rows, console)
+    return found
+
+
+def _file(answer: Answer) -> Row:
+    state = str(answer.get("state"))
+    size = units(answer["size"]) if "size" in answer else ""
+    what = [f"{reason.rstrip('. ')}."] if (reason := str(answer.get("reason", ""))) else []
+    what += [str(answer["advice"])] if "advice" in answer else []
+    if answer.get("partial"):
+        what.append(f"An attempt may have left (a part of) it at {answer.get('destination')}.")
+    if not what and state == "WAITING" and answer.get("attempt") == 0:
+        what = ["not tried"]
+    return (
+        _cell(f"{state:8}", COLOURS.get(state, "")),
+        _cell(f"{size:>10}"),
+        _cell(answer.get("name", "")),
+        _cell(" ".join(what), prose=True),
+    )
 
 
 def show_rows(rows: Sequence[Row], console: Console) -> None:
@@ -141,6 +202,8 @@ class Progress:
     def __call__(self, answer: Answer) -> None:
         status, attempt = answer.get("status"), answer.get("attempt", 1)
         line = f"{status}  {meaning(answer)}"
+        numbers = amounts(answer)
+        line += f", {numbers['files']} files, {numbers['bytes']}" if numbers else ""
         line += f" (attempt {attempt})" if attempt != 1 else ""
         names = []  # of the fields that say what holds the job up
         if status in {"SUBMITTED", "STAGING", "TRANSFERRING"}:
@@ -148,7 +211,8 @@ class Progress:
         if status == "STAGING" and "time_staged" not in answer:
             names.append("stager_status")
         reasons = [str(answer[name]) for name in names if name in answer]
-        if text := "; ".join(reason for reason in reasons if reason != "accepted"):
+        said = ("accepted", f"{numbers.get('files')} files arrived")
+        if text := "; ".join(reason for reason in reasons if reason not in said):
             line += f": {text}"
         line = printable(line)
         if line != self._last:
@@ -169,6 +233,17 @@ def _header(*names: str) -> Row:
 
 def _cell(value: object, style: str = "", *, prose: bool = False) -> Text:
     return Text(printable(value), style=style, no_wrap=not prose)
+
+
+def _with_amounts(answer: Answer) -> Answer:
+    """With `files` and `bytes` in place of the numbers that they are made of."""
+    shown: dict[str, Any] = {}
+    for name, value in answer.items():
+        if name == "files_total":
+            shown |= amounts(answer)
+        elif name not in AMOUNTS:
+            shown[name] = value
+    return shown
 
 
 def _value(name: str, answer: Answer) -> Text:

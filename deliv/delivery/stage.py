@@ -160,6 +160,7 @@ class Staging:
                 report=identity,
                 report_digest=manifest.digest,
                 files_directory=manifest.directory,
+                destination_key=None,
                 product_size=totals["bytes_total"],
                 checksum=None,
                 **totals,

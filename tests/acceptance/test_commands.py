@@ -1,18 +1,21 @@
-"""`deliv submit`, `status`, `list`, `events` and `cancel` as a user runs them."""
+"""`deliv submit`, `status`, `list`, `events`, `files` and `cancel` as a user runs them."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from deliv_testbed.trees import name
 from support.running_stack import Stack, Target
 
 from deliv import cli
 from deliv.client import commands
+from deliv.model.error_classes import ADVICE, ErrorClass
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -45,6 +48,28 @@ def test_submit_and_wait(stack: Stack, target: Target) -> None:
     assert done.stderr.startswith("deliv: job ")  # where it is by then, is chance
     assert "SUCCESS" in done.stderr
     assert target.holds_synthetic(30)
+
+
+def test_which_files_of_a_product_did_not_arrive(stack: Stack, target: Target) -> None:
+    """One of twelve is not where the stager says; the command that is named lists it."""
+    done = deliv(stack, "submit", "lost-2-tree-12-2000", target.url, "--wait")
+    assert done.returncode == 1, done.stderr
+    assert re.search(r"^ +files: +11 of 12$", done.stdout, re.MULTILINE)
+    assert re.search(r"^ +bytes: +21\.5 KiB of 23\.4 KiB$", done.stdout, re.MULTILINE)
+    named = re.search(r"with: deliv (files --missing \S+)$", done.stderr)
+    assert named
+    missing = deliv(stack, *named[1].split())
+    assert (missing.returncode, missing.stderr) == (0, "")
+    (line,) = missing.stdout.splitlines()[1:]
+    lost = name(2)
+    assert re.match(rf"FAILED +2\.0 KiB +{lost} +", line)
+    assert ADVICE[ErrorClass.SOURCE_MISSING] in line
+    job_id = named[1].split()[-1]
+    files = json.loads(deliv(stack, "files", job_id, "--json").stdout)["files"]
+    states = {file["name"]: file["state"] for file in files}
+    assert states == {name(n): "FAILED" if n == 2 else "FINISHED" for n in range(1, 13)}
+    assert deliv(stack, "files", job_id, user="bob").returncode == 3
+    assert deliv(stack, "files", job_id, "--state", "LOST").returncode == 2
 
 
 def test_submit_then_status(stack: Stack, target: Target) -> None:

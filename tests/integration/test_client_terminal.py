@@ -138,6 +138,46 @@ def test_a_list_has_every_value_whole(world: World, run: Any) -> None:
     assert str(FAILED["submitter"]) not in shown  # one's own jobs
 
 
+NAME = "correlator data/of the observation/channel 00001/Su\u0308dhimmel-\u03b2, all of it.npy"
+MISSING = {
+    "name": NAME, "destination": FILE, "state": "FAILED", "size": 3 * 2**20, "attempt": 2,
+    "error_class": "no permission", "reason": "the server said: 553 Permission denied.",
+    "advice": "Check that the directory exists, then submit again.", "partial": True,
+}  # fmt: skip
+WHY = (
+    "the server said: 553 Permission denied. Check that the directory exists, then submit again. "
+    f"An attempt may have left (a part of) it at {FILE}."
+)
+
+
+@RUNS
+def test_files_have_every_value_whole(world: World, run: Any) -> None:
+    there = {"name": "flags", "state": "FINISHED", "size": 0, "attempt": 1, "partial": False}
+    page = {"job_id": JOB, "files": [there, MISSING], "next": None}
+    world.deliv.script += [reply(200, page)]
+    shown = run(world, "files", JOB)
+    assert NAME in shown
+    assert FILE in shown
+    assert "3.0 MiB" in shown
+    assert WHY in " ".join(shown.split())
+
+
+def test_piped_files_are_a_header_and_a_line_for_each(world: World) -> None:
+    """Of every page, with the states and sizes of all in one column."""
+    there = {"name": "flags", "state": "FINISHED", "size": 7, "attempt": 1, "partial": False}
+    untried = {"name": "z", "state": "WAITING", "attempt": 0, "partial": False}
+    first = {"job_id": JOB, "files": [there] * 100, "next": "1-100"}
+    world.deliv.script += [reply(200, first), reply(200, {"files": [MISSING, untried]})]
+    header, *lines = through_pipe(world, "files", JOB).splitlines()
+    assert header.split() == ["STATE", "SIZE", "NAME", "WHAT", "HAPPENED"]
+    assert len(lines) == 102
+    assert lines[0].split() == ["FINISHED", "7", "B", "flags"]
+    assert lines[100] == f"FAILED       3.0 MiB  {NAME}  {WHY}"
+    assert lines[101].split() == ["WAITING", "z", "not", "tried"]
+    places = {line.index(name) for line, name in zip(lines[-3:], ("flags", NAME, "z"), strict=True)}
+    assert places == {header.index("NAME")}
+
+
 def test_prose_breaks_between_words_on_a_terminal(world: World) -> None:
     world.deliv.script += [reply(200, {**FAILED, "detailed_status": "word " * 60})]
     lines = on_terminal(world, "status", JOB).splitlines()
@@ -363,3 +403,22 @@ def test_the_lines_of_a_file_have_a_bar_on_a_terminal_and_lines_in_a_pipe(
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "3 of 3 lines\n")
     assert done.stdout.split() == [one["job_id"] for one in found]
+
+
+@JSON
+def test_files_into_a_closed_pipe_end_quietly(world: World, json_or_not: tuple[str]) -> None:
+    page = {"files": [MISSING], "next": None}
+    world.deliv.script += [reply(200, page)]
+    done = into(closed_pipe(), world, "files", JOB, *json_or_not)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_interrupted_files_are_one_object(world: World) -> None:
+    world.deliv.script += [
+        reply(200, {"files": [MISSING], "next": "1-1"}),
+        Reply(status=503, headers={"Retry-After": "60"}),
+    ]
+    done = interrupted(world, "files", JOB, "--json", "--patience", "99", calls=2)
+    assert done.returncode == 130
+    document = json.loads(done.stdout)
+    assert (document["files"], document["kind"]) == ([MISSING], "interrupted")

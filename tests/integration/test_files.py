@@ -14,6 +14,7 @@ from support.samples import admitted, staged
 
 from deliv.db.database import Database
 from deliv.delivery import authcode
+from deliv.delivery.ending.failure import FRESH_STAGING
 from deliv.errors import Forbidden, InvalidRequest
 from deliv.gateways.gridftp import FileFacts, GridFtp
 from deliv.model.error_classes import ErrorClass
@@ -348,6 +349,20 @@ async def test_staged_again_without_the_missing_ones_it_is_delivered(opened: Ope
         await here.transfers.start(job)
         job = await here.now(job)
         assert (job.status, job.files_done) == (Status.SUCCESS, 2)
+
+
+async def test_staged_again_as_many_files_it_gives_up_the_single_one(opened: Opened) -> None:
+    async with opened as here:
+        job = await expecting(here, await admitted(here.store))
+        job = await here.parts.staging.report(report(job, None, path="/staging/tree"))
+        job, _ = await started(here, job)
+        assert job.destination_key is not None
+        again = {"attempt": 2, **FRESH_STAGING}
+        job = await expecting(here, await here.store.apply(job, Event.RESTAGE, **again))
+        job = await here.parts.staging.report(report(job, names(2)))
+        assert (job.files_total, job.destination_key) == (2, None)
+        job, _ = await all_copied(here, job)
+        assert job.status is Status.SUCCESS, job.detailed_status
 
 
 async def test_of_a_lost_transfer_nothing_is_taken_to_be_there(opened: Opened) -> None:

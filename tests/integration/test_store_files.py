@@ -135,6 +135,14 @@ async def test_a_job_is_success_only_with_all_its_files(store: Store) -> None:
         await store.apply(job, Event.DELIVER)
 
 
+async def test_the_release_before_can_not_transfer_a_job_of_many_files(store: Store) -> None:
+    """It would ask FTS to copy the directory. The job waits until that release is gone."""
+    job = await with_files(store, await admitted(store), 3)
+    key = {"destination_key": b"\x01" * 32, "fts_jobid": "x"}
+    with pytest.raises(RejectedByTrigger, match="a destination of its own"):
+        await store.apply(job, Event.TRANSFER, **key)
+
+
 async def test_files_of_an_ended_job_keep_their_values(store: Store, database: Database) -> None:
     job = await recorded(store, await with_transfer(store), *FINISHED[:1])
     await store.apply(job, Event.FAIL)

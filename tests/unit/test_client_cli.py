@@ -23,7 +23,7 @@ def run_without_server(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", ["submit", "status", "list", "events", "cancel"])
+@pytest.mark.parametrize("command", ["submit", "status", "list", "events", "files", "cancel"])
 def test_callers_commands_need_no_server(command: str) -> None:
     done = run_without_server(command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -46,7 +46,8 @@ def test_every_command_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--help"])
     listed = capsys.readouterr().out
-    for command in ("submit", "status", "list", "events", "cancel", "serve", "migrate", "testbed"):
+    callers = ("submit", "status", "list", "events", "files", "cancel")
+    for command in (*callers, "serve", "migrate", "testbed"):
         assert f"  {command} " in listed
 
 
@@ -66,6 +67,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["status", "JOB", "--timeout", "-1"],
         ["status", "JOB", "--timeout", "soon"],
         ["cancel"],
+        ["files"],
+        ["files", "JOB", "--state", "FAILED", "--missing"],
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:

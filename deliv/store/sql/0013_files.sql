@@ -170,6 +170,10 @@ BEGIN
   IF NOT NEW.report <=> OLD.report AND NEW.status <> 'STAGING' THEN
     SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'a report counts in STAGING only';
   END IF;
+  -- The release before takes such a job for one of a single file: it can't transfer it.
+  IF NEW.report IS NOT NULL AND NEW.destination_key IS NOT NULL THEN
+    SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'each file of a list has a destination of its own';
+  END IF;
   IF NEW.status = 'SUCCESS' AND OLD.status <> 'SUCCESS' AND NEW.report IS NOT NULL
       AND NOT NEW.files_done <=> NEW.files_total THEN
     SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'a job is SUCCESS when each of its files is there';

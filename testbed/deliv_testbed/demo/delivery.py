@@ -1,7 +1,8 @@
-"""One delivery as its submitter sees it: what the service answers, and the file that arrives."""
+"""One delivery as its submitter sees it: what the service answers, and the files that arrive."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -20,13 +21,14 @@ STAGES = (
 
 @dataclass(kw_only=True)
 class Delivery:
-    """`size` in bytes; `source` the archive's file, `directory` the one behind the destination.
+    """`source` is the archive's file or directory, `directory` the one behind the destination.
 
-    `answer` is the last answer of transferStatus.
+    `sizes` has the bytes of each file by its name relative to the source: of a product that is one
+    file `.`, of one that must fail none. `answer` is the last answer of transferStatus.
     """
 
     product_id: str
-    size: int
+    sizes: Mapping[str, int]
     source: Path | None
     directory: Path
     job_id: str
@@ -45,20 +47,39 @@ class Delivery:
         return self.source is None
 
     @property
+    def is_directory(self) -> bool:
+        return self.source is not None and self.source.is_dir()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(self.sizes.values())
+
+    @property
     def reason(self) -> str:
         return str(self.answer.get("detailed_status", ""))
 
     @property
     def arrived(self) -> Path | None:
-        """The file at the destination; None before its name is known."""
+        """The file or directory at the destination; None before its name is known."""
         name = PurePosixPath(self.answer.get("stager_path", "")).name
         return self.directory / name if name else None
 
     @property
+    def arrived_sizes(self) -> dict[str, int]:
+        """How much of each file is at the destination already; of those that are begun."""
+        place = self.arrived
+        files = {name: place / name for name in self.sizes} if place else {}
+        return {name: file.stat().st_size for name, file in files.items() if file.is_file()}
+
+    @property
     def arrived_bytes(self) -> int:
-        """How much of the file is at the destination already."""
-        file = self.arrived
-        return file.stat().st_size if file and file.exists() else 0
+        return sum(self.arrived_sizes.values())
+
+    @property
+    def arrived_files(self) -> int:
+        """How many are there with all their bytes."""
+        return sum(self.sizes[name] == size for name, size in self.arrived_sizes.items())
 
     def stages(self) -> list[tuple[str, float]]:
         """Each stage that was reached, with the seconds it took; of a job that has ended."""
@@ -79,12 +100,3 @@ class Delivery:
 
     def _time(self, name: str) -> datetime:
         return datetime.fromisoformat(self.answer[name])
-
-
-def units(size: float) -> str:
-    """A size in bytes for people: 0 B, 4.2 KiB, 1.0 GiB."""
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.1f} {unit}" if unit != "B" else f"{size:.0f} B"
-        size /= 1024
-    return f"{size:.1f} GiB"

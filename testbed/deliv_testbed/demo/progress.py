@@ -12,8 +12,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from deliv.client.show import units
 from deliv.model.states import Status
-from deliv_testbed.demo.delivery import Delivery, units
+from deliv_testbed.demo.delivery import Delivery
 
 HEARTBEAT = 5.0  # seconds without a line at most
 COLOURS = {Status.SUCCESS: "green", Status.ERROR: "red", Status.TRANSFERRING: "cyan"}
@@ -45,40 +46,59 @@ class LiveTable:
         table.add_column("product")
         table.add_column("size", justify="right")
         table.add_column("state", min_width=len(Status.TRANSFERRING))
-        table.add_column("at the destination", justify="right")
+        table.add_column("files", justify="right")
+        table.add_column("arrived", justify="right")
         for delivery in deliveries:
             table.add_row(*_row(delivery))
         self._live.update(table, refresh=True)
 
 
 class Lines:
-    """A line for each change of state, and one every few seconds in between."""
+    """A line for each change of state, and one every few seconds in between.
+
+    Of a directory one for each of its files, too.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._shown: dict[str, Status] = {}
+        self._shown: dict[str, tuple[Status, int]] = {}
         self._last = time.monotonic()
 
     def show(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
-            if self._shown.get(delivery.job_id) is not delivery.status:
-                self._shown[delivery.job_id] = delivery.status
-                self._say(f"{delivery.status:<12}  {delivery.product_id} ({units(delivery.size)})")
+            progress = delivery.status, delivery.arrived_files if delivery.is_directory else 0
+            if self._shown.get(delivery.job_id) != progress:
+                self._shown[delivery.job_id] = progress
+                amount = units(delivery.size)
+                if delivery.is_directory:
+                    amount = (
+                        f"{_files(delivery)} files, {units(delivery.arrived_bytes)} of {amount}"
+                    )
+                self._say(f"{delivery.status:<12}  {delivery.product_id} ({amount})")
         if time.monotonic() - self._last > HEARTBEAT:
             ended = sum(delivery.ended for delivery in deliveries)
+            files = sum(delivery.arrived_files for delivery in deliveries)
             arrived = units(sum(delivery.arrived_bytes for delivery in deliveries))
-            self._say(f"{ended} of {len(deliveries)} have ended, {arrived} at the destination")
+            self._say(
+                f"{ended} of {len(deliveries)} have ended, {files} files, {arrived} at the "
+                "destination"
+            )
 
     def _say(self, line: str) -> None:
         self._last = time.monotonic()
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _row(delivery: Delivery) -> tuple[str, str, str, str]:
+def _row(delivery: Delivery) -> tuple[str, str, str, str, str]:
     colour = COLOURS.get(delivery.status, "white")
     return (
         escape(delivery.product_id),
         units(delivery.size),
         f"[{colour}]{delivery.status}[/]",
+        _files(delivery) if delivery.sizes else "",
         units(delivery.arrived_bytes),
     )
+
+
+def _files(delivery: Delivery) -> str:
+    return f"{delivery.arrived_files} of {len(delivery.sizes)}"

@@ -14,7 +14,8 @@ from typing import Any
 from rich.console import Console
 
 from deliv.client import Client
-from deliv_testbed.demo.delivery import Delivery, units
+from deliv.client.show import units
+from deliv_testbed.demo.delivery import Delivery
 from deliv_testbed.demo.progress import progress
 from deliv_testbed.demo.verdict import judge
 from deliv_testbed.stager.archive import INDEX
@@ -28,7 +29,7 @@ Testbed = Mapping[str, Any]
 
 
 def run(testbed: Testbed, console: Console) -> bool:
-    """Deliver the seed products of one file and one that fails; whether all ended as expected.
+    """Deliver every seed product and one that has to fail; whether all ended as expected.
 
     `testbed` is what testbed.json says.
     """
@@ -36,8 +37,12 @@ def run(testbed: Testbed, console: Console) -> bool:
     client = Client(testbed["url"], user["proxy"], user["proxy"], testbed["ca_dir"])
     directory = _fresh_directory(Path(testbed["gridftp"]["destination"]["root"]))
     deliveries = [*_submit(client, testbed, directory)]
+    files = sum(len(delivery.sizes) for delivery in deliveries)
     total = units(sum(delivery.size for delivery in deliveries))
-    say(console, f"Submitted {len(deliveries)} products ({total}) as {user['dn']}\n")
+    say(
+        console,
+        f"Submitted {len(deliveries)} products ({files} files, {total}) as {user['dn']}\n",
+    )
     _watch(client, deliveries, console)
     say(console, "\nBoth sides, read from the files behind the GridFTP servers:\n")
     verdicts = [judge(delivery) for delivery in deliveries]
@@ -66,24 +71,33 @@ def _fresh_directory(root: Path) -> Path:
 
 
 def _submit(client: Client, testbed: Testbed, directory: Path) -> Iterator[Delivery]:
-    """One job for each seed product of one file, and one for a product whose staging fails."""
+    """One job for each product."""
     destination = f"{testbed['gridftp']['destination']['url']}/{directory.name}"
     archive = Path(testbed["gridftp"]["archive"]["root"])
-    index = json.loads((archive / INDEX).read_text(encoding="utf-8"))
-    products: list[tuple[str, int, Path | None]] = [
-        (product_id, entry["size"], archive / index[product_id]["file"])
-        for product_id, entry in testbed["products"].items()
-        if "files" not in entry
-    ]
-    for product_id, size, source in [*products, (FAILING, 0, None)]:
+    for product_id, sizes, source in wanted(testbed["products"], archive):
         yield Delivery(
             product_id=product_id,
-            size=size,
+            sizes=sizes,
             source=source,
             directory=directory,
             job_id=client.submit(product_id, destination),
             answer={},
         )
+
+
+def wanted(
+    products: Mapping[str, Any], archive: Path
+) -> Iterator[tuple[str, Mapping[str, int], Path | None]]:
+    """Each product of the archive, and one whose staging fails: id, sizes, source.
+
+    `products` is what testbed.json says of them.
+    """
+    index = json.loads((archive / INDEX).read_text(encoding="utf-8"))
+    for product_id, entry in products.items():
+        files = entry.get("files", {".": entry})
+        sizes = {name: file["size"] for name, file in files.items()}
+        yield product_id, sizes, archive / index[product_id]["file"]
+    yield FAILING, {}, None
 
 
 def _watch(client: Client, deliveries: Sequence[Delivery], console: Console) -> None:
