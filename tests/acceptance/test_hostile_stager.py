@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from support.deliveries_of_trees import assert_whole, tree
+from support.deliveries_of_trees import assert_whole, tree, wait_long_for_the_report
 from support.live_client import connected, exchange
 from support.posing import Caller
 from support.running_stack import Answer, Stack, Target, until
@@ -76,6 +76,7 @@ def staged(stack: Stack, target: Target, tmp_path: Path) -> Staged:
         job_id = client.submit(f"silent-{PRODUCT}", target.url)
     caller = Caller(stack)
     known = caller.staged(job_id)
+    wait_long_for_the_report(stack, job_id)
     scalars: dict[str, Any] = {
         name: known[name] for name in ("job_id", "product_id", "authcode", "staged_to", "path")
     }

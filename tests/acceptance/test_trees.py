@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.deliveries_of_trees import assert_whole, names, tree
+from support.deliveries_of_trees import assert_whole, names, tree, wait_long_for_the_report
 from support.posing import Caller
 from support.running_stack import Answer, Stack, Target, frozen, until
 
@@ -104,6 +104,7 @@ def staged(stack: Stack, target: Target, tmp_path: Path) -> Iterator[tuple[str, 
         job_id = client.submit("silent-tree-5-100", target.url)
     caller = Caller(stack)
     known = caller.staged(job_id)
+    wait_long_for_the_report(stack, job_id)
     fields = {
         name: known[name] for name in ("job_id", "product_id", "authcode", "staged_to", "path")
     } | {"success": True}
