@@ -96,7 +96,8 @@ def writes_below(stack: Stack, place: Path) -> Counter[str]:
 def delivered_between_kills(stack: Stack, target: Target, product: str, kills: int) -> None:
     """Each file is copied once, though deliv is killed so often; and its report counts once.
 
-    First while the report is stored, then whenever so many more files have been copied.
+    First while the report is stored, then whenever so many more files have been copied. FTS goes on
+    with the transfer that it has: more files than one has are left for after the last kill.
     """
     expected, place = tree(product), target.directory / product
     with stack.client() as client:
