@@ -2,13 +2,22 @@
 
 Blocks are above the single ports: a port that a GridFTP server's data passed through can't be
 bound for a minute, which would hit other servers that are stopped for a moment.
+
+A single port is kept from others for an hour: between its choice and its server's start, or while
+the server is stopped, another stack might choose it as well.
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import random
 import socket
-from collections.abc import Iterable
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from deliv_testbed.errors import TestbedError
@@ -18,6 +27,7 @@ LOWEST = 20000
 SINGLES = 6500  # that many from LOWEST on
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 ATTEMPTS = 2000
+KEPT = 3600.0  # seconds
 
 
 def is_free(port: int) -> bool:
@@ -31,15 +41,16 @@ def is_free(port: int) -> bool:
 
 
 def choose(count: int, taken: Iterable[int] = ()) -> list[int]:
-    """`count` different ports without a listener, none of them in `taken`."""
+    """`count` different ports without a listener, none of them in `taken` or chosen lately."""
     avoid, chosen = set(taken), list[int]()
-    for _ in range(ATTEMPTS):
-        if len(chosen) == count:
-            return chosen
-        port = random.randrange(LOWEST, LOWEST + SINGLES)  # noqa: S311  spreads, hides nothing
-        if port not in avoid and is_free(port):
-            avoid.add(port)
-            chosen.append(port)
+    with _chosen_lately() as kept:
+        for _ in range(ATTEMPTS):
+            if len(chosen) == count:
+                return chosen
+            port = random.randrange(LOWEST, LOWEST + SINGLES)  # noqa: S311  spreads, hides nothing
+            if port not in avoid and port not in kept and is_free(port):
+                kept[port] = time.time()
+                chosen.append(port)
     raise TestbedError(f"no {count} free ports between {LOWEST} and {LOWEST + SINGLES}")
 
 
@@ -61,6 +72,24 @@ def accepts(port: int, host: str = LOOPBACK) -> bool:
     except OSError:
         return False
     return True
+
+
+@contextmanager
+def _chosen_lately() -> Iterator[dict[int, float]]:
+    """The ports that this user's processes have chosen, and when; what is added is kept."""
+    path = Path(tempfile.gettempdir(), f"deliv-ports-{os.getuid()}.json")
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o600), "r+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        since = time.time() - KEPT
+        before: dict[str, float] = json.loads(file.read() or b"{}")
+        kept = {int(port): when for port, when in before.items() if when > since}
+        try:
+            yield kept
+        finally:
+            file.seek(0)
+            file.truncate()  # who is killed here leaves an empty file
+            file.write(json.dumps(kept).encode())
 
 
 def _highest() -> int:

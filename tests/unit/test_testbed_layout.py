@@ -8,6 +8,7 @@ import pwd
 import re
 import socket
 import sys
+import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,18 @@ def test_chosen_ports_are_free_and_differ() -> None:
     assert len(set(chosen)) == 20
     assert all(map(ports.is_free, chosen))
     assert not any(map(ports.accepts, chosen))
+
+
+def test_a_port_is_not_chosen_twice_though_nobody_listens_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many that by chance alone some would come twice."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    several = [port for _ in range(20) for port in ports.choose(50)]
+    assert len(set(several)) == 1000
+    monkeypatch.setattr(ports, "KEPT", 0)
+    later = [port for _ in range(20) for port in ports.choose(50)]
+    assert not set(several).isdisjoint(later)
 
 
 def test_a_block_avoids_what_is_taken() -> None:
