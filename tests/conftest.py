@@ -8,9 +8,13 @@ With DELIV_TESTS_TURN, a number, one in five of the tests marked `rotating` is r
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# A shell has what it starts in the background ignore Ctrl-C: so would the programs under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TURN = os.environ.get("DELIV_TESTS_TURN")
 TURNS = 5  # prime to the number of Debian releases, which rotate too
