@@ -171,7 +171,8 @@ BEGIN
     SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'a report counts in STAGING only';
   END IF;
   -- The release before takes such a job for one of a single file: it can't transfer it.
-  IF NEW.report IS NOT NULL AND NEW.destination_key IS NOT NULL THEN
+  IF NEW.report IS NOT NULL AND NEW.destination_key IS NOT NULL
+      AND NOT (NEW.report <=> OLD.report AND NEW.destination_key <=> OLD.destination_key) THEN
     SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'each file of a list has a destination of its own';
   END IF;
   IF NEW.status = 'SUCCESS' AND OLD.status <> 'SUCCESS' AND NEW.report IS NOT NULL
