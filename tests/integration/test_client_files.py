@@ -72,7 +72,7 @@ def test_files_that_break_off_are_one_object_too(
     kind: str,
     before: int,
 ) -> None:
-    """With what was there before, after which the error is told."""
+    """With what was there before, after which the error is shown."""
     world.deliv.script += [*[files("a", more="1-1")][:before], answer]
     assert world.command("files", "J", "--json", "--patience", "0") == exit_code
     document = json.loads(capsys.readouterr().out)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,157 +10,37 @@ import pytest
 from support.samples import admitted, staged
 
 from deliv.db.database import Database
-from deliv.delivery import authcode
-from deliv.delivery.ending.failure import FRESH_STAGING
-from deliv.errors import Forbidden, InvalidRequest
-from deliv.gateways.gridftp import FileFacts, GridFtp
 from deliv.model.error_classes import ErrorClass
-from deliv.model.file import File, FileListing, FileState, ReportedFile
-from deliv.model.job import Job, StageReport
+from deliv.model.file import FileState, ReportedFile
 from deliv.model.phase import Phase, phase
 from deliv.model.states import Event, Status
-from integration.fts_bench import MISSES, Bench, bench
-from integration.scripted_delegation import WHOAMI
-from integration.scripted_fts import Asked, Grid, Reply, reply
-
-Opened = AbstractAsyncContextManager[Bench]
-Ends = Callable[[str], dict[str, Any]]  # how FTS ends a file, by its name
-
-CODE = "0123456789abcdef0123456789abcdef"
-SIZE = 5
-DIRECTORY = "gsiftp://user.example.org/data/tree"
-DENIED = {
-    "file_state": "FAILED",
-    "reason": "TRANSFER [13] TRANSFER  error 550 550-GridFTP-Reason: System error in mkdir "
-    "Permission denied",
-}
-MISSING = {"file_state": "FAILED", "reason": "SOURCE [2] No such file or directory"}
-UNREACHABLE = {"file_state": "FAILED", "reason": "DESTINATION [70] Connection refused"}
-CUT_OFF = {
-    "file_state": "FAILED",
-    "reason": "TRANSFER [70] TRANSFER  an end-of-file was reached",
-    "throughput": 1.5,
-}
-THERE = {
-    "file_state": "FAILED",
-    "reason": "DESTINATION [17] Destination file exists and overwrite is not enabled",
-}
-
-
-@pytest.fixture
-def opened(grid: Grid, database: Database, tmp_path: Path) -> Opened:
-    return bench(grid, database, tmp_path)
-
-
-def names(count: int) -> list[str]:
-    return [f"chunk/{number:05}" for number in range(1, count + 1)]
-
-
-def finished(name: str) -> dict[str, Any]:
-    return {"file_state": "FINISHED", "filesize": SIZE}
-
-
-def but(ends: dict[str, dict[str, Any]]) -> Ends:
-    """All arrive but these."""
-    return lambda name: ends.get(name) or finished(name)
-
-
-async def expecting(here: Bench, job: Job) -> Job:
-    """The job, about which the stager may report with CODE."""
-    return await here.store.update(job, stager_callback=authcode.digest(CODE))
-
-
-def report(
-    job: Job, files: Sequence[str] | Sequence[ReportedFile] | None, **changes: Any
-) -> StageReport:
-    listed = None
-    if files is not None:
-        listed = (
-            [ReportedFile(name=name, size=SIZE) for name in files]
-            if isinstance(files[0], str)
-            else files
-        )
-    usual: dict[str, Any] = {
-        "job_id": job.job_id,
-        "product_id": job.product_id,
-        "authcode": CODE,
-        "success": True,
-        "staged_to": "archive.example.org",
-        "path": "/staging/tree",
-        "msg": None,
-    }
-    return StageReport(**usual | {"files": listed} | changes)
-
-
-async def reported(here: Bench, count: int, **changes: Any) -> Job:
-    job = await expecting(here, await admitted(here.store))
-    return await here.parts.staging.report(report(job, names(count), **changes))
-
-
-async def started(here: Bench, job: Job) -> tuple[Job, dict[str, Any]]:
-    """The job after FTS has taken its next transfer, and what FTS was asked for."""
-
-    def take(asked: Asked) -> Reply:
-        sid = json.loads(asked.body)["params"]["sid"]
-        return reply({"job_id": str(uuid.uuid5(uuid.UUID(str(WHOAMI["vos_id"][0])), sid))})
-
-    here.server.on("POST", "/jobs", take)
-    await here.transfers.start(job)
-    return await here.now(job), json.loads(here.server.calls("POST", "/jobs")[-1].body)
-
-
-def shows(here: Bench, job: Job, asked: dict[str, Any], ends: Ends, state: str) -> None:
-    """FTS has this end of the transfer."""
-    files = [
-        {"dest_surl": url, **ends(url.removeprefix(f"{DIRECTORY}/"))}
-        for one in asked["files"]
-        for url in one["destinations"]
-    ]
-    document = {"job_id": job.fts_jobid, "job_state": state, "files": files, "http_status": "200"}
-    here.server.on("GET", f"/jobs/{job.fts_jobid}", reply(document))
-    here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(document))
-
-
-async def copied(
-    here: Bench, job: Job, ends: Ends = finished, state: str = "FINISHEDDIRTY"
-) -> tuple[Job, list[str]]:
-    """The job after its next transfer, and the names of the files that were in it."""
-    job, asked = await started(here, job)
-    shows(here, job, asked, ends, state)
-    await settled(here, job)
-    urls = [one["destinations"][0] for one in asked["files"]]
-    return await here.now(job), [url.removeprefix(f"{DIRECTORY}/") for url in urls]
-
-
-async def settled(here: Bench, job: Job) -> None:
-    """As when it is polled."""
-    fts_jobid = job.fts_jobid or ""
-    details = await here.endpoint.details([fts_jobid])
-    await here.settlement.settle(job, details[fts_jobid])
-
-
-async def all_copied(here: Bench, job: Job, ends: Ends = finished) -> tuple[Job, list[list[str]]]:
-    """The job when it is no longer STAGED, and the transfers that it took."""
-    transfers = []
-    while phase(job) is Phase.STAGED:
-        job, one = await copied(here, job, ends)
-        transfers.append(one)
-    return job, transfers
-
-
-async def files(here: Bench, job: Job, state: FileState | None = None) -> list[File]:
-    return await here.store.files(job, FileListing(state=state, limit=1000))
-
-
-async def states(here: Bench, job: Job) -> dict[FileState, int]:
-    found: dict[FileState, int] = {}
-    for file in await files(here, job):
-        found[file.state] = found.get(file.state, 0) + 1
-    return found
-
-
-def done(job: Job) -> tuple[int | None, ...]:
-    return job.files_total, job.files_done, job.bytes_total, job.bytes_done
+from integration.files_steps import (
+    CUT_OFF,
+    DENIED,
+    DIRECTORY,
+    SIZE,
+    THERE,
+    UNREACHABLE,
+    Opened,
+    all_copied,
+    all_copied_once,
+    but,
+    copied,
+    done,
+    expecting,
+    files,
+    finished,
+    names,
+    opened_fixture,  # noqa: F401 - fixtures are used by their names
+    report,
+    reported,
+    settled,
+    shows,
+    started,
+    states,
+)
+from integration.fts_bench import bench
+from integration.scripted_fts import Grid, reply
 
 
 async def test_files_go_to_fts_in_slices_the_first_a_small_one(opened: Opened) -> None:
@@ -250,15 +127,6 @@ async def test_only_what_is_not_there_is_tried_again(opened: Opened) -> None:
         assert (await here.now(job)).status is Status.SUCCESS
 
 
-async def all_copied_once(here: Bench, job: Job, ends: Ends) -> tuple[Job, list[list[str]]]:
-    """As `all_copied`, of this attempt."""
-    attempt, transfers = job.attempt, []
-    while phase(job) is Phase.STAGED and job.attempt == attempt:
-        job, one = await copied(here, job, ends)
-        transfers.append(one)
-    return job, transfers
-
-
 async def test_the_verdict_says_how_many_arrived_and_the_files_say_why(opened: Opened) -> None:
     async with opened as here:
         job = await reported(here, 30)
@@ -311,114 +179,6 @@ async def test_a_copy_of_another_size_than_announced_is_not_there(opened: Opened
         (file,) = await files(here, job, FileState.WAITING)
         assert (file.error_class, file.partial, file.copy_begun) == ("checksum", True, True)
         assert file.reason == "the copy has 4 bytes, the stager announced 5"
-
-
-async def test_staged_again_what_is_there_stays_there(opened: Opened) -> None:
-    async with opened as here:
-        job = await reported(here, 30)
-        job, _ = await all_copied_once(here, job, but({"chunk/00007": MISSING}))
-        assert (job.status, job.attempt) == (Status.STAGING, 2)
-        job = await expecting(here, job)
-        job = await here.parts.staging.report(report(job, names(30)))
-        assert done(job) == (30, 29, 30 * SIZE, 29 * SIZE)
-        job, again = await copied(here, job)
-        assert again == ["chunk/00007"]
-        assert job.status is Status.SUCCESS
-
-
-async def test_staged_again_what_has_another_size_is_replaced(opened: Opened) -> None:
-    """FTS has recorded the copy that is there."""
-    async with opened as here:
-        job = await reported(here, 3)
-        job, _ = await copied(here, job, but({"chunk/00001": MISSING}))
-        job = await expecting(here, job)
-        listed = [ReportedFile(name=name, size=SIZE + (name == "chunk/00002")) for name in names(3)]
-        job = await here.parts.staging.report(report(job, listed))
-        assert job.files_done == 1
-        _, asked = await started(here, job)
-        assert asked["params"]["overwrite"] is True
-        assert [one["destinations"] for one in asked["files"]] == [[f"{DIRECTORY}/chunk/00002"]]
-
-
-async def test_staged_again_without_the_missing_ones_it_is_delivered(opened: Opened) -> None:
-    async with opened as here:
-        job = await reported(here, 3)
-        job, _ = await copied(here, job, but({"chunk/00003": MISSING}))
-        job = await expecting(here, job)
-        job = await here.parts.staging.report(report(job, names(2)))
-        await here.transfers.start(job)
-        job = await here.now(job)
-        assert (job.status, job.files_done) == (Status.SUCCESS, 2)
-
-
-async def test_staged_again_as_many_files_it_gives_up_the_single_one(opened: Opened) -> None:
-    async with opened as here:
-        job = await expecting(here, await admitted(here.store))
-        job = await here.parts.staging.report(report(job, None, path="/staging/tree"))
-        job, _ = await started(here, job)
-        assert job.destination_key is not None
-        again = {"attempt": 2, **FRESH_STAGING}
-        job = await expecting(here, await here.store.apply(job, Event.RESTAGE, **again))
-        job = await here.parts.staging.report(report(job, names(2)))
-        assert (job.files_total, job.destination_key) == (2, None)
-        job, _ = await all_copied(here, job)
-        assert job.status is Status.SUCCESS, job.detailed_status
-
-
-async def test_of_a_lost_transfer_nothing_is_taken_to_be_there(opened: Opened) -> None:
-    async with opened as here:
-        job = await reported(here, 15)
-        job, _ = await copied(here, job)
-        job, _ = await started(here, job)
-        unknown = {
-            "job_id": job.fts_jobid,
-            "http_status": "404 Not Found",
-            "http_message": "No job",
-        }
-        for path in ("jobs", "archive"):
-            here.server.on("GET", f"/{path}/{job.fts_jobid}", reply(unknown, 404))
-        for _ in range(MISSES):
-            await here.reconcile()
-        job = await here.now(job)
-        assert (job.attempt, job.files_done) == (2, 10)
-        assert await states(here, job) == {FileState.FINISHED: 10, FileState.WAITING: 5}
-        waiting = await files(here, job, FileState.WAITING)
-        assert {(file.partial, file.copy_begun) for file in waiting} == {(True, False)}
-        job, again = await copied(here, job)
-        assert again == names(15)[10:]
-        assert job.status is Status.SUCCESS
-
-
-class Reader(GridFtp):
-    """In place of a destination: what it has, by URL; all else it has not."""
-
-    def __init__(self, **there: FileFacts) -> None:
-        self.there = there
-
-    async def read(
-        self, url: str, *, size: int, algorithm: str, credential: tuple[bytes, bytes]
-    ) -> FileFacts:
-        return self.there[url.rpartition("/")[2]]
-
-
-async def test_what_a_lost_transfer_left_is_compared_with_the_product(
-    grid: Grid, database: Database, tmp_path: Path
-) -> None:
-    good, bad = FileFacts(size=SIZE, checksum="a"), FileFacts(size=1, checksum=None)
-    reader = Reader(one=good, two=bad)
-    async with bench(grid, database, tmp_path, reader, other=2) as here:
-        job = await expecting(here, await admitted(here.store))
-        checksum = "ADLER32:0000000a"
-        listed = [ReportedFile(name=name, size=SIZE, checksum=checksum) for name in ("one", "two")]
-        job = await here.parts.staging.report(report(job, listed))
-        job, _ = await started(here, job)
-        await here.settlement.lost(job)
-        job, _ = await copied(here, await here.now(job), lambda name: THERE)
-        job = await here.compared(job)
-        assert (job.status, job.error_class, job.files_done) == (Status.ERROR, "exists", 1)
-        (failed,) = await files(here, job, FileState.FAILED)
-        assert failed.name == "two"
-        assert "it has 1 bytes, not 5" in (failed.reason or "")
 
 
 async def test_a_destination_that_another_writes_fails_the_file_alone(opened: Opened) -> None:
@@ -528,56 +288,3 @@ async def test_a_credential_that_ends_between_two_transfers_is_waited_for(
         job = await here.now(job)
         assert (job.status, job.error_class) == (Status.ERROR, ErrorClass.CREDENTIAL)
         assert (job.detailed_status or "").startswith("10 of 15 files arrived; ")
-
-
-async def test_the_same_report_again_is_harmless_and_another_is_refused(opened: Opened) -> None:
-    async with opened as here:
-        job = await expecting(here, await admitted(here.store))
-        once = await here.parts.staging.report(report(job, names(3)))
-        assert await here.parts.staging.report(report(job, names(3))) == once
-        assert await here.now(job) == once
-        for other in (
-            report(job, names(2)),
-            report(job, names(3), path="/else"),
-            report(job, None),
-        ):
-            with pytest.raises(Forbidden):
-                await here.parts.staging.report(other)
-        assert len(await files(here, once)) == 3
-
-
-async def test_a_refused_report_leaves_nothing_and_the_code_stays_good(opened: Opened) -> None:
-    async with opened as here:
-        job = await expecting(here, await admitted(here.store))
-        with pytest.raises(InvalidRequest, match=r"'a/\.\./b'"):
-            await here.parts.staging.report(report(job, [*names(1200), "a/../b"]))
-        assert "refused: the name 'a/../b'" in str((await here.now(job)).stager_status)
-        assert await count(here, "job_files") == 0
-        job = await here.parts.staging.report(report(job, names(3)))
-        assert job.files_total == 3
-
-
-async def test_a_report_that_does_not_count_leaves_nothing(opened: Opened) -> None:
-    """The list turns out to be unreadable when half of it is stored."""
-
-    class Broken(list[ReportedFile]):
-        rounds = 0
-
-        def __iter__(self) -> Iterator[ReportedFile]:
-            self.rounds += 1
-            yield from super().__iter__()
-            if self.rounds == 2:
-                raise InvalidRequest("cut off")
-
-    async with opened as here:
-        job = await expecting(here, await admitted(here.store))
-        broken = Broken(ReportedFile(name=name) for name in names(1000))
-        with pytest.raises(InvalidRequest, match="cut off"):
-            await here.parts.staging.report(report(job, broken))
-        assert await count(here, "job_files") == 0
-        assert (await here.now(job)).report is None
-
-
-async def count(here: Bench, table: str) -> int:
-    (row,) = await here.parts.database.query(f"SELECT COUNT(*) AS number FROM {table}")  # noqa: S608
-    return int(row["number"])
