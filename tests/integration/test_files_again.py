@@ -1,4 +1,4 @@
-"""Files that are staged again, or whose transfer FTS has lost: what is there is not copied again."""
+"""Files that are staged again, or lost by FTS: what is there is not copied twice."""
 
 from __future__ import annotations
 
