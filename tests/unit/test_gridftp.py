@@ -125,7 +125,7 @@ def test_it_has_its_time(made: Made) -> None:
 
 def test_it_is_gone_with_all_it_started_when_nobody_waits(made: Made, tmp_path: Path) -> None:
     async def cancelled() -> list[int]:
-        gridftp = made("sleep 1000 & echo $$ $! >new; mv new pids; wait")
+        gridftp = made("cat >order; sleep 1000 & echo $$ $! >new; mv new pids; wait")
         task = asyncio.create_task(read(gridftp))
         async with asyncio.timeout(WAIT):
             while not (tmp_path / "pids").exists():
