@@ -216,6 +216,7 @@ class Limits(Section, frozen=True, kw_only=True):
     in_flight: int = 200
     per_submitter: int = 100
     per_destination: int = 50
+    per_submitter_and_destination: int = 25
 
 
 class Retry(Section, frozen=True, kw_only=True):

@@ -4,11 +4,14 @@ Among submitters with waiting jobs the one with the fewest in flight, then the o
 above a cap, and none whose deadline is over. Submitters and their hosts are looked at, not jobs:
 the index `turn` gives the oldest waiting job of each pair without reading the others, however many
 there are (MariaDB does so only when the whole head of the index is in GROUP BY, hence the constant
-status there). Submitters that wait for full hosts alone are left out, and of each of the others so
-many hosts are looked at that they can't all be full.
+status there). Submitters that wait for full hosts alone, or for hosts where they have their share,
+are left out, and of each of the others so many hosts are looked at that they can't all be full.
 """
 
 from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 
 from deliv.config import Limits
 from deliv.db.database import Connection
@@ -16,7 +19,7 @@ from deliv.model.job import Job
 from deliv.model.phase import Phase
 from deliv.model.states import IN_FLIGHT, Event
 from deliv.store import jobs
-from deliv.store.columns import SELECT, to_job
+from deliv.store.columns import SELECT, placeholders, to_job
 from deliv.store.conditions import in_phase, of_status
 
 LEASE = "admission"
@@ -28,7 +31,7 @@ WITH flying AS (
 ),
 waiting AS (
   SELECT submitter, MIN(destination_host) FROM jobs FORCE INDEX (turn)
-  WHERE {in_phase(Phase.QUEUED)}{{elsewhere}} GROUP BY status, submitter
+  WHERE {in_phase(Phase.QUEUED)}{{closed}} GROUP BY status, submitter{{sharers}}
 )
 SELECT waiting.submitter
 FROM waiting LEFT JOIN flying ON flying.submitter = waiting.submitter
@@ -39,10 +42,17 @@ ORDER BY COALESCE(flying.jobs, 0), (
 )
 LIMIT 100
 """  # noqa: S608 - constants
-ELSEWHERE = " AND destination_host <> %s"  # for each full host
-FULL_HOSTS = f"""
-SELECT destination_host FROM jobs FORCE INDEX (turn)
-WHERE {of_status(IN_FLIGHT)} GROUP BY destination_host HAVING COUNT(*) >= %s
+FULL_HOST = " AND destination_host <> %s"
+# Of a submitter whose share of some hosts is used up, whether it waits for another one.
+SHARER = " AND submitter <> %s"
+SHARER_ELSEWHERE = f"""
+  UNION ALL SELECT %s, NULL FROM DUAL WHERE EXISTS (
+    SELECT 1 FROM jobs FORCE INDEX (turn)
+    WHERE {in_phase(Phase.QUEUED)} AND submitter = %s AND destination_host NOT IN ({{hosts}})
+  )"""  # noqa: S608 - constants
+FLYING_TO = f"""
+SELECT submitter, destination_host, COUNT(*) AS jobs FROM jobs FORCE INDEX (turn)
+WHERE {of_status(IN_FLIGHT)} GROUP BY submitter, destination_host
 """  # noqa: S608 - constants
 HOSTS = f"""
 SELECT destination_host, MIN(due_at) AS oldest FROM jobs FORCE INDEX (turn)
@@ -52,7 +62,8 @@ GROUP BY status, submitter, destination_host LIMIT %s
 MORE_HOSTS = 800  # than can be full
 FLYING = f"""
 SELECT COUNT(*) AS jobs, COUNT(IF(submitter = %s, 1, NULL)) AS mine,
-  COUNT(IF(destination_host = %s, 1, NULL)) AS host
+  COUNT(IF(destination_host = %s, 1, NULL)) AS host,
+  COUNT(IF(submitter = %s AND destination_host = %s, 1, NULL)) AS mine_there
 FROM jobs FORCE INDEX (turn) WHERE {of_status(IN_FLIGHT)}
 """  # noqa: S608 - constants
 OLDEST = f"""{SELECT} FORCE INDEX (turn)
@@ -66,18 +77,42 @@ def admit(tx: Connection, limits: Limits) -> Job | None:
     if tx.get(LOCK, LEASE) is None:  # no other admission counts until this one is committed
         raise LookupError(f"the row {LEASE!r} is missing from leases: run `deliv check --repair`")
     now = tx.now()
-    full = [row["destination_host"] for row in tx.query(FULL_HOSTS, limits.per_destination)]
-    submitters = SUBMITTERS.format(elsewhere=ELSEWHERE * len(full))
-    for waiting in tx.query(submitters, *full, limits.in_flight, limits.per_submitter):
+    full, sharers = _closed(tx, limits)
+    sql, closed = submitters(full, sharers)
+    for waiting in tx.query(sql, *closed, limits.in_flight, limits.per_submitter):
         submitter = waiting["submitter"]
         hosts = tx.query(HOSTS, submitter, limits.in_flight + MORE_HOSTS)
-        for host in sorted(hosts, key=lambda one: one["oldest"]):
-            if host["destination_host"] in full:
+        for one in sorted(hosts, key=lambda one: one["oldest"]):
+            host = one["destination_host"]
+            if host in full or host in sharers[submitter]:
                 continue
-            if row := tx.get(OLDEST, submitter, host["destination_host"], now):
+            if row := tx.get(OLDEST, submitter, host, now):
                 job = to_job(row)
                 return jobs.transition(tx, job, jobs.event_change(job, Event.ADMIT, 0, {}), ())
     return None
+
+
+def _closed(tx: Connection, limits: Limits) -> tuple[set[str], defaultdict[str, set[str]]]:
+    """The hosts that are full; and by submitter those of which its share is used up."""
+    to_host: Counter[str] = Counter()
+    sharers = defaultdict(set)
+    for row in tx.query(FLYING_TO):
+        to_host[row["destination_host"]] += row["jobs"]
+        if row["jobs"] >= limits.per_submitter_and_destination:
+            sharers[row["submitter"]].add(row["destination_host"])
+    return {host for host, jobs in to_host.items() if jobs >= limits.per_destination}, sharers
+
+
+def submitters(full: Collection[str], sharers: Mapping[str, set[str]]) -> tuple[str, list[str]]:
+    """The query for who waits and may have more, and its first parameters."""
+    closed = FULL_HOST * len(full) + SHARER * len(sharers)
+    values = [*full, *sharers]
+    elsewhere = ""
+    for submitter, hosts in sharers.items():
+        out = [*full, *hosts]
+        elsewhere += SHARER_ELSEWHERE.format(hosts=placeholders(len(out)))
+        values += [submitter, submitter, *out]
+    return SUBMITTERS.format(closed=closed, sharers=elsewhere), values
 
 
 def held_by(tx: Connection, limits: Limits, job: Job) -> str | None:
@@ -85,11 +120,14 @@ def held_by(tx: Connection, limits: Limits, job: Job) -> str | None:
 
     It reads what is in flight, of which there is no more than the limit.
     """
-    (flying,) = tx.query(FLYING, job.submitter, job.destination_host)
+    submitter, host = job.submitter, job.destination_host
+    (flying,) = tx.query(FLYING, submitter, host, submitter, host)
     if flying["mine"] >= limits.per_submitter:
         return f"a user may have {limits.per_submitter} deliveries under way at once"
+    if flying["mine_there"] >= limits.per_submitter_and_destination:
+        most = limits.per_submitter_and_destination
+        return f"a user may have {most} deliveries to {host} under way at once"
     if flying["host"] >= limits.per_destination:
-        host = job.destination_host
         return f"{limits.per_destination} deliveries to {host} may be under way at once"
     if flying["jobs"] >= limits.in_flight:
         return f"{limits.in_flight} deliveries of all users may be under way at once"

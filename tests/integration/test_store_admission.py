@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from support.private_mariadb import Server
 from support.samples import ALICE, BOB, HOST, LIMITS, fill, submission, submitted
 
@@ -22,7 +23,7 @@ CAROL = "/DC=org/DC=example/CN=carol"
 
 
 def limits(**changes: Any) -> Limits:
-    return Limits(**{"in_flight": 1000, "per_submitter": 1000, "per_destination": 1000} | changes)
+    return replace(LIMITS, **changes)
 
 
 async def admit_all(store: Store, caps: Limits) -> list[Job]:
@@ -77,6 +78,10 @@ async def test_no_more_than_the_cap_in_all(store: Store) -> None:
     [
         ({"per_submitter": 2}, "a user may have 2 deliveries under way at once"),
         ({"per_destination": 2}, f"2 deliveries to {HOST} may be under way at once"),
+        (
+            {"per_submitter_and_destination": 2},
+            f"a user may have 2 deliveries to {HOST} under way at once",
+        ),
         ({"in_flight": 2}, "2 deliveries of all users may be under way at once"),
     ],
 )
@@ -97,7 +102,7 @@ async def test_others_are_not_held_by_a_full_submitter_or_destination(store: Sto
     (running,) = await admit_all(store, LIMITS)
     other = await submitted(store, submitter=BOB, destination_host="free")
     same_host = await submitted(store, submitter=BOB)
-    caps = limits(per_submitter=1, per_destination=1)
+    caps = limits(per_submitter=1, per_destination=1, per_submitter_and_destination=1)
     assert running.submitter == ALICE
     assert await store.held_by(caps, other) is None
     assert await store.held_by(caps, same_host) is not None
@@ -127,6 +132,32 @@ async def test_a_full_destination_does_not_hold_others_up(store: Store) -> None:
         await submitted(store, destination_host=host)
     order = [job.destination_host for job in await admit_all(store, limits(per_destination=1))]
     assert order == ["full", "free"]
+
+
+async def test_one_submitter_leaves_room_for_others_at_a_destination(store: Store) -> None:
+    for _ in range(4):
+        await submitted(store)
+    caps = limits(per_destination=4, per_submitter_and_destination=2)
+    assert len(await admit_all(store, caps)) == 2
+    other = await submitted(store, submitter=BOB)
+    assert [job.job_id for job in await admit_all(store, caps)] == [other.job_id]
+
+
+async def test_a_submitter_whose_share_is_used_up_goes_on_elsewhere(store: Store) -> None:
+    for host in ("a", "a", "b"):
+        await submitted(store, destination_host=host)
+    caps = limits(per_submitter_and_destination=1)
+    assert [job.destination_host for job in await admit_all(store, caps)] == ["a", "b"]
+
+
+async def test_a_crowd_whose_shares_are_used_up_does_not_hold_others_up(store: Store) -> None:
+    caps = limits(per_submitter_and_destination=1)
+    for number in range(120):  # more than an admission looks at
+        for _ in range(2):
+            await submitted(store, submitter=f"/CN={number}")
+    assert len(await admit_all(store, caps)) == 120
+    late = await submitted(store, submitter=BOB)
+    assert [job.job_id for job in await admit_all(store, caps)] == [late.job_id]
 
 
 async def test_a_crowd_at_a_full_destination_does_not_hold_others_up(store: Store) -> None:
@@ -254,10 +285,17 @@ async def test_an_admission_reads_what_is_in_flight_not_what_waits(
 
 async def test_the_choice_reads_pairs_not_jobs(database: Database, migrated: Server) -> None:
     fill(migrated, ALICE, 10_000)
-    full = ("a", "z")
+    fill(migrated, CAROL, 10_000)
+    hosts = {"a", "z"}
     for sql, parameters in (
-        (admission.SUBMITTERS.format(elsewhere=""), (100, 100)),
-        (admission.SUBMITTERS.format(elsewhere=admission.ELSEWHERE * 2), (*full, 100, 100)),
+        *(
+            (sql, (*closed, 100, 100))
+            for sql, closed in (
+                admission.submitters((), {}),
+                admission.submitters(hosts, {}),
+                admission.submitters(hosts, {ALICE: hosts, BOB: hosts}),
+            )
+        ),
         (admission.HOSTS, (ALICE, 100)),
     ):
         explained = await database.query("EXPLAIN " + sql, *parameters)

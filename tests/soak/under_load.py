@@ -20,7 +20,9 @@ PATIENT = {"attempts": 20, "backoff": "500ms"}  # the trouble ends some time
 # a busy machine a staging takes many times the second that it needs.
 LIMITED = {"attempts": 5, "backoff": "500ms"}
 # What FTS is to forget must be admitted while it copies nothing.
-ALL = {"in_flight": 10_000, "per_submitter": 10_000, "per_destination": 10_000}
+ALL = dict.fromkeys(
+    ("in_flight", "per_submitter", "per_destination", "per_submitter_and_destination"), 10_000
+)
 SETTINGS: dict[str, Any] = {
     "limits": ALL,
     # A credential that ends is delegated again within a minute, for which its copies wait.

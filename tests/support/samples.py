@@ -18,7 +18,9 @@ LABEL = "reprocessing-7"
 HOST = "user.example.org"
 DAY = 86_400  # seconds
 AT_ONCE = 200_000  # rows of one INSERT
-LIMITS = Limits(in_flight=1000, per_submitter=1000, per_destination=1000)
+LIMITS = Limits(
+    in_flight=1000, per_submitter=1000, per_destination=1000, per_submitter_and_destination=1000
+)
 
 
 def submission(**changes: Any) -> Submission:
