@@ -46,6 +46,9 @@ FROM job_events WHERE job_id = %s ORDER BY event_id
 ARCHIVED_EVENTS = EVENTS.replace("job_events", "job_events_archive")
 BY_FTS = f"""{SELECT} FORCE INDEX (fts_jobid)
 WHERE {in_phase(*AT_FTS)} AND fts_endpoint = %s AND fts_jobid IN"""
+BY_OPEN_TRANSFER = f"""{SELECT} FORCE INDEX (PRIMARY)
+WHERE {in_phase(*AT_FTS)} AND fts_endpoint = %s AND job_id IN (
+  SELECT job_id FROM transfers WHERE open AND fts_jobid IN"""  # noqa: S608 - constants
 TAKEN_BY_FTS = f"""{SELECT} FORCE INDEX (polled)
 WHERE {POSTED} AND fts_endpoint = %s AND job_id > %s
   AND (fts_posted <= NOW(6) - INTERVAL %s MICROSECOND OR fts_posted > NOW(6))
@@ -128,8 +131,10 @@ def expired(tx: Connection, limit: int) -> list[str]:
 def by_fts(tx: Connection, endpoint: str, fts_ids: Sequence[str]) -> list[Job]:
     if not fts_ids:
         return []
-    rows = tx.query(f"{BY_FTS} ({placeholders(len(fts_ids))})", endpoint, *fts_ids)
-    return [to_job(row) for row in rows]
+    marks = placeholders(len(fts_ids))
+    rows = tx.query(f"{BY_FTS} ({marks})", endpoint, *fts_ids)
+    rows += tx.query(f"{BY_OPEN_TRANSFER} ({marks}))", endpoint, *fts_ids)
+    return list({row["job_id"]: to_job(row) for row in rows}.values())
 
 
 def transferring(

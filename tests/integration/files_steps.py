@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.samples import admitted
+from support.samples import admitted, open_transfers
 
 from deliv.db.database import Database
 from deliv.delivery import authcode
@@ -131,10 +131,10 @@ async def copied(
 
 
 async def settled(here: Bench, job: Job) -> None:
-    """As when it is polled."""
-    fts_jobid = job.fts_jobid or ""
-    details = await here.endpoint.details([fts_jobid])
-    await here.settlement.settle(job, details[fts_jobid])
+    """As when it is polled: the transfer that was assigned last."""
+    (*_, transfer) = await open_transfers(here.store, job)
+    details = await here.endpoint.details([transfer.fts_jobid])
+    await here.settlement.settle(job, transfer, details[transfer.fts_jobid])
 
 
 async def all_copied(here: Bench, job: Job, ends: Ends = finished) -> tuple[Job, list[list[str]]]:

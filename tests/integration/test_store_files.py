@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 from pymysql.err import OperationalError
 from support.private_mariadb import Server
-from support.samples import REPORT, admitted, assigned, transferring, with_files
+from support.samples import (
+    REPORT,
+    admitted,
+    assigned,
+    open_transfers,
+    transferring,
+    with_files,
+)
 
 from deliv.db.database import Database, RejectedByTrigger
 from deliv.errors import DestinationBusy, LostRace
@@ -25,7 +32,10 @@ async def with_transfer(store: Store, **changes: object) -> Job:
 
 async def recorded(store: Store, job: Job, *results: FileResult) -> Job:
     done = sum(result.state is FileState.FINISHED for result in results)
-    return await store.record(job, results, files_done=(job.files_done or 0) + done, fts_jobid=None)
+    (transfer,) = await open_transfers(store, job)
+    return await store.record(
+        job, transfer, results, files_done=(job.files_done or 0) + done, fts_jobid=None
+    )
 
 
 async def test_what_came_of_files_is_stored_with_their_job(store: Store) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.samples import REPORT, assigned, with_files
+from support.samples import REPORT, assigned, open_transfers, with_files
 
 from deliv.model.file import FileListing, FileResult, FileState, ReportedFile
 from integration.store_growth.world import Call, World, admitted, case
@@ -42,14 +42,15 @@ async def _(world: World) -> Call:
 @case("assigned_files")
 async def _(world: World) -> Call:
     job = await assigned(world.store, await with_files(world.store, await admitted(world), 3))
-    return lambda: world.store.assigned_files(job)
+    return lambda: world.store.assigned_files(job, job.attempt, job.slice)
 
 
 @case("record")
 async def _(world: World) -> Call:
     job = await assigned(world.store, await with_files(world.store, await admitted(world), 3))
     results = [FileResult(number=number, state=FileState.FINISHED) for number in (1, 2, 3)]
-    return lambda: world.store.record(job, results, files_done=3, fts_jobid=None)
+    (transfer,) = await open_transfers(world.store, job)
+    return lambda: world.store.record(job, transfer, results, files_done=3, fts_jobid=None)
 
 
 @case("file_groups")
