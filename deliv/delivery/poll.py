@@ -60,7 +60,7 @@ class Polling:
         self._delegations = delegations
         self._endpoint = endpoint
         self._not_found_limit = config.fts.misses
-        self._turn = Turn(
+        self.turn = Turn(
             files_per_pair=config.limits.files_per_pair,
             files_per_transfer=config.fts.files_per_transfer,
         )
@@ -79,7 +79,7 @@ class Polling:
         ended += sum(await asyncio.gather(*(self._poll_user(dn, gate) for dn in users)))
         if time.monotonic() >= self._watch_at:
             await self._watch()
-        await self._store.give_turns(self._turn)
+        await self._store.give_turns(self.turn)
         return ended
 
     async def _watch(self) -> None:

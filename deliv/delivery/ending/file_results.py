@@ -18,8 +18,8 @@ from deliv.model.file import File, FileResult, FileState
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
 from deliv.model.transfer import OpenTransfer
-from deliv.store import Routing, Store
-from deliv.store.columns import KEEP
+from deliv.store import NOW, Routing, Store
+from deliv.store.columns import KEEP, Sentinel
 
 # What is so of one file says nothing of the others.
 OF_ONE_FILE = frozenset(
@@ -136,7 +136,12 @@ class FileResults:
         attend = (Routing.ATTEND,)
         columns["detailed_status"] = arrived
         if others:
-            delay = 0 if phase(job) is Phase.COPYING else KEEP
+            delay: float | Sentinel = 0
+            if phase(job) is Phase.HANDING_OVER:
+                if transfer.fts_jobid == job.fts_jobid:  # nothing is handed over any more
+                    columns["fts_posted"] = NOW
+                else:
+                    delay = KEEP
             return await self._store.record(
                 job, transfer, results, wake=attend, delay=delay, **columns
             )
