@@ -13,7 +13,7 @@ ADD COLUMN IF NOT EXISTS files_active INT UNSIGNED NOT NULL DEFAULT 0
   COMMENT 'those of them that were being copied',
 ADD COLUMN IF NOT EXISTS files_arriving INT UNSIGNED NOT NULL DEFAULT 0
   COMMENT 'files of its open transfers that FTS had copied: files_done counts them when recorded',
-ADD COLUMN IF NOT EXISTS turn_since DATETIME(6) NULL COMMENT 'since when it waits for its turn';
+ADD COLUMN IF NOT EXISTS turn_since TIMESTAMP(6) NULL COMMENT 'since when it waits for its turn';
 
 ALTER TABLE jobs_archive
 ADD COLUMN IF NOT EXISTS files_at_fts INT UNSIGNED NOT NULL DEFAULT 0
@@ -22,7 +22,7 @@ ADD COLUMN IF NOT EXISTS files_active INT UNSIGNED NOT NULL DEFAULT 0
   COMMENT 'those of them that were being copied',
 ADD COLUMN IF NOT EXISTS files_arriving INT UNSIGNED NOT NULL DEFAULT 0
   COMMENT 'files of its open transfers that FTS had copied: files_done counts them when recorded',
-ADD COLUMN IF NOT EXISTS turn_since DATETIME(6) NULL COMMENT 'since when it waits for its turn';
+ADD COLUMN IF NOT EXISTS turn_since TIMESTAMP(6) NULL COMMENT 'since when it waits for its turn';
 
 CREATE TABLE IF NOT EXISTS transfers (
   job_id VARCHAR(36) CHARACTER SET ascii COLLATE ascii_nopad_bin NOT NULL,
@@ -63,4 +63,52 @@ BEGIN
       UPDATE transfers SET open = FALSE WHERE job_id = NEW.job_id AND open;
     END IF;
   END IF;
+END;
+
+CREATE OR REPLACE TRIGGER jobs_ended_transfers BEFORE UPDATE ON jobs FOR EACH ROW FOLLOWS jobs_ended
+BEGIN
+  IF OLD.status IN ('SUCCESS', 'ERROR', 'CANCELLED') AND NOT (
+      NEW.files_at_fts <=> OLD.files_at_fts AND NEW.files_active <=> OLD.files_active
+      AND NEW.files_arriving <=> OLD.files_arriving AND NEW.turn_since <=> OLD.turn_since) THEN
+    SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'a job that has ended keeps its values';
+  END IF;
+END;
+
+CREATE OR REPLACE TRIGGER transfers_begin BEFORE INSERT ON transfers FOR EACH ROW
+BEGIN
+  IF NOT NEW.open OR NOT EXISTS (
+      SELECT 1 FROM jobs WHERE job_id = NEW.job_id AND status = 'TRANSFERRING'
+      AND report IS NOT NULL AND attempt = NEW.attempt AND slice = NEW.slice
+      AND fts_endpoint = NEW.fts_endpoint AND fts_jobid = NEW.fts_jobid) THEN
+    SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'a transfer begins as the newest one of its job';
+  END IF;
+END;
+
+CREATE OR REPLACE TRIGGER transfers_change BEFORE UPDATE ON transfers FOR EACH ROW
+BEGIN
+  IF NOT OLD.open THEN
+    SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'a transfer that is over is never changed';
+  END IF;
+  IF NOT (NEW.job_id <=> OLD.job_id AND NEW.attempt <=> OLD.attempt AND NEW.slice <=> OLD.slice
+      AND NEW.fts_endpoint <=> OLD.fts_endpoint AND NEW.fts_jobid <=> OLD.fts_jobid
+      AND NEW.files <=> OLD.files) THEN
+    SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'a transfer stays what was assigned';
+  END IF;
+  IF NEW.active + NEW.ended > NEW.files OR NEW.arrived > NEW.ended THEN
+    SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'a transfer has no more files than were assigned';
+  END IF;
+END;
+
+CREATE OR REPLACE TRIGGER transfers_leave BEFORE DELETE ON transfers FOR EACH ROW
+BEGIN
+  IF NOT EXISTS (
+      SELECT 1 FROM transfers_archive
+      WHERE job_id = OLD.job_id AND attempt = OLD.attempt AND slice = OLD.slice) THEN
+    SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'a transfer is removed only when the archive has it';
+  END IF;
+END;
+
+CREATE OR REPLACE TRIGGER transfers_archive_keep BEFORE UPDATE ON transfers_archive FOR EACH ROW
+BEGIN
+  SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'an archived transfer is never changed';
 END;
