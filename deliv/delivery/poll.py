@@ -35,7 +35,7 @@ SLACK_MINUTES = 2  # FTS counts whole minutes on its own clock
 FIRST_LOOK_MINUTES = 60
 PAGE = 500
 AT_ONCE = 8  # users that FTS is asked about
-WATCHED_BYTES = 50_000  # of FTS's answers a second, on average, on how far its transfers are
+WATCHED_BYTES = 50_000  # of FTS's answers on how far its transfers are: a second, on average
 SERVICE = None  # in place of a user's DN
 
 
@@ -85,14 +85,14 @@ class Polling:
     async def _watch(self) -> None:
         """Count the files that are being copied, and have been, in transfers of many.
 
-        The next look comes when WATCHED_BYTES a second have paid for this one.
+        The next look comes when WATCHED_BYTES a second have paid for this one, whatever is in flight.
         """
         jobs = await self._store.with_open_transfers(self._endpoint.name)
         transfers = await self._store.open_transfers(jobs)
         by_identity = defaultdict(list)
         for job in jobs:
             by_identity[job.copying_user].append(job)
-        bytes_read = 0
+        cost = 0
         for who, several in by_identity.items():
             place = {
                 one.fts_jobid: (job.job_id, (one.attempt, one.slice))
@@ -103,17 +103,17 @@ class Polling:
                 endpoint = self._endpoint
                 if who is not None:
                     endpoint = await self._endpoints.as_user(who, endpoint.name)
-                found, size = await endpoint.progress(place)
+                found, spent = await endpoint.progress(place)
             except (Unavailable, Refused, NoCredential) as error:
                 log.info("FTS does not tell how far it is", dn=who, reason=str(error))
                 continue
-            bytes_read += size
+            cost += spent
             seen: dict[str, dict[tuple[int, int], Progress]] = defaultdict(dict)
             for fts_jobid, progress in found.items():
                 job_id, transfer = place[fts_jobid]
                 seen[job_id][transfer] = progress
             await self._store.see_progress(seen)
-        self._watch_at = time.monotonic() + bytes_read / WATCHED_BYTES
+        self._watch_at = time.monotonic() + cost / WATCHED_BYTES
 
     async def reconcile_once(self, older_than: float, fence: Callable[[], Fence | None]) -> int:
         """Look at the jobs posted `older_than` seconds ago that FTS does not list as running.

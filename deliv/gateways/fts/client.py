@@ -68,6 +68,7 @@ T = TypeVar("T")
 MOMENT = 2.0  # seconds
 BULK = 100  # FTS answers more than 109 ids with an HTML 404
 WATCHED_AT_ONCE = 20  # transfers of up to a thousand files
+CALL_COST = 10_000  # bytes
 JSON = "application/json"
 
 
@@ -210,16 +211,19 @@ class Endpoint:
         return found
 
     async def progress(self, ids: Iterable[str]) -> tuple[dict[str, Progress], int]:
-        """How far these jobs are, of those that FTS tells it; and how many bytes that took."""
+        """How far these jobs are, of those that FTS tells it; and what that cost FTS, in bytes.
+
+        A call costs CALL_COST at least.
+        """
         found: dict[str, Progress] = {}
-        size = 0
+        cost = 0
         wanted = iter(dict.fromkeys(ids))
         while chunk := list(islice(wanted, WATCHED_AT_ONCE)):
             elements = await self._described(chunk, ("file_id", "file_state"))
-            size += sum(len(element) for element in elements)
+            cost += max(CALL_COST, sum(len(element) for element in elements))
             readable, _ = read_each(elements, JobAnswer)
             found |= {job.job_id: progress(job) for job in readable if job.files}
-        return found, size
+        return found, cost
 
     async def origins(self, ids: Iterable[str]) -> dict[str, Origin]:
         """Those of these jobs that are unfinished, with the metadata they were submitted with."""
