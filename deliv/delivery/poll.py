@@ -85,8 +85,7 @@ class Polling:
     async def _watch(self) -> None:
         """Count the files that are being copied, and have been, in transfers of many.
 
-        The next look comes when WATCHED_BYTES a second have paid for this one, however much is under
-        way.
+        The next look comes when WATCHED_BYTES a second have paid for this one.
         """
         jobs = await self._store.with_open_transfers(self._endpoint.name)
         transfers = await self._store.open_transfers(jobs)
