@@ -16,6 +16,7 @@ from deliv.store.conditions import in_phase, of_status
 
 NAMES = ", ".join(field.name for field in fields(OpenTransfer))
 OPEN = f"SELECT job_id, {NAMES} FROM transfers WHERE open AND job_id IN "  # noqa: S608 - constants
+OWNERS = "SELECT job_id FROM transfers FORCE INDEX (fts_jobid) WHERE open AND fts_jobid IN"
 ADD = """
 INSERT INTO transfers (job_id, attempt, slice, fts_endpoint, fts_jobid, files)
 VALUES (%s, %s, %s, %s, %s, %s)
@@ -57,6 +58,11 @@ def of(tx: Connection, jobs: Sequence[Job]) -> dict[str, tuple[OpenTransfer, ...
         for row in tx.query(f"{OPEN} ({placeholders(len(ids))}) ORDER BY attempt, slice", *ids):
             several[row.pop("job_id")].append(OpenTransfer(**row))
     return found | {job_id: tuple(several[job_id]) for job_id in ids}
+
+
+def owners(tx: Connection, fts_ids: Sequence[str]) -> set[str]:
+    """The ids of the jobs whose open transfers are among these."""
+    return {row["job_id"] for row in tx.query(f"{OWNERS} ({placeholders(len(fts_ids))})", *fts_ids)}
 
 
 def watched(tx: Connection, endpoint: str) -> list[Job]:
