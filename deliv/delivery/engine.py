@@ -90,10 +90,10 @@ class Engine:
 
     async def _hand_over_more(self, job: Job) -> None:
         """Of a job that the policy does not allow any more, what FTS has goes on, and no more."""
-        if job.report is None or not self._permission.allows(job):
-            await self._rest(job)
-        else:
+        if job.report is not None and self._permission.allows(job):
             await self._transfers.start_another(job)
+        else:  # and others do not wait for a turn that it does not take
+            await self._store.update(job, delay=None, turn_since=None)
 
     async def _rest(self, job: Job) -> None:
         await self._store.update(job, delay=None)

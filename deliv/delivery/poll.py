@@ -61,6 +61,7 @@ class Polling:
         self._endpoint = endpoint
         self._not_found_limit = config.fts.misses
         self.turn = Turn(
+            endpoint=endpoint.name,
             files_per_pair=config.limits.files_per_pair,
             files_per_transfer=config.fts.files_per_transfer,
         )

@@ -208,6 +208,7 @@ class FtsTransfers:
             }
         hosts = f"from {job.stager_hostname} to {job.destination_host}"
         turn = Turn(
+            endpoint=endpoint.name,
             files_per_pair=self._files_per_pair,
             files_per_transfer=self._fts_settings.files_per_transfer,
             waiting_status=f"{WAITING}its turn: FTS has enough files to copy {hosts}",

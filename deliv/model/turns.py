@@ -35,7 +35,7 @@ class Contender:
 def next_turns(contenders: Sequence[Contender], limit: int) -> list[str]:
     """The ids of the jobs between two hosts that may hand their files over now, in their order.
 
-    FTS has `limit` files at most, or ACTIVE_TIMES those that it copies at once if these are more.
+    The FTS has `limit` files at most, or ACTIVE_TIMES those that it copies at once if that is more.
     """
     limit = max(limit, ACTIVE_TIMES * sum(one.active for one in contenders))
     at_fts = Counter[str]()

@@ -25,6 +25,7 @@ SELECT job_id, submitter, stager_hostname, destination_host, files_at_fts, files
   files_total, files_done, slice, IF({MAY_WAIT}, turn_since, NULL) AS waiting_since
 FROM jobs FORCE INDEX (turn)
 WHERE {of_status(IN_FLIGHT)} AND (files_at_fts > 0 OR turn_since IS NOT NULL)
+  AND (fts_endpoint = %s OR fts_endpoint IS NULL)
 """  # noqa: S608 - constants
 OF_PAIR = f"{IN_PLAY} AND stager_hostname = %s AND destination_host = %s"
 LATEST_LOOK = 60.0  # seconds: a turn that nobody gave is taken then
@@ -33,11 +34,12 @@ DUE = f"UPDATE jobs SET due_at = NOW(6) WHERE {MAY_WAIT} AND job_id IN "  # noqa
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """How many files FTS may have between two hosts, and in one transfer.
+    """How many files an FTS may have between two hosts, and in one transfer.
 
-    `waiting_status` is what a job shows that has to wait.
+    What another FTS has is not in the way. `waiting_status` is what a job shows that has to wait.
     """
 
+    endpoint: str
     files_per_pair: int
     files_per_transfer: int
     waiting_status: str = ""
@@ -49,7 +51,7 @@ def is_next(tx: Connection, job: Job, files: int, turn: Turn) -> bool:
     No other turn is given until this transaction ends.
     """
     lock(tx)
-    rows = tx.query(OF_PAIR, job.stager_hostname, job.destination_host)
+    rows = tx.query(OF_PAIR, turn.endpoint, job.stager_hostname, job.destination_host)
     others = [_contender(row, turn) for row in rows if row["job_id"] != job.job_id]
     asking = Contender(
         job_id=job.job_id,
@@ -74,7 +76,7 @@ def wait(tx: Connection, job: Job, turn: Turn) -> Job:
 def give(tx: Connection, turn: Turn) -> int:
     """Let the jobs whose turn has come be attended to now; how many."""
     pairs: dict[tuple[str, str], list[Contender]] = defaultdict(list)
-    for row in tx.query(IN_PLAY):
+    for row in tx.query(IN_PLAY, turn.endpoint):
         pair = row["stager_hostname"], row["destination_host"]
         pairs[pair].append(_contender(row, turn))
     chosen = [

@@ -214,7 +214,8 @@ async def test_files_are_counted_while_they_are_copied(opened: Opened) -> None:
 
 async def other_users(here: Bench, name: str, count: int) -> Job:
     job = await admitted(here.store, submitter=f"/CN={name}")
-    return await here.parts.staging.report(report(await expecting(here, job), names(count)))
+    listed = report(await expecting(here, job), names(count), path=f"/staging/{name}")
+    return await here.parts.staging.report(listed)
 
 
 async def test_a_job_waits_for_its_turn_and_gets_it_when_others_end(opened: Opened) -> None:
@@ -244,6 +245,30 @@ async def test_the_first_files_of_a_user_wait_for_nobody(opened: Opened) -> None
         await two_open(here)
         theirs, asked = await started(here, await other_users(here, "other", 60))
         assert (len(asked["files"]), phase(theirs)) == (10, Phase.COPYING)
+
+
+async def test_what_another_fts_has_is_in_nobodys_way(opened: Opened) -> None:
+    """It may be out, for days."""
+    async with opened as here:
+        mine, _, _ = await two_open(here)
+        sql = "UPDATE jobs SET fts_endpoint = 'fts2' WHERE job_id = %s"
+        await here.parts.database.execute(sql, mine.job_id)
+        theirs, _ = await copied(here, await other_users(here, "other", 60))
+        theirs, asked = await started(here, theirs)
+        assert (len(asked["files"]), theirs.turn_since) == (50, None)
+
+
+async def test_a_job_that_can_not_go_on_gives_up_its_turn(opened: Opened) -> None:
+    async with opened as here:
+        await two_open(here)
+        theirs, _ = await copied(here, await other_users(here, "other", 60))
+        await here.transfers.start(theirs)
+        theirs = await here.now(theirs)
+        assert theirs.turn_since is not None
+        for _ in range(100):
+            here.endpoint.breaker.failed("for a test")
+        await here.transfers.start(theirs)
+        assert (await here.now(theirs)).turn_since is None
 
 
 @pytest.mark.parametrize("listed", [0, 1], ids=["none-listed", "one-listed"])
