@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from deliv_testbed import accounts, interpreter, layout
@@ -63,8 +64,12 @@ def stack(where: Layout) -> Iterator[Stack]:
         yield Stack(where, plan, _account(where))
 
 
+@cache
 def _account(where: Layout) -> Account:
-    """Who the stack runs as: a user that reaches the stack's directory and a Python."""
+    """Who the stack runs as: a user that reaches the stack's directory and a Python.
+
+    Each question to the system is a process: a program that disturbs a stack often asks once.
+    """
     account = accounts.unprivileged()
     return account.reaching(where.directory, *interpreter.directories(account))
 

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
+from cryptography import x509
+
 from deliv_testbed import pki
 from deliv_testbed.accounts import Account
 from deliv_testbed.errors import TestbedError
@@ -46,7 +48,8 @@ class Identities:
 
     def dn(self, owner: str) -> str:
         """The DN in the owner's certificate."""
-        return pki.load(*self._layout.credential(owner)).dn
+        certificate, _ = self._layout.credential(owner)
+        return pki.certificate_dn(x509.load_pem_x509_certificate(certificate.read_bytes()))
 
     def gridftp_users(self) -> list[str]:
         """The DNs that the GridFTP servers let in: users, and the service on their behalf."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import sysconfig
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import deliv
@@ -26,6 +27,7 @@ class Interpreter:
         return (self.program, "-P", "-m", name, *arguments)
 
 
+@cache
 def find(account: Account) -> Interpreter:
     """The running interpreter, else one of the same version that the user can execute.
 

@@ -81,7 +81,7 @@ class Credential:
     @property
     def dn(self) -> str:
         """The subject in the grid's one-line form; of a proxy, with its proxy CNs."""
-        return grid_names.oneline(grid_names.subject(self.certificate))
+        return certificate_dn(self.certificate)
 
     def proxy(
         self,
@@ -254,6 +254,11 @@ def load(certificate: Path, key: Path) -> Credential:
     if not isinstance(private, PrivateKey):
         raise ValueError(f"{key}: neither an RSA nor an elliptic-curve key")
     return Credential(certificate=first, key=private, chain=tuple(chain))
+
+
+def certificate_dn(certificate: x509.Certificate) -> str:
+    """The subject in the grid's one-line form."""
+    return grid_names.oneline(grid_names.subject(certificate))
 
 
 def certificate_pem(certificate: x509.Certificate) -> bytes:

@@ -93,20 +93,25 @@ def writes_below(stack: Stack, place: Path) -> Counter[str]:
     return Counter(begun)
 
 
-def delivered_between_kills(stack: Stack, target: Target, product: str, kills: int) -> None:
+def delivered_between_kills(
+    stack: Stack, target: Target, product: str, per_transfer: int, kills: int
+) -> None:
     """Each file is copied once, though deliv is killed so often; and its report counts once.
 
-    First while the report is stored, then whenever so many more files have been copied. FTS goes on
-    with the transfer that it has: more files than one has are left for after the last kill.
+    First while the report is stored, then whenever so many more files have been copied: more than
+    a transfer has. FTS goes on with the one that it has, and may end it before deliv is back.
     """
     expected, place = tree(product), target.directory / product
+    files_between = expected.files // (kills + 1)
+    assert files_between > per_transfer, "the job could end before the last kill"
     with stack.client() as client:
         job_id = client.submit(product, target.url)
+    wait_long_for_the_report(stack, job_id)
     for kill in range(kills):
         if kill == 0:
             until(lambda: reported(stack, job_id), "the report is being stored", timeout=600)
         else:
-            wanted = kill * expected.files // (kills + 1)
+            wanted = kill * files_between
             until(
                 lambda wanted=wanted: finished_at_fts(stack, job_id) >= wanted,
                 f"{wanted} files are copied",

@@ -29,6 +29,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(run_tests, "ROOT", tmp_path)
     monkeypatch.setattr(run_tests, "REPORTS", tmp_path)
     monkeypatch.setattr(run_tests, "FIRST_SERVED", {"suite"})  # its test is served late already
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # none has a part in this
     (tmp_path / "tests" / "suite").mkdir(parents=True)
     return tmp_path
 
