@@ -256,7 +256,7 @@ class Parts:
     @cached_property
     def polling(self) -> dict[str, Polling]:
         """By the name of the FTS endpoint."""
-        parts = self.store, self.settlement, self.endpoints, self.delegations
+        parts = self.store, self.settlement, self.endpoints
         return {each.name: Polling(*parts, each, self.settings) for each in self.fts.endpoints}
 
     # What serves

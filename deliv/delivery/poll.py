@@ -1,7 +1,10 @@
 """Asking FTS how its transfers fare: cheaply what just ended, now and then everything.
 
+Of jobs with a single file FTS is asked for a list of those that ended; those with many are watched
+(deliv/delivery/watch.py).
+
 FTS shows a job to its own identity only: to deliv's, or to that of a user who has delegated. So it
-is asked once for deliv and once for each user who has copies there.
+is asked once for each identity that has copies there.
 """
 
 from __future__ import annotations
@@ -21,13 +24,14 @@ from deliv.config import Config
 from deliv.delivery.ending.settlement import Settlement
 from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.waiting import no_longer_waiting
+from deliv.delivery.watch import Watching
 from deliv.errors import LostRace, NoCredential, Refused, Unavailable
 from deliv.gateways.fts import Endpoint, TransferOutcome, Verdict
 from deliv.model.job import Job
 from deliv.model.phase import AT_FTS, phase
-from deliv.model.transfer import OpenTransfer, Progress
+from deliv.model.transfer import OpenTransfer
 from deliv.ops import metrics
-from deliv.store import Delegations, Fence, Store, Turn
+from deliv.store import Fence, Store, Turn
 
 log = structlog.get_logger()
 
@@ -35,7 +39,6 @@ SLACK_MINUTES = 2  # FTS counts whole minutes on its own clock
 FIRST_LOOK_MINUTES = 60
 PAGE = 500
 AT_ONCE = 8  # users that FTS is asked about
-WATCHED_BYTES = 50_000  # of FTS's answers on how far its transfers are: a second, on average
 SERVICE = None  # in place of a user's DN
 
 
@@ -50,14 +53,12 @@ class Polling:
         store: Store,
         settlement: Settlement,
         endpoints: EndpointResolver,
-        delegations: Delegations,
         endpoint: Endpoint,
         config: Config,
     ) -> None:
         self._store = store
         self._settlement = settlement
         self._endpoints = endpoints
-        self._delegations = delegations
         self._endpoint = endpoint
         self._not_found_limit = config.fts.misses
         self.turn = Turn(
@@ -66,55 +67,24 @@ class Polling:
             files_per_transfer=config.fts.files_per_transfer,
         )
         self._last: dict[str | None, float] = {}
-        self._watch_at = 0.0
+        self.watching = Watching(store, endpoints, endpoint, float(config.fts.poll_every))
 
     async def poll_once(self) -> int:
         """Settle the transfers that ended since the last look; returns of how many jobs.
 
         What has ended makes room at FTS: it is the turn of others.
         """
-        users = await self._delegations.copying(self._endpoint.name)
-        self._last = {who: self._last[who] for who in (SERVICE, *users) if who in self._last}
-        ended = await self._poll(self._endpoint, SERVICE)
+        owners = await self._store.single_file_owners(self._endpoint.name)
+        self._last = {who: self._last[who] for who in (SERVICE, *owners) if who in self._last}
+        ended = 0
+        if SERVICE in owners:
+            ended += await self._poll(self._endpoint, SERVICE)
         gate = asyncio.Semaphore(AT_ONCE)
+        users = [dn for dn in owners if dn is not None]
         ended += sum(await asyncio.gather(*(self._poll_user(dn, gate) for dn in users)))
-        if time.monotonic() >= self._watch_at:
-            await self._watch()
+        ended += await self._settle_watched(await self.watching.look())
         await self._store.give_turns(self.turn)
         return ended
-
-    async def _watch(self) -> None:
-        """Count the files that are being copied, and have been, in transfers of many.
-
-        The next look comes when WATCHED_BYTES a second have paid for this one.
-        """
-        jobs = await self._store.with_open_transfers(self._endpoint.name)
-        transfers = await self._store.open_transfers(jobs)
-        by_identity = defaultdict(list)
-        for job in jobs:
-            by_identity[job.copying_user].append(job)
-        cost = 0
-        for who, several in by_identity.items():
-            place = {
-                one.fts_jobid: (job.job_id, (one.attempt, one.slice))
-                for job in several
-                for one in transfers[job.job_id]
-            }
-            try:
-                endpoint = self._endpoint
-                if who is not None:
-                    endpoint = await self._endpoints.as_user(who, endpoint.name)
-                found, spent = await endpoint.progress(place)
-            except (Unavailable, Refused, NoCredential) as error:
-                log.info("FTS does not tell how far it is", dn=who, reason=str(error))
-                continue
-            cost += spent
-            seen: dict[str, dict[tuple[int, int], Progress]] = defaultdict(dict)
-            for fts_jobid, progress in found.items():
-                job_id, transfer = place[fts_jobid]
-                seen[job_id][transfer] = progress
-            await self._store.see_progress(seen)
-        self._watch_at = time.monotonic() + cost / WATCHED_BYTES
 
     async def reconcile_once(self, older_than: float, fence: Callable[[], Fence | None]) -> int:
         """Look at the jobs posted `older_than` seconds ago that FTS does not list as running.
@@ -145,6 +115,21 @@ class Polling:
         await self._settle(endpoint, own, lambda transfer: transfer.fts_jobid in ended)
         self._last[who] = started
         return len(own)
+
+    async def _settle_watched(self, over: list[str]) -> int:
+        """The transfers of jobs with many files that are over."""
+        by_identity: dict[str | None, list[Job]] = defaultdict(list)
+        for job in await self._store.by_fts(self._endpoint.name, over):
+            by_identity[job.copying_user].append(job)
+        for who, jobs in by_identity.items():
+            try:
+                endpoint = self._endpoint
+                if who is not None:
+                    endpoint = await self._endpoints.as_user(who, endpoint.name)
+                await self._settle(endpoint, jobs, lambda transfer: transfer.fts_jobid in over)
+            except (Refused, NoCredential) as error:
+                log.warning("FTS can't be asked for a user", dn=who, reason=str(error))
+        return sum(map(len, by_identity.values()))
 
     async def _poll_user(self, dn: str, gate: asyncio.Semaphore) -> int:
         """One user's trouble keeps no other waiting."""

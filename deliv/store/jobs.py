@@ -48,6 +48,10 @@ BY_FTS = f"""{SELECT} FORCE INDEX (fts_jobid)
 WHERE {in_phase(*AT_FTS)} AND fts_endpoint = %s AND fts_jobid IN"""
 BY_ID_AT_FTS = f"""{SELECT} FORCE INDEX (PRIMARY)
 WHERE {in_phase(*AT_FTS)} AND fts_endpoint = %s AND job_id IN"""
+SINGLE_FILE_OWNERS = f"""
+SELECT DISTINCT IF(copied_as = 'user', submitter, NULL) AS owner FROM jobs FORCE INDEX (polled)
+WHERE {in_phase(*AT_FTS)} AND fts_endpoint = %s AND report IS NULL ORDER BY owner
+"""  # noqa: S608 - constants
 TAKEN_BY_FTS = f"""{SELECT} FORCE INDEX (polled)
 WHERE {POSTED} AND fts_endpoint = %s AND job_id > %s
   AND (fts_posted <= NOW(6) - INTERVAL %s MICROSECOND OR fts_posted > NOW(6))
@@ -136,6 +140,10 @@ def by_fts(tx: Connection, endpoint: str, fts_ids: Sequence[str]) -> list[Job]:
     if ids := transfers.owners(tx, fts_ids) - known:
         rows += tx.query(f"{BY_ID_AT_FTS} ({placeholders(len(ids))})", endpoint, *ids)
     return [to_job(row) for row in rows]
+
+
+def single_file_owners(tx: Connection, endpoint: str) -> list[str | None]:
+    return [row["owner"] for row in tx.query(SINGLE_FILE_OWNERS, endpoint)]
 
 
 def transferring(

@@ -337,6 +337,10 @@ class Store:
         """The TRANSFERRING jobs among these."""
         return await self._run(lambda tx: jobs.by_fts(tx, endpoint, fts_ids))
 
+    async def single_file_owners(self, endpoint: str) -> list[str | None]:
+        """Under whose identity that FTS copies for jobs of a single file; None: deliv's own."""
+        return await self._run(lambda tx: jobs.single_file_owners(tx, endpoint))
+
     async def transferring(
         self, endpoint: str, older_than: float, *, after: str = "", limit: int = 500
     ) -> list[Job]:

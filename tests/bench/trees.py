@@ -14,7 +14,7 @@ from support.running_stack import Stack, Target, brought_up, until
 
 from bench.figures import Figure
 
-FILES, SIZE = 400, 1000
+FILES, SIZE = 1000, 1000
 CALLS_EACH = 50  # files for one call to FTS
 PATIENCE = 1200
 CALLS = 'deliv_fts_calls_total{endpoint="fts"}'

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from support.samples import admitted, open_transfers
 
+from deliv.delivery import watch
 from deliv.delivery.ending.failure import Failure
+from deliv.delivery.watch import Watching
 from deliv.model.error_classes import ErrorClass
 from deliv.model.file import FileState
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
 from deliv.model.states import Status
+from deliv.model.transfer import OpenTransfer
 from integration.files_steps import (
     DENIED,
     DIRECTORY,
@@ -188,28 +192,106 @@ async def test_what_is_open_when_a_job_ends_is_withdrawn(opened: Opened) -> None
             assert here.server.calls("DELETE", f"/jobs/{transfer.fts_jobid}")
 
 
+class Looking:
+    """Watches what FTS has of a job with two open transfers, by a clock that the test sets."""
+
+    def __init__(self, here: Bench, asked: Sequence[Asked], transfers: Sequence[OpenTransfer]):
+        self._here, self._asked, self._transfers = here, asked, transfers
+        self.now = 100.0
+        shortest = 5.0
+        self.watching = Watching(
+            here.store, here.parts.endpoints, here.endpoint, shortest, lambda: self.now
+        )
+        self._path = f"/jobs/{','.join(one.fts_jobid for one in transfers)}"
+
+    def shows(self, *copied: int, active: int = 8) -> None:
+        """So many files of each transfer are there, the next ones are being copied."""
+        answers = []
+        for number, asked, transfer in zip(copied, self._asked, self._transfers, strict=True):
+            urls = [one["destinations"][0].removeprefix(f"{DIRECTORY}/") for one in asked["files"]]
+            states = ["FINISHED"] * number + ["ACTIVE"] * active + ["SUBMITTED"] * len(urls)
+            active = 0  # of those behind the first
+            ends = {url: {"file_state": state} for url, state in zip(urls, states, strict=False)}
+            state = "FINISHED" if number == len(urls) else "ACTIVE"
+            answers.append(shown(self._here, transfer.fts_jobid, asked, but(ends), state))
+        self._here.server.on("GET", self._path, reply(answers))
+
+    async def look(self, at: float) -> tuple[list[str], int]:
+        """What is over at this time, and how often FTS has been asked by then."""
+        self.now = at
+        over = await self.watching.look()
+        return over, len(self._here.server.calls("GET", self._path))
+
+
+async def looking(here: Bench) -> tuple[Job, Looking]:
+    job, second, third = await two_open(here)
+    return job, Looking(here, [second, third], await open_transfers(here.store, job))
+
+
 async def test_files_are_counted_while_they_are_copied(opened: Opened) -> None:
     async with opened as here:
-        job, second, third = await two_open(here)
-        one, two = await open_transfers(here.store, job)
-        moving = {name: finished(name) for name in names(60)[10:]}
-        moving |= {"chunk/00070": DENIED, "chunk/00080": {"file_state": "ACTIVE"}}
-        ends = lambda name: moving.get(name, {"file_state": "SUBMITTED"})  # noqa: E731
-        answers = [
-            shown(here, one.fts_jobid, second, ends, "ACTIVE"),
-            shown(here, two.fts_jobid, third, ends, "SUBMITTED"),
-        ]
-        both = f"/jobs/{one.fts_jobid},{two.fts_jobid}"
-        here.server.on("GET", both, reply(answers))
-        here.server.on("GET", "/jobs", reply([]))
-        await here.polling.poll_once()
+        job, there = await looking(here)
+        there.shows(50, 0)
+        assert await there.look(100) == ([], 0)  # nothing can be over yet
+        assert await there.look(105) == ([], 1)
         job = await here.now(job)
         assert (job.files_done, job.files_arriving) == (10, 50)
-        assert (job.files_at_fts, job.files_active) == (400 - 51, 1)
-        (asked,) = here.server.calls("GET", both)
-        assert asked.query == "files=file_id,file_state"
-        job = await ended(here, job, 0, second)
-        assert (job.files_done, job.files_arriving, job.files_at_fts) == (210, 0, 200)
+        assert (job.files_at_fts, job.files_active) == (350, 8)
+        assert {call.query for call in here.server.calls("GET", there._path)} == {
+            "files=file_id,file_state"
+        }
+
+
+async def test_fts_is_asked_again_when_a_transfer_may_be_over(opened: Opened) -> None:
+    async with opened as here:
+        job, there = await looking(here)
+        there.shows(50, 0)
+        await there.look(100)
+        await there.look(105)  # ten files a second: the other 150 are there in 16.5 s
+        there.shows(200, 8)
+        assert await there.look(121) == ([], 1)
+        (one, two) = await open_transfers(here.store, job)
+        assert await there.look(122) == ([one.fts_jobid], 2)
+        job = await here.now(job)
+        assert job.files_arriving == 208
+        assert two.ended == 0
+
+
+async def test_where_nothing_moves_fts_is_asked_less_and_less(opened: Opened) -> None:
+    async with opened as here:
+        _, there = await looking(here)
+        there.shows(0, 0, active=0)
+        asked_at, before = [], 0
+        for second in range(100, 200):
+            _, times = await there.look(second)
+            if times > before:
+                asked_at.append(second)
+            before = times
+        assert asked_at == [105, 115, 135, 165, 195]
+
+
+async def test_looks_keep_to_a_budget(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "WATCHED_BYTES", 500)
+    async with opened as here:
+        _, there = await looking(here)
+        there.shows(10, 0)
+        await there.look(100)
+        await there.look(105)
+        there.shows(200, 200)
+        assert (await there.look(145))[1] == 1  # two transfers of 200 files: more than 20,000 bytes
+        assert (await there.look(205))[1] == 2
+
+
+async def test_what_is_over_is_settled_by_the_polling(opened: Opened) -> None:
+    async with opened as here:
+        job, there = await looking(here)
+        there.shows(200, 0)
+        here.polling.watching = there.watching
+        await here.polling.poll_once()
+        there.now += 5
+        assert await here.polling.poll_once() == 1
+        job = await here.now(job)
+        assert (phase(job), job.files_done, job.files_at_fts) == (Phase.COPYING, 210, 200)
 
 
 async def other_users(here: Bench, name: str, count: int) -> Job:
