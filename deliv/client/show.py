@@ -136,7 +136,7 @@ def _file(answer: Answer) -> Row:
     state = str(answer.get("state"))
     size = units(answer["size"]) if "size" in answer else ""
     what = [f"{reason.rstrip('. ')}."] if (reason := str(answer.get("reason", ""))) else []
-    what += [str(answer["advice"])] if "advice" in answer else []
+    what += [str(answer["remedy"])] if "remedy" in answer else []
     if answer.get("partial"):
         what.append(f"An attempt may have left (a part of) it at {answer.get('destination')}.")
     if not what and state == "WAITING" and answer.get("attempt") == 0:

@@ -47,7 +47,7 @@ def test_what_did_not_arrive_is_named_with_its_reason(stack: Stack, target: Targ
     assert {name: file["error_class"] for name, file in said.items()} == {
         lost: "source missing", short: "checksum",
     }  # fmt: skip
-    assert all(file["reason"] and file["advice"] for file in said.values())
+    assert all(file["reason"] and file["remedy"] for file in said.values())
     assert said[lost]["destination"] == f"{answer['files_directory']}/{lost}"
     assert names(stack, job_id, "state=FINISHED&limit=7") == set(tree("tree-12-2000").names) - {
         lost, short,

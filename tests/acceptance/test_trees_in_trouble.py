@@ -47,7 +47,7 @@ def some_of_many_fail(stack: Stack, target: Target, count: int) -> None:
     assert {name: file["error_class"] for name, file in failed.items()} == {
         lost: "source missing", short: "checksum", **dict.fromkeys(denied, "no permission"),
     }  # fmt: skip
-    assert all(file["reason"] and file["advice"] for file in failed.values())
+    assert all(file["reason"] and file["remedy"] for file in failed.values())
     assert whole_files(place, expected) - {short} == set(all_names) - missing
 
     there = files_below(place)

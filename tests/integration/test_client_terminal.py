@@ -142,7 +142,7 @@ NAME = "correlator data/of the observation/channel 00001/Su\u0308dhimmel-\u03b2,
 MISSING = {
     "name": NAME, "destination": FILE, "state": "FAILED", "size": 3 * 2**20, "attempt": 2,
     "error_class": "no permission", "reason": "the server said: 553 Permission denied.",
-    "advice": "Check that the directory exists, then submit again.", "partial": True,
+    "remedy": "Check that the directory exists, then submit again.", "partial": True,
 }  # fmt: skip
 WHY = (
     "the server said: 553 Permission denied. Check that the directory exists, then submit again. "

@@ -36,7 +36,7 @@ class FileAnswer(Answer, frozen=True, kw_only=True):
     ]
     error_class: ErrorClass | UnsetType = UNSET
     reason: Annotated[str, Meta(description="Why it did not arrive.")] | UnsetType = UNSET
-    advice: Annotated[str, Meta(description="What can be done.")] | UnsetType = UNSET
+    remedy: Annotated[str, Meta(description="What can be done.")] | UnsetType = UNSET
     partial: Annotated[
         bool,
         Meta(description="An attempt may have left (part of) a file at the destination."),
@@ -65,5 +65,5 @@ class TransferFiles(Call[FileListParameters]):
 
 def _answer(job: Job, file: File) -> dict[str, Any]:
     where = file_url(job.files_directory or "", file.name)
-    advice = {"advice": ADVICE[ErrorClass(file.error_class)]} if file.error_class else {}
-    return shown(file, SHOWN) | {"destination": where} | advice
+    remedy = {"remedy": ADVICE[ErrorClass(file.error_class)]} if file.error_class else {}
+    return shown(file, SHOWN) | {"destination": where} | remedy
