@@ -202,7 +202,7 @@ class Parts:
 
     @cached_property
     def withdrawal(self) -> Withdrawal:
-        return Withdrawal(self.endpoints, self.failures)
+        return Withdrawal(self.store, self.endpoints, self.failures)
 
     @cached_property
     def transfers(self) -> FtsTransfers:
@@ -213,14 +213,23 @@ class Parts:
             self.failures,
             self.withdrawal,
             self.conclusion,
+            self.file_results,
             self.settings,
         )
 
     @cached_property
     def settlement(self) -> Settlement:
-        comparison = DestinationComparison(self.gridftp, self.https, self.delegating)
-        files = FileResults(self.store, self.failures, self.conclusion, comparison, self.settings)
-        return Settlement(self.store, self.failures, comparison, files)
+        return Settlement(self.store, self.failures, self.comparison, self.file_results)
+
+    @cached_property
+    def comparison(self) -> DestinationComparison:
+        return DestinationComparison(self.gridftp, self.https, self.delegating)
+
+    @cached_property
+    def file_results(self) -> FileResults:
+        return FileResults(
+            self.store, self.failures, self.conclusion, self.comparison, self.settings
+        )
 
     @cached_property
     def conclusion(self) -> Conclusion:
@@ -247,9 +256,8 @@ class Parts:
     @cached_property
     def polling(self) -> dict[str, Polling]:
         """By the name of the FTS endpoint."""
-        parts = self.store, self.settlement, self.endpoints, self.delegations
-        not_found_limit = self.settings.fts.misses
-        return {each.name: Polling(*parts, each, not_found_limit) for each in self.fts.endpoints}
+        parts = self.store, self.settlement, self.endpoints
+        return {each.name: Polling(*parts, each, self.settings) for each in self.fts.endpoints}
 
     # What serves
 

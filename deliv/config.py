@@ -220,10 +220,16 @@ class GridFtpSettings(Section, frozen=True, kw_only=True):
 
 
 class Limits(Section, frozen=True, kw_only=True):
+    """Of jobs in flight; `files_per_pair`: files at FTS at once between a stager and a destination.
+
+    More where FTS copies more at once: see deliv/model/turns.py.
+    """
+
     in_flight: int = 200
     per_submitter: int = 100
     per_destination: int = 100
     per_submitter_and_destination: int = 50
+    files_per_pair: Positive = 400
 
 
 class Retry(Section, frozen=True, kw_only=True):

@@ -42,6 +42,7 @@ class Engine:
         config: Config,
     ) -> None:
         self._store = store
+        self._transfers = transfers
         self._cancellation = cancellation
         self._permission = permission
         self._config = config
@@ -50,6 +51,7 @@ class Engine:
             JobAction.CHECK_STAGING_DEADLINE: staging.time_out,
             JobAction.START_TRANSFER: transfers.start,
             JobAction.POST_TRANSFER: transfers.post,
+            JobAction.HAND_OVER_MORE: self._hand_over_more,
             JobAction.STOP_TRANSFER: cancellation.proceed,
             JobAction.CLEAN_UP: cleanup.clean_up,
             JobAction.REST: self._rest,
@@ -85,6 +87,13 @@ class Engine:
         except LostRace as error:
             log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
             return False
+
+    async def _hand_over_more(self, job: Job) -> None:
+        """Of a job that the policy does not allow any more, what FTS has goes on, and no more."""
+        if job.report is not None and self._permission.allows(job):
+            await self._transfers.start_another(job)
+        else:  # and others do not wait for a turn that it does not take
+            await self._store.update(job, delay=None, turn_since=None)
 
     async def _rest(self, job: Job) -> None:
         await self._store.update(job, delay=None)

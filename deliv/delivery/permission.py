@@ -56,8 +56,13 @@ class Permission:
         else:
             log.warning("a job waits for the policy", job_id=job.job_id, reason=decision.reason)
             status = f"{WITHHELD}{decision.reason}"
-            await self._store.update(job, delay=LATER, detailed_status=status)
+            await self._store.update(job, delay=LATER, detailed_status=status, turn_since=None)
         return None
+
+    def allows(self, job: Job) -> bool:
+        """As the policy is now, for what is under way already."""
+        decision = self._decide(job)
+        return decision is None or decision.allowed
 
     def _decide(self, job: Job) -> Decision | None:
         if job.submitter_fqans is None:

@@ -1,7 +1,10 @@
 """Asking FTS how its transfers fare: cheaply what just ended, now and then everything.
 
+Of jobs with a single file FTS is asked for a list of those that ended; those with many are watched
+(deliv/delivery/watch.py).
+
 FTS shows a job to its own identity only: to deliv's, or to that of a user who has delegated. So it
-is asked once for deliv and once for each user who has copies there.
+is asked once for each identity that has copies there.
 """
 
 from __future__ import annotations
@@ -17,14 +20,18 @@ from typing import Any
 
 import structlog
 
+from deliv.config import Config
 from deliv.delivery.ending.settlement import Settlement
 from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.waiting import no_longer_waiting
+from deliv.delivery.watch import Watching
 from deliv.errors import LostRace, NoCredential, Refused, Unavailable
 from deliv.gateways.fts import Endpoint, TransferOutcome, Verdict
 from deliv.model.job import Job
+from deliv.model.phase import AT_FTS, phase
+from deliv.model.transfer import OpenTransfer
 from deliv.ops import metrics
-from deliv.store import Delegations, Fence, Store
+from deliv.store import Fence, Store, Turn
 
 log = structlog.get_logger()
 
@@ -38,7 +45,7 @@ SERVICE = None  # in place of a user's DN
 class Polling:
     """One FTS endpoint's transfers.
 
-    A job that FTS does not know so many times in a row, `not_found_limit`, is lost.
+    A transfer that FTS does not know `fts.misses` times in a row is lost.
     """
 
     def __init__(
@@ -46,25 +53,38 @@ class Polling:
         store: Store,
         settlement: Settlement,
         endpoints: EndpointResolver,
-        delegations: Delegations,
         endpoint: Endpoint,
-        not_found_limit: int,
+        config: Config,
     ) -> None:
         self._store = store
         self._settlement = settlement
         self._endpoints = endpoints
-        self._delegations = delegations
         self._endpoint = endpoint
-        self._not_found_limit = not_found_limit
+        self._not_found_limit = config.fts.misses
+        self.turn = Turn(
+            endpoint=endpoint.name,
+            files_per_pair=config.limits.files_per_pair,
+            files_per_transfer=config.fts.files_per_transfer,
+        )
         self._last: dict[str | None, float] = {}
+        self.watching = Watching(store, endpoints, endpoint, float(config.fts.poll_every))
 
     async def poll_once(self) -> int:
-        """Settle the jobs that ended since the last look; returns how many."""
-        users = await self._delegations.copying(self._endpoint.name)
-        self._last = {who: self._last[who] for who in (SERVICE, *users) if who in self._last}
-        ended = await self._poll(self._endpoint, SERVICE)
+        """Settle the transfers that ended since the last look; returns of how many jobs.
+
+        What has ended makes room at FTS: it is the turn of others.
+        """
+        owners = await self._store.single_file_owners(self._endpoint.name)
+        self._last = {who: self._last[who] for who in (SERVICE, *owners) if who in self._last}
+        ended = 0
+        if SERVICE in owners:
+            ended += await self._poll(self._endpoint, SERVICE)
         gate = asyncio.Semaphore(AT_ONCE)
-        return ended + sum(await asyncio.gather(*(self._poll_user(dn, gate) for dn in users)))
+        users = [dn for dn in owners if dn is not None]
+        ended += sum(await asyncio.gather(*(self._poll_user(dn, gate) for dn in users)))
+        ended += await self._settle_watched(await self.watching.look())
+        await self._store.give_turns(self.turn)
+        return ended
 
     async def reconcile_once(self, older_than: float, fence: Callable[[], Fence | None]) -> int:
         """Look at the jobs posted `older_than` seconds ago that FTS does not list as running.
@@ -92,9 +112,24 @@ class Polling:
         ended = await endpoint.finished(minutes)
         jobs = await self._store.by_fts(self._endpoint.name, list(ended))
         own = [job for job in jobs if job.copying_user == who]
-        await self._settle(endpoint, own)
+        await self._settle(endpoint, own, lambda transfer: transfer.fts_jobid in ended)
         self._last[who] = started
         return len(own)
+
+    async def _settle_watched(self, over: list[str]) -> int:
+        """The transfers of jobs with many files that are over."""
+        by_identity: dict[str | None, list[Job]] = defaultdict(list)
+        for job in await self._store.by_fts(self._endpoint.name, over):
+            by_identity[job.copying_user].append(job)
+        for who, jobs in by_identity.items():
+            try:
+                endpoint = self._endpoint
+                if who is not None:
+                    endpoint = await self._endpoints.as_user(who, endpoint.name)
+                await self._settle(endpoint, jobs, lambda transfer: transfer.fts_jobid in over)
+            except (Refused, NoCredential) as error:
+                log.warning("FTS can't be asked for a user", dn=who, reason=str(error))
+        return sum(map(len, by_identity.values()))
 
     async def _poll_user(self, dn: str, gate: asyncio.Semaphore) -> int:
         """One user's trouble keeps no other waiting."""
@@ -120,10 +155,18 @@ class Polling:
                 endpoint = await self._endpoints.as_user(who, endpoint.name)
             if who not in running:
                 running[who] = await endpoint.running()
-            missing = [job for job in jobs if job.fts_jobid not in running[who]]
-            known = [job for job in jobs if job.fts_jobid in running[who]]
+            listed = running[who]
+            transfers = await self._store.open_transfers(jobs)
+            missing = [
+                job
+                for job in jobs
+                if any(one.fts_jobid not in listed for one in transfers[job.job_id])
+            ]
+            known = [job for job in jobs if job not in missing]
             await self._each(known, partial(self._found, fence=fence()))
-            await self._settle(endpoint, missing, fence())
+            await self._settle(
+                endpoint, missing, lambda transfer: transfer.fts_jobid not in listed, fence()
+            )
         except NoCredential as error:
             await self._each(jobs, partial(self._settlement.out_of_sight, error=error))
             return len(jobs)
@@ -132,23 +175,48 @@ class Polling:
                 raise
             if isinstance(error, Refused) and error.code == HTTPStatus.FORBIDDEN:
                 hidden = TransferOutcome(verdict=Verdict.FORBIDDEN, reason=str(error))
-                await self._each(jobs, partial(self._settlement.settle, outcome=hidden))
+                transfers = await self._store.open_transfers(jobs)
+
+                async def hide(job: Job) -> None:
+                    for transfer in transfers[job.job_id][:1]:
+                        await self._settlement.settle(job, transfer, hidden)
+
+                await self._each(jobs, hide)
             log.warning("FTS can't be asked for a user", dn=who, reason=str(error))
             return 0
         return len(missing)
 
     async def _settle(
-        self, endpoint: Endpoint, jobs: Sequence[Job], fence: Fence | None = None
+        self,
+        endpoint: Endpoint,
+        jobs: Sequence[Job],
+        concerned: Callable[[OpenTransfer], bool],
+        fence: Fence | None = None,
     ) -> None:
-        details = await endpoint.details([job.fts_jobid for job in jobs if job.fts_jobid])
+        """Look at those of the jobs' transfers that are `concerned`, and at no others."""
+        transfers = {
+            job_id: [one for one in several if concerned(one)]
+            for job_id, several in (await self._store.open_transfers(jobs)).items()
+        }
+        details = await endpoint.details(
+            one.fts_jobid for several in transfers.values() for one in several
+        )
 
         async def conclude(job: Job) -> None:
-            outcome = details.get(job.fts_jobid or "")
-            if outcome is None:
-                await self._not_found(job, fence)
-                return
-            job = await self._settlement.settle(job, outcome)
-            if outcome.verdict is Verdict.RUNNING:
+            absent: list[OpenTransfer] = []
+            attempt, found = job.attempt, False
+            for transfer in transfers[job.job_id]:
+                outcome = details.get(transfer.fts_jobid)
+                if outcome is None:
+                    absent.append(transfer)
+                    continue
+                job = await self._settlement.settle(job, transfer, outcome)
+                found = found or outcome.verdict is Verdict.RUNNING
+                if job.attempt != attempt or phase(job) not in AT_FTS:
+                    return
+            if absent:
+                await self._not_found(job, absent, fence)
+            elif found:
                 await self._found(job, fence)
 
         await self._each(jobs, conclude)
@@ -172,12 +240,15 @@ class Polling:
             seen: dict[str, Any] = {"fts_misses": 0, "unseen_since": None, **no_longer_waiting(job)}
             await self._store.update(job, fence=fence, **seen)
 
-    async def _not_found(self, job: Job, fence: Fence | None) -> None:
+    async def _not_found(
+        self, job: Job, absent: Sequence[OpenTransfer], fence: Fence | None
+    ) -> None:
         if fence is None:
             return
         not_found_count = job.fts_misses + 1
         if not_found_count < self._not_found_limit:
             counted: dict[str, Any] = {"fts_misses": not_found_count, "unseen_since": None}
             await self._store.update(job, fence=fence, **counted)
-        else:
-            await self._settlement.lost(job)
+            return
+        for transfer in absent:
+            job = await self._settlement.lost(job, transfer)

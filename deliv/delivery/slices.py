@@ -10,18 +10,24 @@ from deliv.delivery.endpoints import sid
 from deliv.gateways.fts import Copy, Transfer
 from deliv.model.file import File
 from deliv.model.job import Job
+from deliv.model.turns import FIRST_FILES
 from deliv.store import SliceLimits
 
 # Files of the first transfer of each attempt. Where none of them arrives, all for one reason, the
 # others are not tried.
-FIRST_SLICE = 10
+FIRST_SLICE = FIRST_FILES
 
 
-def limits(job: Job, settings: FtsSettings) -> SliceLimits:
-    """What the job's next transfer may have."""
+def limits(number: int, settings: FtsSettings) -> SliceLimits:
+    """What the transfer of this number may have.
+
+    Nothing else decides that: after a restore the same files are asked for under the same id.
+    """
     files = settings.files_per_transfer
     return SliceLimits(
-        files=files if job.slice else min(FIRST_SLICE, files), bytes=settings.bytes_per_transfer
+        number=number,
+        files=files if number else min(FIRST_SLICE, files),
+        bytes=settings.bytes_per_transfer,
     )
 
 

@@ -21,15 +21,18 @@ from deliv.delivery.ending.failure import (
     FailureHandler,
     lacking,
 )
+from deliv.delivery.ending.file_results import FileResults
 from deliv.delivery.ending.withdrawal import Withdrawal
 from deliv.delivery.endpoints import EndpointResolver, sid
 from deliv.delivery.waiting import WAITING, no_longer_waiting
 from deliv.errors import DestinationBusy, LostRace, NoCredential, Refused, Unavailable
 from deliv.gateways.fts import Endpoint, Fts
 from deliv.model.error_classes import IN_USE, ErrorClass
+from deliv.model.file import File
 from deliv.model.job import Job, TransferIdentity
+from deliv.model.phase import Phase, phase
 from deliv.model.states import FINAL, Event, Status
-from deliv.store import NOW, Store
+from deliv.store import NOW, Store, Turn
 
 log = structlog.get_logger()
 
@@ -45,6 +48,7 @@ class FtsTransfers:
         failures: FailureHandler,
         withdrawal: Withdrawal,
         conclusion: Conclusion,
+        results: FileResults,
         config: Config,
     ) -> None:
         self._store = store
@@ -53,14 +57,16 @@ class FtsTransfers:
         self._failures = failures
         self._withdrawal = withdrawal
         self._conclusion = conclusion
+        self._results = results
         self._fts_settings = config.fts
+        self._files_per_pair = config.limits.files_per_pair
         self._ask_again = float(config.sweeps.ask_again)
         self._claim_timeout = float(config.sweeps.hold)
 
     async def start(self, job: Job) -> None:
         """Hand a staged job to an FTS that is up. Its id there is stored before it is sent.
 
-        Of several files some: the others follow, when these have ended.
+        Of many files a few: `start_another` is for those that follow.
         """
         if job.report is not None and not await self._store.has_open_files(job):
             await self._conclusion.conclude(job)  # it was not, after the last of them
@@ -88,6 +94,25 @@ class FtsTransfers:
             if assigned is not None and assigned.fts_jobid is not None:
                 await self.post(assigned, again=taken_over)
 
+    async def start_another(self, job: Job) -> None:
+        """Hand over more files of a job, while FTS copies others of it, when it is its turn.
+
+        Where that can't be just now, it is tried again when the others have ended.
+        """
+        if await self._store.may_hand_over_more(job):
+            try:
+                endpoint = await self._endpoints.of(job)
+                await endpoint.ensure_delegated()
+                assigned = await self._assign(job, endpoint)
+            except (Unavailable, NoCredential, Refused) as error:
+                log.info("no more files for FTS now", job_id=job.job_id, reason=str(error))
+            else:
+                if assigned is not None:
+                    if assigned.fts_jobid != job.fts_jobid:
+                        await self.post(assigned, again=False)
+                    return
+        await self._store.update(job, delay=None, turn_since=None)
+
     async def post(self, job: Job, *, again: bool = True) -> None:
         """Submit to the FTS that the job is assigned to; repeating it never copies twice.
 
@@ -97,7 +122,9 @@ class FtsTransfers:
         try:
             try:
                 endpoint = await self._endpoints.of(job)
-                files = [] if job.report is None else await self._store.assigned_files(job)
+                files: list[File] = []
+                if job.report is not None:
+                    files = await self._store.assigned_files(job, job.attempt, job.slice)
                 await endpoint.submit(slices.transfer(job, files), job.fts_jobid)
             except NoCredential as error:  # FTS may have taken it when it was posted before
                 failure = replace(lacking(error), may_have_partial_file=True)
@@ -118,8 +145,11 @@ class FtsTransfers:
         try:
             if again and fts_jobid in await (await self._endpoints.of(job)).details([fts_jobid]):
                 await self._posted(job)
-            else:
+            elif job.report is None:
                 await self._failures.attempt(job, failure)
+            else:
+                (*_, transfer) = (await self._store.open_transfers([job]))[job.job_id]
+                await self._results.failed(job, transfer, failure)
         except Unavailable as error:
             await self._wait(job, str(error), self._ask_again)
         except (Refused, NoCredential):  # FTS says nothing of it to deliv
@@ -129,7 +159,8 @@ class FtsTransfers:
     async def _posted(self, job: Job) -> None:
         log.info("handed to FTS", job_id=job.job_id, fts_jobid=job.fts_jobid)
         going_on = no_longer_waiting(job)
-        await self._store.update(job, delay=None, fts_posted=NOW, unseen_since=None, **going_on)
+        delay = None if job.report is None else 0  # there may be more to hand over
+        await self._store.update(job, delay=delay, fts_posted=NOW, unseen_since=None, **going_on)
 
     async def take_over(self, job: Job, endpoint: str, attempt: int) -> None:
         """Have a job that is with no FTS go on with the transfer that this one has for `attempt`.
@@ -156,34 +187,41 @@ class FtsTransfers:
             job = await self._store.apply(job, event, **changes)
 
     async def _assign(self, job: Job, endpoint: Endpoint) -> Job | None:
-        """As `Store.assign`; a job of one file is always assigned."""
+        """As `Store.assign`."""
+        number = job.slice if job.fts_jobid is None else job.slice + 1
         assignment: dict[str, Any] = {
             "fts_endpoint": endpoint.name,
-            "fts_jobid": await endpoint.job_id(sid(job)),
+            "fts_jobid": await endpoint.job_id(sid(replace(job, slice=number))),
+            "fts_posted": None,
+            "slice": number,
+            "turn_since": None,
             **no_longer_waiting(job),
         }
-        delegation = delegation_id(job.copying_user) if job.copying_user else None
-        if job.report is not None:
-            return await self._store.assign(
-                job,
-                slices.limits(job, self._fts_settings),
-                partial(slices.file_key, job),
-                delay=self._claim_timeout,
-                delegation=delegation,
-                **assignment,
-            )
-        destination = destination_key(job)
-        same_file = destination == job.destination_key
-        assignment |= {
-            "destination_key": destination,
-            "partial": job.partial and (same_file or job.destination_key is None),
-            "copy_begun": job.copy_begun and same_file,
-        }
-        if job.status is Status.STAGING:
-            return await self._store.apply(
-                job, Event.TRANSFER, delay=self._claim_timeout, delegation=delegation, **assignment
-            )
-        return await self._store.update(job, delegation=delegation, **assignment)
+        if job.report is None:
+            destination = destination_key(job)
+            same_file = destination == job.destination_key
+            assignment |= {
+                "destination_key": destination,
+                "partial": job.partial and (same_file or job.destination_key is None),
+                "copy_begun": job.copy_begun and same_file,
+                "files_at_fts": 1,
+            }
+        hosts = f"from {job.stager_hostname} to {job.destination_host}"
+        turn = Turn(
+            endpoint=endpoint.name,
+            files_per_pair=self._files_per_pair,
+            files_per_transfer=self._fts_settings.files_per_transfer,
+            waiting_status=f"{WAITING}its turn: FTS has enough files to copy {hosts}",
+        )
+        return await self._store.assign(
+            job,
+            turn,
+            slices.limits(number, self._fts_settings),
+            partial(slices.file_key, job),
+            delay=self._claim_timeout,
+            delegation=delegation_id(job.copying_user) if job.copying_user else None,
+            **assignment,
+        )
 
     async def _wait_for_user(self, job: Job, failure: Failure) -> None:
         """The staged copy waits for a new delegation as long as all retries would take.
@@ -204,7 +242,8 @@ class FtsTransfers:
     async def _wait(self, job: Job, why: str, delay: float, **columns: Any) -> None:
         """It is tried again after `delay` seconds; its submitter can see why it has to be."""
         log.warning("a job waits for FTS", job_id=job.job_id, reason=why)
-        await self._store.update(job, delay=delay, detailed_status=f"{WAITING}{why}", **columns)
+        columns |= {"detailed_status": f"{WAITING}{why}", "turn_since": None}
+        await self._store.update(job, delay=delay, **columns)
 
     async def _compensate_late_call(self, job: Job) -> None:
         """The submission came late: FTS must not copy for an attempt that is over."""
@@ -214,6 +253,8 @@ class FtsTransfers:
             if now.fts_jobid != job.fts_jobid:
                 break
             try:
+                if phase(now) is Phase.HANDING_OVER:  # others of its files ended meanwhile
+                    await self._posted(now)
                 if now.status in FINAL - {Status.SUCCESS}:
                     await self._store.update(now, delay=0, time_released=None)  # cleaned up again
             except LostRace:  # it moved on: what applies now?

@@ -24,7 +24,8 @@ from deliv.model.file import File, FileResult, ReportedFile
 from deliv.model.job import Job, Submission
 from deliv.model.phase import AT_STAGER, Phase, phase
 from deliv.model.states import Event
-from deliv.store import Fence, OutboxRow, Routing, SliceLimits, Store
+from deliv.model.transfer import OpenTransfer
+from deliv.store import Fence, OutboxRow, Routing, SliceLimits, Store, Turn
 from deliv.store.columns import KEEP, Sentinel
 from deliv.store.store import FOR_EVER
 from deliv.store.submissions import Outcome
@@ -176,7 +177,8 @@ class FailpointStore(Store):
     async def assign(
         self,
         job: Job,
-        limits: SliceLimits,
+        turn: Turn,
+        slice_limits: SliceLimits,
         key_of: Callable[[File], bytes],
         *,
         delay: float,
@@ -185,9 +187,9 @@ class FailpointStore(Store):
     ) -> Job | None:
         with _committing(Point.TRANSITION_SENT, Point.TRANSITION_STORED):
             assigned = await super().assign(
-                job, limits, key_of, delay=delay, delegation=delegation, **columns
+                job, turn, slice_limits, key_of, delay=delay, delegation=delegation, **columns
             )
-        if assigned is not None:
+        if assigned is not None and assigned.fts_jobid == columns["fts_jobid"]:
             _phase.set(phase(assigned))
             await self._points.reach(Point.TRANSFER_ASSIGNED)
         return assigned
@@ -195,6 +197,7 @@ class FailpointStore(Store):
     async def record(
         self,
         job: Job,
+        transfer: OpenTransfer,
         results: Sequence[FileResult],
         *,
         wake: tuple[Routing, ...] = (),
@@ -202,7 +205,7 @@ class FailpointStore(Store):
         **columns: Any,
     ) -> Job:
         with _committing(Point.TRANSITION_SENT, Point.TRANSITION_STORED):
-            job = await super().record(job, results, wake=wake, delay=delay, **columns)
+            job = await super().record(job, transfer, results, wake=wake, delay=delay, **columns)
         _phase.set(phase(job))
         await self._points.reach(Point.FILES_RECORDED)
         return job

@@ -116,6 +116,10 @@ class Job:
     report: bytes | None = None
     report_digest: bytes | None = None
     slice: int = 0
+    files_at_fts: int = 0
+    files_active: int = 0
+    files_arriving: int = 0
+    turn_since: datetime | None = None
 
     @property
     def copying_user(self) -> str | None:

@@ -34,6 +34,7 @@ class JobAction(StrEnum):
     CHECK_STAGING_DEADLINE = "check the staging deadline"
     START_TRANSFER = "assign it to an FTS"
     POST_TRANSFER = "post it to FTS"
+    HAND_OVER_MORE = "assign more of its files"
     STOP_TRANSFER = "have FTS stop it"
     CLEAN_UP = "withdraw and release"
     REST = "nothing"
@@ -90,7 +91,7 @@ ACTIONS = MappingProxyType(
         Phase.WAITING_FOR_STAGER: JobAction.CHECK_STAGING_DEADLINE,
         Phase.STAGED: JobAction.START_TRANSFER,
         Phase.HANDING_OVER: JobAction.POST_TRANSFER,
-        Phase.COPYING: JobAction.REST,  # FTS is polled for all its jobs at once
+        Phase.COPYING: JobAction.HAND_OVER_MORE,  # FTS is polled for all its jobs at once
         Phase.STOPPING: JobAction.STOP_TRANSFER,
         Phase.CLEANING_UP: JobAction.CLEAN_UP,
         Phase.CLOSED: JobAction.REST,
@@ -122,7 +123,13 @@ NEXT = MappingProxyType(
             Phase.STOPPING,
             Phase.CLEANING_UP,
         ),
-        Phase.COPYING: (Phase.ASKING_STAGER, Phase.STAGED, Phase.STOPPING, Phase.CLEANING_UP),
+        Phase.COPYING: (
+            Phase.ASKING_STAGER,
+            Phase.STAGED,
+            Phase.HANDING_OVER,  # more of its files
+            Phase.STOPPING,
+            Phase.CLEANING_UP,
+        ),
         Phase.STOPPING: (Phase.CLEANING_UP,),
         Phase.CLEANING_UP: (Phase.CLOSED,),
         Phase.CLOSED: (Phase.CLEANING_UP,),  # when a call to the stager or to FTS went out late
@@ -130,6 +137,7 @@ NEXT = MappingProxyType(
 )
 
 AT_STAGER = frozenset({Phase.ASKING_STAGER, Phase.WAITING_FOR_STAGER})  # its report is expected
+AT_REST = frozenset({Phase.COPYING, Phase.CLOSED})
 AT_FTS = frozenset({Phase.HANDING_OVER, Phase.COPYING, Phase.STOPPING})  # which may copy or have
 
 
@@ -147,4 +155,4 @@ def fits(case: Case, job: Job) -> bool:
 
 def needs_attention(job: Job) -> bool:
     """Whether a worker must look at it again without hearing of it from the stager or FTS."""
-    return ACTIONS[phase(job)] is not JobAction.REST
+    return phase(job) not in AT_REST

@@ -60,6 +60,7 @@ DEPENDENCY_UP = Gauge("deliv_dependency_up", "1 while a dependency answers", ["d
 FTS_BREAKER = Gauge(
     "deliv_fts_breaker", "1 for the state of a FTS server's circuit breaker", ["endpoint", "state"]
 )
+FTS_CALLS = Counter("deliv_fts_calls_total", "Calls to a FTS server", ["endpoint"])
 FTS_UNUSABLE_ANSWERS = Counter(
     "deliv_fts_unusable_answers_total",
     "Answers of a FTS server about a job that deliv can make nothing of",

@@ -7,6 +7,7 @@ from deliv.store.leases import Fence
 from deliv.store.outbox import Routing
 from deliv.store.rows import JobEvent, OutboxRow
 from deliv.store.store import Store
+from deliv.store.turns import Turn
 
 __all__ = [
     "NOW",
@@ -17,4 +18,5 @@ __all__ = [
     "Routing",
     "SliceLimits",
     "Store",
+    "Turn",
 ]

@@ -73,9 +73,14 @@ ORDER BY due_at, job_id LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 
 
-def admit(tx: Connection, limits: Limits) -> Job | None:
-    if tx.get(LOCK, LEASE) is None:  # no other admission counts until this one is committed
+def lock(tx: Connection) -> None:
+    """Nobody else counts what is in flight until this transaction ends."""
+    if tx.get(LOCK, LEASE) is None:
         raise LookupError(f"the row {LEASE!r} is missing from leases: run `deliv check --repair`")
+
+
+def admit(tx: Connection, limits: Limits) -> Job | None:
+    lock(tx)
     now = tx.now()
     full, sharers = _closed(tx, limits)
     sql, closed = submitters(full, sharers)

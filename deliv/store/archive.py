@@ -7,6 +7,7 @@ oldest jobs are found without reading the others: a job's id begins with the tim
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 
 from deliv.db.database import Connection
 from deliv.model.job import Job
@@ -24,12 +25,16 @@ ORDER BY job_id LIMIT %s FOR UPDATE SKIP LOCKED
 """  # noqa: S608 - constants
 NAMES = ", ".join(COLUMNS)  # constants, as is EVENT
 EVENT = "event_id, job_id, submitter, status, attempt, staged, detailed_status, error_class, time"
+TRANSFER = "job_id, attempt, slice, fts_endpoint, fts_jobid, open, files, active, ended, arrived"
 # Each job that leaves locks its submitter's row of counts: whoever moves many takes them in order.
 MOVING = (
     f"INSERT INTO jobs_archive ({NAMES}) SELECT {NAMES} FROM jobs WHERE job_id IN ({{ids}})",  # noqa: S608
     f"INSERT INTO job_events_archive ({EVENT}) SELECT {EVENT} FROM job_events"  # noqa: S608
     " WHERE job_id IN ({ids})",
     "DELETE FROM job_events WHERE job_id IN ({ids})",
+    f"INSERT INTO transfers_archive ({TRANSFER}) SELECT {TRANSFER} FROM transfers"  # noqa: S608
+    " WHERE job_id IN ({ids})",
+    "DELETE FROM transfers WHERE job_id IN ({ids})",
     "DELETE FROM jobs WHERE job_id IN ({ids}) ORDER BY submitter",
 )
 ARCHIVED = SELECT.replace(" FROM jobs", " FROM jobs_archive")
@@ -50,9 +55,13 @@ MOVING_FILES = (
     """,  # noqa: S608 - constants
     "DELETE FROM job_files WHERE {some}",
 )
+TRANSFERS = """
+SELECT job_id, COUNT(*) AS count FROM transfers WHERE job_id IN ({ids}) GROUP BY job_id
+"""
 FORGET_FILES = "DELETE FROM job_files_archive WHERE job_id IN ({ids}) LIMIT %s"
 FORGETTING = (
     "DELETE FROM job_events_archive WHERE job_id IN ({ids})",
+    "DELETE FROM transfers_archive WHERE job_id IN ({ids})",
     "DELETE FROM jobs_archive WHERE job_id IN ({ids})",
 )
 
@@ -70,6 +79,7 @@ def archive(tx: Connection, fence: Fence, age: float, limit: int) -> int:
         ids += [row["job_id"] for row in rows]
     if ids and (moved := _move_files(tx, ids, limit)):
         return moved
+    ids = _with_few_transfers(tx, ids, limit)
     _run(tx, MOVING, ids)
     return len(ids)
 
@@ -109,6 +119,15 @@ def _move_files(tx: Connection, ids: list[str], limit: int) -> int:
         tx.execute(statement.format(some=" OR ".join([SOME] * len(rows))), *some)
     moved = sum(row["count"] for row in rows)
     return moved if moved == limit else 0
+
+
+def _with_few_transfers(tx: Connection, ids: list[str], limit: int) -> list[str]:
+    """As many of the jobs as have `limit` transfers together; at least one of them."""
+    rows = tx.query(TRANSFERS.format(ids=placeholders(len(ids))), *ids) if ids else []
+    counts = {row["job_id"]: row["count"] for row in rows}
+    totals = accumulate(counts.get(job_id, 0) for job_id in ids)
+    few = [job_id for job_id, total in zip(ids, totals, strict=True) if total <= limit]
+    return few or ids[:1]
 
 
 def _run(tx: Connection, statements: tuple[str, ...], ids: list[str]) -> None:

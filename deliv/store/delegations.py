@@ -12,7 +12,7 @@ from deliv.model.phase import AT_FTS
 from deliv.model.states import UNFINISHED
 from deliv.store import leases, outbox
 from deliv.store.columns import SELECT, to_job
-from deliv.store.conditions import POSTED, in_phase, of_status
+from deliv.store.conditions import in_phase, of_status
 from deliv.store.leases import Fence
 from deliv.store.outbox import Routing
 
@@ -65,10 +65,6 @@ CONCERNED = f"""{SELECT} FORCE INDEX (turn)
 WHERE {of_status(UNFINISHED)} AND submitter = %s AND copied_as = 'user'
 LIMIT %s
 """
-COPYING = f"""
-SELECT DISTINCT submitter FROM jobs FORCE INDEX (polled)
-WHERE {POSTED} AND fts_endpoint = %s AND copied_as = 'user'
-"""  # noqa: S608 - constants
 IN_USE = f"""
 SELECT job_id FROM jobs FORCE INDEX (turn)
 WHERE {in_phase(*AT_FTS)} AND submitter = %s AND copied_as = 'user'
@@ -172,8 +168,3 @@ class Delegations:
             return len(jobs)
 
         return await self._database.transaction(run)
-
-    async def copying(self, endpoint: str) -> list[str]:
-        """The users under whose identity that FTS copies."""
-        rows = await self._database.query(COPYING, endpoint)
-        return [row["submitter"] for row in rows]

@@ -19,7 +19,8 @@ from deliv.model.file import (
     name_key,
 )
 from deliv.model.job import Job
-from deliv.store import jobs, outbox
+from deliv.model.transfer import OpenTransfer
+from deliv.store import jobs, outbox, transfers
 from deliv.store.columns import TEXT_BYTES, Change, placeholders
 from deliv.store.outbox import Routing
 
@@ -64,7 +65,9 @@ REFUSE = """
 UPDATE job_files SET state = 'FAILED', attempt = %s, slice = %s, error_class = %s, reason = %s
 WHERE job_id = %s AND report = %s AND number IN ({numbers})
 """
-ASSIGNED = f"{SELECT} FORCE INDEX (state) WHERE {OF_REPORT} AND state = 'ASSIGNED' ORDER BY number"
+ASSIGNED = f"""{SELECT} FORCE INDEX (state)
+WHERE {OF_REPORT} AND state = 'ASSIGNED' AND attempt = %s AND slice = %s ORDER BY number
+"""
 LOCK = "SELECT version FROM jobs WHERE job_id = %s FOR UPDATE"
 FINISH = """
 UPDATE job_files SET state = 'FINISHED', error_class = NULL, reason = NULL, partial = FALSE
@@ -86,8 +89,12 @@ IN_USE = "another delivery to the same destination file is under way"
 
 @dataclass(frozen=True, kw_only=True)
 class SliceLimits:
-    """What one transfer may have; a file that is larger is alone in one."""
+    """What the next transfer of an attempt may have; a file that is larger is alone in one.
 
+    `number` is that of the transfer, counted from 0.
+    """
+
+    number: int
     files: int
     bytes: int
 
@@ -161,18 +168,16 @@ def is_open(tx: Connection, job: Job) -> bool:
 def assign(
     tx: Connection,
     job: Job,
-    limits: SliceLimits,
+    files: Sequence[File],
+    slice_number: int,
     key_of: Callable[[File], bytes],
     change: Callable[[], Job],
-) -> Job | None:
-    """The job, changed by `change` to have a transfer, with the files that it is for.
+) -> Job:
+    """The job, changed by `change` to have a transfer of that number, for these files.
 
-    None, and nothing changed, when no file waits. A file whose destination another job writes is
-    refused; when none is left of those looked at, the job stays as it is, due for the next ones.
+    A file whose destination another job writes is refused; when none is left, the job stays as it
+    is, due for the next ones.
     """
-    files = _candidates(tx, job, limits)
-    if not files:
-        return None
     keys = {file.number: key_of(file) for file in files}
     marks = placeholders(len(keys))
     rows = tx.query(f"{WRITTEN}({marks})", *keys.values())
@@ -184,17 +189,19 @@ def assign(
     if refused:
         sql = REFUSE.format(numbers=placeholders(len(refused)))
         why = ErrorClass.EXISTS, IN_USE
-        tx.execute(sql, job.attempt, job.slice, *why, *where, *refused)
+        tx.execute(sql, job.attempt, slice_number, *why, *where, *refused)
     if free:
         sql = ASSIGN.format(keys="WHEN %s THEN %s " * len(free), numbers=placeholders(len(free)))
         pairs = [value for pair in free.items() for value in pair]
-        tx.execute(sql, job.attempt, job.slice, *pairs, *where, *free)
+        tx.execute(sql, job.attempt, slice_number, *pairs, *where, *free)
+        transfers.add(tx, changed, len(free))
+        changed = jobs.expect(tx, job.job_id)
     else:
         outbox.add(tx, [(changed, (Routing.ATTEND,))])
     return changed
 
 
-def _candidates(tx: Connection, job: Job, limits: SliceLimits) -> list[File]:
+def next_slice(tx: Connection, job: Job, limits: SliceLimits) -> list[File]:
     """The next files that may be one transfer: whether it overwrites is for all of them."""
     attempt = job.job_id, job.report, job.attempt
     first = tx.get(NEXT, *attempt)
@@ -211,16 +218,22 @@ def _candidates(tx: Connection, job: Job, limits: SliceLimits) -> list[File]:
     return taken
 
 
-def assigned(tx: Connection, job: Job) -> list[File]:
-    """The files of the job's transfer, by number."""
-    return [to_file(row) for row in tx.query(ASSIGNED, job.job_id, job.report)]
+def assigned(tx: Connection, job: Job, attempt: int, slice_number: int) -> list[File]:
+    """The files of a transfer of the job, by number."""
+    rows = tx.query(ASSIGNED, job.job_id, job.report, attempt, slice_number)
+    return [to_file(row) for row in rows]
 
 
 def record(
-    tx: Connection, job: Job, results: Sequence[FileResult], what: Change, wake: Sequence[Routing]
+    tx: Connection,
+    job: Job,
+    transfer: OpenTransfer,
+    results: Sequence[FileResult],
+    what: Change,
+    wake: Sequence[Routing],
 ) -> Job:
-    """What became of assigned files, with a change of their job. LostRace."""
-    # First the job, as everywhere; but it gives up its transfer only when its files are recorded.
+    """What became of the files of a transfer that is over, with a change of their job. LostRace."""
+    # First the job, as everywhere; but it gives up its transfers when their files are recorded.
     row = tx.get(LOCK, job.job_id)
     if row is None or row["version"] != job.version:
         raise LostRace(f"the job {job.job_id} is not at version {job.version} any more")
@@ -235,7 +248,11 @@ def record(
                 RECORD, one.state, one.size, one.error_class, reason, one.partial, one.copy_begun,
                 one.corrupt_source, job.job_id, job.report, one.number,
             )  # fmt: skip
-    changed = jobs.change(tx, job, what)
+    arrived = sum(one.state is FileState.FINISHED for one in results)
+    transfers.close(tx, job, transfer, arrived)
+    jobs.change(tx, job, what)
+    transfers.count(tx, job.job_id)
+    changed = jobs.expect(tx, job.job_id)
     outbox.add(tx, [(changed, wake)])
     return changed
 

@@ -58,6 +58,22 @@ GROUP BY submitter, label
 HAVING {" OR ".join(f"SUM({name}) <> 0" for name in counts.COLUMNS.values())}
 ORDER BY submitter LIMIT %s
 """  # noqa: S608 - constants
+# A job's files are with its open transfers, and with nothing else.
+UNASSIGNED_FILES = """
+SELECT jobs.job_id FROM jobs JOIN job_files USING (job_id)
+LEFT JOIN transfers ON transfers.job_id = jobs.job_id AND transfers.attempt = job_files.attempt
+  AND transfers.slice = job_files.slice AND open
+WHERE job_files.state = 'ASSIGNED' AND (transfers.job_id IS NULL OR NOT (
+  jobs.status = 'TRANSFERRING' AND jobs.fts_jobid IS NOT NULL
+  AND jobs.report <=> job_files.report))
+UNION
+SELECT jobs.job_id FROM jobs JOIN transfers USING (job_id)
+WHERE open AND status = 'TRANSFERRING' AND NOT EXISTS (
+  SELECT 1 FROM job_files AS one
+  WHERE one.job_id = jobs.job_id AND one.report = jobs.report AND one.state = 'ASSIGNED'
+    AND one.attempt = transfers.attempt AND one.slice = transfers.slice)
+ORDER BY job_id LIMIT %s
+"""
 TWICE = "SELECT job_id FROM jobs_archive JOIN jobs USING (job_id) ORDER BY job_id LIMIT %s"
 # Files that move to the archive are in either table.
 OF_JOB = "WHERE one.job_id = jobs.job_id AND one.report = jobs.report AND one.state = 'FINISHED'"
@@ -72,12 +88,6 @@ SELECT job_id, version, status FROM (
 ) AS counted
 WHERE NOT files_done <=> found ORDER BY job_id LIMIT %s
 """  # noqa: S608 - constants
-UNASSIGNED_FILES = """
-SELECT DISTINCT job_id FROM job_files JOIN jobs USING (job_id)
-WHERE state = 'ASSIGNED' AND NOT (
-  status = 'TRANSFERRING' AND fts_jobid IS NOT NULL AND jobs.report <=> job_files.report)
-ORDER BY job_id LIMIT %s
-"""
 STRAY_FILES = """
 SELECT DISTINCT job_id, report FROM job_files
 WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE job_id = job_files.job_id)
@@ -218,7 +228,7 @@ class Inspection:
         return [(row["job_id"], row["version"], Status(row["status"])) for row in rows]
 
     async def unassigned_files(self, limit: int) -> list[str]:
-        """Jobs that have files with a transfer, but no transfer."""
+        """Jobs that have files with a transfer, but no transfer, or one without files."""
         return [row["job_id"] for row in await self._database.query(UNASSIGNED_FILES, limit)]
 
     async def stray_files(self, limit: int) -> list[tuple[str, bytes]]:

@@ -9,7 +9,7 @@ from deliv.errors import DestinationBusy, LostRace
 from deliv.model.job import Job
 from deliv.model.phase import AT_FTS, Phase
 from deliv.model.states import UNFINISHED, Event, Status, after
-from deliv.store import outbox
+from deliv.store import outbox, transfers
 from deliv.store.columns import (
     LATER,
     SELECT,
@@ -46,6 +46,12 @@ FROM job_events WHERE job_id = %s ORDER BY event_id
 ARCHIVED_EVENTS = EVENTS.replace("job_events", "job_events_archive")
 BY_FTS = f"""{SELECT} FORCE INDEX (fts_jobid)
 WHERE {in_phase(*AT_FTS)} AND fts_endpoint = %s AND fts_jobid IN"""
+BY_ID_AT_FTS = f"""{SELECT} FORCE INDEX (PRIMARY)
+WHERE {in_phase(*AT_FTS)} AND fts_endpoint = %s AND job_id IN"""
+SINGLE_FILE_OWNERS = f"""
+SELECT DISTINCT IF(copied_as = 'user', submitter, NULL) AS owner FROM jobs FORCE INDEX (polled)
+WHERE {in_phase(*AT_FTS)} AND fts_endpoint = %s AND report IS NULL ORDER BY owner
+"""  # noqa: S608 - constants
 TAKEN_BY_FTS = f"""{SELECT} FORCE INDEX (polled)
 WHERE {POSTED} AND fts_endpoint = %s AND job_id > %s
   AND (fts_posted <= NOW(6) - INTERVAL %s MICROSECOND OR fts_posted > NOW(6))
@@ -128,8 +134,16 @@ def expired(tx: Connection, limit: int) -> list[str]:
 def by_fts(tx: Connection, endpoint: str, fts_ids: Sequence[str]) -> list[Job]:
     if not fts_ids:
         return []
-    rows = tx.query(f"{BY_FTS} ({placeholders(len(fts_ids))})", endpoint, *fts_ids)
+    marks = placeholders(len(fts_ids))
+    rows = tx.query(f"{BY_FTS} ({marks})", endpoint, *fts_ids)
+    known = {row["job_id"] for row in rows}
+    if ids := transfers.owners(tx, fts_ids) - known:
+        rows += tx.query(f"{BY_ID_AT_FTS} ({placeholders(len(ids))})", endpoint, *ids)
     return [to_job(row) for row in rows]
+
+
+def single_file_owners(tx: Connection, endpoint: str) -> list[str | None]:
+    return [row["owner"] for row in tx.query(SINGLE_FILE_OWNERS, endpoint)]
 
 
 def transferring(

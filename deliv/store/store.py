@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from deliv.errors import CommitUnknown, DelivError, LostRace, Unavailable
 from deliv.model.file import File, FileGroup, FileListing, FileResult, ReportedFile
 from deliv.model.job import Job, Listing, Submission
 from deliv.model.states import Event, Status
+from deliv.model.transfer import OpenTransfer, Progress
 from deliv.store import (
     admission,
     archive,
@@ -27,6 +28,8 @@ from deliv.store import (
     leases,
     outbox,
     submissions,
+    transfers,
+    turns,
 )
 from deliv.store import files as job_files
 from deliv.store import listing as pages
@@ -36,6 +39,7 @@ from deliv.store.leases import Fence
 from deliv.store.outbox import Routing
 from deliv.store.rows import JobEvent, OutboxRow
 from deliv.store.submissions import Outcome
+from deliv.store.turns import Turn
 
 T = TypeVar("T")
 
@@ -201,7 +205,8 @@ class Store:
     async def assign(
         self,
         job: Job,
-        limits: SliceLimits,
+        turn: Turn,
+        slice_limits: SliceLimits,
         key_of: Callable[[File], bytes],
         *,
         delay: float,
@@ -210,8 +215,9 @@ class Store:
     ) -> Job | None:
         """Give a staged job a transfer, described by `columns`, and the files that it is for.
 
-        `key_of` makes the key of a file's destination. None when no file waits; without a transfer
-        when other jobs write the destinations of all that were looked at. LostRace, NoCredential.
+        `key_of` makes the key of a file's destination. None when no file waits. Without this
+        transfer when it is not the job's turn, or when other jobs write the destinations of all
+        files that were looked at. LostRace, NoCredential, DestinationBusy.
         """
         first = job.status is Status.STAGING
         what = (
@@ -226,7 +232,16 @@ class Store:
 
             if delegation is not None:
                 delegations.guard(tx, delegation)
-            return job_files.assign(tx, job, limits, key_of, change)
+            files: list[File] = []
+            if job.report is not None:
+                files = job_files.next_slice(tx, job, slice_limits)
+                if not files:
+                    return None
+            if not turns.is_next(tx, job, len(files) or 1, turn):
+                return turns.wait(tx, job, turn)
+            if job.report is None:
+                return change()
+            return job_files.assign(tx, job, files, slice_limits.number, key_of, change)
 
         def again(tx: Connection) -> Job | None:
             return jobs.applied(tx, job, what) or run(tx)
@@ -241,26 +256,59 @@ class Store:
         self.on_outbox()
         return changed
 
-    async def assigned_files(self, job: Job) -> list[File]:
-        """The files of the job's transfer."""
-        return await self._run(lambda tx: job_files.assigned(tx, job))
+    async def give_turns(self, turn: Turn) -> int:
+        """Let the jobs whose turn to hand files to FTS has come be attended to now; how many."""
+        given = await self._run(lambda tx: turns.give(tx, turn))
+        self.on_outbox()
+        return given
+
+    async def assigned_files(self, job: Job, attempt: int, slice_number: int) -> list[File]:
+        """The files of one of the job's transfers."""
+        return await self._run(lambda tx: job_files.assigned(tx, job, attempt, slice_number))
+
+    async def open_transfers(self, several: Sequence[Job]) -> dict[str, tuple[OpenTransfer, ...]]:
+        """What FTS has, or may have, of each of these jobs, by its id: the oldest first."""
+        return await self._run(lambda tx: transfers.of(tx, several))
+
+    async def with_open_transfers(self, endpoint: str) -> list[Job]:
+        """The jobs with many files of which this FTS has some; those in flight are bounded."""
+        return await self._run(lambda tx: transfers.watched(tx, endpoint))
+
+    async def see_progress(self, seen: Mapping[str, Mapping[tuple[int, int], Progress]]) -> None:
+        """How far open transfers are: by job, and by attempt and slice."""
+
+        def run(tx: Connection) -> None:
+            for job_id, progress in sorted(seen.items()):
+                transfers.see(tx, job_id, progress)
+
+        await self._run(run)
+
+    async def may_hand_over_more(self, job: Job) -> bool:
+        """Whether a job that FTS copies has files for another transfer.
+
+        Not while the one that ended last has brought nothing: the next may well end alike.
+        """
+        return await self._run(
+            lambda tx: job_files.is_open(tx, job) and transfers.last_brought_something(tx, job)
+        )
 
     async def record(
         self,
         job: Job,
+        transfer: OpenTransfer,
         results: Sequence[FileResult],
         *,
         wake: tuple[Routing, ...] = (),
         delay: float | Sentinel | None = KEEP,
         **columns: Any,
     ) -> Job:
-        """What became of files of the job's transfer, together with a change of the job; LostRace.
+        """What became of the files of a transfer, which is over, and a change of the job; LostRace.
 
         `files_done` and `bytes_done` have to be among the columns where a file has arrived.
         """
         what = Change(delay=delay, columns=columns)
         changed = await self._change(
-            job, what, lambda tx: job_files.record(tx, job, results, what, wake)
+            job, what, lambda tx: job_files.record(tx, job, transfer, results, what, wake)
         )
         self.on_outbox()
         return changed
@@ -288,6 +336,10 @@ class Store:
     async def by_fts(self, endpoint: str, fts_ids: Sequence[str]) -> list[Job]:
         """The TRANSFERRING jobs among these."""
         return await self._run(lambda tx: jobs.by_fts(tx, endpoint, fts_ids))
+
+    async def single_file_owners(self, endpoint: str) -> list[str | None]:
+        """Under whose identity that FTS copies for jobs of a single file; None: deliv's own."""
+        return await self._run(lambda tx: jobs.single_file_owners(tx, endpoint))
 
     async def transferring(
         self, endpoint: str, older_than: float, *, after: str = "", limit: int = 500

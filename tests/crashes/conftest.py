@@ -28,6 +28,8 @@ LOOKING_OFTEN = {"poll_every": "500ms", "reconcile_every": "1s"}
 
 # so that few files are several transfers
 SMALL_TRANSFERS = {"files_per_transfer": 5}
+# so that they are handed over in turn
+FEW_AT_FTS = {"files_per_pair": 10}
 
 PATIENT, IMPATIENT = "60s", "2s"  # for the stager
 
@@ -39,7 +41,8 @@ def stack() -> Iterator[Stack]:
         faults.mkdir()
         faults.chmod(0o777)  # deliv runs as another user when the tests run as root
         fts = settings(stack)["fts"] | LOOKING_OFTEN | SMALL_TRANSFERS
-        start(stack, {**settings(stack), **QUICK, "fts": fts, "faults": str(faults)})
+        changes = {"fts": fts, "limits": FEW_AT_FTS, "faults": str(faults)}
+        start(stack, {**settings(stack), **QUICK, **changes})
         yield stack
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.samples import admitted
+from support.samples import admitted, open_transfers
 
 from deliv.db.database import Database
 from deliv.delivery import authcode
@@ -95,7 +95,9 @@ async def reported(here: Bench, count: int, **changes: Any) -> Job:
     return await here.parts.staging.report(report(job, names(count), **changes))
 
 
-async def started(here: Bench, job: Job) -> tuple[Job, dict[str, Any]]:
+async def started(
+    here: Bench, job: Job, hand_over: Callable[[Job], Awaitable[None]] | None = None
+) -> tuple[Job, dict[str, Any]]:
     """The job after FTS has taken its next transfer, and what FTS was asked for."""
 
     def take(asked: Asked) -> Reply:
@@ -103,20 +105,28 @@ async def started(here: Bench, job: Job) -> tuple[Job, dict[str, Any]]:
         return reply({"job_id": str(uuid.uuid5(uuid.UUID(str(WHOAMI["vos_id"][0])), sid))})
 
     here.server.on("POST", "/jobs", take)
-    await here.transfers.start(job)
+    await (hand_over or here.transfers.start)(job)
     return await here.now(job), json.loads(here.server.calls("POST", "/jobs")[-1].body)
 
 
 def shows(here: Bench, job: Job, asked: dict[str, Any], ends: Ends, state: str) -> None:
-    """FTS has this end of the transfer."""
+    """FTS has this end of the job's newest transfer."""
+    shown(here, job.fts_jobid or "", asked, ends, state)
+
+
+def shown(
+    here: Bench, fts_jobid: str, asked: dict[str, Any], ends: Ends, state: str
+) -> dict[str, Any]:
+    """What FTS says of a transfer from now on."""
     files = [
         {"dest_surl": url, **ends(url.removeprefix(f"{DIRECTORY}/"))}
         for one in asked["files"]
         for url in one["destinations"]
     ]
-    document = {"job_id": job.fts_jobid, "job_state": state, "files": files, "http_status": "200"}
-    here.server.on("GET", f"/jobs/{job.fts_jobid}", reply(document))
-    here.server.on("DELETE", f"/jobs/{job.fts_jobid}", reply(document))
+    document = {"job_id": fts_jobid, "job_state": state, "files": files, "http_status": "200"}
+    here.server.on("GET", f"/jobs/{fts_jobid}", reply(document))
+    here.server.on("DELETE", f"/jobs/{fts_jobid}", reply(document))
+    return document
 
 
 async def copied(
@@ -131,10 +141,10 @@ async def copied(
 
 
 async def settled(here: Bench, job: Job) -> None:
-    """As when it is polled."""
-    fts_jobid = job.fts_jobid or ""
-    details = await here.endpoint.details([fts_jobid])
-    await here.settlement.settle(job, details[fts_jobid])
+    """As when it is polled: the transfer that was assigned last."""
+    (*_, transfer) = await open_transfers(here.store, job)
+    details = await here.endpoint.details([transfer.fts_jobid])
+    await here.settlement.settle(job, transfer, details[transfer.fts_jobid])
 
 
 async def all_copied(here: Bench, job: Job, ends: Ends = finished) -> tuple[Job, list[list[str]]]:

@@ -211,12 +211,17 @@ async def test_what_is_wrong_with_files_is_found_and_repaired_where_it_is_safe(
     gone = await with_files(store, await admitted(store), 2)
     lost = await assigned(store, await with_files(store, await admitted(store), 2))
     lost = await store.update(lost, stager_hostname="archive.example.org")
+    empty = await with_files(store, await admitted(store), 2)
+    for _ in range(2):
+        empty = await assigned(store, empty, 1)
+    empty = await store.update(empty, stager_hostname="archive.example.org")
     assert await check.findings() == []
     migrated.rewrite(
         of(waiting, "UPDATE jobs SET files_done = 2"),
         of(gone, "DELETE FROM jobs"),
         of(gone, "DELETE FROM job_events"),
         of(lost, "UPDATE jobs SET fts_jobid = NULL, fts_endpoint = NULL"),
+        of(empty, "UPDATE job_files SET slice = slice + 7"),
         "INSERT INTO destination_writers VALUES (REPEAT('k', 32), 'nobody')",
     )
     findings = await check.findings()
@@ -224,10 +229,11 @@ async def test_what_is_wrong_with_files_is_found_and_repaired_where_it_is_safe(
         ("files", waiting.job_id, Fix.FILES),
         ("files", gone.job_id, Fix.STRAY_FILES),
         ("files", lost.job_id, None),
+        ("files", empty.job_id, None),
         ("destination", "nobody", Fix.WRITER),
     }
     assert [(await check.repair.repair(f))[0] for f in findings] == [bool(f.fix) for f in findings]
-    assert await check.said() == [("files", lost.job_id)]
+    assert await check.said() == [("files", lost.job_id), ("files", empty.job_id)]
 
 
 async def test_a_lease_that_nobody_renews_is_told_while_it_has_an_owner(

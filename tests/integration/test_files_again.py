@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from support.samples import admitted
+from support.samples import admitted, open_transfers
 
 from deliv.db.database import Database
 from deliv.delivery.ending.failure import FRESH_STAGING
@@ -134,7 +134,8 @@ async def test_what_a_lost_transfer_left_is_compared_with_the_product(
         listed = [ReportedFile(name=name, size=SIZE, checksum=checksum) for name in ("one", "two")]
         job = await here.parts.staging.report(report(job, listed))
         job, _ = await started(here, job)
-        await here.settlement.lost(job)
+        (transfer,) = await open_transfers(here.store, job)
+        await here.settlement.lost(job, transfer)
         job, _ = await copied(here, await here.now(job), lambda name: THERE)
         job = await here.compared(job)
         assert (job.status, job.error_class, job.files_done) == (Status.ERROR, "exists", 1)

@@ -150,6 +150,7 @@ async def test_a_late_submission_is_withdrawn_however_often_the_job_moves_on(
             here.failures,
             parts.withdrawal,
             parts.conclusion,
+            parts.file_results,
             parts.settings,
         )
         with pytest.raises(LostRace):

@@ -215,9 +215,7 @@ async def test_events_of_jobs_say_nothing_of_credentials(store: Store) -> None:
     assert all("credential_expires" not in event.payload for event in events)
 
 
-async def test_who_has_copies_in_hand(
-    delegations: Delegations, store: Store, database: Database
-) -> None:
+async def test_who_has_copies_in_hand(store: Store) -> None:
     async def posted(**changes: Any) -> None:
         job = await transferring(store, **changes)
         await store.update(job, fts_endpoint="fts1", fts_jobid=job.job_id, fts_posted=NOW)
@@ -226,8 +224,8 @@ async def test_who_has_copies_in_hand(
     await posted(copied_as=TransferIdentity.USER)
     await posted(submitter=BOB)
     await admitted(store, submitter="/CN=carol", copied_as=TransferIdentity.USER)
-    assert await delegations.copying("fts1") == [ALICE]
-    assert await delegations.copying("fts2") == []
+    assert await store.single_file_owners("fts1") == [None, ALICE]
+    assert await store.single_file_owners("fts2") == []
 
 
 async def test_a_job_remembers_under_whose_identity(store: Store) -> None:

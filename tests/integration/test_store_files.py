@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 from pymysql.err import OperationalError
 from support.private_mariadb import Server
-from support.samples import REPORT, admitted, assigned, transferring, with_files
+from support.samples import (
+    REPORT,
+    admitted,
+    assigned,
+    open_transfers,
+    transferring,
+    with_files,
+)
 
 from deliv.db.database import Database, RejectedByTrigger
 from deliv.errors import DestinationBusy, LostRace
@@ -25,7 +32,10 @@ async def with_transfer(store: Store, **changes: object) -> Job:
 
 async def recorded(store: Store, job: Job, *results: FileResult) -> Job:
     done = sum(result.state is FileState.FINISHED for result in results)
-    return await store.record(job, results, files_done=(job.files_done or 0) + done, fts_jobid=None)
+    (transfer,) = await open_transfers(store, job)
+    return await store.record(
+        job, transfer, results, files_done=(job.files_done or 0) + done, fts_jobid=None
+    )
 
 
 async def test_what_came_of_files_is_stored_with_their_job(store: Store) -> None:
@@ -193,12 +203,14 @@ async def test_archived_jobs_keep_their_files(store: Store, migrated: Server, li
     while done >= limit:
         done = await store.archive(fence, 30 * DAY, limit)
         assert await store.files(job, ALL) == before
-    assert (rows(migrated, "jobs"), rows(migrated, "job_files")) == (0, 0)
+    assert [rows(migrated, table) for table in ("jobs", "job_files", "transfers")] == [0, 0, 0]
     assert await store.job(job.job_id) == job
+    assert rows(migrated, "transfers_archive") == 1
     done = limit
     while done >= limit:
         done = await store.forget(fence, 30 * DAY, limit)
-    assert (rows(migrated, "jobs_archive"), rows(migrated, "job_files_archive")) == (0, 0)
+    kept = [f"{table}_archive" for table in ("jobs", "job_files", "transfers")]
+    assert [rows(migrated, table) for table in kept] == [0, 0, 0]
 
 
 async def test_what_never_counted_does_not_reach_the_archive(
@@ -220,3 +232,58 @@ async def test_the_archive_takes_files_as_they_are(store: Store, migrated: Serve
             "INSERT INTO job_files_archive (job_id, report, number, name, name_key, state)"
             " SELECT job_id, report, number, 'other', name_key, state FROM job_files"
         )
+
+
+async def test_a_transfer_that_is_over_is_never_changed(store: Store, database: Database) -> None:
+    await recorded(store, await with_transfer(store), *FINISHED)
+    with pytest.raises(RejectedByTrigger, match="that is over is never changed"):
+        await database.execute("UPDATE transfers SET open = TRUE")
+    with pytest.raises(RejectedByTrigger, match="only when the archive has it"):
+        await database.execute("DELETE FROM transfers")
+
+
+async def test_a_transfer_stays_what_was_assigned(store: Store, database: Database) -> None:
+    job = await with_transfer(store)
+    for change in ("slice = 7", "fts_jobid = 'other'", "files = 9", "attempt = 2"):
+        with pytest.raises(RejectedByTrigger, match="stays what was assigned"):
+            await database.execute(f"UPDATE transfers SET {change}")  # noqa: S608
+    for change in ("ended = 4", "active = 2, ended = 2", "arrived = 1"):
+        with pytest.raises(RejectedByTrigger, match="no more files than were assigned"):
+            await database.execute(f"UPDATE transfers SET {change}")  # noqa: S608
+    sql = "INSERT INTO transfers (job_id, attempt, slice, fts_endpoint, fts_jobid, files) VALUES "
+    for values in ("1, 1, 'fts1', 'other'", "2, 0, 'fts1', 'other'"):
+        with pytest.raises(RejectedByTrigger, match="the newest one of its job"):
+            await database.execute(f"{sql} (%s, {values}, 3)", job.job_id)
+
+
+async def test_transfers_of_an_attempt_that_is_given_up_are_over(
+    store: Store, migrated: Server
+) -> None:
+    job = await assigned(store, await with_files(store, await admitted(store), 3), 2)
+    job = await assigned(store, job, 1)
+    assert [one.files for one in await open_transfers(store, job)] == [2, 1]
+    assert (job.slice, job.files_at_fts) == (1, 3)
+    ended = await store.apply(job, Event.FAIL)
+    assert len(await open_transfers(store, ended)) == 2  # to be withdrawn
+    assert {file.state for file in await store.files(job, ALL)} == {FileState.WAITING}
+    again = await assigned(store, await with_files(store, await admitted(store), 3), 2)
+    again = await store.apply(again, Event.RETRANSFER, attempt=2, fts_jobid=None)
+    assert await open_transfers(store, again) == ()
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4])
+async def test_jobs_leave_with_few_transfers_at_a_time(
+    store: Store, migrated: Server, limit: int
+) -> None:
+    for age in (40, 41):
+        job = await with_files(store, await admitted(store, job_id=old_id(age)), 3)
+        for _ in range(3):
+            job = await assigned(store, job, 1)
+        job = await store.apply(job, Event.FAIL)
+        await store.update(job, delay=None, time_released=NOW)
+    fence, before = await held(store), 2
+    while await store.archive(fence, 0, limit):
+        left = rows(migrated, "jobs")
+        assert before - left <= 1
+        before = left
+    assert (rows(migrated, "jobs"), rows(migrated, "transfers_archive")) == (0, 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -15,6 +16,7 @@ from soak.site import Accepted, Site
 
 USERS = ("alice", "bob", "operator")
 CALLERS = 16  # at once; a call lasts long while deliv is away
+TREES = (1, 2, 3, 5, 8, 13, 21, 34, 300)  # how many files the products of many have, in turn
 FIRST_SIZE = 1_000  # bytes; each job has a size, and so a file, of its own
 PATIENCE = 3.0  # seconds with one instance before the other one is asked
 LAST_HOPE = 300.0  # seconds after which a submission has failed
@@ -25,6 +27,7 @@ MANNERS = {
     "twice-": (8, "SUCCESS"),
     "slow-2-": (6, "SUCCESS"),
     "badcode-": (4, "SUCCESS"),
+    "tree-": (2, "SUCCESS"),  # a product of many files
     "kept-": (10, "SUCCESS"),  # its staged copy can't be given back while faults.keep lasts
     "slow-9000-": (1, "ERROR"),  # after the end of the soak
     "silent-": (2, "ERROR"),
@@ -53,6 +56,7 @@ class Load:
         self._manners = manners
         self._over = threading.Event()
         self._random = random.Random(seed)
+        self._trees = itertools.cycle(TREES)
         self._targets = {user: site.stack.target() for user in USERS}
         self._credentials = {user: site.stack.user(user).proxy for user in USERS}
         self._ca = site.stack.ca
@@ -82,19 +86,22 @@ class Load:
         if self._over.is_set():
             return
         user, size = USERS[number % len(USERS)], FIRST_SIZE + number
-        target, product = self._targets[user], f"synthetic-{size}"
+        target, name = self._targets[user], f"synthetic-{size}"
+        product = manner + name
+        if manner == "tree-":
+            product = name = f"tree-{next(self._trees)}-{size}"
         try:
-            job_id = self._until_accepted(user, manner + product, target.url)
+            job_id = self._until_accepted(user, product, target.url)
         except ClientError as error:
-            self.refused.append(f"{manner}{product} of {user}: {error}")
+            self.refused.append(f"{product} of {user}: {error}")
             return
         self._site.accepted.append(
             Accepted(
                 job_id=job_id,
                 user=user,
-                product=manner + product,
+                product=product,
                 size=size,
-                file=target.directory / product,
+                file=target.directory / name,
                 status=self._manners[manner][1],
             )
         )

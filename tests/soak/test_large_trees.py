@@ -19,8 +19,8 @@ def stack() -> Iterator[Stack]:
 
 
 def test_ten_thousand_files_and_twenty_kills(stack: Stack) -> None:
-    product, per_transfer = "tree-10000-100-2000000", 200  # the default
-    delivered_between_kills(stack, stack.target(), product, per_transfer, kills=20)
+    product, at_fts = "tree-10000-100-2000000", 400  # the default
+    delivered_between_kills(stack, stack.target(), product, at_fts, kills=20)
 
 
 def test_some_of_a_thousand_fail(stack: Stack) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deliv_testbed import synthetic
+from deliv_testbed.trees import tree_of
+from support.deliveries_of_trees import files_below, whole_files
 from support.running_stack import Stack
 
 from soak.site import Accepted
@@ -59,6 +61,12 @@ def _content(job: Accepted) -> Iterator[str]:
         if job.file.exists():
             yield f"{job.job_id}: {job.file.name} was delivered, though the job failed"
         return
+    if expected := tree_of(job.product):
+        if files_below(job.file) != set(expected.names):
+            yield f"{job.job_id}: {job.file.name} has other files than were staged"
+        elif whole_files(job.file, expected) != set(expected.names):
+            yield f"{job.job_id}: files of {job.file.name} have other content"
+        return
     try:
         content = job.file.read_bytes()
     except OSError as error:
@@ -82,7 +90,10 @@ def _untold(stack: Stack) -> int:
 
 
 def _repeated(stack: Stack) -> Iterator[str]:
-    """FTS's own record: each attempt of a job once."""
+    """FTS's own record: each transfer of a job once, and each of its files copied once."""
+    for url, times in stack.copies_by_fts().items():
+        if times > 1:
+            yield f"FTS has copied to {url} {times} times"
     for (job_id, attempt), times in stack.attempts_at_fts().items():
         if times > 1:
             yield f"FTS has attempt {attempt} of {job_id} {times} times"

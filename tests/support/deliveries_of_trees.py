@@ -94,15 +94,16 @@ def writes_below(stack: Stack, place: Path) -> Counter[str]:
 
 
 def delivered_between_kills(
-    stack: Stack, target: Target, product: str, per_transfer: int, kills: int
+    stack: Stack, target: Target, product: str, at_fts: int, kills: int
 ) -> None:
     """Each file is copied once, though deliv is killed so often; and its report counts once.
 
     First while the report is stored, then whenever so many more files have been copied: more than
-    a transfer has. FTS goes on with the one that it has, and may end it before deliv is back.
+    FTS is given at once, `at_fts`. It goes on with what it has, and may end that before deliv is
+    back.
     """
     files_between = tree(product).files // (kills + 1)
-    assert files_between > per_transfer, "the job could end before the last kill"
+    assert files_between > at_fts, "the job could end before the last kill"
     with stack.client() as client:
         job_id = client.submit(product, target.url)
     wait_long_for_the_report(stack, job_id)

@@ -224,15 +224,31 @@ class Stack:
         return log.read_text(encoding="utf-8", errors="replace").count(wanted)
 
     def attempts_at_fts(self, part: str = "fts*") -> Counter[tuple[str, int]]:
-        """How often FTS has each attempt of a job, by its own record; of all servers together."""
-        attempts: Counter[tuple[str, int]] = Counter()
+        """How often FTS has each attempt of a job, by its own record; of all servers together.
+
+        Of an attempt with several transfers, how often it has the one that it has most often.
+        """
+        transfers: Counter[tuple[str, int, int]] = Counter()
         for file in self.directory.glob(f"{part}/fts.sqlite"):
             with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
                 for (text,) in database.execute("SELECT job_metadata FROM jobs"):
                     metadata = json.loads(text)
                     if "attempt" in metadata:  # else a test's own
-                        attempts[metadata["deliv_job_id"], metadata["attempt"]] += 1
+                        slice_number = metadata.get("slice", 0)
+                        transfers[metadata["deliv_job_id"], metadata["attempt"], slice_number] += 1
+        attempts: Counter[tuple[str, int]] = Counter()
+        for (job_id, attempt, _), times in transfers.items():
+            attempts[job_id, attempt] = max(attempts[job_id, attempt], times)
         return attempts
+
+    def copies_by_fts(self) -> Counter[str]:
+        """How often FTS has copied to each URL to the end; of all servers together."""
+        copies: Counter[str] = Counter()
+        sql = "SELECT dest_surl FROM files WHERE file_state = 'FINISHED'"
+        for file in self.directory.glob("fts*/fts.sqlite"):
+            with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+                copies.update(url for (url,) in database.execute(sql))
+        return copies
 
     def copied_by_fts(self, job_id: str, part: str = "fts") -> bool:
         """Whether a process of FTS copies for this job."""

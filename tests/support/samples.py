@@ -11,7 +11,8 @@ from deliv.delivery.submit import uuid7
 from deliv.model.file import ReportedFile
 from deliv.model.job import Job, Submission
 from deliv.model.states import Event
-from deliv.store import NOW, SliceLimits, Store
+from deliv.model.transfer import OpenTransfer
+from deliv.store import NOW, SliceLimits, Store, Turn
 from support.private_mariadb import Server
 
 ALICE = "/DC=org/DC=example/CN=alice"
@@ -57,6 +58,9 @@ async def staged(store: Store, **changes: Any) -> Job:
     return await store.apply(job, Event.STAGED, time_staged=NOW, stager_path="/copy/a file.fits")
 
 
+TURN = Turn(endpoint="fts1", files_per_pair=400, files_per_transfer=200)
+
+
 async def with_files(store: Store, job: Job, count: int) -> Job:
     """The job, which is in STAGING, when a report of so many files counts."""
     listed = [ReportedFile(name=f"{number}", size=1) for number in range(1, count + 1)]
@@ -73,18 +77,25 @@ async def with_files(store: Store, job: Job, count: int) -> Job:
     )
 
 
-async def assigned(store: Store, job: Job) -> Job:
-    """The job when its files are with a transfer."""
+async def assigned(store: Store, job: Job, files: int = 10) -> Job:
+    """The job when (more of) its files are with a transfer."""
+    number = job.slice if job.fts_jobid is None else job.slice + 1
     found = await store.assign(
         job,
-        SliceLimits(files=10, bytes=100),
+        TURN,
+        SliceLimits(number=number, files=files, bytes=100),
         lambda file: sha256(f"{job.job_id}/{file.name}".encode()).digest(),
         delay=60,
         fts_endpoint="fts1",
-        fts_jobid=f"{job.job_id}.{job.slice}",
+        fts_jobid=f"{job.job_id}.{number}",
+        slice=number,
     )
     assert found is not None
     return found
+
+
+async def open_transfers(store: Store, job: Job) -> tuple[OpenTransfer, ...]:
+    return (await store.open_transfers([job]))[job.job_id]
 
 
 async def transferring(store: Store, **changes: Any) -> Job:

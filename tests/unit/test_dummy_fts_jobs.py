@@ -88,21 +88,30 @@ def test_a_transaction_is_all_or_nothing(database: FtsDatabase) -> None:
     assert found["priority"] == 3
 
 
-def test_eligible_by_priority_then_age(database: FtsDatabase) -> None:
-    first, second, urgent = (add(database, priority=priority) for priority in (2, 2, 5))
+def test_the_highest_priority_waiting_is_eligible_alone(database: FtsDatabase) -> None:
+    """Be it of a file that waits for its retry; another VO's does not count."""
+    first, second, urgent = (add(database, priority=priority) for priority in (2, 2, 4))
+    other = add(database, caller=Caller(user_dn="/CN=bob"))
     held = add(database, priority=5)
     (file,) = database.files(held)
     database.update_file(file["file_id"], _not_before=1000.0)
     (link,) = database.links()
     assert link == {
-        "source_se": "gsiftp://a", "dest_se": "gsiftp://b", "waiting": 4, "active": 0
+        "source_se": "gsiftp://a", "dest_se": "gsiftp://b", "waiting": 5, "active": 0
     }  # fmt: skip
-    eligible = database.eligible(link, 500.0, 10)
-    assert [file["job_id"] for file in eligible] == [urgent, first, second]
-    assert len(database.eligible(link, 1500.0, 10)) == 4
-    assert len(database.eligible(link, 1500.0, 2)) == 2
+
+    def eligible(epoch: float, limit: int = 10) -> list[str]:
+        return [file["job_id"] for file in database.eligible(link, epoch, limit)]
+
+    assert eligible(500.0) == [other]
+    assert eligible(1500.0) == [held, other]
+    assert eligible(1500.0, 1) == [held]
     database.update_file(file["file_id"], file_state="ACTIVE")
-    assert database.links() == [{**link, "waiting": 3, "active": 1}]
+    assert database.links() == [{**link, "waiting": 4, "active": 1}]
+    assert eligible(500.0) == [urgent, other]
+    (file,) = database.files(urgent)
+    database.update_file(file["file_id"], file_state="ACTIVE")
+    assert eligible(500.0) == [other, first, second]
 
 
 def test_whoever_queued_first_is_served_first(database: FtsDatabase) -> None:

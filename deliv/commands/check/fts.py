@@ -45,7 +45,9 @@ class FtsCheck:
         """Transfers that FTS works on for a job that has ended or gone on without it."""
         name = self._endpoint.name
         for chunk in chunks(sorted(running), PAGE):
-            owned = {job.fts_jobid for job in await self._inspection.by_fts(name, chunk)}
+            owners = await self._inspection.by_fts(name, chunk)
+            transfers = await self._store.open_transfers(owners)
+            owned = {one.fts_jobid for several in transfers.values() for one in several}
             suspects = [fts_id for fts_id in chunk if fts_id not in owned]
             origins = await self._endpoint.origins(suspects)
             ours = {origin.deliv_job_id for origin in origins.values()} - {None}
@@ -77,12 +79,18 @@ class FtsCheck:
         name, after = self._endpoint.name, ""
         while jobs := await self._store.transferring(name, SETTLING, after=after, limit=PAGE):
             own = [job for job in jobs if job.copying_user == self._user]
-            absent = [job.fts_jobid for job in own if job.fts_jobid not in running]
-            known = await self._endpoint.details(fts_id for fts_id in absent if fts_id)
+            transfers = await self._store.open_transfers(own)
+            ids = {one.fts_jobid for several in transfers.values() for one in several}
+            known = {*running, *await self._endpoint.details(sorted(ids.difference(running)))}
             for job in own:
-                if job.fts_jobid in absent and job.fts_jobid not in known:
-                    yield lost(name, job)
-                elif job.fts_jobid != (expected := await self._endpoint.job_id(sid(job))):
+                absent = [
+                    one.fts_jobid for one in transfers[job.job_id] if one.fts_jobid not in known
+                ]
+                for fts_jobid in absent:
+                    yield lost(name, job, fts_jobid)
+                if not absent and job.fts_jobid != (
+                    expected := await self._endpoint.job_id(sid(job))
+                ):
                     text = f"has the transfer {job.fts_jobid}, where {expected} is its attempt's"
                     yield Finding(rule="transfer", text=text, job_id=job.job_id)
             after = jobs[-1].job_id
@@ -129,9 +137,9 @@ def early(endpoint: str, origin: Origin, job: Job) -> Finding:
     )
 
 
-def lost(endpoint: str, job: Job) -> Finding:
+def lost(endpoint: str, job: Job, fts_jobid: str) -> Finding:
     text = (
-        f"is TRANSFERRING, but FTS {endpoint} does not know its transfer {job.fts_jobid}: "
+        f"is TRANSFERRING, but FTS {endpoint} does not know its transfer {fts_jobid}: "
         f"after some looks deliv takes it for lost ({job.fts_misses} so far)"
     )
     return Finding(rule="fts", text=text, job_id=job.job_id)

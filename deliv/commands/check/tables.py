@@ -36,7 +36,8 @@ async def tables(
         text = "has another number of files that are there than it says"
         yield Finding(rule="files", text=text, job_id=job_id, version=version, fix=fix)
     for job_id in await inspection.unassigned_files(ENOUGH):
-        yield Finding(rule="files", text="has files with a transfer that it has not", job_id=job_id)
+        text = "has files with a transfer that it has not, or a transfer without files"
+        yield Finding(rule="files", text=text, job_id=job_id)
     for job_id, report in await inspection.stray_files(ENOUGH):
         text, subject = "has files, but is no job", report.hex()
         yield Finding(rule="files", text=text, job_id=job_id, subject=subject, fix=Fix.STRAY_FILES)

@@ -95,18 +95,27 @@ class Cancellation:
 
     async def proceed(self, job: Job) -> Job:
         """Have FTS stop the copy of a job in STOPPING; if it was faster, so be it."""
+        transfers = (await self._store.open_transfers([job]))[job.job_id]
         try:
-            outcome = await self._withdrawal.stop(job)
+            outcomes = await self._withdrawal.stop(job, transfers) if transfers else {}
         except (Unavailable, Refused) as error:
             log.warning("FTS has not confirmed the cancellation", reason=str(error))
             status = f"{STOPPING}{error}"
             since = min(time for time in (job.cancel_requested, job.deadline_passed) if time)
             delay = self._retry.after(await self._store.age(since))
             return await self._store.update(job, delay=delay, detailed_status=status)
-        if outcome is None:  # FTS may take it yet, or have had it once
+        if not outcomes:  # FTS may take it yet, or have had it once
             copy = Failure(error_class=ErrorClass.CANCELLED, reason="", may_have_partial_file=True)
             return await self._failures.stopped(job, copy, delay=self._delay(job))
-        return await self._settlement.settle(job, outcome)
+        for transfer in transfers:
+            outcome = outcomes.get(transfer.fts_jobid)
+            if outcome is None:
+                job = await self._settlement.lost(job, transfer)
+            else:
+                job = await self._settlement.settle(job, transfer, outcome)
+            if job.status in FINAL:
+                break
+        return job
 
     async def _ask_to_stop(self, job: Job, *, delay: float, **columns: Any) -> Job:
         """Until FTS has answered the job shows that this is what it waits for."""

@@ -30,6 +30,10 @@ FRESH_TRANSFER = {
     "fts_misses": 0,
     "unseen_since": None,
     "slice": 0,
+    "files_at_fts": 0,
+    "files_active": 0,
+    "files_arriving": 0,
+    "turn_since": None,
 }
 FRESH_STAGING = {
     **FRESH_TRANSFER,

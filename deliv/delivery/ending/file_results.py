@@ -11,12 +11,15 @@ from deliv.delivery.destination import destination_file, file_url
 from deliv.delivery.ending.conclusion import Conclusion
 from deliv.delivery.ending.failure import FRESH_TRANSFER, Failure, FailureHandler
 from deliv.delivery.slices import FIRST_SLICE
+from deliv.errors import LostRace
 from deliv.gateways.fts import TransferOutcome, Verdict
 from deliv.model.error_classes import ErrorClass
 from deliv.model.file import File, FileResult, FileState
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
-from deliv.store import Routing, Store
+from deliv.model.transfer import OpenTransfer
+from deliv.store import NOW, Routing, Store
+from deliv.store.columns import KEEP, Sentinel
 
 # What is so of one file says nothing of the others.
 OF_ONE_FILE = frozenset(
@@ -72,15 +75,39 @@ class FileResults:
                 )
         return results
 
+    async def failed(
+        self, job: Job, transfer: OpenTransfer, failure: Failure, *, rest_alike: bool = True
+    ) -> Job:
+        """Record a transfer of which nothing comes: each of its files failed for one reason.
+
+        `rest_alike`: so would the others.
+        """
+        outcome = TransferOutcome(
+            verdict=Verdict.FAILED,
+            error_class=failure.error_class,
+            reason=failure.reason,
+            partial=failure.may_have_partial_file,
+        )
+        files = await self._store.assigned_files(job, transfer.attempt, transfer.slice)
+        outcomes = {file.number: outcome for file in files}
+        return await self.record(job, transfer, outcome, files, outcomes, {}, rest_alike=rest_alike)
+
     async def record(
         self,
         job: Job,
+        transfer: OpenTransfer,
         outcome: TransferOutcome,
         files: Sequence[File],
         outcomes: Outcomes,
         compared: Mapping[int, FileResult],
+        *,
+        rest_alike: bool = True,
     ) -> Job:
-        """The results of a transfer that has ended, and what follows from them for the job."""
+        """The results of a transfer that has ended, and what follows for the job. LostRace."""
+        several = (await self._store.open_transfers([job]))[job.job_id]
+        others = [one for one in several if one.fts_jobid != transfer.fts_jobid]
+        if len(others) == len(several):
+            raise LostRace(f"the transfer {transfer.fts_jobid} is recorded already")
         results = [
             compared.get(file.number) or self._result(job, file, outcomes[file.number])
             for file in files
@@ -95,7 +122,9 @@ class FileResults:
             "fts_details": outcome.details or job.fts_details,
         }
         if phase(job) is Phase.STOPPING:
-            job = await self._store.record(job, results, **columns)
+            job = await self._store.record(job, transfer, results, **columns)
+            if others:
+                return job
             copy = Failure(
                 error_class=ErrorClass.CANCELLED,
                 reason="",
@@ -104,13 +133,24 @@ class FileResults:
             )
             return await self._failures.stopped(job, copy)
         arrived = f"{columns['files_done']:,} of {job.files_total:,} files arrived"
-        columns |= {**FRESH_TRANSFER, "slice": job.slice + 1, "detailed_status": arrived}
-        if not (self._hopeless(results) or not await self._store.has_open_files(job)):
+        attend = (Routing.ATTEND,)
+        columns["detailed_status"] = arrived
+        if others:
+            delay: float | Sentinel = 0
+            if phase(job) is Phase.HANDING_OVER:
+                if transfer.fts_jobid == job.fts_jobid:  # nothing is handed over any more
+                    columns["fts_posted"] = NOW
+                else:
+                    delay = KEEP
             return await self._store.record(
-                job, results, wake=(Routing.ATTEND,), delay=0, **columns
+                job, transfer, results, wake=attend, delay=delay, **columns
             )
+        columns |= {**FRESH_TRANSFER, "slice": job.slice + 1}
+        hopeless = rest_alike and self._hopeless(results)
+        if not hopeless and await self._store.has_open_files(job):
+            return await self._store.record(job, transfer, results, wake=attend, delay=0, **columns)
         claimed = float(self._config.sweeps.hold)
-        job = await self._store.record(job, results, delay=claimed, **columns)
+        job = await self._store.record(job, transfer, results, delay=claimed, **columns)
         return await self._conclusion.conclude(job)
 
     def _result(self, job: Job, file: File, found: TransferOutcome) -> FileResult:

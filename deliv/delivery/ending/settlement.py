@@ -25,8 +25,9 @@ from deliv.errors import LostRace, NoCredential, Unavailable
 from deliv.gateways.fts import TransferOutcome, Verdict
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
-from deliv.model.phase import Phase, phase
+from deliv.model.phase import AT_FTS, Phase, phase
 from deliv.model.states import Event
+from deliv.model.transfer import OpenTransfer
 from deliv.ops import metrics
 from deliv.store import Routing, Store
 
@@ -49,10 +50,10 @@ class Settlement:
         self._files = files
         self.comparing: dict[str, asyncio.Task[None]] = {}  # by job id
 
-    async def settle(self, job: Job, outcome: TransferOutcome) -> Job:
+    async def settle(self, job: Job, transfer: OpenTransfer, outcome: TransferOutcome) -> Job:
         ended = {Verdict.FINISHED, Verdict.FAILED, Verdict.CANCELLED}
         if job.report is not None and outcome.verdict in ended:
-            return await self._settle_files(job, outcome)
+            return await self._settle_files(job, transfer, outcome)
         match outcome.verdict:
             case Verdict.FINISHED:
                 if outcome.written_to not in {None, destination_file(job)}:
@@ -80,7 +81,7 @@ class Settlement:
                 failure = Failure(
                     error_class=ErrorClass.CREDENTIAL,
                     reason=f"FTS ({job.fts_endpoint}) does not let deliv see the transfer "
-                    f"{job.fts_jobid}: {outcome.reason}",
+                    f"{transfer.fts_jobid}: {outcome.reason}",
                     may_have_partial_file=True,
                 )
                 return await self._failures.unseen(job, failure)
@@ -90,11 +91,13 @@ class Settlement:
                 going_on = no_longer_waiting(job)
                 return await self._store.update(job, **going_on) if going_on else job
 
-    async def lost(self, job: Job) -> None:
-        """FTS knows nothing of a job it had taken: whether it copied is open."""
-        reason = f"FTS ({job.fts_endpoint}) has lost the transfer {job.fts_jobid}"
+    async def lost(self, job: Job, transfer: OpenTransfer) -> Job:
+        """FTS knows nothing of a transfer that it had taken: whether it copied is open."""
+        reason = f"FTS ({job.fts_endpoint}) has lost the transfer {transfer.fts_jobid}"
         failure = Failure(error_class=ErrorClass.OTHER, reason=reason, may_have_partial_file=True)
-        await self._failures.attempt(job, failure)
+        if job.report is None:
+            return await self._failures.attempt(job, failure)
+        return await self._files.failed(job, transfer, failure, rest_alike=False)
 
     async def out_of_sight(self, job: Job, error: NoCredential) -> None:
         """FTS shows a job to its user alone, and deliv can't ask as that user any more.
@@ -128,8 +131,10 @@ class Settlement:
             job, Event.DELIVER, wake=(Routing.ADMIT, Routing.ATTEND), **columns
         )
 
-    async def _settle_files(self, job: Job, outcome: TransferOutcome) -> Job:
-        files = await self._store.assigned_files(job)
+    async def _settle_files(
+        self, job: Job, transfer: OpenTransfer, outcome: TransferOutcome
+    ) -> Job:
+        files = await self._store.assigned_files(job, transfer.attempt, transfer.slice)
         directory = destination_file(job)
         outcomes: dict[int, TransferOutcome] = {}
         for file in files:
@@ -143,10 +148,14 @@ class Settlement:
 
             async def compare(job: Job) -> None:
                 compared = await self._files.compared(job, to_compare, outcomes)
-                await self._files.record(job, outcome, files, outcomes, compared)
+                now = await self._store.job(job.job_id)
+                if now is None or now.attempt != job.attempt or phase(now) not in AT_FTS:
+                    return
+                job = now  # others of its transfers may have ended meanwhile
+                await self._files.record(job, transfer, outcome, files, outcomes, compared)
 
             return await self._begin_to_compare(job, compare)
-        return await self._files.record(job, outcome, files, outcomes, {})
+        return await self._files.record(job, transfer, outcome, files, outcomes, {})
 
     async def _begin_to_compare(self, job: Job, work: Callable[[Job], Awaitable[None]]) -> Job:
         """Begin to compare, unless that is under way; the job waits for the result."""

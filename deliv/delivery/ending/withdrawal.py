@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
 import structlog
@@ -12,39 +13,44 @@ from deliv.errors import NoCredential, Refused
 from deliv.gateways.fts import TransferOutcome, Verdict
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
+from deliv.model.transfer import OpenTransfer
+from deliv.store import Store
 
 log = structlog.get_logger()
 
 
 class Withdrawal:
-    def __init__(self, endpoints: EndpointResolver, failures: FailureHandler) -> None:
+    def __init__(self, store: Store, endpoints: EndpointResolver, failures: FailureHandler) -> None:
+        self._store = store
         self._endpoints = endpoints
         self._failures = failures
 
-    async def stop(self, job: Job) -> TransferOutcome | None:
-        """Have FTS cancel a copy. The outcome when it has one, None when FTS never had the job.
+    async def stop(self, job: Job, transfers: Sequence[OpenTransfer]) -> dict[str, TransferOutcome]:
+        """Have FTS cancel a job's transfers. Their outcomes by id; none of one FTS never had.
 
         Unavailable, Refused: not confirmed.
         """
-        if job.fts_jobid is None:
-            return None
+        ids = [transfer.fts_jobid for transfer in transfers]
         try:
             endpoint = await self._endpoints.of(job)
         except NoCredential as error:  # it can't be stopped; what FTS was lent has ended as well
-            return TransferOutcome(
+            unstoppable = TransferOutcome(
                 verdict=Verdict.CANCELLED,
                 error_class=ErrorClass.CREDENTIAL,
                 reason=f"FTS could not be asked to stop: {error}",
                 partial=True,
             )
+            return dict.fromkeys(ids, unstoppable)
         try:
-            await endpoint.cancel(job.fts_jobid)
+            for fts_jobid in ids:
+                await endpoint.cancel(fts_jobid)
         except Refused as error:
             if error.code != HTTPStatus.FORBIDDEN:
                 raise
-            return TransferOutcome(verdict=Verdict.FORBIDDEN, reason=str(error))
+            forbidden = TransferOutcome(verdict=Verdict.FORBIDDEN, reason=str(error))
+            return dict.fromkeys(ids, forbidden)
         # One that FTS does not know (any more) may have ended and be in its archive.
-        return (await endpoint.details([job.fts_jobid])).get(job.fts_jobid)
+        return await endpoint.details(ids)
 
     async def withdraw(self, job: Job) -> None:
         """See that FTS does nothing more for a job that has ended. Unavailable: not confirmed.
@@ -53,14 +59,16 @@ class Withdrawal:
         """
         if job.fts_endpoint is None:
             return
+        transfers = (await self._store.open_transfers([job]))[job.job_id]
         try:
             endpoint = await self._endpoints.of(job)
-            fts_jobid = job.fts_jobid or await endpoint.job_id(sid(job))
+            last = job.fts_jobid or await endpoint.job_id(sid(job))
         except NoCredential as error:  # what FTS was lent has ended with it
             log.warning("no credential to withdraw with", job_id=job.job_id, reason=str(error))
             return
         try:
-            await endpoint.cancel(fts_jobid)
+            for fts_jobid in {last, *(transfer.fts_jobid for transfer in transfers)}:
+                await endpoint.cancel(fts_jobid)
         except Refused as error:
             since = job.unseen_since or job.time_transferring
             forbidden = error.code == HTTPStatus.FORBIDDEN

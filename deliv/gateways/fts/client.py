@@ -9,6 +9,7 @@
     endpoint.unfinished()          what has not: job id -> state
     endpoint.running()             of those the ids whose state deliv knows
     endpoint.details(ids)          job id -> TransferOutcome; an id that FTS has lost is left out
+    endpoint.progress(ids)         job id -> how many of its files are being copied, and have been
     endpoint.origins(ids)          job id -> whom an unfinished job is for
     endpoint.cancel(job_id)        the state the job is in then
 
@@ -51,11 +52,13 @@ from deliv.gateways.fts.outcomes import (
     TransferOutcome,
     forbidden,
     outcome,
+    progress,
     unclear,
 )
 from deliv.gateways.fts.transfer import Transfer, submission
 from deliv.gateways.fts.transport import AUTHENTICATION_TIMEOUT, FtsTransport, is_fts, refusal
 from deliv.gateways.https import HttpsClient
+from deliv.model.transfer import Progress
 from deliv.ops import metrics
 
 log = structlog.get_logger()
@@ -64,6 +67,8 @@ T = TypeVar("T")
 
 MOMENT = 2.0  # seconds
 BULK = 100  # FTS answers more than 109 ids with an HTML 404
+WATCHED_AT_ONCE = 20  # transfers of up to a thousand files
+CALL_COST = 10_000  # bytes
 JSON = "application/json"
 
 
@@ -205,6 +210,21 @@ class Endpoint:
                     found[job_id] = outcome(job)
         return found
 
+    async def progress(self, ids: Iterable[str]) -> tuple[dict[str, Progress], int]:
+        """How far these jobs are, of those that FTS tells it; and what that cost FTS, in bytes.
+
+        A call costs CALL_COST at least.
+        """
+        found: dict[str, Progress] = {}
+        cost = 0
+        wanted = iter(dict.fromkeys(ids))
+        while chunk := list(islice(wanted, WATCHED_AT_ONCE)):
+            elements = await self._described(chunk, ("file_id", "file_state"))
+            cost += max(CALL_COST, sum(len(element) for element in elements))
+            readable, _ = read_each(elements, JobAnswer)
+            found |= {job.job_id: progress(job) for job in readable if job.files}
+        return found, cost
+
     async def origins(self, ids: Iterable[str]) -> dict[str, Origin]:
         """Those of these jobs that are unfinished, with the metadata they were submitted with."""
         found: dict[str, Origin] = {}
@@ -270,10 +290,12 @@ class Endpoint:
             log.warning("an element of a list can't be read", fts_jobid=job_id, reason=reason)
         return readable
 
-    async def _described(self, ids: Sequence[str]) -> Sequence[msgspec.Raw]:
+    async def _described(
+        self, ids: Sequence[str], fields: Sequence[str] = FILE_FIELDS
+    ) -> Sequence[msgspec.Raw]:
         """What FTS answers about each of these ids; about a single one it is no list."""
         path = ",".join(quote(job_id, safe="") for job_id in ids)
-        answer = await self._transport.call("GET", f"/jobs/{path}?files={','.join(FILE_FIELDS)}")
+        answer = await self._transport.call("GET", f"/jobs/{path}?files={','.join(fields)}")
         answered = answer.status in {HTTPStatus.OK, HTTPStatus.MULTI_STATUS}
         # An error that names no job concerns the call as a whole.
         if not answered and b'"job_id"' not in answer.body:

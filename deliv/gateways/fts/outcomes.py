@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -11,8 +12,9 @@ from types import MappingProxyType
 import msgspec
 
 from deliv.gateways.fts.answers import FileAnswer, JobAnswer
-from deliv.gateways.fts.reasons import CopyProgress, classify, parse, progress
+from deliv.gateways.fts.reasons import CopyProgress, classify, how_far, parse
 from deliv.model.error_classes import ErrorClass
+from deliv.model.transfer import Progress
 
 ACTIVE = frozenset(
     {
@@ -40,7 +42,7 @@ ENDS = MappingProxyType(
         "CANCELED": Verdict.CANCELLED,
     }
 )
-
+FILE_ENDS = frozenset({*ENDS, "NOT_USED"})
 
 _TIMEOUT = re.compile(r"\btimeout:(\d{1,9})")
 
@@ -108,6 +110,16 @@ def _read(job: JobAnswer, file: FileAnswer, verdict: Verdict) -> TransferOutcome
     return known
 
 
+def progress(job: JobAnswer) -> Progress:
+    """How far a job is, by the states of its `files`."""
+    states = Counter(file.file_state for file in job.files or ())
+    return Progress(
+        active=states["ACTIVE"],
+        ended=sum(count for state, count in states.items() if state in FILE_ENDS),
+        arrived=states["FINISHED"],
+    )
+
+
 def unclear(reason: str) -> TransferOutcome:
     """No usable answer about a job."""
     return TransferOutcome(verdict=Verdict.UNKNOWN, reason=reason)
@@ -144,7 +156,7 @@ def _verdict_on_file(job: JobAnswer, file: FileAnswer) -> Verdict:
 def _failure(known: TransferOutcome, job: JobAnswer, file: FileAnswer) -> TransferOutcome:
     text = file.reason or job.reason or f"FTS gave no reason for {known.state}"
     reason = parse(text)
-    error_class, came = classify(reason), progress(reason)
+    error_class, came = classify(reason), how_far(reason)
     unclear_how_far = came is CopyProgress.UNCLEAR
     begun = came is CopyProgress.COPY or (unclear_how_far and bool(file.throughput))
     # FTS sets a copy's time-out soon before the copy begins. In between it reads the source's

@@ -204,7 +204,7 @@ def classify(reason: Reason) -> ErrorClass:
     return OTHER
 
 
-def progress(reason: Reason) -> CopyProgress:
+def how_far(reason: Reason) -> CopyProgress:
     """How far the transfer had come; gfal2 itself prepares the copy within the scope TRANSFER."""
     if reason.scope == SOURCE or classify(reason) is EXISTS:
         return CopyProgress.PREPARATION

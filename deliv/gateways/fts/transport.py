@@ -10,6 +10,7 @@ from deliv.gateways.breaker import Breaker
 from deliv.gateways.fts.answers import read
 from deliv.gateways.https import HttpsClient, Response
 from deliv.gateways.upstream import Upstream, error_message
+from deliv.ops import metrics
 
 AUTHENTICATION_TIMEOUT = 419
 
@@ -48,6 +49,7 @@ class FtsTransport(Upstream):
         return read(answer, kind)
 
     def _check(self, answer: Response) -> None:
+        metrics.FTS_CALLS.labels(endpoint=self.name).inc()
         super()._check(answer)
         # FTS sends a list while it reads it: when its database fails then, it is still a 200.
         body = answer.body.strip()

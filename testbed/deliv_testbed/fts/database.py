@@ -55,8 +55,9 @@ CREATE TABLE IF NOT EXISTS files (
 );
 CREATE INDEX IF NOT EXISTS files_job ON files (job_id);
 CREATE INDEX IF NOT EXISTS files_job_state ON files (job_id, file_state);
-CREATE INDEX IF NOT EXISTS files_link
-    ON files (file_state, source_se, dest_se, priority DESC, file_id);
+CREATE INDEX IF NOT EXISTS files_queue
+    ON files (file_state, source_se, dest_se, vo_name, priority, file_id);
+DROP INDEX IF EXISTS files_link;
 CREATE INDEX IF NOT EXISTS files_unended ON files (file_id)
     WHERE file_state = 'CANCELED' AND finish_time IS NULL;
 CREATE INDEX IF NOT EXISTS files_unfinished ON files (vo_name, file_id)
@@ -244,12 +245,26 @@ class FtsDatabase:
         )
 
     def eligible(self, link: Mapping[str, Any], epoch: float, limit: int) -> list[Row]:
-        """Files to be copied next between two storages: by priority, then by age."""
-        return self._all(
-            """SELECT * FROM files WHERE file_state = 'SUBMITTED' AND source_se = ?
-               AND dest_se = ? AND _not_before <= ? ORDER BY priority DESC, file_id LIMIT ?""",
-            link["source_se"], link["dest_se"], epoch, limit,
-        )  # fmt: skip
+        """Files to be copied next between two storages: by priority, then by age.
+
+        Of a VO only those of the highest priority that waits, be it a file's that is held back
+        until its retry: FTS looks for that first.
+        """
+        vos = self._all("SELECT DISTINCT vo_name FROM jobs WHERE job_finished IS NULL")
+        files = [
+            file
+            for vo in vos
+            for file in self._all(
+                """SELECT * FROM files
+                   WHERE file_state = 'SUBMITTED' AND source_se = ? AND dest_se = ? AND vo_name = ?
+                   AND priority = (
+                       SELECT max(priority) FROM files WHERE file_state = 'SUBMITTED'
+                       AND source_se = ? AND dest_se = ? AND vo_name = ?)
+                   AND _not_before <= ? ORDER BY file_id LIMIT ?""",
+                *(link["source_se"], link["dest_se"], vo["vo_name"]) * 2, epoch, limit,
+            )
+        ]  # fmt: skip
+        return sorted(files, key=lambda file: (-file["priority"], file["file_id"]))[:limit]
 
     def waiting_files(self, job_id: str) -> list[Row]:
         return self._all(

@@ -25,21 +25,17 @@ OK = "200 Ok"
 
 
 class Jobs:
-    """`stop` is called with the id of each file whose copy must end."""
-
     def __init__(
         self,
         settings: FtsSettings,
         database: FtsDatabase,
         delegation: Delegation,
         bans: Bans,
-        stop: Callable[[int], None],
     ) -> None:
         self._settings = settings
         self._database = database
         self._delegation = delegation
         self._bans = bans
-        self._stop = stop
 
     def submit(self, caller: Caller, body: Any) -> dict[str, str]:
         self._delegation.require(caller)
@@ -212,9 +208,6 @@ class Jobs:
         with self._database.transaction():
             self._database.cancel_files(job_id, UNFINISHED_FILES, reason, clock.now())
             self._end(job_id, reason=reason)
-        for file in self._database.files(job_id, ["file_id", "finish_time"]):
-            if file["finish_time"] is None:
-                self._stop(file["file_id"])
 
     def _cancel_file(self, job_id: str, file_id: int) -> str:
         file = self._database.file(file_id)

@@ -47,10 +47,16 @@ class Scheduler:
         self._at_work: dict[int, Worker] = {}
         self._silent_since: dict[int, float] = {}
 
-    def stop(self, file_id: int) -> None:
-        """End the process that copies this file; what it has written stays."""
-        if worker := self._at_work.get(file_id):
-            worker.kill()
+    def stop_canceled(self) -> None:
+        """End the processes whose job was canceled; what they have written stays.
+
+        As at FTS it takes a round, and a file that was canceled by itself is not among them.
+        """
+        for file_id in self._database.unended():
+            if worker := self._at_work.get(file_id):
+                worker.kill()
+            elif file_id not in self._copies:
+                self._database.update_file(file_id, finish_time=clock.now())
 
     def recover(self) -> None:
         """What has no process: queue it when it never had one, else wait until it has stalled."""
@@ -70,9 +76,6 @@ class Scheduler:
             if now - since >= limit:
                 reason = STALLED.format(seconds=limit)
                 self._end(file_id, file_state="FAILED", reason=reason, recoverable=False)
-        for file_id in self._database.unended():
-            if file_id not in self._copies:
-                self._database.update_file(file_id, finish_time=clock.now())
 
     def end_jobs(self) -> None:
         """End the jobs whose files have ended: a while after the last of them, as FTS does."""
@@ -91,6 +94,7 @@ class Scheduler:
             while True:
                 try:
                     self.recover()
+                    self.stop_canceled()
                     self.end_jobs()
                     jobs.expire()
                     self._database.archive(clock.text(time.time() - self._settings.archive_after))

@@ -36,7 +36,7 @@ async def serve(settings: FtsSettings) -> None:
     scheduler.recover()
     delegation = Delegation(database)
     bans = Bans(database)
-    jobs = Jobs(settings, database, delegation, bans, scheduler.stop)
+    jobs = Jobs(settings, database, delegation, bans)
     own = x509.load_pem_x509_certificate(settings.certificate.read_bytes())
     service = FtsService(
         settings=settings,

@@ -21,7 +21,7 @@ from integration.dummy_fts.copying import (
     settings,
     submitted,
 )
-from integration.private_fts import Client, Fts, silent_port, wait_for
+from integration.private_fts import UNKNOWN, Client, Fts, silent_port, wait_for
 
 FAILED = "One or more files failed. Please have a look at the details for more information"
 CANCELED = "Job canceled by the user"
@@ -165,6 +165,28 @@ def test_chosen_fields_of_files(fts: Fts, alice: Client) -> None:
         alice.delete(f"/jobs/{one},{two}")
 
 
+def test_the_files_of_many_jobs_in_one_look(fts: Fts, alice: Client) -> None:
+    """Less than 60 bytes a file; a job that is not there has none, and hides no other."""
+    with settings(fts, slots=0):
+        jobs = [
+            submit(alice, pairs(fts, [f"look/{job}/{number}" for number in range(200)]))
+            for job in range(20)
+        ]
+        answer = alice.get(f"/jobs/{','.join(jobs)}?files=file_id,file_state")
+        assert answer.status == 200
+        assert [job["job_id"] for job in answer.content] == jobs
+        files = [file for job in answer.content for file in job["files"]]
+        assert len({file["file_id"] for file in files}) == 20 * 200
+        assert {file["file_state"] for file in files} == {"SUBMITTED"}
+        assert len(answer.body) < 60 * len(files) + 2_000 * len(jobs)
+        answer = alice.get(f"/jobs/{jobs[0]},{UNKNOWN},{jobs[1]}?files=file_id,file_state")
+        assert answer.status == 207
+        one, unknown, two = answer.content
+        assert [len(job["files"]) for job in (one, two)] == [200, 200]
+        assert "files" not in unknown and unknown["http_status"] == "404 Not Found"
+        alice.delete(f"/jobs/{','.join(jobs)}")
+
+
 def test_unfinished_files(fts: Fts, alice: Client) -> None:
     """A `limit` is not heeded, and a `time_window` is more than FTS can take."""
     with settings(fts, slots=0):
@@ -275,6 +297,22 @@ def test_a_job_is_canceled_with_active_and_queued_files(fts: Fts, alice: Client)
     assert (again.status, again.content["http_status"]) == (200, "304 Not Modified")
 
 
+def test_a_canceled_job_is_stopped_in_the_next_round(fts: Fts, alice: Client) -> None:
+    """Until then its copies run, and their `finish_time` is null."""
+    with settings(fts, slots=0):
+        job = submit(alice, pairs(fts, ["signal"]), strict_copy=True)
+        with frozen(fts), settings(fts, interval=3600):
+            wait_for(lambda: states(alice, job) == ["ACTIVE"])
+            assert alice.delete(f"/jobs/{job}").content["job_state"] == "CANCELED"
+            (file,) = files_of(alice, job)
+            shown = [file[name] for name in ("file_state", "reason", "finish_time")]
+            assert shown == ["CANCELED", CANCELED, None]
+            assert Path(f"/proc/{file['pid']}/cmdline").read_bytes()
+        wait_for(lambda: files_of(alice, job)[0]["finish_time"])
+        assert states(alice, job) == ["CANCELED"]
+        assert not is_there(fts, "signal")
+
+
 # --- session reuse
 
 
@@ -307,6 +345,19 @@ def test_files_of_a_reuse_job_are_not_canceled_one_by_one(fts: Fts, alice: Clien
 
 
 # --- what gfal2 finds
+
+
+def test_directories_that_may_not_be_made(fts: Fts, alice: Client) -> None:
+    closed = fts.destination.root / "no-mkdir"
+    closed.mkdir()
+    fts.account.own(closed)
+    closed.chmod(0o555)
+    job = submit(alice, pairs(fts, ["no-mkdir/deep/er/file"]))
+    assert alice.ended(job) == "FAILED"
+    (file,) = files_of(alice, job)
+    assert file["reason"].startswith("TRANSFER [13] ")
+    assert "c=PERMISSION_DENIED" in file["reason"]
+    assert "System error in mkdir" in file["reason"]
 
 
 def test_missing_directories_are_made_for_their_owner_alone(fts: Fts, alice: Client) -> None:

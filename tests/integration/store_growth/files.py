@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from support.samples import REPORT, assigned, with_files
+from support.samples import REPORT, TURN, assigned, open_transfers, with_files
 
 from deliv.model.file import FileListing, FileResult, FileState, ReportedFile
+from deliv.model.transfer import Progress
+from deliv.store import NOW
 from integration.store_growth.world import Call, World, admitted, case
 
 
@@ -42,14 +44,51 @@ async def _(world: World) -> Call:
 @case("assigned_files")
 async def _(world: World) -> Call:
     job = await assigned(world.store, await with_files(world.store, await admitted(world), 3))
-    return lambda: world.store.assigned_files(job)
+    return lambda: world.store.assigned_files(job, job.attempt, job.slice)
+
+
+@case("open_transfers")
+async def _(world: World) -> Call:
+    job = await assigned(world.store, await with_files(world.store, await admitted(world), 3))
+    return lambda: world.store.open_transfers([job])
+
+
+@case("with_open_transfers")
+async def _(world: World) -> Call:
+    await assigned(world.store, await with_files(world.store, await admitted(world), 3))
+    return lambda: world.store.with_open_transfers("fts1")
+
+
+@case("see_progress")
+async def _(world: World) -> Call:
+    job = await assigned(world.store, await with_files(world.store, await admitted(world), 3))
+    progress = {job.job_id: {(1, 0): Progress(active=1, ended=1, arrived=1)}}
+    return lambda: world.store.see_progress(progress)
+
+
+@case("give_turns")
+async def _(world: World) -> Call:
+    job = await with_files(world.store, await admitted(world), 3)
+    await world.store.update(job, turn_since=NOW)
+    return lambda: world.store.give_turns(TURN)
+
+
+@case("may_hand_over_more")
+async def _(world: World) -> Call:
+    job = await with_files(world.store, await admitted(world), 3)
+    job = await assigned(world.store, await assigned(world.store, job, 1), 1)
+    (first, _) = await open_transfers(world.store, job)
+    done = [FileResult(number=1, state=FileState.FINISHED)]
+    job = await world.store.record(job, first, done, files_done=1)
+    return lambda: world.store.may_hand_over_more(job)
 
 
 @case("record")
 async def _(world: World) -> Call:
     job = await assigned(world.store, await with_files(world.store, await admitted(world), 3))
     results = [FileResult(number=number, state=FileState.FINISHED) for number in (1, 2, 3)]
-    return lambda: world.store.record(job, results, files_done=3, fts_jobid=None)
+    (transfer,) = await open_transfers(world.store, job)
+    return lambda: world.store.record(job, transfer, results, files_done=3, fts_jobid=None)
 
 
 @case("file_groups")

@@ -93,7 +93,7 @@ async def _(world: World) -> Call:
     return lambda: world.delegations.notify(one)
 
 
-@case("copying")
+@case("single_file_owners")
 async def _(world: World) -> Call:
     await handed_over(world, copied_as=TransferIdentity.USER)
-    return lambda: world.delegations.copying("fts1")
+    return lambda: world.store.single_file_owners("fts1")

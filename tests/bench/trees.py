@@ -1,0 +1,138 @@
+"""Products of many files, and many products of one, against the same copies asked of FTS alone."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import requests
+import yaml
+from support.running_stack import Stack, Target, brought_up, until
+
+from bench.figures import Figure
+
+FILES, SIZE = 1000, 1000
+CALLS_EACH = 50  # files for one call to FTS
+PATIENCE = 1200
+CALLS = 'deliv_fts_calls_total{endpoint="fts"}'
+
+
+def figures() -> Iterator[Figure]:
+    with brought_up() as stack:
+        target = stack.target()
+        with stack.client() as client:  # deliv has delegated to FTS then
+            client.wait(client.submit("synthetic-1000", target.url), timeout=PATIENCE)
+        alone = asked_of_fts(stack, target)
+        calls = stack.metric(CALLS)
+        many, others, ahead = as_a_tree(stack, target)
+        calls = stack.metric(CALLS) - calls
+        single = as_single_files(stack, target)
+    against = "the same of FTS alone"
+    yield Figure(
+        what=f"a product of {FILES} files", value=many, against=against, base=alone, unit="s",
+        most=1.05,
+    )  # fmt: skip
+    yield Figure(
+        what=f"calls to FTS for {FILES} files", value=calls, against=f"one for {CALLS_EACH}",
+        base=FILES / CALLS_EACH, unit="", most=1,
+    )  # fmt: skip
+    yield Figure(
+        what="files copied before another user's one", value=others, against="those at FTS before",
+        base=ahead, unit="", most=1,
+    )  # fmt: skip
+    yield Figure(
+        what=f"{FILES} products of one file", value=single, against=against, base=alone, unit="s",
+        most=1.25,
+    )  # fmt: skip
+
+
+def asked_of_fts(stack: Stack, target: Target) -> float:
+    """Seconds from the POST of all copies to the end of the last."""
+    place = stack.testbed["gridftp"]["archive"]
+    sources = Path(place["root"]) / "for-fts-alone"
+    sources.mkdir()
+    for number in range(FILES):
+        (sources / str(number)).write_bytes(bytes(SIZE))
+    sources.chmod(0o755)
+    url = f"{place['url']}/{sources.name}"
+    files = [
+        {"sources": [f"{url}/{number}"], "destinations": [f"{target.url}/alone/{number}"],
+         "checksum": "ADLER32", "filesize": SIZE}
+        for number in range(FILES)
+    ]  # fmt: skip
+    config = yaml.safe_load(Path(stack.testbed["config"]).read_text(encoding="utf-8"))
+    (fts,) = config["fts"]["endpoints"].values()
+    with requests.Session() as session:
+        session.trust_env = False
+        session.verify = stack.testbed["ca_file"]
+        session.cert = config["credential"]["certificate"], config["credential"]["key"]
+        body = {"files": files, "params": {"verify_checksum": "both"}}
+        started = time.monotonic()
+        answer = session.post(f"{fts}/jobs", json=body, timeout=60)
+        assert answer.status_code == requests.codes.ok, answer.text
+    job = answer.json()["job_id"]
+    until(lambda: finished(stack, "job_id = ?", job) == FILES, "FTS copies", timeout=PATIENCE)
+    return time.monotonic() - started
+
+
+def as_a_tree(stack: Stack, target: Target) -> tuple[float, int, int]:
+    """Seconds from the hand-over to SUCCESS; of another user's file those copied before it.
+
+    And how many FTS had for deliv when it was submitted.
+    """
+    with stack.client() as client:
+        job_id = client.submit(f"tree-{FILES}-{SIZE}", target.url)
+        until(lambda: copied(stack, job_id) >= FILES // 4, "a quarter is there", timeout=PATIENCE)
+        with stack.client("bob") as other:
+            before = all_finished(stack)
+            sql = "SELECT SUM(files_at_fts) FROM jobs WHERE status = 'TRANSFERRING'"
+            ((ahead,),) = stack.query(sql)
+            others = other.submit("synthetic-1001", target.url)
+            other.wait(others, timeout=PATIENCE)
+        passed = all_finished(stack) - before - 1
+        answer = client.wait(job_id, timeout=PATIENCE)
+    assert answer["status"] == "SUCCESS", answer
+    return at_fts(stack, [job_id]), passed, int(ahead)
+
+
+def as_single_files(stack: Stack, target: Target) -> float:
+    """Seconds from the first hand-over to the last SUCCESS."""
+    first = 100_000
+    with stack.client() as client:
+        jobs = [client.submit(f"synthetic-{first + number}", target.url) for number in range(FILES)]
+        for job_id in jobs:
+            client.wait(job_id, timeout=PATIENCE)
+    return at_fts(stack, jobs)
+
+
+def at_fts(stack: Stack, jobs: list[str]) -> float:
+    """Seconds from the first hand-over to the last SUCCESS."""
+    sql = """
+        SELECT TIMESTAMPDIFF(MICROSECOND, MIN(time_transferring), MAX(time_success)) FROM jobs
+        WHERE job_id IN %s
+        """
+    ((taken,),) = stack.query(sql, jobs)
+    return float(taken) / 1e6
+
+
+def copied(stack: Stack, job_id: str) -> int:
+    return finished(stack, "job_metadata LIKE ?", f"%{job_id}%")
+
+
+def all_finished(stack: Stack) -> int:
+    return finished(stack, "1 = ?", 1)
+
+
+def finished(stack: Stack, condition: str, value: object) -> int:
+    """Files that FTS has copied, of its jobs that are of this condition."""
+    file = stack.directory / "fts" / "fts.sqlite"
+    sql = f"""
+        SELECT COUNT(*) FROM files JOIN jobs USING (job_id)
+        WHERE file_state = 'FINISHED' AND {condition}
+        """  # noqa: S608 - constants
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        ((number,),) = database.execute(sql, (value,)).fetchall()
+    return int(number)
