@@ -139,7 +139,8 @@ class Processes:
         if record and _is_same(record):
             os.kill(record.pid, signal.SIGTERM)
         self._signal(name, signal.SIGCONT)
-        wait(lambda: not self._members(name), grace)
+        # All processes of the machine are looked through only when the part itself has gone.
+        wait(lambda: not self.alive(name) and not self._members(name), grace)
         self.kill(name)
 
     def kill(self, name: str) -> None:
