@@ -13,7 +13,8 @@ from deliv.db.database import Database
 from deliv.errors import DatabaseUnavailable
 from deliv.model.job import Job
 from deliv.model.states import Status
-from deliv.store import migrations
+from deliv.model.transfer import OpenTransfer
+from deliv.store import Store, migrations
 from deliv.store.migrations import SQL, MigrationRefused
 
 SNAPSHOT = Path(__file__).with_name("schema.txt")
@@ -209,3 +210,32 @@ def test_the_service_has_four_privileges(migrated: Server) -> None:
         "GRANT USAGE",
         "GRANT SELECT, INSERT, UPDATE, DELETE",
     ]
+
+
+async def test_what_a_job_has_at_fts_is_a_transfer_of_it(
+    server: Server, service: Database, files: Path
+) -> None:
+    (later,) = files.glob("0014_*.sql")
+    content = later.read_bytes()
+    later.unlink()
+    await migrations.migrate(server.settings(), files)
+    server.run(
+        "INSERT INTO jobs (job_id, product_id, status, destination_path, destination_host,"
+        " submitter) VALUES ('j', 'p', 'SUBMITTED', 'gsiftp://h/d', 'h', '/CN=a')",
+        "UPDATE jobs SET status = 'STAGING', version = version + 1",
+        "INSERT INTO job_files (job_id, report, number, name, name_key) VALUES"
+        " ('j', REPEAT('r', 16), 1, 'a', REPEAT('a', 16)),"
+        " ('j', REPEAT('r', 16), 2, 'b', REPEAT('b', 16))",
+        "UPDATE jobs SET report = REPEAT('r', 16), files_total = 2, files_done = 0",
+        "UPDATE jobs SET status = 'TRANSFERRING', fts_endpoint = 'fts1', fts_jobid = 'x',"
+        " slice = 3, version = version + 1",
+        "UPDATE job_files SET state = 'ASSIGNED', attempt = 1, slice = 3 WHERE number = 1",
+    )
+    later.write_bytes(content)
+    await migrations.migrate(server.settings(), files)
+    job = await Store(service).job("j")
+    assert job is not None
+    assert (await Store(service).open_transfers([job]))["j"] == (
+        OpenTransfer(attempt=1, slice=3, fts_jobid="x", files=1),
+    )
+    assert (job.status, job.files_at_fts) == (Status.TRANSFERRING, 1)
