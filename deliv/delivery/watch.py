@@ -18,6 +18,7 @@ from deliv.errors import NoCredential, Refused, Unavailable
 from deliv.gateways.fts import Endpoint
 from deliv.model.job import Job
 from deliv.model.transfer import OpenTransfer, Progress
+from deliv.ops import metrics
 from deliv.store import Store
 
 log = structlog.get_logger()
@@ -118,6 +119,10 @@ class Watching:
         by_job: dict[str, dict[tuple[int, int], Progress]] = defaultdict(dict)
         for fts_jobid, progress in found.items():
             one = self._watched[fts_jobid]
+            if progress.active + progress.ended > one.transfer.files:
+                metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=self._endpoint.name).inc()
+                log.warning("FTS tells of more files than it was given", fts_jobid=fts_jobid)
+                continue
             by_job[one.job_id][one.transfer.attempt, one.transfer.slice] = progress
             ended = progress.ended - one.transfer.ended
             one.rate = max(0.0, ended / (now - one.at)) if now > one.at else 0.0

@@ -202,7 +202,7 @@ class Looking:
         self.watching = Watching(
             here.store, here.parts.endpoints, here.endpoint, shortest, lambda: self.now
         )
-        self._path = f"/jobs/{','.join(one.fts_jobid for one in transfers)}"
+        self.path = f"/jobs/{','.join(one.fts_jobid for one in transfers)}"
 
     def shows(self, *copied: int, active: int = 8) -> None:
         """So many files of each transfer are there, the next ones are being copied."""
@@ -214,13 +214,13 @@ class Looking:
             ends = {url: {"file_state": state} for url, state in zip(urls, states, strict=False)}
             state = "FINISHED" if number == len(urls) else "ACTIVE"
             answers.append(shown(self._here, transfer.fts_jobid, asked, but(ends), state))
-        self._here.server.on("GET", self._path, reply(answers))
+        self._here.server.on("GET", self.path, reply(answers))
 
     async def look(self, at: float) -> tuple[list[str], int]:
         """What is over at this time, and how often FTS has been asked by then."""
         self.now = at
         over = await self.watching.look()
-        return over, len(self._here.server.calls("GET", self._path))
+        return over, len(self._here.server.calls("GET", self.path))
 
 
 async def looking(here: Bench) -> tuple[Job, Looking]:
@@ -237,7 +237,7 @@ async def test_files_are_counted_while_they_are_copied(opened: Opened) -> None:
         job = await here.now(job)
         assert (job.files_done, job.files_arriving) == (10, 50)
         assert (job.files_at_fts, job.files_active) == (350, 8)
-        assert {call.query for call in here.server.calls("GET", there._path)} == {
+        assert {call.query for call in here.server.calls("GET", there.path)} == {
             "files=file_id,file_state"
         }
 
@@ -268,6 +268,19 @@ async def test_where_nothing_moves_fts_is_asked_less_and_less(opened: Opened) ->
                 asked_at.append(second)
             before = times
         assert asked_at == [105, 115, 135, 165, 195]
+
+
+async def test_one_answer_that_can_not_be_keeps_no_other_from_being_seen(opened: Opened) -> None:
+    async with opened as here:
+        job, there = await looking(here)
+        one, two = await open_transfers(here.store, job)
+        there.shows(200, 30)
+        many = {"job_id": one.fts_jobid, "files": [{"file_state": "FINISHED"}] * 201}
+        good = {"job_id": two.fts_jobid, "files": [{"file_state": "FINISHED"}] * 30}
+        here.server.on("GET", there.path, reply([many, good]))
+        await there.look(100)
+        assert await there.look(105) == ([], 1)
+        assert (await here.now(job)).files_arriving == 30
 
 
 async def test_looks_keep_to_a_budget(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
