@@ -10,7 +10,7 @@ from deliv.delivery.delegation import CredentialDelegation
 from deliv.errors import NoCredential, Refused, Unavailable
 from deliv.gateways.fts import Endpoint, Fts
 from deliv.gateways.fts.users import UserEndpoints
-from deliv.model.job import Job, TransferIdentity
+from deliv.model.job import Job
 
 log = structlog.get_logger()
 
@@ -36,9 +36,11 @@ class EndpointResolver:
 
     async def acting(self, job: Job, name: str) -> Endpoint:
         """An endpoint as the job needs it. Unavailable, NoCredential."""
-        if job.copied_as is TransferIdentity.USER:
-            return await self.as_user(job.submitter, name)
-        return self._fts.endpoint(name)
+        return await self.acting_as(job.copying_user, name)
+
+    async def acting_as(self, dn: str | None, name: str) -> Endpoint:
+        """An endpoint under a user's identity, or deliv's own. Unavailable, NoCredential."""
+        return self._fts.endpoint(name) if dn is None else await self.as_user(dn, name)
 
     async def as_user(self, dn: str, name: str) -> Endpoint:
         self._fts.endpoint(name)

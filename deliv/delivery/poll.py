@@ -123,9 +123,7 @@ class Polling:
             by_identity[job.copying_user].append(job)
         for who, jobs in by_identity.items():
             try:
-                endpoint = self._endpoint
-                if who is not None:
-                    endpoint = await self._endpoints.as_user(who, endpoint.name)
+                endpoint = await self._endpoints.acting_as(who, self._endpoint.name)
                 await self._settle(endpoint, jobs, lambda transfer: transfer.fts_jobid in over)
             except (Refused, NoCredential) as error:
                 log.warning("FTS can't be asked for a user", dn=who, reason=str(error))
@@ -150,9 +148,7 @@ class Polling:
     ) -> int:
         """`running` is filled with what FTS lists for each identity, asked once in a round."""
         try:
-            endpoint = self._endpoint
-            if who is not None:
-                endpoint = await self._endpoints.as_user(who, endpoint.name)
+            endpoint = await self._endpoints.acting_as(who, self._endpoint.name)
             if who not in running:
                 running[who] = await endpoint.running()
             listed = running[who]

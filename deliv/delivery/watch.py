@@ -83,9 +83,7 @@ class Watching:
         cost = 0
         for user, ids in by_user.items():
             try:
-                endpoint = self._endpoint
-                if user is not None:
-                    endpoint = await self._endpoints.as_user(user, endpoint.name)
+                endpoint = await self._endpoints.acting_as(user, self._endpoint.name)
                 seen, spent = await endpoint.progress(ids)
             except (Unavailable, Refused, NoCredential) as error:
                 log.info("FTS does not tell how far it is", dn=user, reason=str(error))
