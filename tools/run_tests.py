@@ -108,6 +108,8 @@ def usable(directory: Path) -> bool:
 
 
 def run(what: str) -> list[Result]:
+    # Else each of some hundred starts of Python compiles all that it imports.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if what != "push":
         os.environ.pop(TURN, None)
         return (run_queue(queue()) if what == "all" else []) + run_hosts()
