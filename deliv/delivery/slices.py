@@ -13,8 +13,8 @@ from deliv.model.job import Job
 from deliv.model.turns import FIRST_FILES
 from deliv.store import SliceLimits
 
-# Files of the first transfer of each attempt. Where none of them arrives, all for one reason, the
-# others are not tried.
+# Files of the first transfer of each attempt. Where most of them fail for one reason, the others
+# are not tried.
 FIRST_SLICE = FIRST_FILES
 
 

@@ -28,7 +28,7 @@ from deliv.delivery.waiting import WAITING, no_longer_waiting
 from deliv.errors import DestinationBusy, LostRace, NoCredential, Refused, Unavailable
 from deliv.gateways.fts import Endpoint, Fts
 from deliv.model.error_classes import IN_USE, ErrorClass
-from deliv.model.file import File
+from deliv.model.file import TAKEN, File
 from deliv.model.job import Job, TransferIdentity
 from deliv.model.phase import Phase, phase
 from deliv.model.states import FINAL, Event, Status
@@ -87,8 +87,7 @@ class FtsTransfers:
             else:  # FTS does not know deliv itself, which its operators can repair
                 await self._wait(job, str(error), RETRY_REFUSED)
         except DestinationBusy:
-            reason = "another delivery to the same destination file is under way"
-            failure = Failure(error_class=ErrorClass.EXISTS, reason=reason, advice=IN_USE)
+            failure = Failure(error_class=ErrorClass.EXISTS, reason=TAKEN, advice=IN_USE)
             await self._failures.end(job, failure)
         else:
             if assigned is not None and assigned.fts_jobid is not None:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
 
+# Why a file fails whose destination is another job's.
+TAKEN = "another delivery to the same destination file is under way"
+
 
 class FileState(StrEnum):
     WAITING = "WAITING"  # not there (yet); of a job that has ended: not there

@@ -10,6 +10,7 @@ from deliv.db.database import Connection, Row
 from deliv.errors import LostRace
 from deliv.model.error_classes import ErrorClass
 from deliv.model.file import (
+    TAKEN,
     File,
     FileGroup,
     FileListing,
@@ -84,7 +85,6 @@ SELECT state, attempt = %s AS tried, error_class, partial, corrupt_source, COUNT
 FROM job_files WHERE {OF_REPORT} GROUP BY 1, 2, 3, 4, 5
 """  # noqa: S608 - constants
 ONE = f"{SELECT} WHERE {OF_REPORT} AND number = %s"
-IN_USE = "another delivery to the same destination file is under way"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +188,7 @@ def assign(
     changed = change() if free else jobs.change(tx, job, Change(columns={}, delay=0))
     if refused:
         sql = REFUSE.format(numbers=placeholders(len(refused)))
-        why = ErrorClass.EXISTS, IN_USE
+        why = ErrorClass.EXISTS, TAKEN
         tx.execute(sql, job.attempt, slice_number, *why, *where, *refused)
     if free:
         sql = ASSIGN.format(keys="WHEN %s THEN %s " * len(free), numbers=placeholders(len(free)))

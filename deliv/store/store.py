@@ -286,10 +286,10 @@ class Store:
     async def may_hand_over_more(self, job: Job) -> bool:
         """Whether a job that FTS copies has files for another transfer.
 
-        Not while the one that ended last has brought nothing: the next may well end alike.
+        Not while most files of the one that ended last are not there: the next may end alike.
         """
         return await self._run(
-            lambda tx: job_files.is_open(tx, job) and transfers.last_brought_something(tx, job)
+            lambda tx: job_files.is_open(tx, job) and transfers.last_went_well(tx, job)
         )
 
     async def record(

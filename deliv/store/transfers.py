@@ -40,7 +40,7 @@ SET files_at_fts = seen.at_fts, files_active = seen.active, files_arriving = see
 WHERE job_id = %s AND {of_status({Status.TRANSFERRING})}
 """  # noqa: S608 - constants
 LAST_ENDED = """
-SELECT arrived FROM transfers
+SELECT 2 * arrived > files AS well FROM transfers
 WHERE job_id = %s AND attempt = %s AND NOT open ORDER BY slice DESC LIMIT 1
 """
 WATCHED = f"""{SELECT} FORCE INDEX (polled)
@@ -95,7 +95,7 @@ def count(tx: Connection, job_id: str) -> None:
     tx.execute(COUNT, job_id, job_id)
 
 
-def last_brought_something(tx: Connection, job: Job) -> bool:
-    """Whether the transfer of the present attempt that was recorded last did; False without one."""
+def last_went_well(tx: Connection, job: Job) -> bool:
+    """Whether most files of the present attempt's last recorded transfer arrived; else False."""
     row = tx.get(LAST_ENDED, job.job_id, job.attempt)
-    return row is not None and bool(row["arrived"])
+    return row is not None and bool(row["well"])

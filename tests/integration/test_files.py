@@ -159,6 +159,18 @@ async def test_where_nothing_arrives_for_one_reason_the_rest_is_not_tried(
         assert "were not tried" in said
 
 
+@pytest.mark.parametrize(("denied", "transfers"), [(6, [10]), (5, [10, 20])])
+async def test_where_most_fail_for_one_reason_the_rest_is_not_tried(
+    opened: Opened, denied: int, transfers: list[int]
+) -> None:
+    async with opened as here:
+        job = await reported(here, 30)
+        job, tried = await all_copied(here, job, but(dict.fromkeys(names(denied), DENIED)))
+        assert [len(one) for one in tried] == transfers
+        assert (job.status, job.error_class) == (Status.ERROR, "no permission")
+        assert job.files_done == sum(transfers) - denied
+
+
 async def test_what_is_wrong_with_single_files_keeps_no_other_from_being_tried(
     opened: Opened,
 ) -> None:

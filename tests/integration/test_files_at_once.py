@@ -176,6 +176,30 @@ async def test_a_cancel_stops_all_transfers(opened: Opened) -> None:
         assert FileState.ASSIGNED not in await states(here, job)
 
 
+async def test_files_of_transfers_that_fts_has_lost_failed_when_the_job_is_cancelled(
+    opened: Opened,
+) -> None:
+    async with opened as here:
+        job, _, _ = await two_open(here)
+        one, two = await open_transfers(here.store, job)
+        gone = [
+            {"job_id": transfer.fts_jobid, "http_status": "404 Not Found"}
+            for transfer in (one, two)
+        ]
+        here.server.on("GET", f"/jobs/{one.fts_jobid},{two.fts_jobid}", reply(gone))
+        for transfer in (one, two):
+            unknown = reply({"status": "404"}, 404)
+            here.server.on("DELETE", f"/jobs/{transfer.fts_jobid}", unknown)
+            here.server.on("GET", f"/archive/{transfer.fts_jobid}", unknown)
+        job = await here.cancellation.cancel(job.job_id)
+        assert job.status is Status.CANCELLED
+        assert "10 files arrived whole, 400 may be there in part, 40 not" in (
+            job.detailed_status or ""
+        )
+        failed = await files(here, job, FileState.FAILED)
+        assert (len(failed), {file.partial for file in failed}) == (400, {True})
+
+
 async def test_what_is_open_when_a_job_ends_is_withdrawn(opened: Opened) -> None:
     async with opened as here:
         job, _, _ = await two_open(here)

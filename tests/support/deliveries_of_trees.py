@@ -14,7 +14,7 @@ from deliv_testbed.trees import Tree, tree_of
 
 from support.running_stack import Stack, Target, until
 
-COUNTS = re.compile(r"([\d,]+) files arrived whole, ([\d,]+) may be there in part, ([\d,]+) not")
+COUNTS = re.compile(r"([\d,]+) files? arrived whole, ([\d,]+) may be there in part, ([\d,]+) not")
 
 
 def tree(product_id: str) -> Tree:

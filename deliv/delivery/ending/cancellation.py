@@ -104,7 +104,8 @@ class Cancellation:
             since = min(time for time in (job.cancel_requested, job.deadline_passed) if time)
             delay = self._retry.after(await self._store.age(since))
             return await self._store.update(job, delay=delay, detailed_status=status)
-        if not outcomes:  # FTS may take it yet, or have had it once
+        if not transfers or (job.report is None and not outcomes):
+            # FTS may take it yet, or have had it once.
             copy = Failure(error_class=ErrorClass.CANCELLED, reason="", may_have_partial_file=True)
             return await self._failures.stopped(job, copy, delay=self._delay(job))
         for transfer in transfers:

@@ -195,7 +195,8 @@ class FailureHandler:
             elif group.partial or group.state is FileState.ASSIGNED:
                 parts += group.count
         absent = (job.files_total or 0) - whole - parts
-        return f": {whole:,} files arrived whole, {parts:,} may be there in part, {absent:,} not"
+        files = "file" if whole == 1 else "files"
+        return f": {whole:,} {files} arrived whole, {parts:,} may be there in part, {absent:,} not"
 
 
 def lacking(error: NoCredential) -> Failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -188,11 +189,9 @@ class FileResults:
         return FileState.WAITING if again else FileState.FAILED
 
     def _hopeless(self, results: Sequence[FileResult]) -> bool:
-        """Whether the rest would fail alike: it is not tried in this attempt."""
-        classes = {one.error_class for one in results}
-        return (
-            len(results) >= min(FIRST_SLICE, self._config.fts.files_per_transfer)
-            and all(one.state is not FileState.FINISHED for one in results)
-            and len(classes) == 1
-            and classes.isdisjoint(OF_ONE_FILE)
-        )
+        """Whether the rest would fail as most of these did: it is not tried in this attempt."""
+        failed = Counter(one.error_class for one in results if one.state is not FileState.FINISHED)
+        for error_class in OF_ONE_FILE:
+            del failed[error_class]
+        enough = min(FIRST_SLICE, self._config.fts.files_per_transfer)
+        return len(results) >= enough and 2 * max(failed.values(), default=0) > len(results)

@@ -11,8 +11,8 @@ from deliv.http import types
 from deliv.http.call.answers import Answer, shown
 from deliv.http.call.base import Call
 from deliv.http.call.parameters import Parameters
-from deliv.model.error_classes import ADVICE, ErrorClass
-from deliv.model.file import File, FileListing, FileState
+from deliv.model.error_classes import ADVICE, IN_USE, ErrorClass
+from deliv.model.file import TAKEN, File, FileListing, FileState
 from deliv.model.job import Job
 
 SHOWN = ("name", "state", "size", "checksum", "attempt", "error_class", "reason", "partial")
@@ -65,5 +65,8 @@ class TransferFiles(Call[FileListParameters]):
 
 def _answer(job: Job, file: File) -> dict[str, Any]:
     where = file_url(job.files_directory or "", file.name)
-    remedy = {"remedy": ADVICE[ErrorClass(file.error_class)]} if file.error_class else {}
-    return shown(file, SHOWN) | {"destination": where} | remedy
+    more = {"destination": where}
+    if file.error_class is not None:
+        taken = file.reason == TAKEN  # by another delivery, not by a file that is there
+        more["remedy"] = IN_USE if taken else ADVICE[ErrorClass(file.error_class)]
+    return shown(file, SHOWN) | more

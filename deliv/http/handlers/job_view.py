@@ -50,10 +50,17 @@ def summary(job: Job) -> dict[str, Any]:
 
 
 def _as_of_now(job: Job) -> Job:
-    """A file counts as done when FTS has copied it, before that is recorded."""
-    if job.files_done is None or job.status is not Status.TRANSFERRING:
+    """A file counts as done when FTS has copied it, before that is recorded.
+
+    Which ones these are is not known until then: their bytes are those of so many of what is left.
+    """
+    if job.status is not Status.TRANSFERRING or not job.files_arriving:
         return job
-    return replace(job, files_done=job.files_done + job.files_arriving)
+    done, total = job.files_done or 0, job.files_total or 0
+    size = job.bytes_done
+    if size is not None and job.bytes_total is not None:
+        size += (job.bytes_total - size) * job.files_arriving // max(1, total - done)
+    return replace(job, files_done=done + job.files_arriving, bytes_done=size)
 
 
 def by_status() -> list[dict[str, Any]]:
