@@ -16,7 +16,7 @@ from soak.site import Accepted, Site
 
 USERS = ("alice", "bob", "operator")
 CALLERS = 16  # at once; a call lasts long while deliv is away
-TREES = (1, 2, 3, 5, 8, 13, 21, 34, 300)  # how many files the products of many have, in turn
+TREES = (2, 3, 5, 8, 13, 21, 34, 300)  # how many files the products of many have, in turn
 FIRST_SIZE = 1_000  # bytes; each job has a size, and so a file, of its own
 PATIENCE = 3.0  # seconds with one instance before the other one is asked
 LAST_HOPE = 300.0  # seconds after which a submission has failed

@@ -41,17 +41,12 @@ CREATE TABLE IF NOT EXISTS transfers (
 
 CREATE TABLE IF NOT EXISTS transfers_archive LIKE transfers;
 
--- Those that are under way.
+-- Those that are under way; how many of their files FTS has is seen at the next look.
 INSERT IGNORE INTO transfers (job_id, attempt, slice, fts_endpoint, fts_jobid, files)
 SELECT jobs.job_id, jobs.attempt, jobs.slice, jobs.fts_endpoint, jobs.fts_jobid, COUNT(*)
 FROM jobs JOIN job_files USING (job_id, report)
 WHERE jobs.status = 'TRANSFERRING' AND jobs.fts_jobid IS NOT NULL AND job_files.state = 'ASSIGNED'
 GROUP BY jobs.job_id, jobs.attempt, jobs.slice, jobs.fts_endpoint, jobs.fts_jobid;
-
-UPDATE jobs JOIN transfers USING (job_id) SET files_at_fts = files WHERE status = 'TRANSFERRING';
-
-UPDATE jobs SET files_at_fts = 1
-WHERE status = 'TRANSFERRING' AND report IS NULL AND fts_jobid IS NOT NULL;
 
 -- Files are with the job's transfers: when these are given up, or the job ends, those that are not
 -- recorded yet wait again. Whether something was left of them is as open as it is for the job.
