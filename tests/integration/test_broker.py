@@ -189,7 +189,7 @@ async def test_readiness_sees_a_broker_that_is_dead_inside(rabbit: Rabbit) -> No
         finally:
             rabbit.kill()
             rabbit.start()
-        await until(lambda: broker.ready)
+        await until(lambda: broker.ready, 180)  # its tries are half a minute apart in the end
 
 
 async def test_a_killed_server_comes_back_with_its_messages(rabbit: Rabbit) -> None:
