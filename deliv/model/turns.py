@@ -19,9 +19,9 @@ ACTIVE_TIMES = 3  # FTS has as many files as are active, and twice as many waiti
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """A job in flight between two hosts: its files at FTS, and how many more it `wants` to have.
+    """A job between two hosts that `wants` to hand so many files over, or what FTS has already.
 
-    `waiting_since` is None where it asks for none.
+    Of what FTS has, which may be of several jobs of a submitter, `waiting_since` is None.
     """
 
     job_id: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from deliv.db.database import Connection, Row
+from deliv.db.database import Connection
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
 from deliv.model.states import IN_FLIGHT
@@ -19,15 +19,29 @@ from deliv.store.columns import NOW, Change, placeholders
 from deliv.store.conditions import in_phase, of_status
 from deliv.store.outbox import Routing
 
+Pair = tuple[str | None, str]
+
 MAY_WAIT = in_phase(Phase.STAGED, Phase.COPYING)
-IN_PLAY = f"""
-SELECT job_id, submitter, stager_hostname, destination_host, files_at_fts, files_active,
-  files_total, files_done, slice, IF({MAY_WAIT}, turn_since, NULL) AS waiting_since
-FROM jobs FORCE INDEX (turn)
-WHERE {of_status(IN_FLIGHT)} AND (files_at_fts > 0 OR turn_since IS NOT NULL)
-  AND (fts_endpoint = %s OR fts_endpoint IS NULL)
+OF_FTS = f"{of_status(IN_FLIGHT)} AND (fts_endpoint = %s OR fts_endpoint IS NULL)"
+OF_PAIR = " AND stager_hostname = %s AND destination_host = %s"
+# Rows are costly to read: of those that FTS has, one for each submitter; of those that wait, the
+# first of each.
+AT_FTS = f"""
+SELECT stager_hostname, destination_host, submitter, SUM(files_at_fts) AS files_at_fts,
+  SUM(files_active) AS files_active
+FROM jobs FORCE INDEX (turn) WHERE {OF_FTS} AND files_at_fts > 0{{pair}} GROUP BY 1, 2, 3
 """  # noqa: S608 - constants
-OF_PAIR = f"{IN_PLAY} AND stager_hostname = %s AND destination_host = %s"
+FIRST_OF_EACH = 20
+WAITING = f"""
+SELECT * FROM (
+  SELECT stager_hostname, destination_host, submitter, job_id, turn_since, files_total, files_done,
+    files_at_fts, slice, ROW_NUMBER() OVER (
+    PARTITION BY stager_hostname, destination_host, submitter ORDER BY turn_since, job_id
+  ) AS place
+  FROM jobs FORCE INDEX (turn)
+  WHERE {OF_FTS} AND {MAY_WAIT} AND turn_since IS NOT NULL{{pair}}
+) AS waiting WHERE place <= {FIRST_OF_EACH}
+"""  # noqa: S608 - constants
 LATEST_LOOK = 60.0  # seconds: a turn that nobody gave is taken then
 DUE = f"UPDATE jobs SET due_at = NOW(6) WHERE {MAY_WAIT} AND job_id IN "  # noqa: S608 - constants
 
@@ -51,17 +65,15 @@ def is_next(tx: Connection, job: Job, files: int, turn: Turn) -> bool:
     No other turn is given until this transaction ends.
     """
     lock(tx)
-    rows = tx.query(OF_PAIR, turn.endpoint, job.stager_hostname, job.destination_host)
-    others = [_contender(row, turn) for row in rows if row["job_id"] != job.job_id]
     asking = Contender(
         job_id=job.job_id,
         submitter=job.submitter,
-        at_fts=job.files_at_fts,
-        active=job.files_active,
         wants=files,
         waiting_since=job.turn_since or tx.now(),
     )
-    return job.job_id in next_turns([*others, asking], turn.files_per_pair)
+    others = _contenders(tx, turn, job.stager_hostname, job.destination_host)
+    contenders = [one for several in others.values() for one in several if one.job_id != job.job_id]
+    return job.job_id in next_turns([*contenders, asking], turn.files_per_pair)
 
 
 def wait(tx: Connection, job: Job, turn: Turn) -> Job:
@@ -75,13 +87,9 @@ def wait(tx: Connection, job: Job, turn: Turn) -> Job:
 
 def give(tx: Connection, turn: Turn) -> int:
     """Let the jobs whose turn has come be attended to now; how many."""
-    pairs: dict[tuple[str, str], list[Contender]] = defaultdict(list)
-    for row in tx.query(IN_PLAY, turn.endpoint):
-        pair = row["stager_hostname"], row["destination_host"]
-        pairs[pair].append(_contender(row, turn))
     chosen = [
         job_id
-        for contenders in pairs.values()
+        for contenders in _contenders(tx, turn).values()
         for job_id in next_turns(contenders, turn.files_per_pair)
     ]
     if chosen:
@@ -91,16 +99,31 @@ def give(tx: Connection, turn: Turn) -> int:
     return len(chosen)
 
 
-def _contender(row: Row, turn: Turn) -> Contender:
-    wants = 1
-    if row["files_total"] is not None:
-        left = row["files_total"] - row["files_done"] - row["files_at_fts"]
-        wants = min(FIRST_FILES if row["slice"] == 0 else turn.files_per_transfer, max(left, 1))
-    return Contender(
-        job_id=row["job_id"],
-        submitter=row["submitter"],
-        at_fts=row["files_at_fts"],
-        active=row["files_active"],
-        wants=wants,
-        waiting_since=row["waiting_since"],
-    )
+def _contenders(tx: Connection, turn: Turn, *pair: str | None) -> dict[Pair, list[Contender]]:
+    """By pair of hosts, or of this one alone: what FTS has of each submitter, and who waits."""
+    condition = OF_PAIR if pair else ""
+    found: dict[Pair, list[Contender]] = defaultdict(list)
+    for row in tx.query(AT_FTS.format(pair=condition), turn.endpoint, *pair):
+        found[row["stager_hostname"], row["destination_host"]].append(
+            Contender(
+                job_id="",  # of several
+                submitter=row["submitter"],
+                at_fts=int(row["files_at_fts"]),
+                active=int(row["files_active"]),
+            )
+        )
+    for row in tx.query(WAITING.format(pair=condition), turn.endpoint, *pair):
+        wants = 1
+        if row["files_total"] is not None:
+            left = row["files_total"] - row["files_done"] - row["files_at_fts"]
+            most = FIRST_FILES if row["slice"] == 0 else turn.files_per_transfer
+            wants = min(most, max(left, 1))
+        found[row["stager_hostname"], row["destination_host"]].append(
+            Contender(
+                job_id=row["job_id"],
+                submitter=row["submitter"],
+                wants=wants,
+                waiting_since=row["turn_since"],
+            )
+        )
+    return found
