@@ -30,12 +30,16 @@ MARGIN = 1.1  # of the time that is foreseen: rather one look too late than two
 
 @dataclass
 class Watched:
-    """A transfer as it was seen last, `at` the monotonic clock's time, and when it is `due`."""
+    """A transfer as it was seen last, `at` the monotonic clock's time, and when it is `due`.
+
+    `since`: when it was seen first.
+    """
 
     job_id: str
     transfer: OpenTransfer
     pair: tuple[str | None, str]
     user: str | None
+    since: float
     at: float
     due: float
     pause: float  # until it was due
@@ -105,6 +109,7 @@ class Watching:
                 transfer=transfer,
                 pair=(job.stager_hostname, job.destination_host),
                 user=job.copying_user,
+                since=now,
                 at=now,
                 due=now + self._shortest,
                 pause=self._shortest,
@@ -146,5 +151,6 @@ class Watching:
                     pause = MARGIN * one.left / one.rate
                 elif rate and not one.transfer.active:
                     pause = MARGIN * ahead / rate
-                one.pause = min(max(pause, self._shortest), LONGEST)
+                pause = min(pause, now - one.since, LONGEST)  # a beginning tells little of the rest
+                one.pause = max(pause, self._shortest)
                 one.due = now + one.pause
