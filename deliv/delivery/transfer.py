@@ -108,7 +108,7 @@ class FtsTransfers:
             else:
                 if assigned is not None:
                     if assigned.fts_jobid != job.fts_jobid:
-                        await self.post(assigned, again=False)
+                        await self.post(assigned)  # before a restore FTS may have had it
                     return
         await self._store.update(job, delay=None, turn_since=None)
 

@@ -124,7 +124,7 @@ class Watching:
             one = self._watched[fts_jobid]
             if progress.active + progress.ended > one.transfer.files:
                 metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=self._endpoint.name).inc()
-                log.warning("FTS tells of more files than it was given", fts_jobid=fts_jobid)
+                log.warning("FTS reports more files than it was given", fts_jobid=fts_jobid)
                 continue
             by_job[one.job_id][one.transfer.attempt, one.transfer.slice] = progress
             ended = progress.ended - one.transfer.ended

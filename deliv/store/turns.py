@@ -42,7 +42,7 @@ SELECT * FROM (
   WHERE {OF_FTS} AND {MAY_WAIT} AND turn_since IS NOT NULL{{pair}}
 ) AS waiting WHERE place <= {FIRST_OF_EACH}
 """  # noqa: S608 - constants
-LATEST_LOOK = 60.0  # seconds: a turn that nobody gave is taken then
+LATEST_LOOK = 60.0  # seconds: a turn that was not given is taken then
 DUE = f"UPDATE jobs SET due_at = NOW(6) WHERE {MAY_WAIT} AND job_id IN "  # noqa: S608 - constants
 
 
