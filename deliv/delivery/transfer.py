@@ -118,6 +118,7 @@ class FtsTransfers:
         `again`: FTS may have taken it before, and a refusal says nothing of that.
         """
         claim.check()
+        taken = False
         try:
             try:
                 endpoint = await self._endpoints.of(job)
@@ -133,9 +134,10 @@ class FtsTransfers:
             except Refused as error:
                 await self._refused(job, _refusal(error), again=again)
             else:
+                taken = True
                 await self._posted(job)
         except LostRace:
-            await self._compensate_late_call(job)
+            await self._compensate_late_call(job, taken=taken)
             raise
 
     async def _refused(self, job: Job, failure: Failure, *, again: bool) -> None:
@@ -244,15 +246,18 @@ class FtsTransfers:
         columns |= {"detailed_status": f"{WAITING}{why}", "turn_since": None}
         await self._store.update(job, delay=delay, **columns)
 
-    async def _compensate_late_call(self, job: Job) -> None:
-        """The submission came late: FTS must not copy for an attempt that is over."""
+    async def _compensate_late_call(self, job: Job, *, taken: bool) -> None:
+        """The submission came late: FTS must not copy for an attempt that is over.
+
+        `taken`: FTS has answered that it has it. Otherwise the one who moved the job on asks again.
+        """
         version = None
         while (now := await self._store.job(job.job_id)) and now.version != version:
             version = now.version  # that of an archived job stays as it is
             if now.fts_jobid != job.fts_jobid:
                 break
             try:
-                if phase(now) is Phase.HANDING_OVER:  # others of its files ended meanwhile
+                if taken and phase(now) is Phase.HANDING_OVER:  # its other files ended meanwhile
                     await self._posted(now)
                 if now.status in FINAL - {Status.SUCCESS}:
                     await self._store.update(now, delay=0, time_released=None)  # cleaned up again

@@ -12,6 +12,7 @@ from support.samples import staged
 from deliv.db.database import Database
 from deliv.delivery.ending.failure import Failure
 from deliv.delivery.endpoints import sid
+from deliv.errors import LostRace
 from deliv.model.error_classes import ErrorClass
 from deliv.model.states import Event, Status
 from integration.fts_bench import DELIV, bench
@@ -46,6 +47,23 @@ async def test_why_a_job_waits_for_fts_is_told_until_it_goes_on(opened: Opened) 
         job = await here.now(job)
         assert job.fts_posted is not None
         assert (job.detailed_status, job.due_at) == (None, None)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_only_an_answer_says_that_fts_has_a_transfer_that_another_claimed(
+    opened: Opened, taken: bool
+) -> None:
+    async with opened as here:
+        job = await here.posted(DELIV)
+        job = await here.store.update(job, fts_posted=None, stager_hostname="archive.example.org")
+        await here.store.update(job, detailed_status="claimed by another instance")
+        if taken:
+            takes(here, job.fts_jobid)
+        else:
+            here.server.on("POST", "/jobs", html(500))
+        with pytest.raises(LostRace):
+            await here.transfers.post(job)
+        assert ((await here.now(job)).fts_posted is not None) == taken
 
 
 async def test_a_job_that_no_fts_can_be_found_for_says_so(opened: Opened) -> None:
