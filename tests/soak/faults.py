@@ -139,15 +139,19 @@ def give_back(site: Site, _part: str) -> None:
     kept = "product_id LIKE 'kept-%%' AND status IN %s AND due_at IS NOT NULL"
     rows = site.stack.query(f"SELECT job_id FROM jobs WHERE {kept}", FINAL)  # noqa: S608
     job_ids = [job_id for (job_id,) in rows]  # of a load that goes on others follow
-    until(lambda: _given_back(site, job_ids), "the copies are given back", timeout=WITHIN)
+    until(lambda: _given_back(site, job_ids), "the copies are given back", timeout=3 * WITHIN)
 
 
 def _given_back(site: Site, job_ids: list[str]) -> bool:
-    """Whether all are; the others are due now."""
+    """Whether all are; those that back off are due now.
+
+    What is claimed, or waits behind others that are due, is left alone.
+    """
     if not job_ids:
         return True
     kept = "job_id IN %s AND due_at IS NOT NULL"
-    site.stack.query(f"UPDATE jobs SET due_at = NOW(6) WHERE {kept}", job_ids)  # noqa: S608
+    backs_off = f"{kept} AND due_at > NOW(6) + INTERVAL 35 SECOND"  # `sweeps.hold` is 30
+    site.stack.query(f"UPDATE jobs SET due_at = NOW(6) WHERE {backs_off}", job_ids)  # noqa: S608
     time.sleep(PAUSE)
     ((left,),) = site.stack.query(f"SELECT COUNT(*) FROM jobs WHERE {kept}", job_ids)  # noqa: S608
     return not left
