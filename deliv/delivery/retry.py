@@ -34,10 +34,8 @@ class Retries:
             retries = await self._store.retries_of(failed)
             found = {name: retries.get(job.job_id, job) for name, job in found.items()}
             failed = {job.job_id for job in retries.values() if job.status is Status.ERROR}
-        return [
-            found.get(names.get(given, "")) or NotFound(f"there is no job {given}")
-            for given in job_ids
-        ]
+        none = NotFound("there is no such job")
+        return [found.get(names.get(given, ""), none) for given in job_ids]
 
     async def of_label(
         self, submitter: str, label: str, before: str | None, limit: int

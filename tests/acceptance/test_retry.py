@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from support.running_stack import Answer, Stack, Target, until
 from acceptance.test_audit_log import audited, holds
 from acceptance.test_campaign import unfinished
 from acceptance.test_commands import deliv
+from acceptance.test_policy_changes import changed
 
 pytestmark = pytest.mark.timeout(300)
 FAILING, LATER = "fail-synthetic-1", "silent-synthetic-1"  # it fails at once, it never comes
@@ -134,6 +135,30 @@ def test_a_job_is_its_submitters_to_repeat(stack: Stack, target: Target, label: 
     assert "its submitter alone" in outcome["msg"]
     assert retry(stack, {"label": label}, "bob").document["outcomes"] == []
     assert stack.query(COUNT, job) == [(0,)]
+
+
+def test_the_policy_of_now_counts(stack: Stack, target: Target, label: str) -> None:
+    jobs = [overdue(stack, target, label) for _ in range(2)]
+    alice = stack.user("alice").dn
+
+    def having(**changes: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        def change(policy: dict[str, Any]) -> dict[str, Any]:
+            rules = [
+                rule | (changes if rule.get("dn") == alice else {}) for rule in policy["rules"]
+            ]
+            return policy | {"rules": rules}
+
+        return change
+
+    with changed(stack, having(destinations=["elsewhere.test"])):
+        refused = retry(stack, {"label": label}).document["outcomes"]
+    assert [one["code"] for one in refused] == [403, 403]
+    assert [one["job_id"] for one in refused] == jobs[::-1]
+    assert "may not deliver to" in refused[0]["msg"]
+    assert retry(stack, {"job_id": jobs[0]}).status == 202
+    with changed(stack, having(quota=1)):  # which that one is
+        answer = retry(stack, {"job_id": jobs[1]})
+    assert (answer.status, "its quota" in answer.document["msg"]) == (403, True)
 
 
 def test_a_deadline_that_is_over_is_not_the_new_jobs(
