@@ -93,7 +93,7 @@ class ClientTransport:
                     wait = max(SHORTEST_PAUSE, error.retry_after)
                 if time.monotonic() + wait > deadline:
                     raise
-                self._notice(f"{error}; trying again")
+                self._notice(f"{str(error).rstrip('.')}; trying again")
             time.sleep(wait)
             pause = min(LONGEST_PAUSE, pause * 2)
 

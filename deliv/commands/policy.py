@@ -87,7 +87,8 @@ def explain(policy: Policy, args: argparse.Namespace) -> Explanation:
 def lines(explanation: Explanation) -> list[str]:
     decision = explanation.decision
     verdict = "allowed" if decision.allowed else f"refused: {decision.reason}"
-    answer = [verdict, f"decided by: {decision.rule or 'no rule'}"]
+    ruled = decision.rule or ("no rule" + f": {decision.reason}" * decision.allowed)
+    answer = [verdict, f"decided by: {ruled}"]
     if decision.quota is not None:
         answer.append(f"quota: {decision.quota} unfinished jobs")
     if decision.allowed and explanation.action is Action.SUBMIT:

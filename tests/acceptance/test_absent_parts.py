@@ -12,7 +12,7 @@ from support.running_stack import Stack, Target, brought_up, until
 
 PARTS = {"mariadb": "mariadb", "rabbitmq": "rabbitmq", "stager": "stager", "fts": "fts:fts"}
 
-pytestmark = [pytest.mark.own_stack, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.own_stack
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_each_absent_part_is_waited_for_and_found(bare: Stack) -> None:
         for part in ("rabbitmq", "stager", "fts"):
             assert client.status(job_id)["status"] in {"SUBMITTED", "STAGING"}
             start(bare, missing, part)
-        assert client.wait(job_id, timeout=90)["status"] == "SUCCESS"
+        assert client.wait(job_id, timeout=400)["status"] == "SUCCESS"
     assert target.holds_synthetic(50)
     assert bare.ready()["status"] == "ready"
 
@@ -71,7 +71,7 @@ def test_jobs_go_on_without_rabbitmq(bare: Stack) -> None:
     bare.control("kill", "rabbitmq")
     with bare.client() as client:
         job_id = client.submit("synthetic-51", target.url)
-        assert client.wait(job_id, timeout=90)["status"] == "SUCCESS"
+        assert client.wait(job_id, timeout=400)["status"] == "SUCCESS"
     bare.control("start", "rabbitmq")
     assert target.holds_synthetic(51)
 
@@ -79,7 +79,7 @@ def test_jobs_go_on_without_rabbitmq(bare: Stack) -> None:
 def test_a_silent_stager_runs_into_the_timeout(bare: Stack) -> None:
     _set_staging_timeout(bare, "2s")
     with bare.client() as client:
-        answer = client.wait(client.submit("silent-005", bare.target().url), timeout=90)
+        answer = client.wait(client.submit("silent-005", bare.target().url), timeout=400)
     assert (answer["status"], answer["error_class"]) == ("ERROR", "timeout")
     assert answer["attempt"] == 2
     assert "did not deliver within 2 s" in answer["detailed_status"]

@@ -86,7 +86,7 @@ def test_an_owner_and_an_operator(stack: Stack, target: Target) -> None:
 def test_the_stagers_reports(stack: Stack, target: Target) -> None:
     job_id = submit(stack, target.url).document["job_id"]
     with stack.client() as client:
-        assert client.wait(job_id, timeout=100)["status"] == "SUCCESS"
+        assert client.wait(job_id, timeout=400)["status"] == "SUCCESS"
     (taken,) = [
         entry
         for entry in entries(audit_file(stack))

@@ -20,8 +20,6 @@ from support.running_stack import Answer, Stack, Target, brought_up, until
 
 from acceptance.test_audit_log import audited, holds
 
-pytestmark = pytest.mark.timeout(240)
-
 Make = Callable[[Caller], str | None]
 Fields = dict[str, str]
 
@@ -244,7 +242,7 @@ def test_the_true_report_counts_once(stack: Stack, waiting: str, caller: Caller)
     for replay in (fields, fields | {"success": "false", "msg": "lost"}):
         assert caller.report(replay).status == 403
     with stack.client() as client:
-        answer = client.wait(waiting, timeout=120)
+        answer = client.wait(waiting, timeout=400)
     assert (answer["status"], answer["attempt"]) == ("SUCCESS", 1)
     without_effect(stack, waiting, lambda: caller.report(fields))
 
@@ -254,7 +252,7 @@ def test_the_true_report_counts_once(stack: Stack, waiting: str, caller: Caller)
 
 def test_a_stager_whose_first_token_is_bad(stack: Stack, target: Target) -> None:
     with stack.client() as client:
-        answer = client.wait(client.submit("badtoken-synthetic-32", target.url), timeout=120)
+        answer = client.wait(client.submit("badtoken-synthetic-32", target.url), timeout=400)
     assert (answer["status"], answer["attempt"]) == ("SUCCESS", 1)
     assert target.holds_synthetic(32)
 
@@ -268,7 +266,7 @@ def own() -> Iterator[Stack]:
 
 def delivered(stack: Stack, product: str, target: Target) -> bool:
     with stack.client() as client:
-        answer = client.wait(client.submit(product, target.url), timeout=120)
+        answer = client.wait(client.submit(product, target.url), timeout=400)
     return answer["status"] == "SUCCESS"
 
 
@@ -303,7 +301,7 @@ def test_without_an_issuer(own: Stack) -> None:
         until(lambda: _called_in_vain(own), "the stager has called in vain")
         assert client.status(job_id)["status"] == "STAGING"
         own.control("start", "issuer")
-        assert client.wait(job_id, timeout=120)["status"] == "SUCCESS"
+        assert client.wait(job_id, timeout=400)["status"] == "SUCCESS"
 
 
 def _called_in_vain(stack: Stack) -> bool:

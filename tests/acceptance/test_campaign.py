@@ -24,7 +24,6 @@ from acceptance.test_commands import deliv
 from deliv.client import campaign
 from deliv.model.job import idempotency_digest
 
-pytestmark = pytest.mark.timeout(300)
 IN_FLIGHT = "deliv_http_requests_in_flight"
 COUNT = "SELECT COUNT(*) FROM jobs WHERE label = %s"
 TAKE_KEY = """
@@ -43,7 +42,7 @@ def label(stack: Stack) -> Iterator[str]:
     with stack.client() as alice:
         for outcome in alice.cancel_label(label):
             assert "status" in outcome, outcome
-        until(lambda: unfinished(alice.totals(label)) == 0, "all have ended", timeout=120)
+        until(lambda: unfinished(alice.totals(label)) == 0, "all have ended")
 
 
 def unfinished(totals: dict[str, int]) -> int:

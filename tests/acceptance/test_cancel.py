@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
 from support.running_stack import Answer, Stack, Target, frozen, until
-
-pytestmark = pytest.mark.timeout(240)
 
 
 def submitted(stack: Stack, product: str, target: Target) -> str:

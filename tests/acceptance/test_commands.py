@@ -17,8 +17,6 @@ from deliv import cli
 from deliv.client import commands
 from deliv.model.error_classes import ADVICE, ErrorClass
 
-pytestmark = pytest.mark.timeout(180)
-
 
 def deliv(
     stack: Stack, *arguments: str, user: str = "alice", **environment: str

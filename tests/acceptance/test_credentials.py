@@ -52,7 +52,7 @@ class Gate:
                     reply = live_client.exchange(secure, request)
             except OSError:
                 reply = None
-        lines = until(lambda: self._audited(peer, before), "it is on record", 60)
+        lines = until(lambda: self._audited(peer, before), "it is on record")
         return reply, lines[0]
 
     def _context(self, credential: Credential | None) -> Any:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from support.another_instance import another_instance
 from support.beside_a_crowd import beside_a_crowd, measure
 from support.running_stack import Stack
 
 
-@pytest.mark.timeout(400)
 def test_others_are_served_while_a_crowd_waits(stack: Stack, tmp_path: Path) -> None:
     """Each of their submissions is taken; how fast is for `make bench` to say."""
     with another_instance(stack, tmp_path) as instance:

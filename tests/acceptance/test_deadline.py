@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 from support.running_stack import Answer, Stack, Target, frozen, until
 
-pytestmark = pytest.mark.timeout(240)
-
 
 def ahead(seconds: float) -> str:
     return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
@@ -24,7 +22,7 @@ def submit(stack: Stack, product: str, target: Target, deadline: str, *more: str
 def ended(stack: Stack, product: str, target: Target, seconds: float) -> dict[str, Any]:
     job_id = submit(stack, product, target, ahead(seconds)).document["job_id"]
     with stack.client() as client:
-        return client.wait(job_id, timeout=200)
+        return client.wait(job_id, timeout=400)
 
 
 def released(stack: Stack, job_id: str) -> list[Any]:
@@ -52,7 +50,7 @@ def test_while_it_is_copied(stack: Stack, target: Target) -> None:
         assert stack.query(sql, job_id)
         stack.query("UPDATE jobs SET deadline = NOW(6) WHERE job_id = %s", job_id)
         with stack.client() as client:
-            answer = client.wait(job_id, timeout=200)
+            answer = client.wait(job_id, timeout=400)
     assert (answer["status"], answer["error_class"]) == ("ERROR", "deadline")
     until(lambda: released(stack, job_id), "the staged copy is given back")
 
@@ -88,6 +86,6 @@ def test_a_deadline_is_part_of_the_request(stack: Stack, target: Target) -> None
     assert submit(stack, "silent-synthetic-2103", target, ahead(600), *key).status == 422
     job_id = first.document["job_id"]
     with stack.client() as client:
-        assert client.wait(job_id, timeout=60)["error_class"] == "deadline"
+        assert client.wait(job_id, timeout=400)["error_class"] == "deadline"
     again = submit(stack, "silent-synthetic-2103", target, deadline, *key)
     assert (again.status, again.document["job_id"]) == (202, job_id)

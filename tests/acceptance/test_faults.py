@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 from support.running_stack import Stack, Target, until
 
-pytestmark = pytest.mark.timeout(240)
-
 
 def outcome(stack: Stack, product: str, url: str) -> dict[str, object]:
     with stack.client() as client:
-        return client.wait(client.submit(product, url), timeout=200)
+        return client.wait(client.submit(product, url), timeout=400)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +49,7 @@ def test_an_existing_file_is_not_overwritten(stack: Stack, target: Target) -> No
 def test_two_jobs_for_one_file_make_one_file(stack: Stack, target: Target) -> None:
     with stack.client() as client:
         jobs = [client.submit("slow-1-synthetic-4002", target.url) for _ in range(2)]
-        answers = [client.wait(job_id, timeout=200) for job_id in jobs]
+        answers = [client.wait(job_id, timeout=400) for job_id in jobs]
     assert sorted(answer["status"] for answer in answers) == ["ERROR", "SUCCESS"]
     assert {a.get("error_class") for a in answers} == {None, "exists"}
     assert target.holds_synthetic(4002)

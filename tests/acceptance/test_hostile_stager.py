@@ -18,8 +18,6 @@ from support.live_client import connected, exchange
 from support.posing import Caller
 from support.running_stack import Answer, Stack, Target, until
 
-pytestmark = pytest.mark.timeout(600)
-
 PRODUCT = "tree-5-100"
 
 
@@ -58,7 +56,7 @@ class Staged:
 
     def whole(self, target: Target) -> None:
         with self.stack.client() as client:
-            answer = client.wait(self.job_id, timeout=200)
+            answer = client.wait(self.job_id, timeout=400)
         assert (answer["status"], answer["files_done"]) == ("SUCCESS", 5), answer
         assert_whole(target.directory / PRODUCT, tree(PRODUCT))
 
@@ -203,7 +201,7 @@ def test_of_two_at_once_one_counts(stack: Stack, target: Target, staged: Staged)
     assert sorted(answer.status for answer in answers) == [200, 403]
     taken = 5 if answers[0].status == 200 else 4
     with stack.client() as client:
-        answer = client.wait(staged.job_id, timeout=200)
+        answer = client.wait(staged.job_id, timeout=400)
     assert (answer["status"], answer["files_total"], answer["files_done"]) == (
         "SUCCESS", taken, taken,
     )  # fmt: skip

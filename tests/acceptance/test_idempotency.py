@@ -29,6 +29,11 @@ def test_the_same_key_is_the_same_job(stack: Stack, target: Target) -> None:
     assert submit(stack, target, key) == (202, job_id)
     assert submit(stack, target, key, "synthetic-21") == (422, None)
     assert submit(stack, target, f"{key}-2", "synthetic-22")[1] != job_id
+    twice = ("-H", "Idempotency-Key: a", "-H", "Idempotency-Key: b")
+    place = f"destination_path={target.url}"
+    answer = stack.curl("/submitTransfer", *twice, "-d", "product_id=synthetic-20", "-d", place)
+    assert (answer.status, answer.document["job_id"]) == (400, None)
+    assert "Idempotency-Key is given more than once" in answer.document["msg"]
 
 
 def test_at_the_same_time_too(stack: Stack, target: Target) -> None:

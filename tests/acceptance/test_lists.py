@@ -94,7 +94,7 @@ def test_a_job_in_a_list_is_that_of_its_status(stack: Stack, jobs: dict[str, lis
 def test_the_history_of_a_delivery(stack: Stack, target: Target) -> None:
     with stack.client() as alice:
         job = alice.submit("synthetic-1000", target.url)
-        alice.wait(job, timeout=60)
+        alice.wait(job, timeout=400)
     document = stack.curl(f"/transferEvents?job_id={job}").document
     assert document["job_id"] == job
     steps = [(event["status"], event["staged"]) for event in document["events"]]

@@ -14,7 +14,6 @@ from fts3.rest.client.exceptions import ClientError, NotFound
 from support.running_stack import Stack, Target, until
 
 pytestmark = [
-    pytest.mark.timeout(180),
     # the client leaves the files it reads certificates from to the garbage collector
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -58,7 +57,7 @@ def test_a_transfer_of_the_clients_own(stack: Stack, alices: Any, target: Target
         filesize=product["size"],
     )
     job_id = fts3.submit(alices, fts3.new_job([transfer], verify_checksum="both", retry=-1))
-    until(lambda: state(alices, job_id) == "FINISHED", "the transfer has finished", 60)
+    until(lambda: state(alices, job_id) == "FINISHED", "the transfer has finished")
     assert (target.directory / "005").stat().st_size == product["size"]
 
 
@@ -70,7 +69,7 @@ def state(context: Any, job_id: str) -> str:
 
 def test_the_fts_job_of_a_delivery(stack: Stack, delivs: Any, target: Target) -> None:
     with stack.client() as client:
-        answer = client.wait(client.submit("synthetic-40", target.url), timeout=120)
+        answer = client.wait(client.submit("synthetic-40", target.url), timeout=400)
     job = fts3.get_job_status(delivs, answer["fts_jobid"], list_files=True)
     assert job["job_state"] == "FINISHED"
     assert job["job_metadata"]["deliv_job_id"] == answer["job_id"]

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
-import pytest
 from support.posing import Caller
 from support.running_stack import Stack, Target, until
 
@@ -192,7 +191,6 @@ def misuse(stack: Stack, job_id: str, code: str) -> None:
     assert caller.report(right | {"success": "false", "msg": f"no {code}"}).status == 200
 
 
-@pytest.mark.timeout(300)
 def test_no_secret_is_written_or_shown(stack: Stack, target: Target) -> None:
     watch = Watch(stack)
     with watch.kept(), stack.client() as client:
@@ -201,7 +199,7 @@ def test_no_secret_is_written_or_shown(stack: Stack, target: Target) -> None:
         code = until(lambda: code_of(stack, silent), "the stager was asked")
         misuse(stack, silent, code)
         for job_id in jobs:
-            client.wait(job_id, timeout=120)
+            client.wait(job_id, timeout=400)
         assert "[redacted]" in client.status(silent)["detailed_status"]
     assert len(watch.codes) >= len(PRODUCTS)
     secrets = secrets_of(stack) | {one: "a one-time code" for one in watch.codes}

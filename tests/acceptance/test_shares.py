@@ -92,7 +92,7 @@ def waiting(instance: Instance) -> float:
     return float(found[1])
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_lists_that_do_not_end_keep_nobody_else_waiting(instance: Instance) -> None:
     stack = instance.stack
     with (
@@ -111,7 +111,7 @@ def test_lists_that_do_not_end_keep_nobody_else_waiting(instance: Instance) -> N
     }  # some may have waited for longer than a list may take
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_large_history_and_many_submissions_are_their_own_users_affair(
     instance: Instance,
 ) -> None:

@@ -35,7 +35,7 @@ def connect(instance: Instance) -> socket.socket:
 
 def stop(instance: Instance) -> None:
     instance.process.send_signal(signal.SIGTERM)
-    until(lambda: instance.status("/ready")[0] != 200, "it drains, or has ended", 60)
+    until(lambda: instance.status("/ready")[0] != 200, "it drains, or has ended")
 
 
 def test_open_connections_are_answered(instance: Instance) -> None:
@@ -68,7 +68,7 @@ def test_an_answered_connection_is_not_waited_for(instance: Instance) -> None:
 def test_no_new_connection_is_accepted(instance: Instance) -> None:
     with connect(instance):
         stop(instance)
-        until(lambda: refuses(instance), "connections are refused", 60)
+        until(lambda: refuses(instance), "connections are refused")
 
 
 def refuses(instance: Instance) -> bool:

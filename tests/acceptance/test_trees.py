@@ -13,7 +13,6 @@ from support.posing import Caller
 from support.running_stack import Answer, Stack, Target, frozen, until
 
 
-@pytest.mark.timeout(300)
 def test_a_tree_arrives_byte_for_byte_and_each_file_once(stack: Stack, target: Target) -> None:
     with stack.client() as client:
         job_id = client.submit("tree-30-5000", target.url)
@@ -32,7 +31,6 @@ def test_a_tree_arrives_byte_for_byte_and_each_file_once(stack: Stack, target: T
     assert {stack.times_written(file) for file in files} == {1}
 
 
-@pytest.mark.timeout(300)
 def test_what_did_not_arrive_is_named_with_its_reason(stack: Stack, target: Target) -> None:
     """One file is not where the stager says, another is shorter than it says."""
     with stack.client() as client:
@@ -62,7 +60,6 @@ def test_what_did_not_arrive_is_named_with_its_reason(stack: Stack, target: Targ
     assert arrived - {short} == set(tree("tree-12-2000").names) - {lost, short}
 
 
-@pytest.mark.timeout(300)
 def test_where_nothing_may_be_written_it_ends_after_a_few(stack: Stack, target: Target) -> None:
     scheme, _, host, *_ = target.url.split("/")
     with stack.client() as client:
@@ -74,14 +71,13 @@ def test_where_nothing_may_be_written_it_ends_after_a_few(stack: Stack, target: 
     assert len(names(stack, job_id, "state=WAITING")) == 90
 
 
-@pytest.mark.timeout(300)
 def test_a_cancellation_says_how_far_it_came(stack: Stack, target: Target) -> None:
     with stack.client() as client:
         with frozen(stack, "gridftp-destination"):
             job_id = client.submit("tree-30-2000", target.url)
             until(lambda: stack.copied_by_fts(job_id), "copies have begun")
             assert stack.curl("/cancelTransfer", "-d", f"job_id={job_id}").status in {200, 202}
-            answer = client.wait(job_id, timeout=120)
+            answer = client.wait(job_id, timeout=400)
     assert answer["status"] == "CANCELLED"
     found = re.search(
         r"(\d+) files arrived whole, (\d+) may be there in part, (\d+) not",
@@ -124,7 +120,6 @@ def listed(*names: str) -> list[dict[str, object]]:
     return [{"name": name, "size": 100} for name in names]
 
 
-@pytest.mark.timeout(300)
 def test_a_report_counts_whole_and_once(stack: Stack, staged: tuple[str, Post]) -> None:
     job_id, post = staged
     all_files = listed(*tree("tree-5-100").names)
@@ -137,16 +132,15 @@ def test_a_report_counts_whole_and_once(stack: Stack, staged: tuple[str, Post]) 
     assert [answer.status for answer in answers] == [200, 200]
     assert [post(all_files[:4]).status, post(all_files, authcode="0" * 32).status] == [403, 403]
     with stack.client() as client:
-        answer = client.wait(job_id, timeout=200)
+        answer = client.wait(job_id, timeout=400)
     assert (answer["status"], answer["files_total"], answer["files_done"]) == ("SUCCESS", 5, 5)
 
 
-@pytest.mark.timeout(300)
 def test_what_a_report_may_not_be(stack: Stack, staged: tuple[str, Post]) -> None:
     job_id, post = staged
     refused: dict[str, tuple[object, int]] = {
         "files is empty": ([], 400),
-        "unknown parameter 'files'": ("a", 400),
+        "the parameter files must be an array": ("a", 400),
         "item 2 must be an object": ([*listed("a"), ["b"]], 400),
         "item 1 must be an object of name, size and checksum": ([{"name": "a", "mode": 7}], 400),
         "the name of item 1 must be a string": ([{"name": 7}], 400),
@@ -169,7 +163,6 @@ def test_what_a_report_may_not_be(stack: Stack, staged: tuple[str, Post]) -> Non
     stack.curl("/cancelTransfer", "-d", f"job_id={job_id}")
 
 
-@pytest.mark.timeout(300)
 def test_a_long_report_is_taken_while_others_are_served(
     stack: Stack, staged: tuple[str, Post]
 ) -> None:

@@ -72,7 +72,7 @@ def cancelled_in_the_middle(stack: Stack, target: Target, product: str, after: i
         job_id = client.submit(product, target.url)
         until(lambda: in_the_middle(stack, job_id, after), "some are copied", timeout=900)
         assert stack.curl("/cancelTransfer", "-d", f"job_id={job_id}").status in {200, 202}
-        answer = client.wait(job_id, timeout=200)
+        answer = client.wait(job_id, timeout=400)
     assert answer["status"] == "CANCELLED"
     assert after <= answer["files_done"] < answer["files_total"]
     assert_counts_are_true(stack, answer, target)
@@ -83,7 +83,7 @@ def test_a_deadline_in_the_middle(stack: Stack, target: Target) -> None:
         job_id = client.submit("tree-300-1000", target.url)
         until(lambda: in_the_middle(stack, job_id, 50), "some are copied", timeout=900)
         stack.query("UPDATE jobs SET deadline = NOW(6) WHERE job_id = %s", job_id)
-        answer = client.wait(job_id, timeout=200)
+        answer = client.wait(job_id, timeout=400)
     assert (answer["status"], answer["error_class"]) == ("ERROR", "deadline")
     assert 50 <= answer["files_done"] < answer["files_total"]
     assert_counts_are_true(stack, answer, target)

@@ -30,7 +30,6 @@ from support.voms_kinds import BOTH, KINDS, Kind
 from deliv.client import Client
 
 pytestmark = [
-    pytest.mark.timeout(300),
     # the FTS client leaves files to the garbage collector, and asks for the time without a zone
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -123,7 +122,7 @@ def proxy(gate: Gate, tmp_path: Path) -> Credential:
 def test_an_attribute_lets_a_user_deliver(gate: Gate, proxy: Credential, target: Target) -> None:
     file, ca = gate.file(proxy), gate.instance.stack.ca
     with Client(gate.instance.url, file, file, ca) as client:
-        job = client.wait(client.submit("synthetic-5001", target.url), timeout=200)
+        job = client.wait(client.submit("synthetic-5001", target.url), timeout=400)
     assert (job["status"], job["submitter"]) == ("SUCCESS", ALICE)
     assert target.holds_synthetic(5001)
     (entry,) = [one for one in gate.instance.audit() if one.get("action") == "submit"]

@@ -24,8 +24,6 @@ from deliv.model.phase import Phase
 from deliv.model.states import FINAL
 from deliv.store.conditions import in_phase
 
-pytestmark = pytest.mark.timeout(240)
-
 SIZES = itertools.count(10_000)
 # Kills at every push, the others in turns.
 IN_TURNS = [
@@ -133,13 +131,13 @@ def test_a_kill_in_each_of_a_jobs_transfers(stack: Stack) -> None:
     with stack.client() as client:
         job_id = client.submit(f"tree-60-{size}", target.url)
     for point, following in itertools.zip_longest(points, points[1:]):
-        until(deliv.dead, f"deliv is killed at {point}", timeout=60)
+        until(deliv.dead, f"deliv is killed at {point}")
         assert not (faults / point).exists()
         if following:
             arm(faults / following, "kill")
         deliv.revive()
     with stack.client() as client:
-        ended = client.wait(job_id, timeout=120)
+        ended = client.wait(job_id, timeout=400)
     assert (ended["status"], ended["attempt"], deliv.restarts) == ("SUCCESS", 1, 10), ended
     assert_exactly_once(stack, story, target, size)
     assert_history(stack, job_id)
@@ -156,8 +154,8 @@ def comes_to_rest(stack: Stack, story: Story, point: Point, kind: str) -> None:
         kind_of_product = "synthetic" if story.files == 1 else f"tree-{story.files}"
         product = f"{story.fault}{kind_of_product}-{size}"
         submitted = caller.submit(call, stack, story, product, target)
-        ended = until(lambda: at_rest(stack, deliv, submitted), "the job is at rest", timeout=150)
-    until(lambda: survived(deliv, armed, kind), f"{point} was reached", timeout=60)
+        ended = until(lambda: at_rest(stack, deliv, submitted), "the job is at rest")
+    until(lambda: survived(deliv, armed, kind), f"{point} was reached")
 
     assert (ended["status"], ended["error_class"]) == (story.status, story.error_class), ended
     assert ended["attempt"] == story.attempts, ended
@@ -216,14 +214,14 @@ def found_by_the_next_attempt(
     stack.control("freeze", "gridftp-destination")
     with ThreadPoolExecutor(1) as caller:
         submitted = caller.submit(call, stack, DELIVERY, f"synthetic-{size}", target)
-        job_id = until(lambda: handed_over(stack, deliv, submitted), "FTS has the job", timeout=100)
+        job_id = until(lambda: handed_over(stack, deliv, submitted), "FTS has the job")
         stack.control("kill", "fts")
         stack.forget_at_fts(job_id)
         file = target.put(f"synthetic-{size}", content)
         stack.control("thaw", "gridftp-destination")
         stack.control("start", "fts")
-        ended = until(lambda: at_rest(stack, deliv, submitted), "the job is at rest", timeout=100)
-    until(lambda: survived(deliv, armed, kind), f"{point} was reached", timeout=60)
+        ended = until(lambda: at_rest(stack, deliv, submitted), "the job is at rest")
+    until(lambda: survived(deliv, armed, kind), f"{point} was reached")
     return ended, file
 
 
@@ -261,7 +259,7 @@ def test_a_campaign_is_taken_whole_and_once(stack: Stack, point: Point, kind: st
             until(lambda: not (faults / Point.SUBMISSION_STORED).exists(), "it stands still")
             assert len(stack.query(OF_LABEL, label)) == BATCH
             arm(faults / point, KINDS[kind])
-        until(lambda: deliv.revive() or many.done(), "the call is answered", timeout=100)
+        until(lambda: deliv.revive() or many.done(), "the call is answered")
         until(lambda: survived(deliv, faults / point, kind), f"{point} was reached")
         jobs = [outcome["job_id"] for outcome in many.result()]
         assert len(set(jobs)) == MANY
@@ -269,7 +267,7 @@ def test_a_campaign_is_taken_whole_and_once(stack: Stack, point: Point, kind: st
         assert sum(client.totals(label).values()) == MANY
         assert deliv.restarts == (kind == "kill")
         assert all("status" in outcome for outcome in client.cancel_label(label))
-    until(lambda: all_at_rest(stack, label), "all are cancelled", timeout=100)
+    until(lambda: all_at_rest(stack, label), "all are cancelled")
 
 
 @contextmanager

@@ -23,7 +23,6 @@ from deliv.store import NOW, Delegations, Store
 from deliv.store.inspection import Inspection
 from integration.test_store_archive import held
 
-pytestmark = pytest.mark.timeout(300)
 MINUTES, DAY = 600, 86_400  # seconds
 HOLD = 60.0
 TTL = 1.0

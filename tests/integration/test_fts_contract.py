@@ -44,7 +44,6 @@ def replay(scene: Scene) -> dict[str, list[Answer]]:
     return {title: SECTIONS[title](scene) for title in RECORDED}
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("title", RECORDED)
 def test_answers_as_recorded(replay: dict[str, list[Answer]], title: str) -> None:
     answers = replay[title]

@@ -17,8 +17,6 @@ from deliv.db.database import Database
 from deliv.store import Delegations, Store, migrations
 from integration.store_growth import CASES, Case, World
 
-pytestmark = pytest.mark.timeout(300)
-
 FEW, MANY = 2_000, 40_000  # jobs that have ended, and as many archived ones
 SLACK = 10  # rows
 # Handler_icp_attempts: what the storage engine drops by itself does not count as read.

@@ -17,7 +17,6 @@ from deliv_testbed import pki, ports
 from deliv_testbed.accounts import unprivileged
 from deliv_testbed.processes import Processes, wait
 
-pytestmark = pytest.mark.timeout(300)
 PROGRAMS = ("mariadbd", "epmd", "globus-gridftp-server")
 # Nothing of this may reach a part.
 HOSTILE = {

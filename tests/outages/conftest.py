@@ -63,7 +63,7 @@ class Pair(Stack):
     def start(self, number: int) -> None:
         part = f"deliv@{number}"
         self.control("start", part)
-        until(lambda: self.readiness(number).get("status") == "ready", f"{part} is ready", 120)
+        until(lambda: self.readiness(number).get("status") == "ready", f"{part} is ready")
 
     def instance(self, number: int) -> Stack:
         """The stack as seen through one of the instances."""

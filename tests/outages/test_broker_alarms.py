@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 from deliv_testbed import accounts, layout
 from deliv_testbed.parts import Parts
 from deliv_testbed.processes import Processes
@@ -17,7 +16,6 @@ from support.small_disk import on_small_disk
 
 from outages.conftest import Pair
 
-pytestmark = pytest.mark.timeout(300)
 CTL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
 BOTH = (1, 2)
 
@@ -40,7 +38,7 @@ def broker(pair: Pair, number: int) -> dict[str, Any]:
 def deliver(pair: Pair, target: Target, product: str) -> None:
     with pair.instance(1).client() as client:
         job_id = client.submit(product, target.url)
-        assert client.wait(job_id, timeout=120)["status"] == "SUCCESS"
+        assert client.wait(job_id, timeout=400)["status"] == "SUCCESS"
 
 
 def assert_blocked(pair: Pair, target: Target, product: str, why: str) -> None:

@@ -17,7 +17,6 @@ from deliv.gateways.fts.transfer import Copy, Transfer, submission
 from outages.conftest import Pair
 
 pytestmark = [
-    pytest.mark.timeout(300),
     # the client leaves the files it reads certificates from to the garbage collector
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -41,7 +40,7 @@ def delivered(pair: Pair, target: Target, size: int) -> str:
     """A job that has ended and whose staged copy was given back."""
     with pair.instance(1).client() as client:
         job_id = str(client.submit(f"synthetic-{size}", target.url))
-        assert client.wait(job_id, timeout=120)["status"] == "SUCCESS"
+        assert client.wait(job_id, timeout=400)["status"] == "SUCCESS"
     sql = "SELECT 1 FROM jobs WHERE job_id = %s AND time_released IS NOT NULL AND due_at IS NULL"
     until(lambda: pair.query(sql, job_id), "it is closed")
     return job_id

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pymysql
-import pytest
 from deliv_testbed import layout
 from pymysql.cursors import Cursor
 from support.another_instance import another_instance
@@ -17,7 +16,6 @@ from support.small_disk import on_small_disk
 
 from outages.conftest import Pair
 
-pytestmark = pytest.mark.timeout(300)
 PATIENCE = 120
 
 

@@ -72,7 +72,7 @@ def test_back_by_ten_minutes_while_jobs_wait_and_a_holder_dies(pair: Pair, targe
             clock.step(-MINUTES)
         with pair.instance(2).client() as client:
             for job_id in job_ids:
-                answer = client.wait(job_id, timeout=200)
+                answer = client.wait(job_id, timeout=400)
                 assert (answer["status"], answer["attempt"]) == ("SUCCESS", 1), answer
         until(lambda: dead not in owners(pair), "the leases are taken over")
         assert steps(pair, "back") == before + 1
@@ -98,7 +98,7 @@ def test_ahead_by_a_day_nothing_ends(pair: Pair, target: Target) -> None:
                 until_done(pair, name)
             assert pair.query("SELECT dn FROM delegations WHERE proxy_key = 'key'")
         with pair.instance(1).client() as client:
-            answer = client.wait(job_id, timeout=200)
+            answer = client.wait(job_id, timeout=400)
         assert (answer["status"], answer["attempt"]) == ("SUCCESS", 1), answer
         assert target.holds_synthetic(SIZE)
         assert steps(pair, "ahead") == before + 2

@@ -13,7 +13,6 @@ from support.running_stack import Target, until
 from deliv.failpoints import Point
 from outages.conftest import Pair
 
-pytestmark = pytest.mark.timeout(400)
 SIZES = itertools.count(30_000)
 COLUMNS = ("status", "attempt", "time_released", "due_at", "stager_callback", "fts_jobid")
 DELIVERED = ["SUBMITTED", "STAGING", "STAGING", "TRANSFERRING", "SUCCESS"]
@@ -61,7 +60,7 @@ class Freezing:
         self._thawed = datetime.now(UTC)
         let_go(self._pair)
         self._pair.control("thaw", "deliv@1")
-        until(self._works_again, "the first instance works again", timeout=90)
+        until(self._works_again, "the first instance works again")
 
     def lost(self, job_id: str) -> str | None:
         """What the instance said since then of a job that went on without it."""
@@ -137,7 +136,7 @@ def test_whoever_wakes_up_in_a_delivery_changes_nothing(alone: Pair, target: Tar
     freezing.freeze()
     for job_id in jobs.values():
         take_up(alone, job_id)
-    until(lambda: all(closed(alone, job_id) for job_id in jobs.values()), "all are delivered", 150)
+    until(lambda: all(closed(alone, job_id) for job_id in jobs.values()), "all are delivered")
     freezing.thaw()
     for size, job_id in jobs.items():
         assert_delivered_once(alone, job_id, target, size)

@@ -16,7 +16,6 @@ from support.running_stack import Target, frozen, until
 from outages.conftest import INSTANCES, REQUEST_TIMEOUT, Pair
 from outages.fts_front import Answer, Fault, Front, standing_before
 
-pytestmark = pytest.mark.timeout(300)
 SIZES = itertools.count(46_000)
 PATIENCE = 120
 JOB, JOBS = "/jobs/.+", "/jobs"

@@ -28,7 +28,7 @@ def test_from_every_instance_and_after_every_restart(pair: Pair, target: Target)
     assert submit(pair, 1, target, "synthetic-40001").status == 422
     pair.start(2)
     with pair.instance(2).client() as client:
-        assert client.wait(job_id, timeout=120)["status"] == "SUCCESS"
+        assert client.wait(job_id, timeout=400)["status"] == "SUCCESS"
     for number in (1, 2):
         assert submit(pair, number, target).document["job_id"] == job_id
     ((jobs,),) = pair.query("SELECT COUNT(*) FROM jobs WHERE destination_path = %s", target.url)
@@ -41,6 +41,6 @@ def test_of_many_at_once_one_makes_the_job(pair: Pair, target: Target) -> None:
     assert {answer.status for answer in answers} == {202}
     assert len({answer.document["job_id"] for answer in answers}) == 1
     with pair.instance(1).client() as client:
-        assert client.wait(answers[0].document["job_id"], timeout=120)["status"] == "SUCCESS"
+        assert client.wait(answers[0].document["job_id"], timeout=400)["status"] == "SUCCESS"
     file = target.directory / "synthetic-40000"
     assert until(lambda: pair.times_written(file), "the server logs the copy") == 1

@@ -21,7 +21,6 @@ from support.service_manager import ServiceManager, managed
 from deliv.failpoints import Point
 from outages.conftest import INSTANCES, Pair
 
-pytestmark = pytest.mark.timeout(300)
 WATCHDOG = 12.0  # seconds, more than a busy machine keeps a healthy instance waiting
 SHORT = {"sweep", "poll:fts"}
 PERIOD = "deliv_periodic_last_success_timestamp_seconds"
@@ -70,7 +69,7 @@ def test_requests_in_flight_are_answered_before_it_ends(
     assert {answer.status for answer in answers} == {202}
     with pair.instance(1).client() as client:
         for answer in answers:
-            assert client.wait(answer.document["job_id"], timeout=120)["status"] == "SUCCESS"
+            assert client.wait(answer.document["job_id"], timeout=400)["status"] == "SUCCESS"
 
 
 def test_what_is_not_done_within_the_drain_time_is_cut_off(
@@ -147,7 +146,7 @@ def service(pair: Pair, tmp_path: Path) -> Service:
 def manager(pair: Pair, service: Service, tmp_path: Path) -> Iterator[ServiceManager]:
     """It runs alone."""
     with killed(pair), managed(service.command, tmp_path, WATCHDOG) as manager:
-        until(lambda: manager.heard["READY=1"], "it says that it is ready", 120)
+        until(lambda: manager.heard["READY=1"], "it says that it is ready")
         yield manager
 
 
@@ -164,10 +163,10 @@ def test_the_watchdog_ends_a_loop_that_stands_still(
     stack = pair.instance(2)
     job_id = submit(stack, target, "slow-2-synthetic-41020").document["job_id"]
     os.kill(manager.process.pid, signal.SIGSTOP)
-    until(lambda: manager.heard["READY=1"] == 2, "it was ended and started again", 120)
+    until(lambda: manager.heard["READY=1"] == 2, "it was ended and started again")
     assert manager.ended_by_watchdog == 1
     with stack.client() as client:
-        assert client.wait(job_id, timeout=120)["status"] == "SUCCESS"
+        assert client.wait(job_id, timeout=400)["status"] == "SUCCESS"
 
 
 def test_the_watchdog_ends_periodic_work_that_is_stuck(
@@ -177,7 +176,7 @@ def test_the_watchdog_ends_periodic_work_that_is_stuck(
     stack = pair.instance(2)
     service.hang(Point.LEASE_TAKEN)
     job_id = submit(stack, target, "synthetic-41030").document["job_id"]
-    until(lambda: manager.heard["READY=1"] == 2, "it was ended and started again", 120)
+    until(lambda: manager.heard["READY=1"] == 2, "it was ended and started again")
     assert manager.ended_by_watchdog == 1
     with stack.client() as client:
-        assert client.wait(job_id, timeout=120)["status"] == "SUCCESS"
+        assert client.wait(job_id, timeout=400)["status"] == "SUCCESS"

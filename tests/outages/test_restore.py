@@ -16,7 +16,6 @@ from support.running_stack import Target, frozen, until
 
 from outages.conftest import Pair
 
-pytestmark = pytest.mark.timeout(400)
 COPIED, BEING_COPIED, BEING_STAGED, LATER = (44_000 + number for number in range(4))
 
 
@@ -77,7 +76,7 @@ def accepted(pair: Pair, job_id: str) -> bool:
 def delivered(pair: Pair, *job_ids: str) -> None:
     with pair.instance(1).client() as client:
         for job_id in job_ids:
-            assert client.wait(job_id, timeout=120)["status"] == "SUCCESS"
+            assert client.wait(job_id, timeout=400)["status"] == "SUCCESS"
 
 
 def test_what_was_under_way_ends_once(pair: Pair, target: Target, database: Database) -> None:

@@ -12,7 +12,6 @@ from support.running_stack import Target, frozen, until
 from deliv.failpoints import Point
 from outages.conftest import INSTANCES, Pair, prepared
 
-pytestmark = pytest.mark.timeout(400)
 FIRST, SECOND = "fts", "fts@2"
 SIZES = itertools.count(44_000)
 PATIENCE = 120

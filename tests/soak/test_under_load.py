@@ -33,7 +33,7 @@ def site() -> Iterator[Site]:
 def wait_for_more(site: Site, count: int) -> None:
     """Until so many more submissions have been answered 202."""
     wanted = len(site.accepted) + count
-    until(lambda: len(site.accepted) >= wanted, f"{count} more are accepted", timeout=120)
+    until(lambda: len(site.accepted) >= wanted, f"{count} more are accepted")
 
 
 def assert_all_held(site: Site, load: Load) -> None:

@@ -69,11 +69,11 @@ def crowd(instance: Instance) -> Iterator[None]:
         assert process.stdin
         assert process.stdout
         assert process.stdout.readline() == b"here\n"
-        until(lambda: waiting(instance) >= 900, "most of them have been taken in", 60)
+        until(lambda: waiting(instance) >= 900, "most of them have been taken in")
         yield
         process.stdin.close()
         assert process.wait(60) == 0
-    until(lambda: waiting(instance) < 10, "they are gone", 60)
+    until(lambda: waiting(instance) < 10, "they are gone")
 
 
 def waiting(instance: Instance) -> float:

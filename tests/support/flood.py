@@ -65,7 +65,12 @@ async def main(port: int, ca_file: str, credential: str, connections: int, once:
     stopping, sent = asyncio.Event(), asyncio.Semaphore(0)
 
     async def send() -> None:
-        reader, writer = await asyncio.open_connection("localhost", port, ssl=context)
+        while True:
+            try:  # a busy machine may not get all handshakes done in time
+                reader, writer = await asyncio.open_connection("localhost", port, ssl=context)
+                break
+            except OSError:
+                continue
         first = True
         while first or not (once or stopping.is_set()):
             writer.write(request)

@@ -28,11 +28,11 @@ from deliv_testbed.layout import Layout
 from deliv.client import Client
 
 CALL_TIMEOUT = 60
-PATIENCE = 120.0
+PATIENCE = 400.0
 ONE_AT_A_TIME = threading.Lock()  # the testbed refuses a command beside another
 
 
-def until(condition: Callable[[], Any], what: str, timeout: float = 60) -> Any:
+def until(condition: Callable[[], Any], what: str, timeout: float = 200) -> Any:
     """The condition's first true value; looked at every 100 ms."""
     deadline, pause = time.monotonic() + timeout, threading.Event()
     while not (value := condition()):

@@ -54,6 +54,11 @@ def test_a_second_array_is_refused() -> None:
         got('{"files": [1], "files": [2]}')
 
 
+def test_what_is_no_array_is_named() -> None:
+    with pytest.raises(InvalidRequest, match="files must be an array"):
+        got('{"files": "a"}')
+
+
 def test_more_items_than_allowed_are_refused() -> None:
     text = json.dumps({"files": [0] * 11})
     got(text, most=11)

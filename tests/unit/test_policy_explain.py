@@ -61,6 +61,16 @@ def test_a_deny_rule(capsys: pytest.CaptureFixture[str]) -> None:
     assert "decided by: deny[1] /skao/suspended" in capsys.readouterr().out
 
 
+def test_who_one_is_needs_no_rule(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain(f"{PEOPLE}/CN=Bob", "whoami") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "allowed",
+        "decided by: no rule: everybody may ask who they are",
+        "rules for this caller:",
+        f"  rules[1] {PEOPLE}/CN=*: allows it",
+    ]
+
+
 def test_an_attribute(capsys: pytest.CaptureFixture[str]) -> None:
     producer = "/skao/meerkat/Role=production"
     given = ("--fqan", "/skao", "--fqan", f"{producer}/Capability=NULL")

@@ -69,6 +69,8 @@ async def read(text: str, name: str, most: int) -> tuple[Pairs, JsonArray | None
             place = array.end
         else:
             value, place = _value(text, place, LONGEST_VALUE)
+            if key == name and value is not None:
+                raise InvalidRequest(f"the parameter {name} must be an array")
             others.append((key, value))
         place = _skip(text, place)
         more = text[place : place + 1] == ","

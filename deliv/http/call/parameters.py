@@ -7,6 +7,7 @@ repeating its name (in JSON by an array). The structs are the source of deliv/ht
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,6 +26,8 @@ JSON = "application/json"
 MAX_FIELDS = 32
 MAX_ITEMS = 1000  # of a list
 MAX_VALUE = 8192  # characters; each type has its own limits besides
+# What else stands in a name's place may be a value, as a one-time code: that is not repeated.
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,30}")
 
 Values = Mapping[str, str | list[str]]  # as given: the text of each parameter
 
@@ -114,9 +117,7 @@ def _checked(pairs: Iterable[tuple[str, str | list[str]]], kind: type[Parameters
     known = fields(kind)
     values: dict[str, str | list[str]] = {}
     for name, value in pairs:
-        if name not in known:
-            allowed = ", ".join(known)
-            raise InvalidRequest(f"unknown parameter {name[:64]!r}; allowed: {allowed}")
+        _check_known(name, known)
         if any(len(text) > MAX_VALUE for text in ([value] if isinstance(value, str) else value)):
             raise InvalidRequest(f"the parameter {name} is longer than {MAX_VALUE} characters")
         if known[name].many and isinstance(value, str):
@@ -130,6 +131,12 @@ def _checked(pairs: Iterable[tuple[str, str | list[str]]], kind: type[Parameters
             raise InvalidRequest(f"the parameter {name} is {state}")
     _check_alternatives(values, kind)
     return values
+
+
+def _check_known(name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        named = f" {name!r}" if NAME.fullmatch(name) else ""
+        raise InvalidRequest(f"unknown parameter{named}; allowed: {', '.join(known)}")
 
 
 def _check_alternatives(values: Values, kind: type[Parameters]) -> None:
@@ -168,11 +175,11 @@ class Pairs(list[tuple[str, object]]):
 def from_pairs(pairs: Pairs, kind: type[Parameters]) -> Values:
     """Of a JSON object."""
     known = fields(kind)
-    given = [
-        (name, _json_value(name, value, known.get(name)))
-        for name, value in pairs
-        if value is not None
-    ]
+    given: list[tuple[str, str | list[str]]] = []
+    for name, value in pairs:
+        if value is not None:
+            _check_known(name, known)
+            given.append((name, _json_value(name, value, known[name])))
     return _checked(given, kind)
 
 
@@ -208,14 +215,14 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def _json_value(name: str, value: object, field: Field | None) -> str | list[str]:
-    if field and field.many:
+def _json_value(name: str, value: object, field: Field) -> str | list[str]:
+    if field.many:
         if not isinstance(value, list) or isinstance(value, Pairs) or len(value) > MAX_ITEMS:
             raise InvalidRequest(
                 f"the parameter {name} must be an array of at most {MAX_ITEMS} strings"
             )
         return [_json_text(name, item, literal=field.reader.literal) for item in value]
-    return _json_text(name, value, literal=field is not None and field.reader.literal)
+    return _json_text(name, value, literal=field.reader.literal)
 
 
 def _json_text(name: str, value: object, *, literal: bool) -> str:
@@ -224,11 +231,11 @@ def _json_text(name: str, value: object, *, literal: bool) -> str:
     if literal and isinstance(value, int):
         return str(value)
     if not isinstance(value, str):
-        raise InvalidRequest(f"the parameter {name[:64]!r} must be a string")
+        raise InvalidRequest(f"the parameter {name!r} must be a string")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InvalidRequest(f"the parameter {name[:64]!r} is not valid Unicode") from error
+        raise InvalidRequest(f"the parameter {name!r} is not valid Unicode") from error
     return value
 
 

@@ -49,6 +49,12 @@ class SubmitCall(Call[P]):
         # By destination host: the quota, and under whose identity is copied; or why not.
         self.permits: dict[str, tuple[int | None, TransferIdentity] | Forbidden] = {}
 
+    def idempotency_key(self) -> str | None:
+        keys = self.request.headers.get_list("Idempotency-Key")
+        if len(keys) > 1:
+            raise InvalidRequest("the header Idempotency-Key is given more than once")
+        return keys[0] if keys else None
+
     async def submission(
         self, job_id: str, wanted: SubmitParameters, key: str | None
     ) -> Submission:
@@ -111,7 +117,7 @@ class SubmitTransfer(SubmitCall[SubmitParameters]):
     error_fields: ClassVar[dict[str, Any]] = {"job_id": None}
 
     async def post(self) -> None:
-        key = self.request.headers.get("Idempotency-Key")
+        key = self.idempotency_key()
         (job_id,) = new_ids(1)
         wanted = await self.submission(job_id, self.body_parameters(), key)
         job = await self.services.submissions.submit(wanted)
@@ -180,7 +186,7 @@ class SubmitTransfers(SubmitCall[SubmitManyParameters]):
         self.no_query()
         content_type = self.request.headers.get("Content-Type", "")
         items = Items(SubmitItem, "transfers", MOST, content_type, self.body())
-        key = self.request.headers.get("Idempotency-Key")
+        key = self.idempotency_key()
         if key is not None and len(key) > (longest := MAX_KEY - len(f"#{MOST}")):
             raise InvalidRequest(f"Idempotency-Key of many must have at most {longest} characters")
         return await in_batches(
