@@ -371,20 +371,17 @@ def _retry(session: CommandRun) -> int:
         )
         for place, outcome in enumerate(outcomes):
             answers.append(outcome)
-            failed = outcome.get("retry_of", outcome.get("job_id"))
-            line = f"{failed if label else options.jobs[place]}: "
             if "status" not in outcome:
-                line += str(outcome.get("msg"))
-                error = answered(int(outcome.get("code", 400)), line, None)
+                error = answered(int(outcome.get("code", 400)), str(outcome.get("msg")), None)
                 exit_code = exit_code or error.exit_code
-            elif "skipped" in outcome:
-                line += str(outcome["skipped"])
-                exit_code = exit_code or (0 if label else _exit_code(outcome))
-            else:
-                line = ""
-            if line and not options.json:
-                session.say(line)
-            if not options.json and "status" in outcome and not ended(outcome):
+            elif label is None:
+                exit_code = exit_code or _exit_code(outcome)
+            if options.json:
+                continue
+            if why := outcome.get("skipped", outcome.get("msg")):
+                failed = outcome.get("retry_of", outcome.get("job_id"))
+                session.say(f"{failed if label else options.jobs[place]}: {why}")
+            if "status" in outcome and not ended(outcome):
                 session.out.print(Text(show.printable(outcome.get("job_id"))))
     if options.json:
         session.print_json({"transfers": answers})
