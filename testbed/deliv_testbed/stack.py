@@ -39,8 +39,7 @@ class Stack:
             try:
                 slow = [pool.submit(self._up_broker), pool.submit(self._make_products)]
                 _results([pool.submit(self._up_database), pool.submit(self._up_grid)])
-                if instances:
-                    self._migrate()
+                self._migrate()
                 _results(slow)
                 _side_by_side(self._start, instances)
             except BaseException:
@@ -57,11 +56,8 @@ class Stack:
     def start(self, part: str) -> None:
         """Start a part that was left out, killed or has crashed."""
         self.parts.check(part)
-        instances = self.plan.request.deliv
-        if part in instances:
-            self._migrate()
         self._start(part)
-        if part == "mariadb" and any(map(self.parts.wanted, instances)):
+        if part == "mariadb":
             self._migrate()
         self.describe()
 

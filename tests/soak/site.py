@@ -35,7 +35,7 @@ class Site:
     stack: Stack
     urls: list[str]
     accepted: list[Accepted] = field(default_factory=list)
-    # One at a time: an instance is not started while MariaDB, which it migrates first, stops.
+    # One at a time: the local stack refuses a command beside another.
     _commands: threading.Lock = field(default_factory=threading.Lock)
 
     @property
