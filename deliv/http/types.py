@@ -28,6 +28,12 @@ FQAN = "(/[A-Za-z0-9_.-]+)+(/Role=[A-Za-z0-9_.-]+)?(/Capability=[A-Za-z0-9_. -]+
 TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
+def read_job_id(name: str, text: str) -> str:
+    if not text:
+        raise InvalidRequest(f"{name}: an id is empty")
+    return text
+
+
 def read_product_id(name: str, text: str) -> str:
     return destination.check_product_id(text)
 
@@ -106,6 +112,7 @@ def read_page_size(name: str, text: str) -> int:
 
 AnyJobId = Annotated[
     str,
+    Reader(parse=read_job_id),
     Meta(
         description="A job's id. What is not a UUID is 404.",
         min_length=1,
