@@ -33,6 +33,7 @@ from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.engine import Engine
 from deliv.delivery.permission import Permission
 from deliv.delivery.poll import Polling
+from deliv.delivery.retry import Retries
 from deliv.delivery.stage import Staging
 from deliv.delivery.submit import Submissions
 from deliv.delivery.transfer import FtsTransfers
@@ -266,6 +267,7 @@ class Parts:
         rest = self.settings.rest
         return Services(
             submissions=self.submissions,
+            retries=Retries(self.store),
             staging=self.staging,
             cancellation=self.cancellation,
             delegation=self.delegating,

@@ -25,6 +25,7 @@ WAITING_PATIENCE = 600.0
 FIRST_POLL, LONGEST_POLL = 0.5, 15.0
 HEADER_KEY = re.compile(r"[ -~]{1,255}")
 LARGEST_PAGE = 100  # jobs or files
+MOST_NAMED = 1000  # jobs in one call
 FINAL = frozenset({"SUCCESS", "ERROR", "CANCELLED"})
 
 Status = Mapping[str, Any]
@@ -184,6 +185,39 @@ class Client:
             if not answer.get("left") or not new:
                 return
 
+    def retry(
+        self, job_ids: Sequence[str], *, deadline: datetime | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Submit once more what ended in ERROR of these jobs; an outcome for each, in their order.
+
+        {"code": 202, "job_id", "status", "retry_of"} with the new job, which has the deadline of
+        the old one unless that is over, or the `deadline` that is given (with its time zone);
+        {"code": 200, "job_id", "status", "skipped"} with the job that has not failed, itself or the
+        last one that repeats it, and why; or where it is refused {"code", "job_id", "msg"}.
+        Repeated calls make no second job.
+        """
+        for start in range(0, len(job_ids), MOST_NAMED):
+            some = list(job_ids[start : start + MOST_NAMED])
+            outcomes = _list(self._retry({"job_ids": some}, deadline), "outcomes")
+            if len(outcomes) != len(some):
+                raise BadAnswer("the answer has not one outcome for each job: is this deliv?")
+            yield from outcomes
+
+    def retry_label(
+        self, label: str, *, deadline: datetime | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Submit once more what ended in ERROR of a label's jobs; outcomes as those of `retry`.
+
+        Those submitted last come first; of several that repeat each other the last has one.
+        """
+        fields: dict[str, Any] = {"label": label}
+        while True:
+            answer = self._retry(fields, deadline)
+            yield from _list(answer, "outcomes")
+            if not isinstance(answer.get("next"), str):
+                return
+            fields["cursor"] = answer["next"]
+
     def totals(self, label: str, submitter: str | None = None) -> dict[str, int]:
         """How many jobs of each status a label has."""
         given = {"label": label, "limit": "1"} | ({"submitter": submitter} if submitter else {})
@@ -243,6 +277,13 @@ class Client:
         return self._transport.call(
             "POST", path, body=_encoded(fields), headers=form, patience=self._patience
         )
+
+    def _retry(self, fields: Mapping[str, Any], deadline: datetime | None) -> dict[str, Any]:
+        given = {**fields} | ({} if deadline is None else {"deadline": deadline.isoformat()})
+        body, headers = json.dumps(given).encode("ascii"), {"Content-Type": "application/json"}
+        return self._transport.call(
+            "POST", "/retryTransfer", body=body, headers=headers, patience=self._patience
+        ).document
 
     def _pages(
         self, path: str, name: str, filters: Mapping[str, str | None]

@@ -1,4 +1,4 @@
-"""The commands for callers: `deliv submit`, `status`, `list`, `events`, `files` and `cancel`."""
+"""The commands for callers: `deliv submit` and what asks about jobs, cancels and repeats them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ UNFINISHED = ("SUBMITTED", "STAGING", "TRANSFERRING")
 RELATIVE = re.compile(r"([0-9]+)([mhdw])")
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 PAST, FUTURE = -1, 1
+DEADLINE = (
+    "stop the job if it has not ended by then: ISO 8601, local time unless it says more; or from "
+    "now on: 90m, 24h, 2d, 1w"
+)
 EPILOG = """\
 exit codes:
   0    accepted or delivered; of status: known, and not failed
@@ -86,13 +90,6 @@ def add_parsers(subparsers: Subparsers) -> None:
         help="repeated submissions with the same key are one job (default: a new one); with "
         "--from: the name of the run (default: made from the file's content)",
     )
-    submit.add_argument(
-        "--deadline",
-        type=_moment(FUTURE),
-        metavar="TIME",
-        help="stop the job if it has not ended by then: ISO 8601, local time unless it says more; "
-        "or from now on: 90m, 24h, 2d, 1w",
-    )
     submit.set_defaults(run=lambda options: _checked_submit(submit, options))
     status = _add(subparsers, "status", _status, "show the state of a delivery")
     status.add_argument("job", metavar="JOB", help="the job id that submit printed")
@@ -145,6 +142,14 @@ def add_parsers(subparsers: Subparsers) -> None:
     which.add_argument(
         "--label", metavar="LABEL", help="all of your campaign's that have not ended"
     )
+    retry = _add(subparsers, "retry", _retry, "submit once more what failed")
+    repeated = retry.add_mutually_exclusive_group(required=True)
+    repeated.add_argument(
+        "jobs", metavar="JOB", nargs="*", default=[], help="the job ids that submit printed"
+    )
+    repeated.add_argument("--label", metavar="LABEL", help="all of your campaign's that failed")
+    for parser in (submit, retry):
+        parser.add_argument("--deadline", type=_moment(FUTURE), metavar="TIME", help=DEADLINE)
 
 
 def _add(
@@ -346,6 +351,42 @@ def _cancel_label(session: CommandRun, label: str) -> int:
                 session.out.print(Text(show.printable(line)))
     if session.options.json:
         session.print_json({"transfers": answers})
+    return exit_code
+
+
+def _retry(session: CommandRun) -> int:
+    """Prints the ids of what is under way then, new or not, and says why something is not new.
+
+    That a label has jobs which were repeated before is no failure, whatever became of these.
+    """
+    options, label = session.options, session.options.label
+    answers: list[dict[str, Any]] = []
+    exit_code = 0
+    session.resume = "repeat the command to go on: nothing is submitted twice"
+    with session.client() as client:
+        outcomes = (
+            client.retry(options.jobs, deadline=options.deadline)
+            if label is None
+            else client.retry_label(label, deadline=options.deadline)
+        )
+        for place, outcome in enumerate(outcomes):
+            answers.append(outcome)
+            if "status" not in outcome:
+                error = answered(int(outcome.get("code", 400)), str(outcome.get("msg")), None)
+                exit_code = exit_code or error.exit_code
+            elif label is None:
+                exit_code = exit_code or _exit_code(outcome)
+            if options.json:
+                continue
+            if why := outcome.get("skipped", outcome.get("msg")):
+                failed = outcome.get("retry_of", outcome.get("job_id"))
+                session.say(f"{failed if label else options.jobs[place]}: {why}")
+            if "status" in outcome and not ended(outcome):
+                session.out.print(Text(show.printable(outcome.get("job_id"))))
+    if options.json:
+        session.print_json({"transfers": answers})
+    elif not answers:
+        session.say(f"nothing of {label!r} has failed")
     return exit_code
 
 

@@ -23,6 +23,7 @@ from deliv.http.handlers import (
     files,
     jobs,
     lists,
+    retry,
     submission,
 )
 from deliv.http.services import Services
@@ -40,7 +41,7 @@ def calls() -> list[type[Call[Any]]]:
     """Every call of the modules in deliv/http/handlers; deliv/http/openapi.yaml describes them."""
     return [
         found
-        for module in (submission, jobs, cancellation, lists, files, delegation, description)
+        for module in (submission, retry, jobs, cancellation, lists, files, delegation, description)
         for found in vars(module).values()
         if isinstance(found, type) and found.__module__ == module.__name__
         if issubclass(found, Call) and hasattr(found, "path")

@@ -13,6 +13,7 @@ from deliv.db.fair_queue import FairQueue
 from deliv.delivery.delegation import CredentialDelegation
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.endpoints import EndpointResolver
+from deliv.delivery.retry import Retries
 from deliv.delivery.stage import Staging
 from deliv.delivery.submit import Submissions
 from deliv.gateways.issuer import Issuer
@@ -35,6 +36,7 @@ LONG_REPORTS: Mapping[str, Any] = MappingProxyType(
 @dataclass(frozen=True, kw_only=True)
 class Services:
     submissions: Submissions
+    retries: Retries
     staging: Staging
     cancellation: Cancellation
     delegation: CredentialDelegation | None

@@ -22,9 +22,16 @@ USUAL, MOST = 50, 100  # jobs on a page
 UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 DATE_TIME = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"
 LABEL = "[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}"
-FILE_CURSOR = "[0-9]{1,9}-[0-9]{1,9}"  # the attempt and the number of the last file
+# The attempt and the number of the last file, and which job and state they are of.
+FILE_CURSOR = "[0-9]{1,9}-[0-9]{1,9}(-[0-9a-f]{8})?"
 FQAN = "(/[A-Za-z0-9_.-]+)+(/Role=[A-Za-z0-9_.-]+)?(/Capability=[A-Za-z0-9_. -]+)?"
 TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def read_job_id(name: str, text: str) -> str:
+    if not text:
+        raise InvalidRequest(f"{name}: an id is empty")
+    return text
 
 
 def read_product_id(name: str, text: str) -> str:
@@ -105,6 +112,7 @@ def read_page_size(name: str, text: str) -> int:
 
 AnyJobId = Annotated[
     str,
+    Reader(parse=read_job_id),
     Meta(
         description="A job's id. What is not a UUID is 404.",
         min_length=1,

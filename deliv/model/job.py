@@ -34,7 +34,8 @@ class Submission:
     this one (None: any number). After `deadline` the product is not wanted any more. `copied_as`
     user needs a credential that the submitter has delegated. `fqans` and `limited`, the submitter's
     VOMS attributes and kind of proxy, are kept for later decisions of the policy. `label` names the
-    submitter's campaign that it is of.
+    submitter's campaign that it is of, `retry_of` a job of theirs that ended in ERROR and that it
+    repeats. With `deadline_lapses` a deadline that is over is none, else it is refused.
     """
 
     job_id: str
@@ -49,6 +50,8 @@ class Submission:
     fqans: tuple[str, ...] = ()
     limited: bool = False
     label: str | None = None
+    retry_of: str | None = None
+    deadline_lapses: bool = False
 
 
 def idempotency_digest(submitter: str, key: str) -> bytes:
@@ -88,6 +91,7 @@ class Job:
     checksum: Shown[str | None] = None
     deadline: Shown[datetime | None] = None
     label: Shown[str | None] = None
+    retry_of: Shown[str | None] = None
     copied_as: Shown[TransferIdentity] = TransferIdentity.SERVICE
     cancel_requested: Shown[datetime | None] = None
     files_directory: Shown[str | None] = None

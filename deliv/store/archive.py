@@ -6,6 +6,7 @@ oldest jobs are found without reading the others: a job's id begins with the tim
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 
@@ -104,6 +105,15 @@ def find(tx: Connection, condition: str, *params: object) -> Job | None:
     """The first archived job by this condition."""
     row = tx.get(f"{ARCHIVED} WHERE {condition} LIMIT 1", *params)
     return to_job(row) if row else None
+
+
+def by_id(tx: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
+    """Those that are archived."""
+    if not job_ids:
+        return {}
+    where = f"FORCE INDEX (PRIMARY) WHERE job_id IN ({placeholders(len(job_ids))})"
+    rows = tx.query(f"{ARCHIVED} {where}", *job_ids)
+    return {row["job_id"]: to_job(row) for row in rows}
 
 
 def first_id(time: datetime) -> str:

@@ -30,6 +30,7 @@ FIXED = frozenset(
         "version", "due_at", "idempotency_key", "idempotency_digest", "request_digest",
         "time_submitted", "time_staging", "time_transferring", "time_error", "time_success",
         "time_cancelled", "deadline", "copied_as", "submitter_fqans", "submitter_limited", "label",
+        "retry_of",
     }
 )  # fmt: skip
 SETTABLE = frozenset(COLUMNS) - FIXED

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from deliv.store import (
     jobs,
     leases,
     outbox,
+    retries,
     submissions,
     transfers,
     turns,
@@ -71,7 +72,8 @@ class Store:
 
         Created is False when the idempotency key has this job already. A key is good for `key_life`
         seconds and as long as its job is unfinished. KeyReused when it came with another request,
-        InvalidRequest when the deadline is over, QuotaExceeded.
+        InvalidRequest when the deadline is over, QuotaExceeded. No two repeat the same job; it is
+        False, too, where another job repeats that one already, which then is the outcome.
         """
         outcomes = await self._retry_unknown_commit(
             lambda tx: submissions.submit(tx, wanted, key_life),
@@ -90,6 +92,19 @@ class Store:
         if not job_id.isascii():  # MariaDB would not compare it
             return None
         return await self._run(run)
+
+    async def several(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """Those of these jobs that there are, archived or not."""
+
+        def run(tx: Connection) -> dict[str, Job]:
+            found = jobs.by_id(tx, job_ids)
+            return found | archive.by_id(tx, [one for one in job_ids if one not in found])
+
+        return await self._run(run)
+
+    async def retries_of(self, job_ids: Collection[str]) -> dict[str, Job]:
+        """The job that repeats each of these, archived or not, by the id of the repeated one."""
+        return await self._run(lambda tx: retries.of(tx, job_ids))
 
     async def admit(self, limits: Limits) -> Job | None:
         """The job whose turn it is, now STAGING and due; None when none may be admitted.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TypeAlias
@@ -16,14 +17,14 @@ from deliv.db.database import Connection, Duplicate
 from deliv.errors import DelivError, InvalidRequest, KeyReused, QuotaExceeded
 from deliv.model.job import Job, Submission, idempotency_digest
 from deliv.model.states import FINAL, Status
-from deliv.store import counts, jobs, outbox
+from deliv.store import counts, jobs, outbox, retries
 from deliv.store.columns import SELECT, microseconds, placeholders, to_job
 from deliv.store.outbox import Routing
 
 # What a submission decides of its row, and of the job that it becomes.
 GIVEN = (
     "job_id", "product_id", "destination_path", "destination_host", "submitter", "idempotency_key",
-    "deadline", "copied_as", "label",
+    "deadline", "copied_as", "label", "retry_of",
 )  # fmt: skip
 COLUMNS = (
     *GIVEN, "status", "idempotency_digest", "request_digest", "submitter_fqans",
@@ -40,7 +41,9 @@ ARCHIVED = HOLDING.replace("FROM jobs", "FROM jobs_archive").replace(
 EPOCH = "SELECT NOW(6) - INTERVAL %s MICROSECOND AS epoch"
 FREE_KEYS = """
 UPDATE jobs SET idempotency_digest = NULL, version = version + 1 WHERE job_id IN """
-ATTEMPTS = 3  # at taking keys that others take, or whose jobs are archived, at the same moment
+# At taking keys that others take, or whose jobs are archived, and at repeating jobs that others
+# repeat, at the same moment.
+ATTEMPTS = 3
 # Admissions that one transaction asks for: the sweep sees to the others, and each job that ends.
 # Each costs a look at who waits, and of a campaign most can't be admitted yet.
 WOKEN = 10
@@ -54,6 +57,7 @@ def submit(
 ) -> list[Outcome]:
     """An outcome for each of these submissions of one submitter, in their order.
 
+    No two of them repeat the same job. Of one that is repeated already, that repetition is it.
     `again`: the same was tried before, and may have been committed.
     """
     made = jobs.by_id(tx, [one.job_id for one in wanted], lock=True) if again else {}
@@ -83,18 +87,23 @@ def _decide(
     """The outcomes known before anything is inserted, by job id, and what is to be inserted."""
     digests = {digest for one in wanted if (digest := _key_digest(one)) is not None}
     holders = _holders(tx, digests, key_life)
+    repeated = retries.of(tx, [one.retry_of for one in wanted if one.retry_of], lock=True)
     now = tx.now() if any(one.deadline for one in wanted) else datetime.max.replace(tzinfo=UTC)
     unfinished = _unfinished(tx, wanted)
     outcomes: dict[str, Outcome] = {}
     new: list[Submission] = []
     keys_of_new = set[bytes]()
-    for one in wanted:
+    for asked in wanted:
+        over = asked.deadline is not None and asked.deadline <= now
+        one = replace(asked, deadline=None) if over and asked.deadline_lapses else asked
         digest = _key_digest(one)
         if digest is not None and digest in holders:
             outcomes[one.job_id] = _same_request(holders[digest], one)
         elif digest is not None and digest in keys_of_new:
             continue
-        elif one.deadline is not None and one.deadline <= now:
+        elif one.retry_of in repeated:
+            outcomes[one.job_id] = repeated[one.retry_of], False
+        elif one.deadline is not None and over:
             text = f"the deadline {one.deadline.isoformat()} is over already"
             outcomes[one.job_id] = InvalidRequest(text)
         elif one.quota is not None and unfinished + len(new) >= one.quota:

@@ -65,6 +65,7 @@ def test_two_origins_are_none(stack: Stack, target: Target) -> None:
 def test_every_call_that_changes_something_is_guarded(stack: Stack) -> None:
     calls = [
         ("/cancelTransfer", "POST", "alice"),
+        ("/retryTransfer", "POST", "alice"),
         ("/doneStaging", "POST", "stager"),
         ("/delegation/0123456789abcdef", "DELETE", "alice"),
         ("/delegation/0123456789abcdef/credential", "PUT", "alice"),

@@ -51,6 +51,9 @@ def test_what_did_not_arrive_is_named_with_its_reason(stack: Stack, target: Targ
         lost, short,
     }  # fmt: skip
     assert names(stack, job_id, "limit=5") == set(tree("tree-12-2000").names)
+    cursor = stack.curl(f"/transferFiles?job_id={job_id}&state=FINISHED&limit=7").document["next"]
+    other = stack.curl(f"/transferFiles?job_id={job_id}&state=FAILED&cursor={cursor}")
+    assert (other.status, "another list" in other.document["msg"]) == (400, True)
     assert stack.curl(f"/transferFiles?job_id={job_id}", user="bob").status == 403
     place = target.directory / answer["files_directory"].rpartition("/")[2]
     arrived = {str(file.relative_to(place)) for file in place.rglob("*") if file.is_file()}

@@ -51,7 +51,8 @@ def _narrowed(stack: Stack) -> dict[str, Any]:
     schemas["Deadline"]["enum"] = [soon.isoformat()]
     # Good ones become jobs of this stack.
     schemas["SubmitManyParameters"]["properties"]["transfers"]["maxItems"] = MANY
-    for name in ("CancelParameters", "CancelParametersInJson"):
+    many = ("CancelParameters", "RetryParameters")
+    for name in (*many, *(f"{name}InJson" for name in many)):
         ids = schemas[name]["properties"]["job_ids"]
         next(one for one in (ids, *ids.get("anyOf", ())) if "maxItems" in one)["maxItems"] = MANY
     return document

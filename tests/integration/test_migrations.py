@@ -215,9 +215,9 @@ def test_the_service_has_four_privileges(migrated: Server) -> None:
 async def test_what_a_job_has_at_fts_is_a_transfer_of_it(
     server: Server, service: Database, files: Path
 ) -> None:
-    (later,) = files.glob("0014_*.sql")
-    content = later.read_bytes()
-    later.unlink()
+    later = {file: file.read_bytes() for file in files.iterdir() if file.name >= "0014"}
+    for file in later:
+        file.unlink()
     await migrations.migrate(server.settings(), files)
     server.run(
         "INSERT INTO jobs (job_id, product_id, status, destination_path, destination_host,"
@@ -231,7 +231,8 @@ async def test_what_a_job_has_at_fts_is_a_transfer_of_it(
         " slice = 3, version = version + 1",
         "UPDATE job_files SET state = 'ASSIGNED', attempt = 1, slice = 3 WHERE number = 1",
     )
-    later.write_bytes(content)
+    for file, content in later.items():
+        file.write_bytes(content)
     await migrations.migrate(server.settings(), files)
     job = await Store(service).job("j")
     assert job is not None

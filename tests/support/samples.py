@@ -126,8 +126,8 @@ def history(server: Server, count: int, archived: int, events: int = 3, files: i
     """`count` jobs that have ended, and others that are archived, with so many events each.
 
     They are of the latest 20 days, and of days 40 to 400. Three of four are ALICE's, half of all
-    for the product of `submission`, two of three have the LABEL, which is not counted. Fresh
-    statistics follow.
+    for the product of `submission`, two of three have the LABEL, which is not counted, and every
+    fifth repeats a job that is forgotten. Fresh statistics follow.
     """
     server.rewrite(
         *_ended("jobs", count, first=20, last=1),
@@ -170,14 +170,15 @@ def _ended(table: str, count: int, *, first: int, last: int) -> Iterator[str]:
           (job_id, product_id, status, destination_path, destination_host, submitter, version,
            time_submitted, time_staging, time_staged, time_transferring, time_success, time_error,
            time_cancelled, time_released, fts_endpoint, fts_jobid, fts_posted, stager_hostname,
-           stager_path, detailed_status, label, idempotency_key, idempotency_digest)
+           stager_path, detailed_status, label, retry_of, idempotency_key,
+           idempotency_digest)
         SELECT
           CONCAT(LEFT(ms, 8), '-', RIGHT(ms, 4), '-7000-8000-', LPAD(LOWER(HEX(seq)), 12, '0')),
           IF(seq % 2, '1234567890', CONCAT('product-', seq)),
           ELT(1 + seq % 3, 'SUCCESS', 'ERROR', 'CANCELLED'), 'gsiftp://{HOST}/data', '{HOST}',
           IF(seq % 4, '{ALICE}', '{BOB}'), 9, time, time, time, time, {ends}, time, 'fts1', UUID(),
           time, 'archive.example.org', '/copy/a file.fits', 'this is how it went',
-          IF(seq % 3, '{LABEL}', NULL), seq,
+          IF(seq % 3, '{LABEL}', NULL), IF(seq % 5, NULL, CONCAT('forgotten-', seq)), seq,
           UNHEX(SHA2(CONCAT('{table}-', seq), 256))
         FROM (
           SELECT seq, time, LPAD(LOWER(HEX(ROUND(UNIX_TIMESTAMP(time) * 1000))), 12, '0') AS ms

@@ -23,7 +23,9 @@ def run_without_server(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", ["submit", "status", "list", "events", "files", "cancel"])
+@pytest.mark.parametrize(
+    "command", ["submit", "status", "list", "events", "files", "cancel", "retry"]
+)
 def test_callers_commands_need_no_server(command: str) -> None:
     done = run_without_server(command, "--help")
     assert (done.returncode, done.stderr) == (0, "")

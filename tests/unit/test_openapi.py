@@ -52,7 +52,9 @@ def test_its_schemas_are_those_of_the_structs() -> None:
     assert openapi_components.generated(text) == text, "run python tools/openapi_components.py"
 
 
-@pytest.mark.parametrize("path", ["/submitTransfer", "/cancelTransfer", "/doneStaging"])
+@pytest.mark.parametrize(
+    "path", ["/submitTransfer", "/cancelTransfer", "/retryTransfer", "/doneStaging"]
+)
 def test_it_names_the_parameters_in_a_body(path: str) -> None:
     content = OPERATIONS[path, "POST"]["requestBody"]["content"]
     name = CALLS[path].accepts.__name__
@@ -77,7 +79,7 @@ def test_it_names_the_parameters_in_a_query(path: str) -> None:
 
 
 def test_it_names_the_fields_of_a_job() -> None:
-    assert set(SCHEMAS["JobAnswer"]["properties"]) == {*PUBLIC, "warning"}
+    assert set(SCHEMAS["JobAnswer"]["properties"]) == {*PUBLIC, "warning", "retried_by"}
     assert set(SCHEMAS["ListedJobAnswer"]["properties"]) == set(LISTED)
 
 

@@ -25,6 +25,8 @@ from deliv.http.call.parameters import (
     from_body,
     from_query,
 )
+from deliv.http.handlers.cancellation import CancelParameters
+from deliv.http.handlers.retry import RetryParameters
 from deliv.http.types import read_boolean, read_checksum, read_size
 
 
@@ -212,3 +214,14 @@ def test_exactly_one_of_the_alternatives_is_given(query: str, wanted: str) -> No
 def test_an_empty_list_is_none_of_them() -> None:
     with pytest.raises(InvalidRequest, match="many is empty"):
         from_body(JSON, b'{"many": []}', OneOf)
+
+
+@pytest.mark.parametrize("kind", [CancelParameters, RetryParameters])
+@pytest.mark.parametrize(
+    ("content_type", "body"), [(FORM, b"job_ids=a&job_ids="), (JSON, b'{"job_ids": ["a", ""]}')]
+)
+def test_an_empty_id_among_several_is_refused(
+    kind: type[Parameters], content_type: str, body: bytes
+) -> None:
+    with pytest.raises(InvalidRequest, match="job_ids: an id is empty"):
+        decode(kind, from_body(content_type, body, kind))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
 
 from deliv.delivery.destination import file_url
+from deliv.errors import InvalidRequest
 from deliv.http import types
 from deliv.http.call.answers import Answer, shown
 from deliv.http.call.base import Call
@@ -54,13 +56,34 @@ class TransferFiles(Call[FileListParameters]):
         job = await self.services.submissions.job(asked.job_id)
         self.authorise("status", owner=job.submitter)
         # One more than are shown, to know whether there is another page.
-        attempt, number = map(int, (asked.cursor or "0-0").split("-"))
-        listing = FileListing(state=asked.state, after=(attempt, number), limit=asked.limit + 1)
+        after = position(asked.cursor, job.job_id, asked.state)
+        listing = FileListing(state=asked.state, after=after, limit=asked.limit + 1)
         found = await self.services.submissions.files(job, listing)
         page = found[: asked.limit]
-        following = f"{page[-1].attempt}-{page[-1].number}" if len(found) > len(page) else None
+        more = len(found) > len(page)
+        following = cursor_behind(page[-1], job.job_id, asked.state) if more else None
         files = [_answer(job, file) for file in page]
         self.write({"job_id": job.job_id, "files": files, "next": following})
+
+
+def cursor_behind(file: File, job_id: str, state: FileState | None) -> str:
+    """The `next` of a page that ends with this file."""
+    return f"{file.attempt}-{file.number}-{_mark(job_id, state)}"
+
+
+def position(cursor: str | None, job_id: str, state: FileState | None) -> tuple[int, int]:
+    """The attempt and the number of the file that the page begins behind; InvalidRequest."""
+    attempt, number, *mark = (cursor or "0-0").split("-")
+    if mark and mark != [_mark(job_id, state)]:  # the release before makes none
+        raise InvalidRequest(
+            "cursor is of another list: give it with the job_id and state of the page before"
+        )
+    return int(attempt), int(number)
+
+
+def _mark(job_id: str, state: FileState | None) -> str:
+    """What tells the cursors of one list from those of another."""
+    return sha256(f"{job_id} {state or ''}".encode()).hexdigest()[:8]
 
 
 def _answer(job: Job, file: File) -> dict[str, Any]:

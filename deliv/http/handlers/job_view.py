@@ -27,6 +27,7 @@ TYPES: dict[str, Any] = {
     "destination_path": types.CanonicalDirectory,
     "submitter": types.Dn,
     "label": types.Label,
+    "retry_of": types.JobId,
     "error_class": ErrorClass,
     "attempt": types.Positive,
     "product_size": Annotated[int, Meta(ge=0, description="Bytes.")],
@@ -96,6 +97,9 @@ ListedJobAnswer = answer("ListedJobAnswer", LISTED)
 JobAnswer = answer(
     "JobAnswer",
     PUBLIC,
+    retried_by=Annotated[
+        types.JobId, Meta(description="Of a job that ended in ERROR: the job that repeats it.")
+    ],
     warning=Annotated[
         str,
         Meta(

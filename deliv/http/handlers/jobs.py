@@ -29,7 +29,7 @@ from deliv.http.services import Services
 from deliv.model.file import ReportedFile
 from deliv.model.job import Job, StageReport, TransferIdentity
 from deliv.model.phase import AT_FTS, AT_STAGER, phase
-from deliv.model.states import FINAL
+from deliv.model.states import FINAL, Status
 
 
 class JobParameters(Parameters, frozen=True, kw_only=True):
@@ -46,7 +46,8 @@ class TransferStatus(Call[JobParameters]):
         job = await self.services.submissions.job(self.query_parameters().job_id)
         self.authorise("status", owner=job.submitter)
         waiting = self._outage(job) | await self._limit(job)
-        self.write(waiting | public(job) | await self._warning(job))
+        more = await self._retry(job) | await self._warning(job)
+        self.write(waiting | public(job) | more)
 
     def _outage(self, job: Job) -> dict[str, Any]:
         """That the stager or the FTS which has the job is down, until the job itself says it."""
@@ -62,6 +63,12 @@ class TransferStatus(Call[JobParameters]):
         """That a limit holds the job. It is not written down: it changes with other jobs."""
         limit = await self.services.submissions.held_by(job)
         return {"detailed_status": f"{WAITING}{limit}"} if limit else {}
+
+    async def _retry(self, job: Job) -> dict[str, Any]:
+        if job.status is not Status.ERROR:
+            return {}
+        retry = await self.services.retries.repeating(job)
+        return {"retried_by": retry.job_id} if retry else {}
 
     async def _warning(self, job: Job) -> dict[str, Any]:
         """That the credential which the job is copied with ends soon."""

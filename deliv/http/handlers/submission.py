@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -25,6 +26,8 @@ LARGEST_BODY = 4 * 2**20  # bytes
 BATCH = 250  # items in one transaction
 PATIENCE = 20.0  # seconds that a call of many waits for its turn
 P = TypeVar("P", bound=Parameters)
+Item = TypeVar("Item")
+ItemOutcome = TypeVar("ItemOutcome")
 
 
 class SubmitParameters(Parameters, frozen=True, kw_only=True):
@@ -87,6 +90,23 @@ class SubmitCall(Call[P]):
         if isinstance(permit, Forbidden):
             raise permit.with_traceback(None)
         return permit
+
+    def record(self, accepted: int, refused: int) -> None:
+        """In the audit log: the numbers, and each host that the policy refuses."""
+        self.audit_line.note(accepted=accepted, refused=refused)
+        if len(self.permits) > 1:
+            self.audit_line.note(destination_host=None, rule=None)
+        entry = AuditEntry(
+            event=AuditEvent.DECISION,
+            outcome=AuditOutcome.REFUSED,
+            dn=self.identity.dn,
+            limited=self.identity.limited,
+            action="submit",
+            request_id=self.request_id,
+        )
+        for host, permit in self.permits.items():
+            if isinstance(permit, Forbidden):
+                self.services.audit.write(replace(entry, destination_host=host, reason=str(permit)))
 
 
 class SubmitTransfer(SubmitCall[SubmitParameters]):
@@ -157,7 +177,7 @@ class SubmitTransfers(SubmitCall[SubmitManyParameters]):
             self._leave()
         accepted = sum(outcome.code == 202 for outcome in outcomes)
         refused = len(outcomes) - accepted
-        self._record(accepted, refused)
+        self.record(accepted, refused)
         msg = f"{accepted} of {len(outcomes)} accepted for delivery"
         answer = SubmitManyAnswer(accepted=accepted, refused=refused, outcomes=outcomes, msg=msg)
         self.finish(msgspec.json.encode(answer))
@@ -169,19 +189,12 @@ class SubmitTransfers(SubmitCall[SubmitManyParameters]):
         key = self.idempotency_key()
         if key is not None and len(key) > (longest := MAX_KEY - len(f"#{MOST}")):
             raise InvalidRequest(f"Idempotency-Key of many must have at most {longest} characters")
-        outcomes: list[SubmitOutcome] = []
-        try:
-            while len(outcomes) < len(items):
-                places = range(len(outcomes), min(len(outcomes) + BATCH, len(items)))
-                outcomes += await self._submit(items, places, key)
-        except Unavailable as error:
-            if not outcomes:
-                raise
-            outcomes += [_refused(error)] * (len(items) - len(outcomes))
-        return outcomes
+        return await in_batches(
+            range(len(items)), lambda places: self._submit(items, places, key), _refused
+        )
 
     async def _submit(
-        self, items: Items[SubmitItem], places: range, key: str | None
+        self, items: Items[SubmitItem], places: Sequence[int], key: str | None
     ) -> list[SubmitOutcome]:
         """An item without a key has the call's, with its place counted from 1."""
         wanted: dict[int, Submission] = {}
@@ -204,23 +217,6 @@ class SubmitTransfers(SubmitCall[SubmitManyParameters]):
             }
         return [outcomes[place] for place in places]
 
-    def _record(self, accepted: int, refused: int) -> None:
-        """In the audit log: the numbers, and each host that the policy refuses."""
-        self.audit_line.note(accepted=accepted, refused=refused)
-        if len(self.permits) > 1:
-            self.audit_line.note(destination_host=None, rule=None)
-        entry = AuditEntry(
-            event=AuditEvent.DECISION,
-            outcome=AuditOutcome.REFUSED,
-            dn=self.identity.dn,
-            limited=self.identity.limited,
-            action="submit",
-            request_id=self.request_id,
-        )
-        for host, permit in self.permits.items():
-            if isinstance(permit, Forbidden):
-                self.services.audit.write(replace(entry, destination_host=host, reason=str(permit)))
-
     def on_connection_close(self) -> None:
         super().on_connection_close()
         self._leave()
@@ -234,6 +230,23 @@ class SubmitTransfers(SubmitCall[SubmitManyParameters]):
         if self.has_turn and not self.answering:
             self.has_turn = False
             self.services.many.release(self.identity.dn)
+
+
+async def in_batches(
+    items: Sequence[Item],
+    work: Callable[[Sequence[Item]], Awaitable[list[ItemOutcome]]],
+    refused: Callable[[Unavailable], ItemOutcome],
+) -> list[ItemOutcome]:
+    """An outcome for each item: where the database goes away after some, that for the others."""
+    outcomes: list[ItemOutcome] = []
+    try:
+        while len(outcomes) < len(items):
+            outcomes += await work(items[len(outcomes) : len(outcomes) + BATCH])
+    except Unavailable as error:
+        if not outcomes:
+            raise
+        outcomes += [refused(error)] * (len(items) - len(outcomes))
+    return outcomes
 
 
 def _refused(error: DelivError) -> SubmitOutcome:

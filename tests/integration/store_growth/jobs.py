@@ -90,6 +90,28 @@ async def _(world: World) -> Call:
     return lambda: world.store.submit_many(wanted, key_life=100 * DAY)
 
 
+@case("submit_many, repeating jobs")
+async def _(world: World) -> Call:
+    ids = [await world.sample(), await world.sample("jobs_archive")]
+    await world.store.submit(submission(retry_of=ids[0]))
+    wanted = [submission(retry_of=job_id) for job_id in ids]
+    return lambda: world.store.submit_many(wanted)
+
+
+@case("retries_of")
+async def _(world: World) -> Call:
+    job = await submitted(world.store)
+    ids = [await world.sample(), await world.sample("jobs_archive"), job.job_id]
+    await world.store.submit(submission(retry_of=job.job_id))
+    return lambda: world.store.retries_of(ids)
+
+
+@case("several")
+async def _(world: World) -> Call:
+    ids = [await world.sample(), await world.sample("jobs_archive"), "unknown"]
+    return lambda: world.store.several(ids)
+
+
 @case("job, ended")
 async def _(world: World) -> Call:
     job_id = await world.sample()
