@@ -59,7 +59,7 @@ class RetryOutcome(Answer, frozen=True, kw_only=True):
     """Of one job: the status code of a call for it alone. What is refused has its own `job_id`."""
 
     code: int
-    job_id: types.AnyJobId
+    job_id: types.Text
     status: Status | UnsetType = UNSET
     retry_of: types.JobId | UnsetType = UNSET
     skipped: Skipped | UnsetType = UNSET
