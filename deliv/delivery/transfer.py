@@ -255,6 +255,9 @@ class FtsTransfers:
         while (now := await self._store.job(job.job_id)) and now.version != version:
             version = now.version  # that of an archived job stays as it is
             if now.fts_jobid != job.fts_jobid:
+                several = (await self._store.open_transfers([now]))[now.job_id]
+                if now.status not in FINAL and job.fts_jobid in {one.fts_jobid for one in several}:
+                    return  # more of its files were handed over since
                 break
             try:
                 if taken and phase(now) is Phase.HANDING_OVER:  # its other files ended meanwhile
@@ -264,7 +267,7 @@ class FtsTransfers:
             except LostRace:  # it moved on: what applies now?
                 continue
             return
-        await self._withdrawal.withdraw(job)
+        await self._withdrawal.withdraw(job, late=True)
 
 
 def _refusal(error: Refused) -> Failure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from support.samples import admitted, open_transfers
 from deliv.delivery import watch
 from deliv.delivery.ending.failure import Failure
 from deliv.delivery.watch import Watching
+from deliv.errors import LostRace
 from deliv.model.error_classes import ErrorClass
 from deliv.model.file import FileState
 from deliv.model.job import Job
@@ -83,6 +85,26 @@ async def test_while_files_are_copied_others_are_handed_over(opened: Opened) -> 
         assert (job.status, *done(job)[:2]) == (Status.SUCCESS, 450, 450)
         sids = {asked["params"]["sid"] for asked in (second, third, fourth)}
         assert sids == {f"{job.job_id}:1.{number}" for number in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("open_still", [True, False])
+async def test_a_late_post_withdraws_no_transfer_that_is_open(
+    opened: Opened, open_still: bool
+) -> None:
+    """Another worker has posted it meanwhile, and then more of the job's files."""
+    async with opened as here:
+        job, second, _ = await two_open(here)
+        transfer = (await open_transfers(here.store, job))[0]
+        late = replace(job, fts_jobid=transfer.fts_jobid, slice=transfer.slice, fts_posted=None)
+        if not open_still:
+            job = await ended(here, job, 0, second)
+        late = replace(late, version=late.version - 1)
+        here.server.on("POST", "/jobs", reply({"job_id": transfer.fts_jobid}))
+        canceled = {"job_id": transfer.fts_jobid, "job_state": "CANCELED"}
+        here.server.on("DELETE", f"/jobs/{transfer.fts_jobid}", reply(canceled))
+        with pytest.raises(LostRace):
+            await here.transfers.post(late)
+        assert bool(here.server.calls("DELETE", f"/jobs/{transfer.fts_jobid}")) != open_still
 
 
 async def test_the_first_files_tell_whether_others_follow(opened: Opened) -> None:

@@ -52,14 +52,15 @@ class Withdrawal:
         # One that FTS does not know (any more) may have ended and be in its archive.
         return await endpoint.details(ids)
 
-    async def withdraw(self, job: Job) -> None:
+    async def withdraw(self, job: Job, *, late: bool = False) -> None:
         """See that FTS does nothing more for a job that has ended. Unavailable: not confirmed.
 
-        A transfer that was taken over, and not posted yet, is its attempt's.
+        A transfer that was taken over, and not posted yet, is its attempt's. `late`: only the one
+        that was posted when it was over; those that followed go on.
         """
         if job.fts_endpoint is None:
             return
-        transfers = (await self._store.open_transfers([job]))[job.job_id]
+        transfers = () if late else (await self._store.open_transfers([job]))[job.job_id]
         try:
             endpoint = await self._endpoints.of(job)
             last = job.fts_jobid or await endpoint.job_id(sid(job))
