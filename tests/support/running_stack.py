@@ -27,7 +27,7 @@ from deliv_testbed.layout import Layout
 
 from deliv.client import Client
 
-CALL_TIMEOUT = 60
+CALL_TIMEOUT = 300
 PATIENCE = 400.0
 ONE_AT_A_TIME = threading.Lock()  # the testbed refuses a command beside another
 
