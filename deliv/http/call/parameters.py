@@ -26,7 +26,7 @@ JSON = "application/json"
 MAX_FIELDS = 32
 MAX_ITEMS = 1000  # of a list
 MAX_VALUE = 8192  # characters; each type has its own limits besides
-# What else stands in a name's place may be a value, as a one-time code: that is not repeated.
+# What does not look like a name may be a value, such as a one-time code: errors don't repeat it.
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,30}")
 
 Values = Mapping[str, str | list[str]]  # as given: the text of each parameter
