@@ -255,8 +255,9 @@ class FtsTransfers:
         while (now := await self._store.job(job.job_id)) and now.version != version:
             version = now.version  # that of an archived job stays as it is
             if now.fts_jobid != job.fts_jobid:
-                several = (await self._store.open_transfers([now]))[now.job_id]
-                if now.status not in FINAL and job.fts_jobid in {one.fts_jobid for one in several}:
+                transfers = (await self._store.open_transfers([now]))[now.job_id]
+                open_still = any(one.fts_jobid == job.fts_jobid for one in transfers)
+                if open_still and now.status not in FINAL:
                     return  # more of its files were handed over since
                 break
             try:
