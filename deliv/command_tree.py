@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from types import MappingProxyType, ModuleType
 
 from deliv import __version__
-from deliv.client.commands import add_parsers
+from deliv.client.arguments import add_parsers
 
 # Each is a module with `add_arguments(parser)` and `command(options)`, which gives the exit code.
 COMMANDS = MappingProxyType(

@@ -123,7 +123,7 @@ sys.meta_path.insert(0, InterruptAtImport())
 
 
 @pytest.mark.parametrize(
-    "module", ["argparse", "deliv.client.commands", "rich.console", "deliv.commands.validate"]
+    "module", ["argparse", "deliv.client.arguments", "rich.console", "deliv.commands.validate"]
 )
 def test_an_interrupt_while_modules_are_imported_ends_quietly(tmp_path: Path, module: str) -> None:
     """As at any other moment: Ctrl-C may come before a command has begun."""

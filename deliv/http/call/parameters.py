@@ -114,10 +114,10 @@ def from_body(content_type: str, body: bytes, kind: type[Parameters]) -> Values:
 
 
 def _checked(pairs: Iterable[tuple[str, str | list[str]]], kind: type[Parameters]) -> Values:
+    """Of parameters that are known."""
     known = fields(kind)
     values: dict[str, str | list[str]] = {}
     for name, value in pairs:
-        _check_known(name, known)
         if any(len(text) > MAX_VALUE for text in ([value] if isinstance(value, str) else value)):
             raise InvalidRequest(f"the parameter {name} is longer than {MAX_VALUE} characters")
         if known[name].many and isinstance(value, str):
@@ -157,7 +157,7 @@ def _form(text: str, kind: type[Parameters]) -> list[tuple[str, str]]:
     if not text:
         return []
     try:
-        return parse_qsl(
+        pairs = parse_qsl(
             text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=most
         )
     except UnicodeDecodeError as error:
@@ -166,6 +166,9 @@ def _form(text: str, kind: type[Parameters]) -> list[tuple[str, str]]:
         # not its words, which quote what was sent: that may be a code
         form = f"NAME=VALUE&NAME=VALUE, {most} at most"
         raise InvalidRequest(f"the parameters are not well-formed: {form}") from error
+    for name, _ in pairs:
+        _check_known(name, fields(kind))
+    return pairs
 
 
 class Pairs(list[tuple[str, object]]):
