@@ -12,6 +12,7 @@ from pathlib import Path
 from tools.hosts.programs import wait
 
 TOP = Path("/sys/fs/cgroup")
+PROC = Path("/proc")
 PAYLOAD = "payload/init.scope"  # where systemd-nspawn puts the guest's PID 1
 
 
@@ -34,12 +35,23 @@ def enter(name: str) -> None:
 
 
 def leader(name: str) -> int | None:
-    """The PID on this machine of the PID 1 of the guest in that cgroup, if there is one."""
+    """The PID on this machine of the PID 1 of the guest in that cgroup, if there is one.
+
+    Its helpers are there too, and may have lower numbers: the machine's PIDs begin again.
+    """
     try:
         members = (_main() / name / PAYLOAD / "cgroup.procs").read_text().split()
     except OSError:  # the cgroup does not exist yet, or is being removed
         return None
-    return min(map(int, members), default=None)
+    return next((int(pid) for pid in members if _pid_in_guest(pid) == "1"), None)
+
+
+def _pid_in_guest(pid: str) -> str:
+    try:
+        status = (PROC / pid / "status").read_text()
+    except OSError:  # it has ended
+        return ""
+    return next(line.split()[-1] for line in status.splitlines() if line.startswith("NSpid:"))
 
 
 def kill(prefix: str) -> None:
