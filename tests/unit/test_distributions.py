@@ -9,12 +9,13 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from importlib import metadata
 from importlib.metadata import EntryPoints, distributions
 from pathlib import Path
 
 import pytest
 
-from deliv import cli, command_tree
+from deliv import cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,7 +46,7 @@ def offered(paths: Sequence[Path], monkeypatch: pytest.MonkeyPatch) -> str:
         return EntryPoints(point for one in found for point in one.entry_points.select(group=group))
 
     output = io.StringIO()
-    monkeypatch.setattr(command_tree, "entry_points", entry_points)
+    monkeypatch.setattr(metadata, "entry_points", entry_points)
     with redirect_stdout(output), pytest.raises(SystemExit):
         cli.main(["--help"])
     return output.getvalue()
