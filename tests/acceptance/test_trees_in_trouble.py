@@ -41,7 +41,7 @@ def some_of_many_fail(stack: Stack, target: Target, count: int) -> None:
     done = count - len(missing)
     assert (answer["status"], answer["files_done"]) == ("ERROR", done), answer
     assert answer["detailed_status"].startswith(
-        f"{done} of {count} files arrived; {len(missing)} did not: "
+        f"{done:,} of {count:,} files arrived; {len(missing):,} did not: "
     )
     failed = listed(stack, job_id, "state=FAILED")
     assert {name: file["error_class"] for name, file in failed.items()} == {
