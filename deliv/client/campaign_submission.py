@@ -42,8 +42,9 @@ def submit_file(session: CommandRun) -> int:
                 if "job_id" not in outcome:
                     refused.append(answers[-1])
                     session.say(f"line {line.number}: {outcome.get('msg')}")
-                elif print_ids:
-                    session.out.print(Text(str(outcome["job_id"])))
+            if print_ids:  # without rich, which takes as long for a line as deliv for its job
+                ids = [f"{one['job_id']}\n" for one in outcomes if "job_id" in one]
+                print("".join(ids), end="", flush=True)
             count(len(answers), len(refused))
     if options.json:
         numbers = {"accepted": len(answers) - len(refused), "refused": len(refused)}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote_to_bytes, urlsplit
@@ -27,6 +28,7 @@ MAX_PRODUCT_ID = 1024
 MAX_URL = LONGEST_URL - 100  # of a directory, so that a file name finds room
 SAFE_IN_PATH = "/-._~!$&'()*+,;=:@"
 DEFAULT_PORT = 2811  # IANA's gsiftp
+REMEMBERED = 256  # directories: the items of a campaign name few
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # surrogates, too
 # No text beside the brackets and no zone in them, which not every reader of URLs sees alike.
 AUTHORITY = re.compile(r"(\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]|[^][:/@\s]*)(?::([0-9]{0,5}))?")
@@ -57,6 +59,7 @@ def check_product_id(value: str) -> str:
     return value
 
 
+@lru_cache(REMEMBERED)
 def parse_directory(value: str) -> Directory:
     """The normal form of a destination: gsiftp://HOST[:PORT]/DIRECTORY and nothing else."""
     if not value.strip():

@@ -11,6 +11,8 @@ between its characters. An encoding of the whole, such as base64, is not.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import cached_property
 
 KNOWN = 8  # first characters by which a cut-off secret is known: random, so met by no chance
 INSTEAD = "[redacted]"
@@ -21,20 +23,32 @@ class Redaction:
     """`secrets` are ASCII."""
 
     def __init__(self, *secrets: str) -> None:
-        expression = "|".join(map(_expression, filter(None, secrets)))
-        self._text = re.compile(expression, re.IGNORECASE)
-        self._content = re.compile(expression.encode("ascii"), re.IGNORECASE)
-        self._needed = bool(expression)
+        self._secrets = [secret for secret in secrets if secret]
 
     def text(self, text: str) -> str:
-        return self._text.sub(INSTEAD, text) if self._needed else text
+        return self._whole.sub(INSTEAD, text) if self.found(text) else text
 
     def content(self, content: bytes) -> bytes:
         """The same of text in an encoding that extends ASCII."""
-        return self._content.sub(INSTEAD.encode("ascii"), content) if self._needed else content
+        return self.text(content.decode("latin-1")).encode("latin-1")
 
     def found(self, text: str) -> bool:
-        return self._needed and self._text.search(text) is not None
+        return bool(self._secrets) and self._known.search(text) is not None
+
+    # Each call to the stager has another secret, whose expression takes milliseconds to compile: of
+    # the whole only when the first characters are found.
+
+    @cached_property
+    def _known(self) -> re.Pattern[str]:
+        return _compiled(secret[:KNOWN] for secret in self._secrets)
+
+    @cached_property
+    def _whole(self) -> re.Pattern[str]:
+        return _compiled(self._secrets)
+
+
+def _compiled(secrets: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(_expression, secrets)), re.IGNORECASE)
 
 
 def _expression(secret: str) -> str:

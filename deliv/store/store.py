@@ -54,6 +54,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._admitting = asyncio.Lock()
+        self._looks = self._last_vain = 0  # for whoever may be admitted: begun, and in vain
         self.on_outbox: Callable[[], None] = lambda: None
 
     async def submit(
@@ -109,10 +110,17 @@ class Store:
     async def admit(self, limits: Limits) -> Job | None:
         """The job whose turn it is, now STAGING and due; None when none may be admitted.
 
-        The database takes admissions one after the other. Those that wait hold no connection.
+        The database takes admissions one after the other. Those that wait hold no connection, and
+        when a look that began meanwhile finds nobody, it is theirs too.
         """
+        asked = self._looks
         async with self._admitting:
+            if self._last_vain > asked:
+                return None
+            self._looks += 1
             job = await self._run(lambda tx: admission.admit(tx, limits))
+            if job is None:
+                self._last_vain = self._looks
         if job is not None:
             self.on_outbox()
         return job

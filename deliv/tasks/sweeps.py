@@ -13,7 +13,7 @@ from deliv.config import Sweeps
 from deliv.delivery.engine import Engine
 from deliv.errors import BrokerUnavailable, Unavailable
 from deliv.gateways.broker import Broker, Message
-from deliv.store import OutboxRow, Routing, Store
+from deliv.store import Store
 
 log = structlog.get_logger()
 
@@ -36,23 +36,18 @@ class Relay:
             rows = await self._store.outbox_take(self._batch, self._hold)
             if not rows:
                 break
-            results = await asyncio.gather(*map(self._publish, rows), return_exceptions=True)
-            for result in results:
-                if isinstance(result, BaseException) and not isinstance(result, BrokerUnavailable):
-                    raise result
-            confirmed = [row.id for row, r in zip(rows, results, strict=True) if r is None]
+            failures = await self._broker.publish(
+                [
+                    Message(routing=row.routing, job_id=row.job_id, payload=row.payload)
+                    for row in rows
+                ]
+            )
+            confirmed = [row.id for row, why in zip(rows, failures, strict=True) if why is None]
             await self._store.outbox_done(confirmed)
             total += len(confirmed)
             if len(confirmed) < len(rows):
                 raise BrokerUnavailable(f"{len(rows) - len(confirmed)} messages not confirmed")
         return total
-
-    async def _publish(self, row: OutboxRow) -> None:
-        message = Message(routing=row.routing, job_id=row.job_id, payload=row.payload)
-        if row.routing == Routing.EVENT:
-            await self._broker.publish_event(message)
-        else:
-            await self._broker.publish_work(message)
 
 
 class Deadlines:

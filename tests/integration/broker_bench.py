@@ -24,12 +24,19 @@ async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
         await asyncio.sleep(0.02)
 
 
+async def publish(broker: Broker, message: Message) -> None:
+    """BrokerUnavailable."""
+    (failure,) = await broker.publish([message])
+    if failure is not None:
+        raise failure
+
+
 async def until_published(broker: Broker) -> None:
     """What the outbox does: again, until it is confirmed. A queue without leader refuses."""
     deadline = time.monotonic() + 60
     while True:
         try:
-            return await broker.publish_work(WORK)
+            return await publish(broker, WORK)
         except BrokerUnavailable:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.1)

@@ -29,6 +29,7 @@ from integration.broker_bench import (
     WORK,
     Recorder,
     connected,
+    publish,
     raw,
     running,
     until,
@@ -56,8 +57,8 @@ async def test_work_is_confirmed_handled_and_acknowledged(rabbit: Rabbit) -> Non
     stage, transfer = Recorder(), Recorder()
     async with connected(rabbit.settings(), stage, transfer) as broker:
         assert broker.detail == "connected"
-        await broker.publish_work(Message(routing="stage", job_id=JOB, payload={"attempt": 2}))
-        await broker.publish_work(Message(routing="transfer", job_id=JOB))
+        await publish(broker, Message(routing="stage", job_id=JOB, payload={"attempt": 2}))
+        await publish(broker, Message(routing="transfer", job_id=JOB))
         await until(lambda: stage.done and transfer.done)
     assert stage.got == [Message(routing="stage", job_id=JOB, payload={"attempt": 2})]
     assert [message.routing for message in transfer.got] == ["transfer"]
@@ -67,21 +68,19 @@ async def test_work_is_confirmed_handled_and_acknowledged(rabbit: Rabbit) -> Non
 async def test_many_at_once_each_have_their_confirm(rabbit: Rabbit) -> None:
     stage = Recorder()
     async with connected(rabbit.settings(), stage) as broker:
-        await asyncio.gather(*(broker.publish_work(WORK) for _ in range(1000)))
+        await asyncio.gather(*(publish(broker, WORK) for _ in range(1000)))
         await until(lambda: stage.done == 1000)
 
 
 async def test_events_are_routed_by_status_and_need_no_listener(rabbit: Rabbit) -> None:
     event = Message(routing="event", job_id=JOB, payload={"status": "SUCCESS", "attempt": 1})
     async with connected(rabbit.settings()) as broker, raw(rabbit.settings()) as channel:
-        await broker.publish_event(event)
+        await publish(broker, event)
         frame = await channel.call("queue_declare", "", exclusive=True)
         queue = frame.method.queue
         await channel.call("queue_bind", queue, EVENTS, routing_key="job.success")
-        await broker.publish_event(event)
-        await broker.publish_event(
-            Message(routing="event", job_id=JOB, payload={"status": "ERROR"})
-        )
+        await publish(broker, event)
+        await publish(broker, Message(routing="event", job_id=JOB, payload={"status": "ERROR"}))
         method, _properties, body = await channel.get(queue)
         assert method.routing_key == "job.success"
         assert json.loads(body) == {"job_id": JOB, "status": "SUCCESS", "attempt": 1}
@@ -93,10 +92,10 @@ async def test_unroutable_work_is_refused_and_the_topology_comes_back(rabbit: Ra
         async with raw(rabbit.settings()) as channel:
             await channel.call("queue_delete", STAGE)
         with pytest.raises(BrokerUnavailable, match="NO_ROUTE"):
-            await broker.publish_work(WORK)
+            await publish(broker, WORK)
         await until(lambda: not broker.ready)
         await until(lambda: broker.ready)
-        await broker.publish_work(WORK)
+        await publish(broker, WORK)
     await until_holds(rabbit.settings(), STAGE, 1)
 
 
@@ -106,9 +105,9 @@ async def test_a_lost_events_exchange_comes_back(rabbit: Rabbit) -> None:
         async with raw(rabbit.settings()) as channel:
             await channel.call("exchange_delete", EVENTS)
         with pytest.raises(BrokerUnavailable, match="NOT_FOUND"):
-            await broker.publish_event(event)
+            await publish(broker, event)
         await until(lambda: broker.ready)
-        await broker.publish_event(event)
+        await publish(broker, event)
 
 
 async def test_messages_not_acknowledged_come_again_after_the_connections_are_closed(
@@ -118,7 +117,7 @@ async def test_messages_not_acknowledged_come_again_after_the_connections_are_cl
     stage.open.clear()
     async with running(rabbit.settings(), stage, on_up=lambda: ups.append(1)) as broker:
         await until(lambda: broker.ready)
-        await broker.publish_work(WORK)
+        await publish(broker, WORK)
         await until(lambda: len(stage.got) == 1)
         await asyncio.to_thread(rabbit.ctl, "close_all_connections", "the test says so")
         await until(lambda: len(stage.got) == 2)
@@ -132,7 +131,7 @@ async def test_a_cut_wire_fails_what_waits_and_is_mended(rabbit: Rabbit) -> None
     async with wire(rabbit.node.port) as proxy:
         async with connected(rabbit.settings(port=proxy.port)) as broker:
             proxy.silence()
-            waiting = asyncio.create_task(broker.publish_work(WORK))
+            waiting = asyncio.create_task(publish(broker, WORK))
             await asyncio.sleep(0)
             await proxy.cut()
             with pytest.raises(BrokerUnavailable):
@@ -140,11 +139,11 @@ async def test_a_cut_wire_fails_what_waits_and_is_mended(rabbit: Rabbit) -> None
             await until(lambda: "Connection refused" in broker.detail)
             assert not broker.ready
             with pytest.raises(BrokerUnavailable, match="Connection refused"):
-                await broker.publish_work(WORK)
+                await publish(broker, WORK)
             proxy.flow()
             await proxy.repair()
             await until(lambda: broker.ready)
-            await broker.publish_work(WORK)
+            await publish(broker, WORK)
 
 
 async def test_a_silent_broker_is_noticed(rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +153,7 @@ async def test_a_silent_broker_is_noticed(rabbit: Rabbit, monkeypatch: pytest.Mo
         async with connected(settings) as broker:
             proxy.silence()
             with pytest.raises(BrokerUnavailable, match="no confirm"):
-                await broker.publish_work(WORK)
+                await publish(broker, WORK)
             await until(lambda: not broker.ready)
             proxy.flow()
             await until(lambda: broker.ready)
@@ -197,11 +196,11 @@ async def test_a_killed_server_comes_back_with_its_messages(rabbit: Rabbit) -> N
     async with connected(settings) as broker:
         declared = time.time()
         await until(lambda: rabbit.names_saved() > declared)
-        await broker.publish_work(WORK)
+        await publish(broker, WORK)
         await asyncio.to_thread(rabbit.kill)
         await until(lambda: not broker.ready)
         with pytest.raises(BrokerUnavailable):
-            await broker.publish_work(WORK)
+            await publish(broker, WORK)
         await asyncio.to_thread(rabbit.start)
         await until_published(broker)
     stage = Recorder()
@@ -219,7 +218,7 @@ async def test_queues_that_die_with_the_server_are_declared_again(
     for _ in range(5):
         await _delete_queues(rabbit.settings())
         async with connected(rabbit.settings()) as broker:
-            await broker.publish_work(WORK)
+            await publish(broker, WORK)
     await asyncio.to_thread(rabbit.kill)
     await asyncio.to_thread(rabbit.start)
     stage = Recorder()
@@ -245,22 +244,22 @@ async def test_a_memory_alarm_blocks_publishing_but_not_consuming(rabbit: Rabbit
     stage = Recorder()
     stage.open.clear()
     async with connected(rabbit.settings(), stage) as broker:
-        await broker.publish_work(WORK)
+        await publish(broker, WORK)
         await until(lambda: stage.got)
         await asyncio.to_thread(rabbit.ctl, "set_vm_memory_high_watermark", "0.0001")
         try:
             with pytest.raises(BrokerUnavailable, match="blocked: low on memory"):
-                await broker.publish_work(WORK)
+                await publish(broker, WORK)
             assert not broker.ready
             assert broker.detail == "blocked: low on memory"
             with pytest.raises(BrokerUnavailable, match="blocked"):
-                await broker.publish_work(WORK)
+                await publish(broker, WORK)
             stage.open.set()
             await until(lambda: stage.done == 1)
         finally:
             await asyncio.to_thread(rabbit.ctl, "set_vm_memory_high_watermark", "0.4")
         await until(lambda: broker.ready)
-        await broker.publish_work(WORK)
+        await publish(broker, WORK)
 
 
 async def test_a_queue_deleted_under_the_consumer_is_declared_again(rabbit: Rabbit) -> None:
@@ -270,7 +269,7 @@ async def test_a_queue_deleted_under_the_consumer_is_declared_again(rabbit: Rabb
             await channel.call("queue_delete", STAGE)
         await until(lambda: not broker.ready)
         await until(lambda: broker.ready)
-        await broker.publish_work(WORK)
+        await publish(broker, WORK)
         await until(lambda: stage.done == 1)
 
 
@@ -280,7 +279,7 @@ async def test_a_poison_message_is_dead_lettered_with_its_reason_and_replayed(
     stage = Recorder()
     stage.failing = KeyError("no such product")
     async with connected(rabbit.settings(delivery_limit=2), stage) as broker:
-        await broker.publish_work(WORK)
+        await publish(broker, WORK)
         await until(lambda: len(stage.got) == 3)
         await until_holds(rabbit.settings(), DEAD, 1)
         (letter,) = await broker.dead_letters(10)
@@ -298,7 +297,7 @@ async def test_the_broker_itself_buries_what_kills_its_workers(rabbit: Rabbit) -
     stage = Recorder()
     stage.open.clear()
     async with connected(rabbit.settings(delivery_limit=1), stage) as broker:
-        await broker.publish_work(WORK)
+        await publish(broker, WORK)
         for deliveries in (1, 2):
             await until(lambda count=deliveries: len(stage.got) == count)
             await asyncio.to_thread(rabbit.ctl, "close_all_connections", "the worker died")
@@ -339,10 +338,10 @@ async def test_stop_waits_for_the_running_handler(rabbit: Rabbit) -> None:
     stage = Recorder()
     stage.open.clear()
     async with connected(rabbit.settings(), stage) as broker:
-        await broker.publish_work(WORK)
+        await publish(broker, WORK)
         await until(lambda: stage.got)
         stopping = asyncio.create_task(broker.stop(10))
-        await broker.publish_work(WORK)
+        await publish(broker, WORK)
         stage.open.set()
         await stopping
         assert (stage.done, broker.ready, broker.detail) == (1, False, "stopped")
@@ -353,7 +352,7 @@ async def test_stop_gives_back_what_is_not_done_in_time(rabbit: Rabbit) -> None:
     stage = Recorder()
     stage.open.clear()
     async with connected(rabbit.settings(), stage) as broker:
-        await broker.publish_work(WORK)
+        await publish(broker, WORK)
         await until(lambda: stage.got)
         async with asyncio.timeout(60):
             await broker.stop(0.2)
@@ -366,7 +365,7 @@ async def test_a_queue_with_older_arguments_serves_as_well(rabbit: Rabbit) -> No
         pass
     stage = Recorder()
     async with connected(rabbit.settings(delivery_limit=6), stage) as broker:
-        await broker.publish_work(WORK)
+        await publish(broker, WORK)
         await until(lambda: stage.done == 1)
 
 
@@ -393,7 +392,7 @@ async def test_tls_with_the_configured_authority(rabbit: Rabbit) -> None:
     stage = Recorder()
     settings = rabbit.settings(port=rabbit.tls_port, ca_file=rabbit.ca_file)
     async with connected(settings, stage) as broker:
-        await broker.publish_work(WORK)
+        await publish(broker, WORK)
         await until(lambda: stage.done == 1)
 
 

@@ -117,7 +117,7 @@ def test_the_lines_of_a_file(
     arguments = ("submit", "--from", str(file), "gsiftp://h/d", "--label", "x")
     assert world.command(*arguments) == 3
     out, err = capsys.readouterr()
-    assert out.split() == [*(f"J{n}" for n in range(499)), "J0"]
+    assert out.splitlines() == [*(f"J{n}" for n in range(499)), "J0"]
     assert err.splitlines() == [
         "deliv: line 500: why not",
         "500 of 502 lines, 1 refused",

@@ -18,6 +18,7 @@ from deliv.cli import main
 from deliv.commands.queue import OUTBOX
 from deliv.gateways.broker import DEAD, STAGE, TRANSFER, Message
 from deliv.gateways.broker.dead_letters import QUEUE_HEADER, REASON_HEADER
+from deliv.gateways.broker.publisher import Letter
 from integration.broker_bench import Recorder, connected, raw, until
 from integration.rabbit import Rabbit, rabbit_fixture  # noqa: F401 - a fixture is used by its name
 
@@ -129,7 +130,7 @@ MADE_UP: list[dict[str, object]] = [
 
 async def publish(rabbit: Rabbit, queue: str, content: bytes, headers: dict[str, object]) -> None:
     async with connected(rabbit.settings()) as broker:
-        await broker._publisher.publish("", queue, content, mandatory=True, headers=headers)
+        await broker._publisher.publish(Letter(key=queue, body=content, headers=headers))
 
 
 def test_what_a_client_made_up_is_shown_in_plain_ascii(deliv_queue: Run, rabbit: Rabbit) -> None:

@@ -244,6 +244,28 @@ async def test_admissions_that_wait_leave_the_database_to_others(
     assert sum(admitted is not None for admitted in await asyncio.gather(*admissions)) == 1
 
 
+async def test_a_look_in_vain_is_that_of_all_who_asked_before_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one began before the others asked."""
+    looks = []
+
+    def look(tx: Connection, caps: Limits) -> Job | None:
+        looks.append(admit(tx, caps))
+        return looks[-1]
+
+    admit = admission.admit
+    monkeypatch.setattr(admission, "admit", look)
+    assert await asyncio.gather(*(store.admit(LIMITS) for _ in range(40))) == [None] * 40
+    assert len(looks) == 2
+    job = await submitted(store)
+    found = [
+        one.job_id for one in await asyncio.gather(*(store.admit(LIMITS) for _ in "123")) if one
+    ]
+    assert found == [job.job_id]
+    assert len(looks) == 2 + 2
+
+
 def waiting_for_admission(server: Server) -> int:
     sql = "SELECT COUNT(*) AS count FROM information_schema.processlist WHERE info LIKE %s"
     with server.admin() as connection, connection.cursor() as cursor:

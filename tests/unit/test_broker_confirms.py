@@ -11,7 +11,7 @@ from pika.frame import Method
 from pika.spec import Basic
 
 from deliv.errors import BrokerUnavailable
-from deliv.gateways.broker.publisher import Confirms
+from deliv.gateways.broker.publisher import Confirms, Letter
 from deliv.gateways.broker.session import Channel
 
 
@@ -45,7 +45,7 @@ def ack(tag: int, *, multiple: bool = False) -> Any:
 async def sent(wire: Wire, count: int) -> list[asyncio.Future[None]]:
     confirms = Confirms(Channel(wire), returned=lambda _reason: None)
     await confirms.begin()
-    return [confirms.send("", "q", b"{}", {}, True) for _ in range(count)]
+    return [confirms.send(Letter(key="q", body=b"{}")) for _ in range(count)]
 
 
 def test_one_answer_confirms_all_up_to_its_tag() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from deliv.errors import BrokerUnavailable
 from deliv.gateways.broker.message import MalformedMessage, Message
-from deliv.gateways.broker.publisher import Publisher
+from deliv.gateways.broker.publisher import Letter, Publisher
 from deliv.gateways.broker.session import Channel, Session
 from deliv.gateways.broker.topology import DEAD, QUEUES
 
@@ -75,7 +75,7 @@ class DeadLetters:
 
     async def add(self, queue: str, body: bytes, reason: str) -> None:
         headers = {QUEUE_HEADER: queue, REASON_HEADER: reason[:REASON_LENGTH]}
-        await self._publisher.publish("", DEAD, body, mandatory=True, headers=headers)
+        await self._publisher.publish(Letter(key=DEAD, body=body, headers=headers))
 
     async def look(self, limit: int) -> list[DeadLetter]:
         """The oldest `limit` letters, which stay where they are."""
@@ -91,7 +91,7 @@ class DeadLetters:
         async with self._take(limit) as (channel, taken):
             for tag, letter in taken:
                 if letter.queue in QUEUES.values() and wanted(letter):
-                    await self._publisher.publish("", letter.queue, letter.body, mandatory=True)
+                    await self._publisher.publish(Letter(key=letter.queue, body=letter.body))
                     channel.do("basic_ack", tag)
                     replayed += 1
         return replayed

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import pika
 import structlog
@@ -22,6 +23,17 @@ PERSISTENT = 2
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Letter:
+    """A message as it is sent; a `mandatory` one must reach a queue."""
+
+    exchange: str = ""
+    key: str
+    body: bytes
+    mandatory: bool = True
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Confirms:
     """A channel in confirm mode. Every message sent has a future until the broker answers."""
 
@@ -36,9 +48,7 @@ class Confirms:
         self._channel.closed.add_done_callback(lambda closed: self.fail(closed.result()))
         await self._channel.call("confirm_delivery", self._on_answer)
 
-    def send(
-        self, exchange: str, key: str, body: bytes, headers: Mapping[str, Any], mandatory: bool
-    ) -> asyncio.Future[None]:
+    def send(self, letter: Letter) -> asyncio.Future[None]:
         """The future resolves at the broker's confirm and raises at nack, return or close."""
         properties = pika.BasicProperties(
             content_type="application/json",
@@ -46,12 +56,17 @@ class Confirms:
             timestamp=int(time.time()),
             app_id="deliv",
             correlation_id=str(self._last + 1),
-            headers=dict(headers),
+            headers=dict(letter.headers),
         )
-        self._channel.do("basic_publish", exchange, key, body, properties, mandatory)
-        self._last += 1
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[self._last] = future
+        where = letter.exchange, letter.key
+        try:
+            self._channel.do("basic_publish", *where, letter.body, properties, letter.mandatory)
+        except BrokerUnavailable as error:
+            _fail(future, str(error))
+        else:
+            self._last += 1
+            self._waiting[self._last] = future
         return future
 
     def fail(self, reason: str) -> None:
@@ -105,27 +120,25 @@ class Publisher:
             else self.connection.detail
         )
 
-    async def publish(
-        self,
-        exchange: str,
-        key: str,
-        body: bytes,
-        *,
-        mandatory: bool,
-        headers: Mapping[str, Any] | None = None,
-    ) -> None:
+    async def publish(self, letter: Letter) -> None:
         """Return once the broker has confirmed; BrokerUnavailable says why it did not."""
+        (failure,) = await self.publish_all([letter])
+        if failure is not None:
+            raise failure
+
+    async def publish_all(self, letters: Sequence[Letter]) -> list[BrokerUnavailable | None]:
+        """For each why the broker did not confirm it, None when it did."""
         if self._confirms is None or not self.ready:
-            raise BrokerUnavailable(self.detail)
-        confirmed = self._confirms.send(exchange, key, body, headers or {}, mandatory)
-        try:
-            async with asyncio.timeout(CONFIRM_TIMEOUT):
-                await confirmed
-        except TimeoutError:
+            return [BrokerUnavailable(self.detail)] * len(letters)
+        sent = [self._confirms.send(letter) for letter in letters]
+        await asyncio.wait(sent, timeout=CONFIRM_TIMEOUT)
+        if late := [future for future in sent if not future.done()]:
             # A broker that hangs shows itself at the next connection, long before a heartbeat.
             reason = f"no confirm within {CONFIRM_TIMEOUT:g} s"
+            for future in late:
+                _fail(future, reason)
             self.connection.reconnect(reason)
-            raise BrokerUnavailable(reason) from None
+        return [cast(BrokerUnavailable | None, future.exception()) for future in sent]
 
     async def _set_up(self, session: Session) -> None:
         await declare(session, self._settings)
@@ -146,3 +159,4 @@ class Publisher:
 def _fail(future: asyncio.Future[None], reason: str) -> None:
     if not future.done():
         future.set_exception(BrokerUnavailable(reason))
+        future.exception()  # asyncio would complain where whoever waited is gone

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from deliv import config
 from deliv.errors import BrokerUnavailable
@@ -12,7 +12,7 @@ from deliv.gateways.broker.connection import BrokerConnection
 from deliv.gateways.broker.consumer import Consumer, Handler
 from deliv.gateways.broker.dead_letters import DeadLetter, DeadLetters, Depth, Wanted, every
 from deliv.gateways.broker.message import Message, encode
-from deliv.gateways.broker.publisher import Publisher
+from deliv.gateways.broker.publisher import Letter, Publisher
 from deliv.gateways.broker.topology import DEAD, EVENTS, QUEUES, STAGE
 
 FIRST_CONNECTION = 2.0  # seconds until the first look, so as not to look too early
@@ -89,23 +89,13 @@ class Broker:
         await self._connections[-1].check(STAGE)
         return detail
 
-    async def publish_work(self, message: Message) -> None:
-        """Publish to the queue of `message.routing`, persistent and mandatory, confirmed.
+    async def publish(self, messages: Sequence[Message]) -> list[BrokerUnavailable | None]:
+        """Send work to the queue of its routing, and events to whoever listens, if anybody does.
 
-        BrokerUnavailable when it was refused, returned, cut off, blocked or not confirmed in
-        time. It may have arrived nevertheless.
+        For each None once it is confirmed, or why it is not: refused, returned, cut off, blocked or
+        not confirmed in time. It may have arrived nevertheless.
         """
-        queue = QUEUES[message.routing]
-        await self._publisher.publish("", queue, message.encode(), mandatory=True)
-
-    async def publish_event(self, message: Message) -> None:
-        """Report a transition; the routing key is `job.<payload's status in lower case>`.
-
-        Confirmed, but not mandatory: there may be no listener. Errors as with publish_work.
-        """
-        key = f"job.{str(message.payload['status']).lower()}"
-        body = encode({**message.payload, "job_id": message.job_id})
-        await self._publisher.publish(EVENTS, key, body, mandatory=False)
+        return await self._publisher.publish_all([_letter(message) for message in messages])
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         """The oldest dead letters; they stay in their queue."""
@@ -129,3 +119,12 @@ class Broker:
         was, self._was_ready = self._was_ready, self.ready
         if self.ready and not was and self._on_up is not None:
             self._on_up()
+
+
+def _letter(message: Message) -> Letter:
+    """An event's routing key is `job.<payload's status in lower case>`."""
+    if message.routing in QUEUES:
+        return Letter(key=QUEUES[message.routing], body=message.encode())
+    key = f"job.{str(message.payload['status']).lower()}"
+    body = encode({**message.payload, "job_id": message.job_id})
+    return Letter(exchange=EVENTS, key=key, body=body, mandatory=False)

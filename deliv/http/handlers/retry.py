@@ -99,7 +99,10 @@ class RetryTransfer(SubmitCall[RetryParameters]):
             job_ids = wanted.job_ids or [wanted.job_id or ""]
             named = list(zip(job_ids, await retries.latest(job_ids), strict=True))
         found = await in_batches(
-            named, lambda some: self._repeat(some, wanted.deadline), lambda error: error
+            named,
+            lambda some: self._decide(some, wanted.deadline),
+            lambda batch: self._submit(*batch),
+            lambda error: error,
         )
         if wanted.job_id is not None:
             self._answer_one(wanted.job_id, found[0])
@@ -107,8 +110,13 @@ class RetryTransfer(SubmitCall[RetryParameters]):
             outcomes = [_outcome(name, one) for (name, _), one in zip(named, found, strict=True)]
             self._answer_many(outcomes, following)
 
-    async def _repeat(self, named: Sequence[Named], deadline: datetime | None) -> list[Outcome]:
-        """A job that is named twice, or together with what it repeats, is repeated once."""
+    async def _decide(
+        self, named: Sequence[Named], deadline: datetime | None
+    ) -> tuple[Sequence[Named], dict[str, Submission], dict[str, Outcome]]:
+        """What is to be submitted and the other outcomes, each by the id of the latest job.
+
+        A job that is named twice, or together with what it repeats, is repeated once.
+        """
         latest = {job.job_id: job for _, job in named if isinstance(job, Job)}
         outcomes: dict[str, Outcome] = {}
         wanted: dict[str, Submission] = {}
@@ -121,6 +129,15 @@ class RetryTransfer(SubmitCall[RetryParameters]):
                     outcomes[job.job_id] = job, False
             except (InvalidRequest, Forbidden) as error:
                 outcomes[job.job_id] = error
+        return named, wanted, outcomes
+
+    async def _submit(
+        self,
+        named: Sequence[Named],
+        wanted: dict[str, Submission],
+        decided: dict[str, Outcome],
+    ) -> list[Outcome]:
+        outcomes = dict(decided)
         submit_many = self.services.submissions.submit_many
         taken = await submit_many(list(wanted.values())) if wanted else []
         for (job_id, one), found in zip(wanted.items(), taken, strict=True):

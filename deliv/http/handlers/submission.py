@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -27,6 +28,7 @@ BATCH = 250  # items in one transaction
 PATIENCE = 20.0  # seconds that a call of many waits for its turn
 P = TypeVar("P", bound=Parameters)
 Item = TypeVar("Item")
+Batch = TypeVar("Batch")
 ItemOutcome = TypeVar("ItemOutcome")
 
 
@@ -190,13 +192,19 @@ class SubmitTransfers(SubmitCall[SubmitManyParameters]):
         if key is not None and len(key) > (longest := MAX_KEY - len(f"#{MOST}")):
             raise InvalidRequest(f"Idempotency-Key of many must have at most {longest} characters")
         return await in_batches(
-            range(len(items)), lambda places: self._submit(items, places, key), _refused
+            range(len(items)),
+            lambda places: self._read(items, places, key),
+            lambda batch: self._submit(*batch),
+            _refused,
         )
 
-    async def _submit(
+    async def _read(
         self, items: Items[SubmitItem], places: Sequence[int], key: str | None
-    ) -> list[SubmitOutcome]:
-        """An item without a key has the call's, with its place counted from 1."""
+    ) -> tuple[dict[int, Submission], dict[int, SubmitOutcome]]:
+        """What is wanted, and what is refused, by place.
+
+        An item without a key has the call's, with its place counted from 1.
+        """
         wanted: dict[int, Submission] = {}
         outcomes: dict[int, SubmitOutcome] = {}
         for place, job_id in zip(places, new_ids(len(places)), strict=True):
@@ -207,6 +215,12 @@ class SubmitTransfers(SubmitCall[SubmitManyParameters]):
                 wanted[place] = await self.submission(job_id, item, own)
             except (InvalidRequest, Forbidden) as error:
                 outcomes[place] = _refused(error)
+        return wanted, outcomes
+
+    async def _submit(
+        self, wanted: dict[int, Submission], refused: dict[int, SubmitOutcome]
+    ) -> list[SubmitOutcome]:
+        outcomes = dict(refused)
         if wanted:
             taken = await self.services.submissions.submit_many(list(wanted.values()))
             outcomes |= {
@@ -215,7 +229,7 @@ class SubmitTransfers(SubmitCall[SubmitManyParameters]):
                 else SubmitOutcome(code=202, job_id=found.job_id)
                 for place, found in zip(wanted, taken, strict=True)
             }
-        return [outcomes[place] for place in places]
+        return [outcomes[place] for place in sorted(outcomes)]
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
@@ -234,14 +248,24 @@ class SubmitTransfers(SubmitCall[SubmitManyParameters]):
 
 async def in_batches(
     items: Sequence[Item],
-    work: Callable[[Sequence[Item]], Awaitable[list[ItemOutcome]]],
+    prepare: Callable[[Sequence[Item]], Awaitable[Batch]],
+    store: Callable[[Batch], Coroutine[Any, Any, list[ItemOutcome]]],
     refused: Callable[[Unavailable], ItemOutcome],
 ) -> list[ItemOutcome]:
-    """An outcome for each item: where the database goes away after some, that for the others."""
+    """An outcome for each item: where the database goes away after some, that for the others.
+
+    While one batch is stored the next is prepared.
+    """
     outcomes: list[ItemOutcome] = []
     try:
-        while len(outcomes) < len(items):
-            outcomes += await work(items[len(outcomes) : len(outcomes) + BATCH])
+        batch = await prepare(items[:BATCH])
+        for start in range(BATCH, len(items) + BATCH, BATCH):
+            storing = asyncio.create_task(store(batch))
+            await asyncio.sleep(0)  # it begins
+            try:
+                batch = await prepare(items[start : start + BATCH])
+            finally:
+                outcomes += await storing
     except Unavailable as error:
         if not outcomes:
             raise
