@@ -11,30 +11,48 @@ between its characters. An encoding of the whole, such as base64, is not.
 from __future__ import annotations
 
 import re
+from functools import cached_property
 
 KNOWN = 8  # first characters by which a cut-off secret is known: random, so met by no chance
 INSTEAD = "[redacted]"
 BETWEEN = "(?:<[^<>]{0,64}>|[^0-9A-Za-z<>]){0,8}?"  # as few as can be: % may begin an escape
+ESCAPES = re.compile(r"[%\\&<>]")  # their first characters, and tags
+SIGNS = re.compile("[^0-9A-Za-z]+")
 
 
 class Redaction:
     """`secrets` are ASCII."""
 
     def __init__(self, *secrets: str) -> None:
-        expression = "|".join(map(_expression, filter(None, secrets)))
-        self._text = re.compile(expression, re.IGNORECASE)
-        self._content = re.compile(expression.encode("ascii"), re.IGNORECASE)
-        self._needed = bool(expression)
+        self._secrets = tuple(filter(None, secrets))
 
     def text(self, text: str) -> str:
-        return self._text.sub(INSTEAD, text) if self._needed else text
+        return self._expression.sub(INSTEAD, text) if self._may_be_in(text) else text
 
     def content(self, content: bytes) -> bytes:
         """The same of text in an encoding that extends ASCII."""
-        return self._content.sub(INSTEAD.encode("ascii"), content) if self._needed else content
+        return self.text(content.decode("latin-1")).encode("latin-1")
 
     def found(self, text: str) -> bool:
-        return self._needed and self._text.search(text) is not None
+        return self._may_be_in(text) and self._expression.search(text) is not None
+
+    @cached_property
+    def _expression(self) -> re.Pattern[str]:
+        """To compile it for each secret would cost more than the call that has the secret."""
+        return re.compile("|".join(map(_expression, self._secrets)), re.IGNORECASE)
+
+    def _may_be_in(self, text: str) -> bool:
+        """False for a text without escapes, tags and foreign letters that lacks a KNOWN part."""
+        if not self._secrets:
+            return False
+        if ESCAPES.search(text) or not text.isascii():
+            return True
+        letters = _letters(text)
+        return any(_letters(secret[:KNOWN]) in letters for secret in self._secrets)
+
+
+def _letters(text: str) -> str:
+    return SIGNS.sub("", text).lower()
 
 
 def _expression(secret: str) -> str:

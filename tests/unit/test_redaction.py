@@ -36,3 +36,23 @@ def test_what_is_no_secret_stays() -> None:
     assert not redaction.found(text)
     assert redaction.text(text) == text
     assert Redaction().text(CODE) == CODE
+
+
+@pytest.mark.parametrize("text", ["", '{"accepted": true, "id": "8f3a-61c"}', "Mon, 30 Nov 2026"])
+def test_an_ordinary_answer_costs_no_expression(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is compiled for each secret, which takes longer than all else that a call costs deliv."""
+    monkeypatch.delattr("deliv.gateways.redaction._expression")
+    redaction = Redaction(CODE)
+    assert (redaction.text(text), redaction.content(text.encode())) == (text, text.encode())
+    assert not redaction.found(text)
+
+
+@pytest.mark.parametrize("before", ["", "%", "\\", "&", "<", "é"])
+@pytest.mark.parametrize("between", ["", "-", " . ", "</b>"])
+def test_what_stands_before_a_secret_hides_none(before: str, between: str) -> None:
+    text = before + between.join((CODE[:4], CODE[4:9], CODE[9:].upper()))
+    assert Redaction("another", CODE).found(text)
+    assert Redaction("another", CODE).text(text).endswith(INSTEAD)
+    assert Redaction(CODE).content(text.encode()).endswith(INSTEAD.encode())
