@@ -39,9 +39,7 @@ def test_what_is_no_secret_stays() -> None:
 
 
 @pytest.mark.parametrize("text", ["", '{"accepted": true, "id": "8f3a-61c"}', "Mon, 30 Nov 2026"])
-def test_an_ordinary_answer_costs_no_expression(
-    text: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_ordinary_answer_costs_no_expression(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One is compiled for each secret, which takes longer than all else that a call costs deliv."""
     monkeypatch.delattr("deliv.gateways.redaction._expression")
     redaction = Redaction(CODE)
