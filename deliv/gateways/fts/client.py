@@ -220,7 +220,8 @@ class Endpoint:
     ) -> tuple[dict[str, Progress], dict[str, TransferOutcome], int]:
         """How far these jobs are, of those that FTS tells it; and what that cost FTS, in bytes.
 
-        If `whole`, also what became of those that are over. A call costs CALL_COST at least.
+        If `whole`, also what became of those that are over. A call costs CALL_COST at least; more
+        only where it tells no ends, which would have to be asked for anyway.
         """
         found: dict[str, Progress] = {}
         outcomes: dict[str, TransferOutcome] = {}
@@ -229,7 +230,8 @@ class Endpoint:
         while chunk := list(islice(wanted, WATCHED_AT_ONCE)):
             fields = FILE_FIELDS if whole else ("file_id", "file_state")
             elements = await self._described(chunk, fields)
-            cost += max(CALL_COST, sum(len(element) for element in elements))
+            size = 0 if whole else sum(len(element) for element in elements)
+            cost += max(CALL_COST, size)
             readable, _ = read_each(elements, JobAnswer)
             shown = [job for job in readable if job.files]
             found |= {job.job_id: progress(job) for job in shown}
