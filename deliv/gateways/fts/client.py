@@ -220,8 +220,8 @@ class Endpoint:
     ) -> tuple[dict[str, Progress], dict[str, TransferOutcome], int]:
         """How far these jobs are, of those that FTS tells it; and what that cost FTS, in bytes.
 
-        If `whole`, also what became of those that are over. A call costs CALL_COST at least; more
-        only where it tells no ends, which would have to be asked for anyway.
+        If `whole`, also what became of those that are over, which has to be asked for anyway: such
+        a call costs CALL_COST, the least that one costs.
         """
         found: dict[str, Progress] = {}
         outcomes: dict[str, TransferOutcome] = {}
