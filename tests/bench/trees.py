@@ -114,9 +114,8 @@ def as_single_files(stack: Stack, target: Target) -> float:
     ]  # fmt: skip
     with stack.client() as client:
         jobs = [outcome["job_id"] for outcome in client.submit_many(items)]
-        until(
-            lambda: client.totals("single").get("SUCCESS") == FILES, "all arrive", timeout=PATIENCE
-        )
+    sql = "SELECT COUNT(*) FROM jobs WHERE label = 'single' AND status = 'SUCCESS'"
+    until(lambda: stack.query(sql) == [(FILES,)], "all arrive", timeout=PATIENCE)
     return at_fts(stack, jobs)
 
 
