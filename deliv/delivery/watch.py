@@ -35,8 +35,8 @@ WHOLE_FILES = 500  # of so many FTS is asked at once what became of them, not on
 class Watched:
     """A transfer as it was seen last, `at` the monotonic clock's time, and when it is `due`.
 
-    `since`: when the first of those between its two hosts was seen. `over`: when it is foreseen to
-    be over, infinite while that is not known.
+    `since`: when the first of its job's that were open without a break was seen. `over`: when it is
+    foreseen to be over, infinite while that is not known.
     """
 
     job_id: str
@@ -114,17 +114,17 @@ class Watching:
         return {fts_jobid: outcomes.get(fts_jobid) for fts_jobid in over}
 
     def _take(self, jobs: list[Job], transfers: dict[str, tuple[OpenTransfer, ...]]) -> None:
-        """Those that are open now. A new one is due after a moment, or after those before it."""
+        """Those that are open now. A new one is due after a moment, or with others of its job."""
         now = self._clock()
         before = self._watched
         opened = {one.fts_jobid for several in transfers.values() for one in several}
         self._watched = {key: one for key, one in before.items() if key in opened}
-        moving = [one for one in self._watched.values() if one.rate]
         for job in jobs:
             pair = job.stager_hostname, job.destination_host
-            since = min((one.since for one in before.values() if one.pair == pair), default=now)
-            moment = now + self._shortest
-            due = max((one.due for one in moving if one.pair == pair), default=moment)
+            same = [one for one in before.values() if one.job_id == job.job_id]
+            since = min((one.since for one in same), default=now)
+            moving = (one.due for one in same if one.rate and one.transfer.fts_jobid in opened)
+            due = max(moving, default=now + self._shortest)
             for transfer in transfers[job.job_id]:
                 if transfer.fts_jobid not in before:
                     self._watched[transfer.fts_jobid] = Watched(

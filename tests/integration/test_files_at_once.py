@@ -261,6 +261,10 @@ class Looking:
     def first(self) -> OpenTransfer:
         return self._transfers[0]
 
+    @property
+    def last(self) -> OpenTransfer:
+        return self._transfers[-1]
+
     def add(self, asked: Asked, transfer: OpenTransfer) -> None:
         self._asked.append(asked)
         self._transfers.append(transfer)
@@ -389,6 +393,23 @@ async def test_a_transfer_that_has_just_begun_is_foreseen_by_those_before(opened
         there.forget_first()
         there.shows(40)
         assert await there.look(125) == ([there.first.fts_jobid], 1)
+
+
+async def test_another_jobs_transfer_is_looked_at_soon(opened: Opened) -> None:
+    """Beside one that takes hours it may be over in a moment."""
+    async with opened as here:
+        job, second, third = await two_open(here)
+        there = Looking(here, [second, third], await open_transfers(here.store, job))
+        there.shows(0, 0)
+        for now in range(100, 160, 5):
+            await there.look(now)
+        there.shows(1, 0)
+        assert (await there.look(170))[1] == 5  # the next one is due at 200
+        theirs, asked = await started(here, await other_users(here, "other", 60))
+        there.add(asked, (await open_transfers(here.store, theirs))[0])
+        there.shows(1, 0, 10)
+        assert await there.look(175) == ([], 0)
+        assert await there.look(180) == ([there.last.fts_jobid], 1)
 
 
 async def test_where_nothing_moves_fts_is_asked_less_and_less(opened: Opened) -> None:
