@@ -13,9 +13,10 @@ import asyncio
 import math
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -116,15 +117,18 @@ class Polling:
         self._last[who] = started
         return len(own)
 
-    async def _settle_watched(self, over: list[str]) -> int:
-        """The transfers of jobs with many files that are over."""
+    async def _settle_watched(self, over: Mapping[str, TransferOutcome | None]) -> int:
+        """The transfers of jobs with many files that are over, and what is known of them."""
+        known = {fts_jobid: outcome for fts_jobid, outcome in over.items() if outcome is not None}
         by_identity: dict[str | None, list[Job]] = defaultdict(list)
-        for job in await self._store.by_fts(self._endpoint.name, over):
+        for job in await self._store.by_fts(self._endpoint.name, list(over)):
             by_identity[job.copying_user].append(job)
         for who, jobs in by_identity.items():
             try:
                 endpoint = await self._endpoints.acting_as(who, self._endpoint.name)
-                await self._settle(endpoint, jobs, lambda transfer: transfer.fts_jobid in over)
+                await self._settle(
+                    endpoint, jobs, lambda transfer: transfer.fts_jobid in over, known=known
+                )
             except (Refused, NoCredential) as error:
                 log.warning("FTS can't be asked for a user", dn=who, reason=str(error))
         return sum(map(len, by_identity.values()))
@@ -188,15 +192,18 @@ class Polling:
         jobs: Sequence[Job],
         concerned: Callable[[OpenTransfer], bool],
         fence: Fence | None = None,
+        known: Mapping[str, TransferOutcome] = MappingProxyType({}),
     ) -> None:
-        """Look at those of the jobs' transfers that are `concerned`, and at no others."""
+        """Look at those of the jobs' transfers that are `concerned`, and at no others.
+
+        FTS is not asked for what is `known` of them.
+        """
         transfers = {
             job_id: [one for one in several if concerned(one)]
             for job_id, several in (await self._store.open_transfers(jobs)).items()
         }
-        details = await endpoint.details(
-            one.fts_jobid for several in transfers.values() for one in several
-        )
+        ids = (one.fts_jobid for several in transfers.values() for one in several)
+        details = {**known, **await endpoint.details(one for one in ids if one not in known)}
 
         async def conclude(job: Job) -> None:
             absent: list[OpenTransfer] = []

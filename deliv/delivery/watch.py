@@ -1,11 +1,13 @@
 """Watching transfers of many files: how far they are, and which are over, at few calls to FTS.
 
-When a transfer will be over is foreseen from how it went so far, and FTS is asked then. One that
-waits behind others can't be over before these are.
+When a transfer will be over is foreseen from how fast files end between its two hosts, and FTS is
+asked then. FTS serves the files of a pair of hosts in the order in which they came: a transfer is
+over when those before it are, and it itself.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,7 +17,7 @@ import structlog
 
 from deliv.delivery.endpoints import EndpointResolver
 from deliv.errors import NoCredential, Refused, Unavailable
-from deliv.gateways.fts import Endpoint
+from deliv.gateways.fts import Endpoint, TransferOutcome
 from deliv.model.job import Job
 from deliv.model.transfer import OpenTransfer, Progress
 from deliv.ops import metrics
@@ -25,14 +27,16 @@ log = structlog.get_logger()
 
 WATCHED_BYTES = 50_000  # of FTS's answers a second, on average
 LONGEST = 30.0  # seconds between two looks
-MARGIN = 1.1  # of the time that is foreseen: rather one look too late than two
+MARGIN = 1.05  # of the time that is foreseen: rather one look too late than two
+WHOLE_FILES = 500  # of so many FTS is asked at once what became of them, not only how far they are
 
 
 @dataclass
 class Watched:
     """A transfer as it was seen last, `at` the monotonic clock's time, and when it is `due`.
 
-    `since`: when it was seen first.
+    `since`: when the first of its job's that were open without a break was seen. `over`: when it is
+    foreseen to be over, infinite while that is not known.
     """
 
     job_id: str
@@ -43,7 +47,9 @@ class Watched:
     at: float
     due: float
     pause: float  # until it was due
+    over: float = math.inf
     rate: float = 0.0  # files that ended a second, between the last two looks
+    stuck: bool = False  # it had begun, and nothing of it has ended between these
 
     @property
     def left(self) -> int:
@@ -52,7 +58,7 @@ class Watched:
 
 
 class Watching:
-    """Of one FTS endpoint; `shortest` in seconds between two looks."""
+    """Of one FTS endpoint; `shortest` in seconds between two looks, of which one may be each."""
 
     def __init__(
         self,
@@ -67,56 +73,70 @@ class Watching:
         self._endpoint = endpoint
         self._shortest = shortest
         self._clock = clock
-        self._watched: dict[str, Watched] = {}
+        self._watched: dict[str, Watched] = {}  # in the order in which FTS got them
         self._not_before = 0.0
 
-    async def look(self) -> list[str]:
-        """The FTS ids of the transfers that are over, as far as a look was due.
+    async def look(self) -> dict[str, TransferOutcome | None]:
+        """The transfers that are over, by their FTS ids, as far as a look was due.
 
-        What was seen of the others is stored.
+        None in place of an outcome that FTS was not asked for. What was seen of the others is
+        stored.
         """
         jobs = await self._store.with_open_transfers(self._endpoint.name)
         self._take(jobs, await self._store.open_transfers(jobs))
         now = self._clock()
-        if now < self._not_before or all(now < one.due for one in self._watched.values()):
-            return []
+        soon = now + self._shortest / 2  # the next look would be later than that
+        if now < self._not_before or all(soon < one.due for one in self._watched.values()):
+            return {}
         by_user: dict[str | None, list[str]] = defaultdict(list)
         for fts_jobid, one in self._watched.items():
             by_user[one.user].append(fts_jobid)
         found: dict[str, Progress] = {}
+        outcomes: dict[str, TransferOutcome] = {}
         cost = 0
         for user, ids in by_user.items():
+            several = [self._watched[fts_jobid] for fts_jobid in ids]
+            few = sum(one.transfer.files for one in several) <= WHOLE_FILES
+            whole = few and any(one.over <= soon for one in several)
             try:
                 endpoint = await self._endpoints.acting_as(user, self._endpoint.name)
-                seen, spent = await endpoint.progress(ids)
+                seen, ends, spent = await endpoint.progress(ids, whole=whole)
             except (Unavailable, Refused, NoCredential) as error:
                 log.info("FTS does not tell how far it is", dn=user, reason=str(error))
                 continue
             found |= seen
+            outcomes |= ends
             cost += spent
         self._not_before = now + cost / WATCHED_BYTES
         await self._see(found, now)
         self._foresee(now)
-        return [fts_jobid for fts_jobid, one in self._watched.items() if not one.left]
+        over = (fts_jobid for fts_jobid, one in self._watched.items() if not one.left)
+        return {fts_jobid: outcomes.get(fts_jobid) for fts_jobid in over}
 
     def _take(self, jobs: list[Job], transfers: dict[str, tuple[OpenTransfer, ...]]) -> None:
-        """Those that are open now: a new one is due after a moment."""
+        """Those that are open now. A new one is due after a moment, or with others of its job."""
         now = self._clock()
-        self._watched = {
-            transfer.fts_jobid: self._watched.get(transfer.fts_jobid)
-            or Watched(
-                job_id=job.job_id,
-                transfer=transfer,
-                pair=(job.stager_hostname, job.destination_host),
-                user=job.copying_user,
-                since=now,
-                at=now,
-                due=now + self._shortest,
-                pause=self._shortest,
-            )
-            for job in jobs
-            for transfer in transfers[job.job_id]
-        }
+        before = self._watched
+        opened = {one.fts_jobid for several in transfers.values() for one in several}
+        self._watched = {key: one for key, one in before.items() if key in opened}
+        for job in jobs:
+            pair = job.stager_hostname, job.destination_host
+            same = [one for one in before.values() if one.job_id == job.job_id]
+            since = min((one.since for one in same), default=now)
+            moving = (one.due for one in same if one.rate and one.transfer.fts_jobid in opened)
+            due = max(moving, default=now + self._shortest)
+            for transfer in transfers[job.job_id]:
+                if transfer.fts_jobid not in before:
+                    self._watched[transfer.fts_jobid] = Watched(
+                        job_id=job.job_id,
+                        transfer=transfer,
+                        pair=pair,
+                        user=job.copying_user,
+                        since=since,
+                        at=now,
+                        due=due,
+                        pause=self._shortest,
+                    )
 
     async def _see(self, found: dict[str, Progress], now: float) -> None:
         by_job: dict[str, dict[tuple[int, int], Progress]] = defaultdict(dict)
@@ -129,6 +149,7 @@ class Watching:
             by_job[one.job_id][one.transfer.attempt, one.transfer.slice] = progress
             ended = progress.ended - one.transfer.ended
             one.rate = max(0.0, ended / (now - one.at)) if now > one.at else 0.0
+            one.stuck = not one.rate and bool(one.transfer.active or one.transfer.ended)
             one.transfer = replace(
                 one.transfer,
                 active=progress.active,
@@ -144,13 +165,13 @@ class Watching:
             pairs[one.pair].append(one)
         for several in pairs.values():
             rate = sum(one.rate for one in several)
-            ahead = sum(one.left for one in several if one.transfer.active)
+            left = 0
             for one in several:
-                pause = 2 * one.pause
-                if one.rate:
-                    pause = MARGIN * one.left / one.rate
-                elif rate and not one.transfer.active:
-                    pause = MARGIN * ahead / rate
+                one.over, pause = math.inf, 2 * one.pause
+                if rate and not one.stuck:
+                    left += one.left
+                    pause = MARGIN * left / rate
+                    one.over = now + pause
                 pause = min(pause, now - one.since, LONGEST)  # a beginning tells little of the rest
                 one.pause = max(pause, self._shortest)
                 one.due = now + one.pause

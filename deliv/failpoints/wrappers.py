@@ -24,7 +24,7 @@ from deliv.model.file import File, FileResult, ReportedFile
 from deliv.model.job import Job, Submission
 from deliv.model.phase import AT_STAGER, Phase, phase
 from deliv.model.states import Event
-from deliv.model.transfer import OpenTransfer
+from deliv.model.transfer import OpenTransfer, Progress
 from deliv.store import Fence, OutboxRow, Routing, SliceLimits, Store, Turn
 from deliv.store.columns import KEEP, Sentinel
 from deliv.store.store import FOR_EVER
@@ -261,6 +261,14 @@ class FailpointEndpoint(Endpoint):
         if found:
             await self._points.reach(Point.OUTCOME_SEEN)
         return found
+
+    async def progress(
+        self, ids: Iterable[str], *, whole: bool = False
+    ) -> tuple[dict[str, Progress], dict[str, TransferOutcome], int]:
+        found, outcomes, cost = await super().progress(ids, whole=whole)
+        if outcomes:
+            await self._points.reach(Point.OUTCOME_SEEN)
+        return found, outcomes, cost
 
     async def cancel(self, job_id: str) -> str | None:
         state = await super().cancel(job_id)

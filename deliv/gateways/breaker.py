@@ -61,6 +61,11 @@ class Breaker:
         """Seconds since the server last answered."""
         return math.inf if self._answered is None else self._clock() - self._answered
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last call failed."""
+        return self._failures > 0
+
     def enter(self) -> bool:
         """Asked before a call. True: make it and report how it went; False: do not make it."""
         if not self.ready:

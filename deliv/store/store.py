@@ -53,8 +53,10 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._admitting = asyncio.Lock()
-        self._looks = self._last_vain = 0  # for whoever may be admitted: begun, and in vain
+        # The database decides on admissions and turns one after the other. Those that wait for it
+        # hold no connection.
+        self._deciding = asyncio.Lock()
+        self._asked = self._refused = 0  # calls of `admit`: all, and the last one that none is for
         self.on_outbox: Callable[[], None] = lambda: None
 
     async def submit(
@@ -110,17 +112,16 @@ class Store:
     async def admit(self, limits: Limits) -> Job | None:
         """The job whose turn it is, now STAGING and due; None when none may be admitted.
 
-        The database takes admissions one after the other. Those that wait hold no connection, and
-        when a look that began meanwhile finds nobody, it is theirs too.
+        Who waits while another call finds none gets the same answer.
         """
-        asked = self._looks
-        async with self._admitting:
-            if self._last_vain > asked:
+        self._asked = asked = self._asked + 1
+        async with self._deciding:
+            if asked <= self._refused:
                 return None
-            self._looks += 1
+            waiting = self._asked
             job = await self._run(lambda tx: admission.admit(tx, limits))
             if job is None:
-                self._last_vain = self._looks
+                self._refused = waiting
         if job is not None:
             self.on_outbox()
         return job
@@ -271,7 +272,8 @@ class Store:
 
         for attempt in range(REPEATS, 0, -1):
             try:
-                changed = await self._retry_unknown_commit(run, again)
+                async with self._deciding:
+                    changed = await self._retry_unknown_commit(run, again)
                 break
             except Duplicate as error:  # another job has taken a destination just now
                 if attempt == 1:

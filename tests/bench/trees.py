@@ -10,6 +10,7 @@ from pathlib import Path
 
 import requests
 import yaml
+from deliv_testbed.trees import Tree
 from support.running_stack import Stack, Target, brought_up, until
 
 from bench.figures import Figure
@@ -26,7 +27,8 @@ def figures() -> Iterator[Figure]:
         target = stack.target()
         with stack.client() as client:  # deliv has delegated to FTS then
             client.wait(client.submit("synthetic-1000", target.url), timeout=PATIENCE)
-        alone = asked_of_fts(stack, target)
+        asked_of_fts(stack, target, FIRST)  # its processes are there, as they are for all others
+        alone = asked_of_fts(stack, target, FILES)
         many, calls = as_a_tree(stack, target)
         single = as_single_files(stack, target)
         others, ahead = beside_a_tree(stack, target)
@@ -49,19 +51,21 @@ def figures() -> Iterator[Figure]:
     )  # fmt: skip
 
 
-def asked_of_fts(stack: Stack, target: Target) -> float:
-    """Seconds from the POST of all copies to the end of the last."""
+def asked_of_fts(stack: Stack, target: Target, count: int) -> float:
+    """Seconds from the POST of so many copies to the end of the last."""
     place = stack.testbed["gridftp"]["archive"]
-    sources = Path(place["root"]) / "for-fts-alone"
-    sources.mkdir()
-    for number in range(FILES):
-        (sources / str(number)).write_bytes(bytes(SIZE))
-    sources.chmod(0o755)
+    sources = Path(place["root"]) / f"for-fts-alone-{count}"
+    names = [*Tree(files=count, size=SIZE).names]
+    for name in names:
+        (sources / name).parent.mkdir(parents=True, exist_ok=True)
+        (sources / name).write_bytes(bytes(SIZE))
+    for made in (sources, *sources.rglob("*")):
+        made.chmod(0o755)
     url = f"{place['url']}/{sources.name}"
     files = [
-        {"sources": [f"{url}/{number}"], "destinations": [f"{target.url}/alone/{number}"],
+        {"sources": [f"{url}/{name}"], "destinations": [f"{target.url}/alone-{count}/{name}"],
          "checksum": "ADLER32", "filesize": SIZE}
-        for number in range(FILES)
+        for name in names
     ]  # fmt: skip
     config = yaml.safe_load(Path(stack.testbed["config"]).read_text(encoding="utf-8"))
     (fts,) = config["fts"]["endpoints"].values()
@@ -74,7 +78,7 @@ def asked_of_fts(stack: Stack, target: Target) -> float:
         answer = session.post(f"{fts}/jobs", json=body, timeout=60)
         assert answer.status_code == requests.codes.ok, answer.text
     job = answer.json()["job_id"]
-    until(lambda: finished(stack, "job_id = ?", job) == FILES, "FTS copies", timeout=PATIENCE)
+    until(lambda: finished(stack, "job_id = ?", job) == count, "FTS copies", timeout=PATIENCE)
     return time.monotonic() - started
 
 
@@ -103,15 +107,15 @@ def beside_a_tree(stack: Stack, target: Target) -> tuple[int, int]:
 
 def as_single_files(stack: Stack, target: Target) -> float:
     """Seconds from the first hand-over to the last SUCCESS, of products that came in one call."""
-    first = 100_000
     items = [
-        {"product_id": f"synthetic-{first + number}", "destination_path": target.url}
+        {"product_id": f"synthetic-{2 * SIZE + number}", "destination_path": target.url,
+         "label": "single"}
         for number in range(FILES)
-    ]
+    ]  # fmt: skip
     with stack.client() as client:
         jobs = [outcome["job_id"] for outcome in client.submit_many(items)]
-        for job_id in jobs:
-            client.wait(job_id, timeout=PATIENCE)
+    sql = "SELECT COUNT(*) FROM jobs WHERE label = 'single' AND status = 'SUCCESS'"
+    until(lambda: stack.query(sql) == [(FILES,)], "all arrive", timeout=PATIENCE)
     return at_fts(stack, jobs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,10 +11,11 @@ from cryptography import x509
 from deliv_testbed import pki
 
 from deliv.errors import Refused, Unavailable, Unreachable
+from deliv.gateways.fts import client
 from integration import recorded
 from integration.fts_scene import JOB, scene
 from integration.scripted_delegation import DLG, REST, as_recorded
-from integration.scripted_fts import Grid
+from integration.scripted_fts import Grid, html, reply
 
 DOWN = recorded.sections("dbdown.txt")
 
@@ -49,6 +51,31 @@ async def test_probe(grid: Grid) -> None:
         assert (await s.endpoint.probe()).endswith("Alice Transfer, nothing delegated yet")
         await s.endpoint.ensure_delegated()
         assert "delegated for 24.0 h" in await s.endpoint.probe()
+
+
+async def test_a_probe_asks_nothing_while_other_calls_are_served(
+    grid: Grid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "LATELY", math.inf)
+
+    async with scene(grid) as s:
+
+        async def asked() -> int:
+            await s.endpoint.probe()
+            return len(s.server.calls("GET", "/whoami"))
+
+        assert [await asked(), await asked()] == [1, 1]
+        s.server.on("GET", "/jobs", reply({"message": "banned"}, 403))
+        with pytest.raises(Refused):
+            await s.endpoint.unfinished()
+        assert [await asked(), await asked()] == [2, 2]
+        s.server.on("GET", "/jobs", html(502))
+        with pytest.raises(Unreachable):
+            await s.endpoint.unfinished()
+        assert [await asked(), await asked()] == [3, 3]
+        s.server.on("GET", "/jobs", reply([]))
+        await s.endpoint.unfinished()
+        assert await asked() == 3
 
 
 async def test_many_callers_delegate_once(grid: Grid) -> None:

@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from support.private_mariadb import Server
-from support.samples import ALICE, BOB, HOST, LIMITS, fill, submission, submitted
+from support.samples import (
+    ALICE,
+    BOB,
+    HOST,
+    LIMITS,
+    admitted,
+    assigned,
+    fill,
+    submission,
+    submitted,
+    with_files,
+)
 
 from deliv.config import Limits
 from deliv.db.database import Connection, Database, Row
@@ -242,6 +253,20 @@ async def test_admissions_that_wait_leave_the_database_to_others(
         assert waiting_for_admission(migrated) == 1
         cursor.execute("ROLLBACK")
     assert sum(admitted is not None for admitted in await asyncio.gather(*admissions)) == 1
+
+
+async def test_turns_that_wait_leave_the_database_to_others(store: Store, migrated: Server) -> None:
+    jobs = [await with_files(store, await admitted(store), 1) for _ in range(10)]
+    with migrated.admin() as other, other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT fence FROM deliv.leases WHERE name = 'admission' FOR UPDATE")
+        turns = [asyncio.create_task(assigned(store, job)) for job in jobs]
+        while not waiting_for_admission(migrated):
+            await asyncio.sleep(0.01)
+        assert await store.job(jobs[0].job_id)
+        assert waiting_for_admission(migrated) == 1
+        cursor.execute("ROLLBACK")
+    assert all(job.fts_jobid for job in await asyncio.gather(*turns))
 
 
 async def test_a_look_in_vain_is_that_of_all_who_asked_before_it(

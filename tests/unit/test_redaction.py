@@ -36,3 +36,12 @@ def test_what_is_no_secret_stays() -> None:
     assert not redaction.found(text)
     assert redaction.text(text) == text
     assert Redaction().text(CODE) == CODE
+
+
+@pytest.mark.parametrize("before", ["", "%", "\\", "&", "<", "é"])
+@pytest.mark.parametrize("between", ["", "-", " . ", "</b>"])
+def test_what_stands_before_a_secret_hides_none(before: str, between: str) -> None:
+    text = before + between.join((CODE[:4], CODE[4:9], CODE[9:].upper()))
+    assert Redaction("another", CODE).found(text)
+    assert Redaction("another", CODE).text(text).endswith(INSTEAD)
+    assert Redaction(CODE).content(text.encode()).endswith(INSTEAD.encode())

@@ -65,7 +65,7 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-MOMENT = 2.0  # seconds
+MOMENT, LATELY = 2.0, 10.0  # seconds
 BULK = 100  # FTS answers more than 109 ids with an HTML 404
 WATCHED_AT_ONCE = 20  # transfers of up to a thousand files
 CALL_COST = 10_000  # bytes
@@ -115,8 +115,13 @@ class Endpoint:
         return self._identity[1]
 
     async def probe(self) -> str:
-        """For readiness: asks FTS who deliv is; one sentence when all is well."""
-        identity, until = await self._ask_identity(), self.delegation.until
+        """For readiness: one sentence when all is well.
+
+        FTS is asked who deliv is, unless it has served deliv lately: each call counts there.
+        """
+        if self._transport.served_ago >= LATELY:
+            self._identity = None
+        identity, until = await self.whoami(), self.delegation.until
         delegated = "nothing delegated yet"
         if until is not None:
             hours = (until - datetime.now(UTC)).total_seconds() / 3600
@@ -210,20 +215,29 @@ class Endpoint:
                     found[job_id] = outcome(job)
         return found
 
-    async def progress(self, ids: Iterable[str]) -> tuple[dict[str, Progress], int]:
+    async def progress(
+        self, ids: Iterable[str], *, whole: bool = False
+    ) -> tuple[dict[str, Progress], dict[str, TransferOutcome], int]:
         """How far these jobs are, of those that FTS tells it; and what that cost FTS, in bytes.
 
-        A call costs CALL_COST at least.
+        If `whole`, also what became of those that are over, which has to be asked for anyway: such
+        a call costs CALL_COST, the least that one costs.
         """
         found: dict[str, Progress] = {}
+        outcomes: dict[str, TransferOutcome] = {}
         cost = 0
         wanted = iter(dict.fromkeys(ids))
         while chunk := list(islice(wanted, WATCHED_AT_ONCE)):
-            elements = await self._described(chunk, ("file_id", "file_state"))
-            cost += max(CALL_COST, sum(len(element) for element in elements))
+            fields = FILE_FIELDS if whole else ("file_id", "file_state")
+            elements = await self._described(chunk, fields)
+            size = 0 if whole else sum(len(element) for element in elements)
+            cost += max(CALL_COST, size)
             readable, _ = read_each(elements, JobAnswer)
-            found |= {job.job_id: progress(job) for job in readable if job.files}
-        return found, cost
+            shown = [job for job in readable if job.files]
+            found |= {job.job_id: progress(job) for job in shown}
+            if whole:
+                outcomes |= {job.job_id: outcome(job) for job in shown if job.job_state in TERMINAL}
+        return found, outcomes, cost
 
     async def origins(self, ids: Iterable[str]) -> dict[str, Origin]:
         """Those of these jobs that are unfinished, with the metadata they were submitted with."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -31,6 +33,7 @@ class FtsTransport(Upstream):
     ) -> None:
         super().__init__(f"FTS {name}", url, https, timeout, breaker, purpose)
         self.name = name
+        self._served = -math.inf
 
     @property
     def credential(self) -> tuple[bytes, bytes]:
@@ -40,6 +43,11 @@ class FtsTransport(Upstream):
     @property
     def credential_version(self) -> int:
         return self.https.credential_version
+
+    @property
+    def served_ago(self) -> float:
+        """Seconds since FTS did what deliv asked for; infinite when it did not the last time."""
+        return math.inf if self.breaker.failing else time.monotonic() - self._served
 
     async def get(self, path: str, kind: type[T]) -> T:
         """What a GET that has to succeed answers; Refused when it does not."""
@@ -55,6 +63,8 @@ class FtsTransport(Upstream):
         body = answer.body.strip()
         if body.startswith(b"[") and not body.endswith(b"]"):
             raise Unreachable(f"{self.title} answered {answer.status} and broke off its list")
+        served = answer.status < HTTPStatus.BAD_REQUEST
+        self._served = time.monotonic() if served else -math.inf
 
 
 def refusal(name: str, answer: Response) -> Refused | Unreachable:
