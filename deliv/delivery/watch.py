@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 WATCHED_BYTES = 50_000  # of FTS's answers a second, on average
 LONGEST = 30.0  # seconds between two looks
-MARGIN = 1.05  # of the time that is foreseen: rather one look too late than two
+MARGIN = 1.08  # of the time that is foreseen: rather one look too late than two
 WHOLE_FILES = 500  # of so many FTS is asked at once what became of them, not only how far they are
 
 
