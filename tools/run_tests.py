@@ -224,9 +224,10 @@ def names_of_failed(suite_report: ElementTree.Element) -> Iterator[str]:
 def stream(suite: str, command: list[str]) -> int:
     """Run a command, each line of its output headed by the suite's name; the exit code.
 
-    The deployment takes longest, one step after another: the processor serves it first.
+    The deployment takes longest, one step after another: the processor serves it first, yet the
+    others get enough not to run into their time-outs.
     """
-    niceness = 0 if suite in FIRST_SERVED else 10
+    niceness = 0 if suite in FIRST_SERVED else 3
     with subprocess.Popen(
         ["nice", "-n", str(niceness), *command],
         cwd=ROOT,
