@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from deliv_testbed.errors import TestbedError
 from support.private_mariadb import Server, running
 
@@ -29,6 +30,19 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
     asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), TIMEOUT))
     return True
+
+
+@pytest.fixture(autouse=True)
+def logs_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a command in this process sets up for the logs lasts no longer than its test.
+
+    A logger that keeps its configuration could not be captured in the tests that follow.
+    """
+    configure = structlog.configure
+    not_kept = {"cache_logger_on_first_use": False}
+    monkeypatch.setattr(structlog, "configure", lambda **given: configure(**given | not_kept))
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
