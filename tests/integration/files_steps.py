@@ -22,6 +22,7 @@ from integration.scripted_delegation import WHOAMI
 from integration.scripted_fts import Asked, Grid, Reply, reply
 
 Opened = AbstractAsyncContextManager[Bench]
+Posted = dict[str, Any]  # the body of a submission to FTS
 Ends = Callable[[str], dict[str, Any]]  # how FTS ends a file, by its name
 
 CODE = "0123456789abcdef0123456789abcdef"
@@ -183,3 +184,39 @@ async def all_copied_once(here: Bench, job: Job, ends: Ends) -> tuple[Job, list[
 async def count(here: Bench, table: str) -> int:
     (row,) = await here.parts.database.query(f"SELECT COUNT(*) AS number FROM {table}")  # noqa: S608
     return int(row["number"])
+
+
+async def two_open(here: Bench, count: int = 450) -> tuple[Job, Posted, Posted]:
+    """A job with its second and its third transfer at FTS, and what each of them was asked."""
+    job, _ = await copied(here, await reported(here, count))
+    job, second = await started(here, job)
+    job, third = await another(here, job)
+    assert phase(job) is Phase.COPYING
+    return job, second, third
+
+
+async def another(here: Bench, job: Job) -> tuple[Job, Posted]:
+    """The job after more of its files were handed over."""
+    return await started(here, job, here.transfers.start_another)
+
+
+async def ended(
+    here: Bench,
+    job: Job,
+    number: int,
+    asked: Posted,
+    ends: Ends = finished,
+    state: str = "FINISHED",
+) -> Job:
+    """The job when the transfer of this place among the open ones is over."""
+    transfer = (await open_transfers(here.store, job))[number]
+    shown(here, transfer.fts_jobid, asked, ends, state)
+    details = await here.endpoint.details([transfer.fts_jobid])
+    await here.settlement.settle(job, transfer, details[transfer.fts_jobid])
+    return await here.now(job)
+
+
+async def other_users(here: Bench, name: str, count: int) -> Job:
+    job = await admitted(here.store, submitter=f"/CN={name}")
+    listed = report(await expecting(here, job), names(count), path=f"/staging/{name}")
+    return await here.parts.staging.report(listed)
