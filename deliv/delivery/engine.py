@@ -42,13 +42,14 @@ class Engine:
         config: Config,
     ) -> None:
         self._store = store
+        self._requests = staging.requests
         self._transfers = transfers
         self._cancellation = cancellation
         self._permission = permission
         self._config = config
         self._steps: dict[JobAction, Step] = {
-            JobAction.REQUEST_STAGING: staging.request,
-            JobAction.CHECK_STAGING_DEADLINE: staging.time_out,
+            JobAction.REQUEST_STAGING: staging.proceed,
+            JobAction.CHECK_STAGING_DEADLINE: staging.proceed,
             JobAction.START_TRANSFER: transfers.start,
             JobAction.POST_TRANSFER: transfers.post,
             JobAction.HAND_OVER_MORE: self._hand_over_more,
@@ -79,6 +80,13 @@ class Engine:
                 await self._steps[action](allowed)
         except LostRace as error:
             log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
+
+    async def attend_staging(self, staging_id: str) -> None:
+        """Do what a staging needs now. Nothing when it is not due."""
+        try:
+            await self._requests.attend(staging_id)
+        except LostRace as error:
+            log.info("staging moved on meanwhile", job_id=staging_id, reason=str(error))
 
     async def expire(self, job_id: str) -> bool:
         """End a job whose deadline is over. Calls no server: True when it is to be attended now."""

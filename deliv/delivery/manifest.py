@@ -26,10 +26,11 @@ SHOWN = 200  # characters of a name
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """`directory`: the URL below which the files are delivered; `digest`: of the whole report."""
+    """`digest`: of the whole report; `longest`: the name of the file with the longest URL."""
 
-    directory: str
     digest: bytes
+    count: int
+    longest: str
 
 
 async def batches(files: Iterable[ReportedFile]) -> AsyncIterator[list[ReportedFile]]:
@@ -40,8 +41,8 @@ async def batches(files: Iterable[ReportedFile]) -> AsyncIterator[list[ReportedF
         await asyncio.sleep(0)
 
 
-async def check(job: Job, report: StageReport) -> Manifest:
-    """InvalidRequest names the first file that can't be delivered."""
+async def check(report: StageReport) -> Manifest:
+    """InvalidRequest names the first file that can't be delivered to anybody."""
     staged_to, path = report.staged_to or "", report.path or ""
     redaction = Redaction(report.authcode)
     names, digest = _Names(), sha256()
@@ -62,18 +63,26 @@ async def check(job: Job, report: StageReport) -> Manifest:
         raise InvalidRequest("files is empty: a product has one at least")
     if size > LARGEST:
         raise InvalidRequest(f"the files have more than {LARGEST} bytes together")
-    directory = files_directory(job, path, count > 1)
-    if len(file_url(directory, longest)) > LONGEST_URL:
-        raise InvalidRequest(
-            f"the file {_shown(longest)} has a longer URL at the destination than FTS takes, "
-            f"{LONGEST_URL} characters"
-        )
     if len(staged_url(staged_to, f"{path}/{longest}")) > LONGEST_URL:
         raise InvalidRequest(
             f"the file {_shown(longest)} has a longer URL at the archive than FTS takes, "
             f"{LONGEST_URL} characters"
         )
-    return Manifest(directory=directory, digest=digest.digest())
+    return Manifest(digest=digest.digest(), count=count, longest=longest)
+
+
+def directory(job: Job, path: str, count: int, longest: str) -> str:
+    """The URL below which so many files, staged below `path`, are delivered for this job.
+
+    InvalidRequest when that of the file with the `longest` name can't be delivered.
+    """
+    url = files_directory(job, path, count > 1)
+    if len(file_url(url, longest)) > LONGEST_URL:
+        raise InvalidRequest(
+            f"the file {_shown(longest)} has a longer URL at the destination than FTS takes, "
+            f"{LONGEST_URL} characters"
+        )
+    return url
 
 
 def _shown(name: str) -> str:

@@ -38,12 +38,15 @@ class Point(StrEnum):
     LEASE_TAKEN = "lease-taken"
     JOB_ADMITTED = "job-admitted"
     STEP_TAKEN = "step-taken"  # the job is claimed for one step
+    STAGING_ENTERED = "staging-entered"  # by a job; where it has opened it, it is attended to next
     CODE_STORED = "code-stored"  # the stager is asked next
     STAGER_ASKED = "stager-asked"
     STAGER_ACCEPTED = "stager-accepted"  # and that is recorded
     REPORT_TAKEN = "report-taken"  # the stager's, found good; recorded next
     FILES_STORED = "files-stored"  # some of a report's, which does not count yet
-    REPORT_STORED = "report-stored"  # the answer comes next
+    REPORT_STORED = "report-stored"  # with the staging; its jobs are due, and take it over next
+    FILES_TAKEN = "files-taken"  # some of them, by a job
+    COPY_TAKEN = "copy-taken"  # by a job, which is staged now
     STAGING_TIMED_OUT = "staging-timed-out"
     DELEGATED = "delegated"
     TRANSFER_ASSIGNED = "transfer-assigned"  # its id at FTS is recorded; posted next
@@ -61,6 +64,7 @@ class Point(StrEnum):
     CANCELLATION_STORED = "cancellation-stored"  # the job is CANCELLED
     CLOSING = "closing"  # what a final job still holds elsewhere is given back next
     TRANSFER_WITHDRAWN = "transfer-withdrawn"
+    STAGING_CLOSED = "staging-closed"  # no job needs it; the stager is asked to release it next
     COPY_RELEASED = "copy-released"  # at the stager; recorded next
     RELEASE_STORED = "release-stored"
 

@@ -5,7 +5,7 @@ What a call is for is read from its arguments and from the phase of the job that
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -23,6 +23,7 @@ from deliv.model.error_classes import ErrorClass
 from deliv.model.file import File, FileResult, ReportedFile
 from deliv.model.job import Job, Submission
 from deliv.model.phase import AT_STAGER, Phase, phase
+from deliv.model.staging import SharedStaging, StagingState
 from deliv.model.states import Event
 from deliv.model.transfer import OpenTransfer, Progress
 from deliv.store import Fence, OutboxRow, Routing, SliceLimits, Store, Turn
@@ -34,6 +35,7 @@ T = TypeVar("T")
 
 AFTER_EVENT = MappingProxyType(
     {
+        Event.STAGED: Point.COPY_TAKEN,
         Event.TRANSFER: Point.TRANSFER_ASSIGNED,
         Event.DELIVER: Point.OUTCOME_STORED,
         Event.RESTAGE: Point.RETRY_STORED,
@@ -45,13 +47,10 @@ AFTER_EVENT = MappingProxyType(
 # When an update, which is no event, has given a column a value.
 AFTER_COLUMN = MappingProxyType(
     {
-        "stager_callback": Point.CODE_STORED,
-        "stager_accepted": Point.STAGER_ACCEPTED,
         "fts_jobid": Point.TRANSFER_ASSIGNED,
         "fts_posted": Point.POST_STORED,
         "cancel_requested": Point.CANCEL_STORED,
         "deadline_passed": Point.CANCEL_STORED,
-        "time_released": Point.RELEASE_STORED,
     }
 )
 
@@ -133,9 +132,6 @@ class FailpointStore(Store):
         delegation: str | None = None,
         **columns: Any,
     ) -> Job:
-        reported = "stager_status" in columns
-        if reported:
-            await self._points.reach(Point.REPORT_TAKEN)
         with _committing(Point.TRANSITION_SENT, Point.TRANSITION_STORED):
             job = await super().apply(
                 job, event, wake=wake, delay=delay, delegation=delegation, **columns
@@ -143,8 +139,6 @@ class FailpointStore(Store):
         _phase.set(phase(job))
         if event in AFTER_EVENT:
             await self._points.reach(AFTER_EVENT[event])
-        if reported:
-            await self._points.reach(Point.REPORT_STORED)
         return job
 
     async def update(
@@ -163,6 +157,52 @@ class FailpointStore(Store):
                 await self._points.reach(point)
         return job
 
+    async def enter_staging(self, job: Job, wait: float) -> tuple[Job, SharedStaging]:
+        entered = await super().enter_staging(job, wait)
+        await self._points.reach(Point.STAGING_ENTERED)
+        return entered
+
+    async def update_staging(
+        self,
+        staging: SharedStaging,
+        *,
+        delay: float | Sentinel | None = KEEP,
+        tell: Mapping[str, object] = MappingProxyType({}),
+        wake: bool = False,
+        **columns: Any,
+    ) -> SharedStaging:
+        reported = wake and "status" in columns
+        if reported:
+            await self._points.reach(Point.REPORT_TAKEN)
+        staging = await super().update_staging(
+            staging, delay=delay, tell=tell, wake=wake, **columns
+        )
+        if "code" in columns:
+            await self._points.reach(Point.CODE_STORED)
+        if staging.state is StagingState.WAITING and "accepted" in columns:
+            await self._points.reach(Point.STAGER_ACCEPTED)
+        if reported:
+            await self._points.reach(Point.REPORT_STORED)
+        return staging
+
+    async def leave_staging(self, job: Job) -> tuple[Job, SharedStaging | None]:
+        left, staging = await super().leave_staging(job)
+        closed = left.time_released is None
+        await self._points.reach(Point.STAGING_CLOSED if closed else Point.RELEASE_STORED)
+        return left, staging
+
+    async def staging_given_back(
+        self, staging: SharedStaging | None, job: Job | None = None
+    ) -> None:
+        await super().staging_given_back(staging, job)
+        await self._points.reach(Point.RELEASE_STORED)
+
+    async def add_staging_files(
+        self, staging: SharedStaging, report: bytes, first: int, files: Sequence[ReportedFile]
+    ) -> None:
+        await super().add_staging_files(staging, report, first, files)
+        await self._points.reach(Point.FILES_STORED)
+
     async def add_files(
         self,
         job: Job,
@@ -172,7 +212,7 @@ class FailpointStore(Store):
         earlier: bytes | None,
     ) -> None:
         await super().add_files(job, report, first, files, earlier)
-        await self._points.reach(Point.FILES_STORED)
+        await self._points.reach(Point.FILES_TAKEN)
 
     async def assign(
         self,
@@ -233,8 +273,8 @@ class FailpointStager(Stager):
         super().__init__(*settings)
         self._points = points
 
-    async def stage(self, job: Job, authcode: str) -> None:
-        await super().stage(job, authcode)
+    async def stage(self, staging: SharedStaging, authcode: str) -> None:
+        await super().stage(staging, authcode)
         await self._points.reach(Point.STAGER_ASKED)
 
     async def release(self, job_id: str) -> None:

@@ -11,7 +11,7 @@ from deliv.errors import Refused, Unreachable
 from deliv.gateways.breaker import Breaker
 from deliv.gateways.https import HttpsClient, Response
 from deliv.gateways.upstream import Upstream, error_message
-from deliv.model.job import Job
+from deliv.model.staging import SharedStaging
 
 NOT_OFFERED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
 # The stager gets nothing about the user, so these are about deliv itself: for operators to repair.
@@ -32,11 +32,11 @@ class Stager:
         self._releases = Upstream(*server, self.release_breaker, "release")
         self._callback = callback
 
-    async def stage(self, job: Job, authcode: str) -> None:
-        """Ask for `job`'s product. Refused when the stager says no, Unreachable otherwise."""
+    async def stage(self, staging: SharedStaging, authcode: str) -> None:
+        """Ask for its product. Refused when the stager says no, Unreachable otherwise."""
         body = {
-            "job_id": job.job_id,
-            "product_id": job.product_id,
+            "job_id": staging.staging_id,
+            "product_id": staging.product_id,
             "authcode": authcode,
             "callback": self._callback,
         }

@@ -124,6 +124,7 @@ class Job:
     files_active: int = 0
     files_arriving: int = 0
     turn_since: datetime | None = None
+    staging_id: str | None = None
 
     @property
     def copying_user(self) -> str | None:

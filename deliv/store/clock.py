@@ -30,6 +30,11 @@ ATTEND = f"""
 UPDATE jobs FORCE INDEX (due) SET due_at = GREATEST({LATER}, due_at - INTERVAL %s MICROSECOND)
 WHERE {of_status(ADMITTED)} AND due_at > {LATER}
 """  # noqa: S608 - constants
+STAGINGS = f"""
+UPDATE stagings FORCE INDEX (due)
+SET due_at = GREATEST({LATER}, due_at - INTERVAL %s MICROSECOND)
+WHERE due_at > {LATER}
+"""  # noqa: S608 - constants
 RELAY = f"UPDATE outbox SET held_until = {LATER} WHERE held_until > {LATER}"  # noqa: S608 - LATER
 
 
@@ -46,6 +51,7 @@ def note(tx: Connection, hold: float) -> float:
     tx.execute(RECORD, seen, now)
     tx.execute(ADMIT, step)
     tx.execute(ATTEND, claim, step, claim)
+    tx.execute(STAGINGS, claim, step, claim)
     tx.execute(RELAY, claim, claim)
     return seconds
 

@@ -11,8 +11,9 @@ from typing import TypeVar
 from deliv.db.database import Connection, Database
 from deliv.model.job import Job
 from deliv.model.phase import Phase
+from deliv.model.staging import SharedStaging
 from deliv.model.states import Status
-from deliv.store import counts, jobs
+from deliv.store import counts, jobs, stagings
 from deliv.store.clock import STEPS_BACK
 from deliv.store.columns import PROSE, placeholders, to_job
 from deliv.store.conditions import POSTED, in_phase
@@ -22,6 +23,7 @@ T = TypeVar("T")
 # The transaction that follows sees the database as of its first query.
 SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 COLUMNS = ", ".join(field.name for field in fields(Job) if field.name not in PROSE)
+STAGING = ", ".join(stagings.COLUMNS)
 LAST = "\x7f"  # sorts behind every id
 NOW = "SELECT NOW(6) AS now"
 OUTBOX = """
@@ -105,9 +107,34 @@ ORDER BY job_id LIMIT %s
 """
 AWAITED = f"""
 SELECT {COLUMNS} FROM jobs FORCE INDEX (due)
-WHERE {in_phase(Phase.WAITING_FOR_STAGER)} AND job_id > %s
+WHERE {in_phase(Phase.WAITING_FOR_STAGER)} AND staging_id IS NULL AND job_id > %s
 ORDER BY job_id LIMIT %s
 """  # noqa: S608 - COLUMNS are the names of Job's fields
+AWAITED_STAGINGS = f"""
+SELECT {STAGING} FROM stagings WHERE state = 'WAITING' AND staging_id > %s
+ORDER BY staging_id LIMIT %s
+"""  # noqa: S608 - constants
+# One that is given back by the worker of its last job rests meanwhile.
+UNATTENDED = f"""
+SELECT {STAGING} FROM stagings
+WHERE due_at < NOW(6) - INTERVAL %s SECOND
+  OR (due_at IS NULL AND state IN ('ASKING', 'WAITING'))
+  OR (due_at IS NULL AND state <> 'RELEASED' AND NOT EXISTS (
+    SELECT 1 FROM jobs WHERE jobs.staging_id = stagings.staging_id AND time_released IS NULL))
+ORDER BY staging_id LIMIT %s
+"""  # noqa: S608 - constants
+UNHEARD = """
+SELECT job_id, jobs.version FROM jobs LEFT JOIN stagings USING (staging_id)
+WHERE jobs.status = 'STAGING' AND jobs.staging_id IS NOT NULL AND jobs.time_staged IS NULL
+  AND jobs.due_at > NOW(6) + INTERVAL %s SECOND
+  AND COALESCE(stagings.state, '') NOT IN ('ASKING', 'WAITING')
+ORDER BY job_id LIMIT %s
+"""
+STRAY_STAGING_FILES = """
+SELECT DISTINCT staging_id FROM staging_files
+WHERE NOT EXISTS (SELECT 1 FROM stagings WHERE staging_id = staging_files.staging_id)
+ORDER BY staging_id LIMIT %s
+"""
 RELEASED = f"""
 SELECT {COLUMNS} FROM jobs WHERE time_released IS NOT NULL ORDER BY job_id DESC LIMIT %s
 """  # noqa: S608 - as above
@@ -198,8 +225,31 @@ class Inspection:
         return await self._seen(run)
 
     async def awaited(self, after: str, limit: int) -> list[Job]:
-        """A page of jobs that the stager has accepted and not reported on, by id."""
+        """A page of jobs, staged alone, that the stager has accepted and not reported on, by id."""
         return await self._jobs(AWAITED, after, limit)
+
+    async def awaited_stagings(self, after: str, limit: int) -> list[SharedStaging]:
+        """A page of those that the stager has accepted and not reported on, by id."""
+        return await self._stagings(AWAITED_STAGINGS, after, limit)
+
+    async def known_stagings(self, staging_ids: Sequence[str]) -> dict[str, SharedStaging]:
+        """Those of these that there are."""
+        marks = placeholders(len(staging_ids))
+        sql = f"SELECT {STAGING} FROM stagings WHERE staging_id IN ({marks})"  # noqa: S608 - constants
+        return {one.staging_id: one for one in await self._stagings(sql, *staging_ids)}
+
+    async def unattended_stagings(self, patience: float, limit: int) -> list[SharedStaging]:
+        """Those that need attention, and were not attended to in `patience` seconds, or never."""
+        return await self._stagings(UNATTENDED, patience, limit)
+
+    async def unheard(self, patience: float, limit: int) -> list[tuple[str, int]]:
+        """Jobs that would wait `patience` seconds for a staging that is over: (id, version)."""
+        rows = await self._database.query(UNHEARD, patience, limit)
+        return [(row["job_id"], row["version"]) for row in rows]
+
+    async def stray_staging_files(self, limit: int) -> list[str]:
+        """Ids of stagings that there are not, but their files."""
+        return [row["staging_id"] for row in await self._database.query(STRAY_STAGING_FILES, limit)]
 
     async def released(self, limit: int) -> list[Job]:
         """The latest jobs whose staged copies were given back."""
@@ -259,6 +309,9 @@ class Inspection:
 
     async def _jobs(self, sql: str, *parameters: object) -> list[Job]:
         return [to_job(row) for row in await self._database.query(sql, *parameters)]
+
+    async def _stagings(self, sql: str, *parameters: object) -> list[SharedStaging]:
+        return [stagings.to_staging(row) for row in await self._database.query(sql, *parameters)]
 
     async def _seen(self, function: Callable[[Connection], T]) -> T:
         def run(tx: Connection) -> T:

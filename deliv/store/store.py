@@ -9,6 +9,7 @@ import asyncio
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from deliv.config import Limits
@@ -16,6 +17,7 @@ from deliv.db.database import Connection, Database, Duplicate
 from deliv.errors import CommitUnknown, DelivError, LostRace, Unavailable
 from deliv.model.file import File, FileGroup, FileListing, FileResult, ReportedFile
 from deliv.model.job import Job, Listing, Submission
+from deliv.model.staging import SharedStaging
 from deliv.model.states import Event, Status
 from deliv.model.transfer import OpenTransfer, Progress
 from deliv.store import (
@@ -28,6 +30,7 @@ from deliv.store import (
     leases,
     outbox,
     retries,
+    stagings,
     submissions,
     transfers,
     turns,
@@ -191,6 +194,122 @@ class Store:
             return jobs.change(tx, job, what)
 
         return await self._change(job, what, run)
+
+    async def enter_staging(self, job: Job, wait: float) -> tuple[Job, SharedStaging]:
+        """The job and its staging: the one that it has, the open one of its product, or a new one.
+
+        A job that waits for it rests for `wait` seconds: it is due when there is news. LostRace.
+        """
+
+        def run(tx: Connection) -> tuple[Job, SharedStaging]:
+            return stagings.enter(tx, job, wait)
+
+        for attempt in range(REPEATS, 0, -1):
+            try:
+                return await self._retry_unknown_commit(run, run)
+            except Duplicate:  # another job has opened one just now
+                if attempt == 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def staging(self, staging_id: str) -> SharedStaging | None:
+        if not staging_id.isascii():  # MariaDB would not compare it
+            return None
+        return await self._run(lambda tx: stagings.find(tx, staging_id))
+
+    async def due_stagings(self, limit: int) -> list[str]:
+        """Ids of stagings that need attention, the longest overdue first."""
+        return await self._run(lambda tx: stagings.due(tx, limit))
+
+    async def claim_staging(self, staging_id: str, timeout: float) -> SharedStaging | None:
+        """The staging, kept from other workers for `timeout` seconds; None when it is not due.
+
+        It is RELEASING when no job needs it any more.
+        """
+        return await self._run(lambda tx: stagings.claim(tx, staging_id, timeout))
+
+    async def update_staging(
+        self,
+        staging: SharedStaging,
+        *,
+        delay: float | Sentinel | None = KEEP,
+        tell: Mapping[str, object] = MappingProxyType({}),
+        wake: bool = False,
+        **columns: Any,
+    ) -> SharedStaging:
+        """Set columns; due_at stays unless `delay` is given (None: at rest). LostRace.
+
+        `tell` are columns of the jobs that wait for it; with `wake` these are due.
+        """
+
+        def run(tx: Connection) -> SharedStaging:
+            changed = stagings.change(tx, staging, columns, delay)
+            if tell:
+                stagings.tell(tx, changed, tell)
+            if "code" in columns:
+                stagings.tell_code(tx, changed)
+            if wake:
+                stagings.wake(tx, changed)
+            return changed
+
+        def again(tx: Connection) -> SharedStaging:
+            return stagings.applied(tx, staging, columns) or run(tx)
+
+        changed = await self._retry_unknown_commit(run, again)
+        if wake:
+            self.on_outbox()
+        return changed
+
+    async def waiting_for(self, staging: SharedStaging) -> list[Job]:
+        """The jobs that wait for it; those in flight are bounded."""
+        return await self._run(lambda tx: stagings.waiting(tx, staging))
+
+    async def leave_staging(self, job: Job) -> tuple[Job, SharedStaging | None]:
+        """The job, which has ended and needs its staging no more, and what it has to give back.
+
+        Where others need it, or nothing is left, the job is closed. Else it has no `time_released`
+        yet: its staging is RELEASING, or None when the release before staged for it alone.
+        LostRace.
+        """
+
+        def run(tx: Connection) -> tuple[Job, SharedStaging | None]:
+            return stagings.leave(tx, job)
+
+        return await self._retry_unknown_commit(run, run)
+
+    async def staging_given_back(
+        self, staging: SharedStaging | None, job: Job | None = None
+    ) -> None:
+        """The stager has confirmed it, to this job's worker if there is one. LostRace."""
+
+        def run(tx: Connection) -> None:
+            stagings.given_back(tx, staging, job)
+
+        await self._retry_unknown_commit(run, run)
+
+    async def add_staging_files(
+        self, staging: SharedStaging, report: bytes, first: int, files: Sequence[ReportedFile]
+    ) -> None:
+        """Some files of a report that does not count yet, numbered from `first`."""
+
+        def run(tx: Connection) -> None:
+            stagings.add_files(tx, staging.staging_id, report, first, files)
+
+        await self._retry_unknown_commit(run, run)
+
+    async def staging_files(
+        self, staging: SharedStaging, first: int, limit: int
+    ) -> list[ReportedFile]:
+        """Files of the report that counts, from number `first` on."""
+        return await self._run(lambda tx: stagings.files(tx, staging, first, limit))
+
+    async def discard_staging_files(self, staging_id: str, report: bytes | None, limit: int) -> int:
+        """Remove files, of one report or of all; how many."""
+        return await self._run(lambda tx: stagings.discard(tx, staging_id, report, limit))
+
+    async def forget_stagings(self, fence: Fence, age: float, limit: int) -> int:
+        """Remove stagings that were given back `age` seconds ago; how many. LostRace."""
+        return await self._run(lambda tx: stagings.forget(tx, fence, age, limit))
 
     async def add_files(
         self,

@@ -21,6 +21,7 @@ class Retention:
         self._batch = settings.batch
         self._steps: list[tuple[str, Step, float]] = [
             ("archived", store.archive, settings.archive_after),
+            ("stagings forgotten", store.forget_stagings, settings.archive_after),
             ("dropped from the outbox", store.outbox_trim, settings.outbox),
         ]
         if settings.forget_after is not None:

@@ -77,7 +77,7 @@ class Deadlines:
 
 
 class Sweep:
-    """Attends to due jobs and admits waiting ones, whether or not a message came.
+    """Attends to due jobs and stagings and admits waiting jobs, whether or not a message came.
 
     It begins with jobs for `every` seconds; the rest is due still when the next one follows. So it
     lasts as long as the slowest calls at most, however many jobs there are.
@@ -90,9 +90,11 @@ class Sweep:
         self._every = float(config.every)
 
     async def sweep_once(self) -> int:
-        """Returns how many jobs were looked at."""
+        """Returns how many were looked at."""
+        due = await self._store.due_stagings(self._batch)
+        attended = await _each(due, self._engine.attend_staging, time.monotonic() + self._every)
         due = await self._store.due(self._batch)
-        attended = await _each(due, self._engine.attend, time.monotonic() + self._every)
+        attended += await _each(due, self._engine.attend, time.monotonic() + self._every)
         until = time.monotonic() + self._every
         admitted = sum(await asyncio.gather(*(self._admit(until) for _ in range(TOGETHER))))
         return attended + admitted

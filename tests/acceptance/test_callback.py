@@ -30,10 +30,12 @@ def caller(stack: Stack) -> Caller:
 
 
 @pytest.fixture
-def waiting(stack: Stack, target: Target) -> str:
-    """A job that is staged, of which the stager says nothing."""
+def waiting(stack: Stack, target: Target) -> Iterator[str]:
+    """A job that is staged, of which the stager says nothing. No other one joins its staging."""
     with stack.client() as client:
-        return client.submit("silent-005", target.url)
+        job_id = client.submit("silent-005", target.url)
+    yield job_id
+    stack.given_up(job_id)
 
 
 def row(stack: Stack, job_id: str) -> tuple[Any, ...]:
@@ -219,9 +221,9 @@ def test_an_earlier_attempts_code(stack: Stack, waiting: str, caller: Caller) ->
     accepted = "SELECT 1 FROM jobs WHERE job_id = %s AND stager_accepted IS NOT NULL"
     until(lambda: stack.query(accepted, waiting), "the stager has accepted the request")
     stack.query(
-        "UPDATE jobs SET time_staging = time_staging - INTERVAL 2 DAY, due_at = NOW(6), "
-        "stager_accepted = stager_accepted - INTERVAL 2 DAY WHERE job_id = %s",
-        waiting,
+        "UPDATE stagings SET accepted = accepted - INTERVAL 2 DAY, due_at = NOW(6) "
+        "WHERE staging_id = %s",
+        stack.staging_id(waiting),
     )
     until(lambda: caller.staged(waiting)["authcode"] != first["authcode"], "a second attempt")
     until(lambda: row(stack, waiting)[1] == 2, "it counts as one")
@@ -333,15 +335,15 @@ def _restart(stack: Stack, path: Path, text: str) -> None:
     until(lambda: stack.ready().get("status") == "ready", "deliv is ready again")
 
 
-def silently_staged(stack: Stack, caller: Caller) -> Fields:
+def silently_staged(stack: Stack, caller: Caller, size: int) -> Fields:
     with stack.client() as client:
-        return caller.staged(client.submit("silent-005", stack.target().url))
+        return caller.staged(client.submit(f"silent-synthetic-{size}", stack.target().url))
 
 
 @pytest.mark.own_stack
 def test_the_certificates_role_alone(own: Stack) -> None:
     with configured(own, {"certificate": True}) as caller:
-        fields = silently_staged(own, caller)
+        fields = silently_staged(own, caller, 34)
         assert caller.report(fields, None, user="alice").status == 403
         assert caller.report(fields | {"authcode": "0" * 32}, None).status == 403
         assert caller.report(fields, None, authorization="Bearer nonsense").status == 200
@@ -354,7 +356,7 @@ def test_a_token_alone(own: Stack) -> None:
     config = yaml.safe_load(Path(own.testbed["config"]).read_text(encoding="utf-8"))
     token = config["stager"]["callback"]["token"] | {"bound": False}
     with configured(own, {"certificate": False, "token": token}) as caller:
-        fields = silently_staged(own, caller)
+        fields = silently_staged(own, caller, 35)
         for bad in (None, caller.minted(exp=NOW - 3600), caller.minted(scope="other")):
             assert caller.report(fields, bad).status == 403
         assert caller.report(fields, user="bob").status == 403

@@ -69,7 +69,7 @@ ALL = listed(list(tree(PRODUCT).names))
 
 
 @pytest.fixture
-def staged(stack: Stack, target: Target, tmp_path: Path) -> Staged:
+def staged(stack: Stack, target: Target, tmp_path: Path) -> Iterator[Staged]:
     with stack.client() as client:
         job_id = client.submit(f"silent-{PRODUCT}", target.url)
     caller = Caller(stack)
@@ -78,13 +78,14 @@ def staged(stack: Stack, target: Target, tmp_path: Path) -> Staged:
     scalars: dict[str, Any] = {
         name: known[name] for name in ("job_id", "product_id", "authcode", "staged_to", "path")
     }
-    return Staged(
+    yield Staged(
         stack=stack,
         job_id=job_id,
         caller=caller,
         scalars=scalars | {"success": True},
         scratch=tmp_path,
     )
+    stack.given_up(job_id)  # none of the next test joins its staging
 
 
 def size(text: str) -> Callable[[Staged], str]:

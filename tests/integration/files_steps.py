@@ -16,7 +16,7 @@ from deliv.db.database import Database
 from deliv.delivery import authcode
 from deliv.model.file import File, FileListing, FileState, ReportedFile
 from deliv.model.job import Job, StageReport
-from deliv.model.phase import Phase, phase
+from deliv.model.phase import AT_STAGER, Phase, phase
 from integration.fts_bench import Bench, bench
 from integration.scripted_delegation import WHOAMI
 from integration.scripted_fts import Asked, Grid, Reply, reply
@@ -66,7 +66,17 @@ def but(ends: dict[str, dict[str, Any]]) -> Ends:
 
 async def expecting(here: Bench, job: Job) -> Job:
     """The job, about which the stager may report with CODE."""
-    return await here.store.update(job, stager_callback=authcode.digest(CODE))
+    job, staging = await here.store.enter_staging(job, 3600)
+    await here.store.update_staging(staging, delay=3600, code=authcode.digest(CODE))
+    return await here.now(job)
+
+
+async def taken(here: Bench, job: Job, report: StageReport) -> Job:
+    """The job after the stager has reported."""
+    await here.parts.staging.report(report)
+    if phase(await here.now(job)) in AT_STAGER:  # not the one that the stager knows it by
+        await here.parts.staging.proceed(await here.now(job))
+    return await here.now(job)
 
 
 def report(
@@ -80,7 +90,7 @@ def report(
             else files
         )
     usual: dict[str, Any] = {
-        "job_id": job.job_id,
+        "job_id": job.staging_id or job.job_id,
         "product_id": job.product_id,
         "authcode": CODE,
         "success": True,
@@ -92,8 +102,8 @@ def report(
 
 
 async def reported(here: Bench, count: int, **changes: Any) -> Job:
-    job = await expecting(here, await admitted(here.store))
-    return await here.parts.staging.report(report(job, names(count), **changes))
+    job = await expecting(here, await admitted(here.store, product_id=f"tree-{uuid.uuid4()}"))
+    return await taken(here, job, report(job, names(count), **changes))
 
 
 async def started(
@@ -217,6 +227,6 @@ async def ended(
 
 
 async def other_users(here: Bench, name: str, count: int) -> Job:
-    job = await admitted(here.store, submitter=f"/CN={name}")
+    job = await admitted(here.store, submitter=f"/CN={name}", product_id=name)
     listed = report(await expecting(here, job), names(count), path=f"/staging/{name}")
-    return await here.parts.staging.report(listed)
+    return await taken(here, job, listed)

@@ -85,7 +85,7 @@ async def test_an_answer_that_quotes_the_request(
     with capture_logs() as logged:
         async with stagers(grid) as (stager, server):
             server.on("POST", "/stage", echo)
-            await staging(store, stager).request(job)
+            await staging(store, stager).proceed(job)
             code = code_in(server.asked[0])
             reason = stager.breaker.reason
     job = await now(store, job)

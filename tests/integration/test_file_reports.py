@@ -17,14 +17,15 @@ from integration.files_steps import (
     names,
     opened_fixture,  # noqa: F401 - fixtures are used by their names
     report,
+    taken,
 )
 
 
 async def test_the_same_report_again_is_harmless_and_another_is_refused(opened: Opened) -> None:
     async with opened as here:
         job = await expecting(here, await admitted(here.store))
-        once = await here.parts.staging.report(report(job, names(3)))
-        assert await here.parts.staging.report(report(job, names(3))) == once
+        once = await taken(here, job, report(job, names(3)))
+        assert await taken(here, job, report(job, names(3))) == once
         assert await here.now(job) == once
         for other in (
             report(job, names(2)),
@@ -43,7 +44,7 @@ async def test_a_refused_report_leaves_nothing_and_the_code_stays_good(opened: O
             await here.parts.staging.report(report(job, [*names(1200), "a/../b"]))
         assert "refused: the name 'a/../b'" in str((await here.now(job)).stager_status)
         assert await count(here, "job_files") == 0
-        job = await here.parts.staging.report(report(job, names(3)))
+        job = await taken(here, job, report(job, names(3)))
         assert job.files_total == 3
 
 

@@ -38,6 +38,7 @@ from integration.files_steps import (
     shows,
     started,
     states,
+    taken,
 )
 from integration.fts_bench import bench
 from integration.scripted_fts import Grid, reply
@@ -84,7 +85,7 @@ async def test_each_file_is_asked_for_with_its_size_and_checksum(opened: Opened)
             ReportedFile(name="deep/Ünï 1", size=7, checksum="ADLER32:0000000a"),
             ReportedFile(name="empty", size=0),
         ]
-        job = await here.parts.staging.report(report(job, listed))
+        job = await taken(here, job, report(job, listed))
         _, asked = await started(here, job)
         one, empty = asked["files"]
         assert one["sources"] == [
@@ -98,7 +99,7 @@ async def test_each_file_is_asked_for_with_its_size_and_checksum(opened: Opened)
 async def test_a_single_file_in_a_list_is_delivered_as_one_without(opened: Opened) -> None:
     async with opened as here:
         job = await expecting(here, await admitted(here.store))
-        job = await here.parts.staging.report(report(job, ["a/b.fits"]))
+        job = await taken(here, job, report(job, ["a/b.fits"]))
         job, asked = await started(here, job)
         assert asked["files"][0]["destinations"] == ["gsiftp://user.example.org/data/a/b.fits"]
 

@@ -30,6 +30,7 @@ from integration.files_steps import (
     reported,
     started,
     states,
+    taken,
 )
 from integration.fts_bench import MISSES, bench
 from integration.scripted_fts import Grid, reply
@@ -41,7 +42,7 @@ async def test_staged_again_what_is_there_stays_there(opened: Opened) -> None:
         job, _ = await all_copied_once(here, job, but({"chunk/00007": MISSING}))
         assert (job.status, job.attempt) == (Status.STAGING, 2)
         job = await expecting(here, job)
-        job = await here.parts.staging.report(report(job, names(30)))
+        job = await taken(here, job, report(job, names(30)))
         assert done(job) == (30, 29, 30 * SIZE, 29 * SIZE)
         job, again = await copied(here, job)
         assert again == ["chunk/00007"]
@@ -55,7 +56,7 @@ async def test_staged_again_what_has_another_size_is_replaced(opened: Opened) ->
         job, _ = await copied(here, job, but({"chunk/00001": MISSING}))
         job = await expecting(here, job)
         listed = [ReportedFile(name=name, size=SIZE + (name == "chunk/00002")) for name in names(3)]
-        job = await here.parts.staging.report(report(job, listed))
+        job = await taken(here, job, report(job, listed))
         assert job.files_done == 1
         _, asked = await started(here, job)
         assert asked["params"]["overwrite"] is True
@@ -67,7 +68,7 @@ async def test_staged_again_without_the_missing_ones_it_is_delivered(opened: Ope
         job = await reported(here, 3)
         job, _ = await copied(here, job, but({"chunk/00003": MISSING}))
         job = await expecting(here, job)
-        job = await here.parts.staging.report(report(job, names(2)))
+        job = await taken(here, job, report(job, names(2)))
         await here.transfers.start(job)
         job = await here.now(job)
         assert (job.status, job.files_done) == (Status.SUCCESS, 2)
@@ -76,12 +77,12 @@ async def test_staged_again_without_the_missing_ones_it_is_delivered(opened: Ope
 async def test_staged_again_as_many_files_it_gives_up_the_single_one(opened: Opened) -> None:
     async with opened as here:
         job = await expecting(here, await admitted(here.store))
-        job = await here.parts.staging.report(report(job, None, path="/staging/tree"))
+        job = await taken(here, job, report(job, None, path="/staging/tree"))
         job, _ = await started(here, job)
         assert job.destination_key is not None
         again = {"attempt": 2, **FRESH_STAGING}
         job = await expecting(here, await here.store.apply(job, Event.RESTAGE, **again))
-        job = await here.parts.staging.report(report(job, names(2)))
+        job = await taken(here, job, report(job, names(2)))
         assert (job.files_total, job.destination_key) == (2, None)
         job, _ = await all_copied(here, job)
         assert job.status is Status.SUCCESS, job.detailed_status
@@ -132,7 +133,7 @@ async def test_what_a_lost_transfer_left_is_compared_with_the_product(
         job = await expecting(here, await admitted(here.store))
         checksum = "ADLER32:0000000a"
         listed = [ReportedFile(name=name, size=SIZE, checksum=checksum) for name in ("one", "two")]
-        job = await here.parts.staging.report(report(job, listed))
+        job = await taken(here, job, report(job, listed))
         job, _ = await started(here, job)
         (transfer,) = await open_transfers(here.store, job)
         await here.settlement.lost(job, transfer)

@@ -174,7 +174,7 @@ async def test_the_copy_that_fts_reads_is_not_given_back(opened: Opened, grid: G
         job = await admitted(here.store)
         await works_on(here, replace(job, attempt=2))
         assert await repaired(here) == [Fix.TAKE_OVER]
-        await staging(here.store, stager).request(await here.now(job))
+        await staging(here.store, stager).proceed(await here.now(job))
         assert [asked.method for asked in server.asked] == ["POST"]
 
 

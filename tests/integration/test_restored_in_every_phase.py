@@ -36,7 +36,7 @@ from integration.scripted_delegation import WHOAMI
 from integration.scripted_fts import Asked, Grid, Reply, ScriptedFts, html, reply
 from integration.test_stager_gateway import stagers
 
-TABLES = ("jobs", "job_events", "outbox", "submitter_jobs")
+TABLES = ("jobs", "stagings", "job_events", "outbox", "submitter_jobs")
 ROUNDS = 20  # in which all jobs must have ended
 SIZE = 5
 
@@ -46,6 +46,7 @@ class RememberingStager:
     """Takes every request, and reports each once."""
 
     codes: dict[str, str] = field(default_factory=dict)
+    products: dict[str, str] = field(default_factory=dict)
     reported: set[str] = field(default_factory=set)
 
     def install(self, server: ScriptedFts) -> None:
@@ -56,6 +57,7 @@ class RememberingStager:
     def taken(self, asked: Asked) -> Reply:
         body = json.loads(asked.body)
         self.codes[body["job_id"]] = body["authcode"]
+        self.products[body["job_id"]] = body["product_id"]
         self.reported.discard(body["job_id"])
         return reply({})
 
@@ -166,22 +168,34 @@ class World:
         self.server.run("UPDATE jobs SET due_at = NOW(6) WHERE due_at > NOW(6)")
         await self.engine.attend(job_id)
 
+    async def attend_stagings(self) -> None:
+        for staging_id in await self.bench.store.due_stagings(1000):
+            await self.engine.attend_staging(staging_id)
+
     async def submit(self, _none: str) -> str:
         path = f"gsiftp://user.example.org/data/{uuid.uuid4()}"
         deadline = datetime.now(UTC) + timedelta(days=1)
-        job = await submitted(self.bench.store, destination_path=path, deadline=deadline)
+        job = await submitted(
+            self.bench.store,
+            product_id=f"product-{uuid.uuid4()}",
+            destination_path=path,
+            deadline=deadline,
+        )
         return job.job_id
 
     async def admit(self, job_id: str) -> None:
         await self.bench.store.apply(await self.now(job_id), Event.ADMIT)
 
     async def report(self, job_id: str) -> None:
-        self.stager.reported.add(job_id)
         job = await self.now(job_id)
+        await self.report_on(job.staging_id or job_id, job.product_id)
+
+    async def report_on(self, staging_id: str, product_id: str) -> None:
+        self.stager.reported.add(staging_id)
         report = StageReport(
-            job_id=job_id,
-            product_id=job.product_id,
-            authcode=self.stager.codes[job_id],
+            job_id=staging_id,
+            product_id=product_id,
+            authcode=self.stager.codes[staging_id],
             success=True,
             staged_to="archive.example.org",
             path="/copy/a file.fits",
@@ -242,7 +256,7 @@ class World:
         """The counts are made again from the jobs."""
         self.server.rewrite(
             *(f"DELETE FROM {name}" for name in reversed(TABLES)),  # noqa: S608
-            *(f"INSERT INTO {name} SELECT * FROM old_{name}" for name in TABLES[:3]),  # noqa: S608
+            *(f"INSERT INTO {name} SELECT * FROM old_{name}" for name in TABLES[:-1]),  # noqa: S608
             *(f"DROP TABLE old_{name}" for name in TABLES),
         )
         self.backed_up = False
@@ -270,9 +284,10 @@ class World:
         self.server.run("UPDATE jobs SET due_at = NOW(6) WHERE due_at > NOW(6)")
         for job_id in await self.bench.store.due(1000):
             await self.engine.attend(job_id)
-        for job_id in set(self.stager.codes) - self.stager.reported:
+        await self.attend_stagings()
+        for staging_id in set(self.stager.codes) - self.stager.reported:
             try:
-                await self.report(job_id)
+                await self.report_on(staging_id, self.stager.products[staging_id])
             except Forbidden:
                 pass
         for job_id in job_ids:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from support.samples import admitted, staged
 from deliv import config
 from deliv.config import Config
 from deliv.delivery.ending.cleanup import Cleanup
-from deliv.delivery.ending.failure import Failure, FailureHandler
+from deliv.delivery.ending.failure import FRESH_STAGING, Failure, FailureHandler
 from deliv.delivery.ending.withdrawal import Withdrawal
 from deliv.delivery.stage import Staging
 from deliv.errors import Refused, Unreachable
@@ -25,12 +26,15 @@ from deliv.gateways.https import HttpsClient
 from deliv.gateways.stager import Stager
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
+from deliv.model.phase import AT_STAGER, phase
+from deliv.model.staging import SharedStaging, StagingState
 from deliv.model.states import Event, Status
 from deliv.store import NOW, Store
 from integration.scripted_fts import Grid, Reply, ScriptedFts, html, reply
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "deliv.example.yaml"
 SETTINGS: Config = config.load(EXAMPLE)
+STAGING = SharedStaging(staging_id="s", product_id="p", begun=datetime.now(UTC))
 SLOTS = 16  # the connections that deliv has to one server
 UNKNOWN = reply({"error": True, "msg": "no such product"}, 404)
 # What something else says in the stager's place, and what is about deliv rather than a product.
@@ -61,6 +65,17 @@ def staging(store: Store, stager: Stager) -> Staging:
     return Staging(store, stager, FailureHandler(store, SETTINGS), SETTINGS)
 
 
+async def proceed(store: Store, stager: Stager, job: Job) -> Job:
+    """What the engine and the sweep do until the job and its staging rest; the job."""
+    service = staging(store, stager)
+    await service.proceed(await now(store, job))
+    if (staging_id := (await now(store, job)).staging_id) is not None:
+        await service.requests.attend(staging_id)
+    if phase(job := await now(store, job)) in AT_STAGER:
+        await service.proceed(job)
+    return await now(store, job)
+
+
 async def now(store: Store, job: Job) -> Job:
     known = await store.job(job.job_id)
     assert known is not None
@@ -72,7 +87,7 @@ async def test_a_job_waits_for_the_stager_itself(grid: Grid, store: Store, answe
     job = await admitted(store)
     async with stagers(grid) as (stager, server):
         server.on("POST", "/stage", answer)
-        await staging(store, stager).request(job)
+        await staging(store, stager).proceed(job)
     job = await now(store, job)
     assert (job.status, job.attempt) == (Status.STAGING, 1)
     assert (job.stager_status or "").startswith("not reached yet: the stager answered")
@@ -83,30 +98,56 @@ async def test_what_the_stager_refuses_ends_the_job(grid: Grid, store: Store) ->
     job = await admitted(store)
     async with stagers(grid) as (stager, server):
         server.on("POST", "/stage", UNKNOWN)
-        await staging(store, stager).request(job)
+        await staging(store, stager).proceed(job)
     job = await now(store, job)
     assert (job.status, job.error_class) == (Status.ERROR, "stager")
     assert "the stager refused (404): no such product" in (job.detailed_status or "")
 
 
-async def test_a_product_is_staged_again_once_its_first_copy_is_given_back(
+async def test_a_product_is_staged_again_by_another_id(grid: Grid, store: Store) -> None:
+    """The stager would report the first copy again, which was corrupt or unreadable."""
+    job = await admitted(store)
+    async with stagers(grid) as (stager, server):
+        server.on("POST", "/stage", reply({}))
+        first = await proceed(store, stager, job)
+        job = await store.apply(first, Event.STAGED, time_staged=NOW)
+        job = await store.apply(job, Event.RESTAGE, attempt=2, **FRESH_STAGING)
+        again = await proceed(store, stager, job)
+        asked = [json.loads(one.body)["job_id"] for one in server.calls("POST", "/stage")]
+        assert asked == [first.staging_id, again.staging_id]
+        assert first.staging_id == job.job_id != again.staging_id
+        release = f"/stage/{first.staging_id}"
+        server.on("DELETE", release, html(502), reply({}))
+        for _ in range(2):
+            assert first.staging_id in await store.due_stagings(10)
+            await staging(store, stager).requests.attend(first.staging_id)
+            await due_now(store, first.staging_id)
+        assert len(server.calls("DELETE", release)) == 2
+    given_back = await store.staging(first.staging_id)
+    assert given_back is not None
+    assert given_back.state is StagingState.RELEASED
+
+
+async def test_what_the_release_before_had_staged_is_given_back_for_another_attempt(
     grid: Grid, store: Store
 ) -> None:
-    """The stager would report that copy again, which was corrupt or unreadable."""
+    """It knew each copy by the id of its job."""
     job = await staged(store)
     job = await store.apply(job, Event.RESTAGE, attempt=2, stager_callback=None)
-    release = f"/stage/{job.job_id}"
     async with stagers(grid) as (stager, server):
-        server.on("DELETE", release, html(502), reply({}))
         server.on("POST", "/stage", reply({}))
-        await staging(store, stager).request(job)
-        job = await now(store, job)
-        assert (job.stager_status or "").startswith("not reached yet")
-        assert not server.calls("POST", "/stage")
-        await staging(store, stager).request(job)
-        asked = [(one.method, one.path) for one in server.asked]
-    assert asked == [("DELETE", release), ("DELETE", release), ("POST", "/stage")]
-    assert (await now(store, job)).stager_status == "accepted"
+        server.on("DELETE", f"/stage/{job.job_id}", reply({}))
+        again = await proceed(store, stager, job)
+        assert again.staging_id != job.job_id
+        assert await store.due_stagings(10) == [job.job_id]
+        await staging(store, stager).requests.attend(job.job_id)
+        assert len(server.calls("DELETE", f"/stage/{job.job_id}")) == 1
+
+
+async def due_now(store: Store, staging_id: str) -> None:
+    known = await store.staging(staging_id)
+    assert known is not None
+    await store.update_staging(known, delay=0)
 
 
 @ANSWERS
@@ -125,22 +166,20 @@ async def test_a_refusal_in_plain_text_is_told(grid: Grid) -> None:
             await stager.release("j")
 
 
-async def test_a_stager_that_fails_is_left_alone_for_a_while(grid: Grid, store: Store) -> None:
+async def test_a_stager_that_fails_is_left_alone_for_a_while(grid: Grid) -> None:
     """So that jobs which don't need it are not kept waiting by its time-outs."""
-    job = await admitted(store)
     async with stagers(grid) as (stager, server):
         server.on("POST", "/stage", html(502))
         for _ in range(3):
             with pytest.raises(Unreachable, match="answered 502"):
-                await stager.stage(job, "code")
+                await stager.stage(STAGING, "code")
         assert stager.breaker.state is BreakerState.OPEN
         with pytest.raises(Unreachable, match="the stager is left alone after failures"):
-            await stager.stage(job, "code")
+            await stager.stage(STAGING, "code")
         assert len(server.asked) == 3
 
 
-async def test_a_stager_whose_release_alone_fails_goes_on_staging(grid: Grid, store: Store) -> None:
-    job = await admitted(store)
+async def test_a_stager_whose_release_alone_fails_goes_on_staging(grid: Grid) -> None:
     async with stagers(grid) as (stager, server):
         server.on("DELETE", "/stage/j", html(500))
         server.on("POST", "/stage", reply({}))
@@ -149,20 +188,19 @@ async def test_a_stager_whose_release_alone_fails_goes_on_staging(grid: Grid, st
                 await stager.release("j")
         with pytest.raises(Unreachable, match="the stager is left alone after failures"):
             await stager.release("j")
-        await stager.stage(job, "code")
+        await stager.stage(STAGING, "code")
         assert stager.breaker.state is BreakerState.CLOSED
         assert [asked.method for asked in server.asked] == ["DELETE"] * 3 + ["POST"]
 
 
-async def test_releases_that_hang_leave_room_for_staging(grid: Grid, store: Store) -> None:
-    job = await admitted(store)
+async def test_releases_that_hang_leave_room_for_staging(grid: Grid) -> None:
     async with stagers(grid) as (stager, server):
         server.on("DELETE", "/stage/j", reply({}, delay=80.0))
         server.on("POST", "/stage", reply({}))
         hanging = [asyncio.create_task(stager.release("j")) for _ in range(SLOTS)]
         while len(server.asked) < SLOTS:
             await asyncio.sleep(0.01)
-        await stager.stage(job, "code")
+        await stager.stage(STAGING, "code")
         given_up = [task for task in hanging if task.done()]
         assert given_up == []
         for task in hanging:
@@ -196,18 +234,18 @@ async def test_staging_is_timed_out_when_its_time_is_over_and_not_before(
 ) -> None:
     """However it comes to be looked at: `deliv check --repair` makes idle jobs due."""
     job = await admitted(store)
-    job = await store.update(job, delay=0, stager_accepted=NOW)
+    job = await store.update(job, delay=0, stager_callback="ab" * 16, stager_accepted=NOW)
     async with stagers(grid) as (stager, _):
-        await staging(store, stager).time_out(job)
-        waiting = await now(store, job)
+        waiting = await proceed(store, stager, job)
         assert (waiting.status, waiting.attempt) == (Status.STAGING, 1)
-        assert waiting.due_at is not None
-        assert waiting.stager_accepted is not None
-        seconds = (waiting.due_at - waiting.stager_accepted).total_seconds()
+        known = await store.staging(job.job_id)
+        assert known is not None
+        assert known.due_at is not None
+        assert known.accepted is not None
+        seconds = (known.due_at - known.accepted).total_seconds()
         assert seconds == pytest.approx(float(SETTINGS.stager.timeout), abs=1)
-        migrated.run("UPDATE jobs SET stager_accepted = stager_accepted - INTERVAL 2 DAY")
-        await staging(store, stager).time_out(await now(store, job))
-    assert (await now(store, job)).attempt == 2
+        migrated.run("UPDATE stagings SET accepted = accepted - INTERVAL 2 DAY, due_at = NOW(6)")
+        assert (await proceed(store, stager, job)).attempt == 2
 
 
 async def test_an_attempt_that_deliv_comes_to_late_is_asked_for(
@@ -220,11 +258,8 @@ async def test_an_attempt_that_deliv_comes_to_late_is_asked_for(
     )
     migrated.run("UPDATE jobs SET time_staging = time_staging - INTERVAL 2 DAY")
     async with stagers(grid) as (stager, server):
-        server.on("DELETE", f"/stage/{job.job_id}", reply({}))
         server.on("POST", "/stage", reply({}))
-        await staging(store, stager).request(await now(store, job))
-        await staging(store, stager).time_out(await now(store, job))
-    job = await now(store, job)
+        job = await proceed(store, stager, job)
     assert (job.attempt, job.stager_status) == (2, "accepted")
     assert job.due_at is not None
     left = (job.due_at - datetime.now(UTC)).total_seconds()
@@ -235,10 +270,10 @@ async def test_a_late_attempt_whose_stager_is_not_reached_ends(
     grid: Grid, store: Store, migrated: Server
 ) -> None:
     job = await admitted(store)
-    migrated.run("UPDATE jobs SET time_staging = time_staging - INTERVAL 2 DAY")
     async with stagers(grid) as (stager, server):
         server.on("POST", "/stage", html(502))
-        for attempt in (1, 2):
-            await staging(store, stager).request(await now(store, job))
-            assert (await now(store, job)).attempt == attempt
-        assert len(server.calls("POST", "/stage")) == 1
+        assert (await proceed(store, stager, job)).attempt == 1
+        migrated.rewrite("UPDATE stagings SET begun = begun - INTERVAL 2 DAY, due_at = NOW(6)")
+        assert (await proceed(store, stager, job)).attempt == 2
+        asked = [json.loads(one.body)["job_id"] for one in server.calls("POST", "/stage")]
+    assert asked.count(job.job_id) == 1

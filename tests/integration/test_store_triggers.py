@@ -258,7 +258,7 @@ NOT_YET_COMPARED = {"submitter_fqans", "submitter_limited", "copy_begun", "unsee
 # These are the job's in any case: a trigger copies them.
 COPIED = {
     "report", "report_digest", "slice", "files_directory", "files_total", "files_done",
-    "bytes_total", "bytes_done", "retry_of",
+    "bytes_total", "bytes_done", "retry_of", "staging_id",
 }  # fmt: skip
 # These say nothing of an ended job.
 OF_JOBS_AT_FTS = {"files_at_fts", "files_active", "files_arriving", "turn_since"}

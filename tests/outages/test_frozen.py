@@ -142,6 +142,11 @@ def test_whoever_wakes_up_in_a_delivery_changes_nothing(alone: Pair, target: Tar
         assert_delivered_once(alone, job_id, target, size)
 
 
+def released(pair: Pair, job_id: str) -> bool:
+    sql = "SELECT state = 'RELEASED' AND due_at IS NULL FROM stagings WHERE staging_id = %s"
+    return bool(pair.query(sql, job_id) == [(1,)])
+
+
 def too_late(pair: Pair) -> Freezing:
     """The first instance will not see that it is late: as if frozen after its look at the clock."""
     pair.configure(1, sweeps={"hold": "3600s"})
@@ -150,11 +155,15 @@ def too_late(pair: Pair) -> Freezing:
 
 
 def take_up(pair: Pair, job_id: str) -> None:
-    """The first instance's claims on a job and on its messages are over."""
-    for table, column in (("jobs", "due_at"), ("outbox", "held_until")):
+    """The first instance's claims on a job, on its staging and on its messages are over."""
+    for table, key, column in (
+        ("stagings", "staging_id", "due_at"),
+        ("jobs", "job_id", "due_at"),
+        ("outbox", "job_id", "held_until"),
+    ):
         pair.query(
             f"UPDATE {table} SET {column} = NOW(6) "  # noqa: S608 - constants
-            f"WHERE job_id = %s AND {column} > NOW(6) + INTERVAL 9 MINUTE",
+            f"WHERE {key} = %s AND {column} > NOW(6) + INTERVAL 9 MINUTE",
             job_id,
         )
 
@@ -186,6 +195,7 @@ def test_a_call_that_comes_after_the_end_is_made_up_for(alone: Pair, target: Tar
     for job_id in jobs:
         until(lambda: freezing.lost(job_id), "it has seen that it came too late")  # noqa: B023 - runs now
         assert until(lambda: closed(alone, job_id), "closed again")["status"] == "CANCELLED"  # noqa: B023
+        until(lambda: released(alone, job_id), "what came too late is given back")  # noqa: B023
         assert not alone.staged_copy(job_id).exists()
     assert not target.directory.exists()
 

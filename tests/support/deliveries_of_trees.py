@@ -64,8 +64,8 @@ def wait_long_for_the_report(stack: Stack, job_id: str) -> None:
     """Its time is not over before the test has reported what it wants, on a busy machine."""
     sql = "SELECT 1 FROM jobs WHERE job_id = %s AND stager_accepted IS NOT NULL"
     until(lambda: stack.query(sql, job_id), "the stager has accepted")
-    sql = "UPDATE jobs SET stager_accepted = NOW(6) + INTERVAL 1 HOUR WHERE job_id = %s"
-    stack.query(sql, job_id)
+    sql = "UPDATE stagings SET accepted = NOW(6) + INTERVAL 1 HOUR WHERE staging_id = %s"
+    stack.query(sql, stack.staging_id(job_id))
 
 
 def finished_at_fts(stack: Stack, job_id: str) -> int:

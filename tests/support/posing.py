@@ -74,7 +74,7 @@ class Caller:
         row = until(lambda: self._staging(job_id), f"the stager has staged {job_id}")
         archive = self._stack.testbed["gridftp"]["archive"]
         return {
-            "job_id": job_id,
+            "job_id": row["job_id"],
             "product_id": row["product_id"],
             "authcode": row["authcode"],
             "success": "true",
@@ -119,7 +119,8 @@ class Caller:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as register:
             register.row_factory = sqlite3.Row
             row = register.execute(
-                "SELECT * FROM stagings WHERE job_id = ? AND state = 'STAGED'", (job_id,)
+                "SELECT * FROM stagings WHERE job_id = ? AND state = 'STAGED'",
+                (self._stack.staging_id(job_id),),
             ).fetchone()
         return dict(row) if row else None
 

@@ -214,8 +214,21 @@ class Stack:
         ((jobs,),) = self.query("SELECT COUNT(*) FROM jobs")
         return int(jobs)
 
+    def staging_id(self, job_id: str) -> str:
+        """What the stager knows the job's staging by; the job's own id while it has none."""
+        sql = "SELECT COALESCE(staging_id, job_id) FROM jobs WHERE job_id = %s"
+        rows = self.query(sql, job_id)
+        return str(rows[0][0]) if rows else job_id
+
     def staged_copy(self, job_id: str) -> Path:
-        return Path(self.testbed["gridftp"]["archive"]["root"]) / "staging" / job_id
+        archive = Path(self.testbed["gridftp"]["archive"]["root"])
+        return archive / "staging" / self.staging_id(job_id)
+
+    def given_up(self, job_id: str, user: str = "alice") -> None:
+        """The job is withdrawn, if it has not ended, and what it held is given back."""
+        self.curl("/cancelTransfer", "--data", f"job_id={job_id}", user=user)
+        sql = "SELECT time_released FROM jobs WHERE job_id = %s"
+        until(lambda: self.query(sql, job_id) != [(None,)], "all is given back")
 
     def times_written(self, file: Path) -> int:
         """How often the destination's GridFTP server began to receive this file, by its log."""

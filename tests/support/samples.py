@@ -20,6 +20,7 @@ BOB = "/DC=org/DC=example/CN=bob"
 LABEL = "reprocessing-7"
 HOST = "user.example.org"
 REPORT = b"\x02" * 16
+POPULAR = "popular"  # a product, and its staging
 DAY = 86_400  # seconds
 AT_ONCE = 200_000  # rows of one INSERT
 LIMITS = Limits(
@@ -127,7 +128,8 @@ def history(server: Server, count: int, archived: int, events: int = 3, files: i
 
     They are of the latest 20 days, and of days 40 to 400. Three of four are ALICE's, half of all
     for the product of `submission`, two of three have the LABEL, which is not counted, and every
-    fifth repeats a job that is forgotten. Fresh statistics follow.
+    fifth repeats a job that is forgotten. Those of the one half had a staging each, the others the
+    one of POPULAR, which is still there. Fresh statistics follow.
     """
     server.rewrite(
         *_ended("jobs", count, first=20, last=1),
@@ -140,6 +142,16 @@ def history(server: Server, count: int, archived: int, events: int = 3, files: i
             """  # noqa: S608 - a test's own constants
             for archive in ("", "_archive")
         ),
+        f"UPDATE jobs SET staging_id = IF(product_id = '1234567890', '{POPULAR}', job_id)",  # noqa: S608
+        """
+        INSERT INTO stagings (staging_id, product_id, state, released)
+        SELECT staging_id, product_id, 'RELEASED', time_released FROM jobs
+        WHERE staging_id = job_id
+        """,
+        f"""
+        INSERT INTO stagings (staging_id, product_id, open_key, state)
+        VALUES ('{POPULAR}', '{POPULAR}', UNHEX(SHA2('{POPULAR}', 256)), 'STAGED')
+        """,  # noqa: S608 - a test's own constants
         *(
             sql
             for archive in ("", "_archive")
@@ -156,7 +168,7 @@ def history(server: Server, count: int, archived: int, events: int = 3, files: i
         ),
     )
     tables = ("jobs", "jobs_archive", "job_events", "job_events_archive", "job_files",
-              "job_files_archive")  # fmt: skip
+              "job_files_archive", "stagings")  # fmt: skip
     server.run(f"ANALYZE TABLE {', '.join(tables)}")
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from support.combinations import Combination, job_of
 
-from deliv.delivery.manifest import Manifest, check
+from deliv.delivery.manifest import Manifest, check, directory
 from deliv.errors import InvalidRequest
 from deliv.model.file import ReportedFile
-from deliv.model.job import StageReport
+from deliv.model.job import Job, StageReport
 from deliv.model.states import Status
 
 JOB = job_of(Combination(Status.STAGING, frozenset({"time_staging"})))
@@ -27,17 +28,21 @@ USUAL: dict[str, Any] = {
 
 
 def checked(*files: ReportedFile, **changes: Any) -> Manifest:
-    return asyncio.run(check(JOB, StageReport(**{**USUAL, **changes}, files=files)))
+    return asyncio.run(check(StageReport(**{**USUAL, **changes}, files=files)))
 
 
 def named(*names: str) -> tuple[ReportedFile, ...]:
     return tuple(ReportedFile(name=name) for name in names)
 
 
+def delivered_to(manifest: Manifest, job: Job = JOB) -> str:
+    return directory(job, USUAL["path"], manifest.count, manifest.longest)
+
+
 def test_several_files_get_the_staged_directory_s_name() -> None:
     several = checked(*named("a", "deep/er/b", "deep/c", "Ünï cødé", "~home"))
-    assert several.directory == f"{JOB.destination_path}/product"
-    assert checked(*named("deep/a")).directory == JOB.destination_path
+    assert delivered_to(several) == f"{JOB.destination_path}/product"
+    assert delivered_to(checked(*named("deep/a"))) == JOB.destination_path
 
 
 @pytest.mark.parametrize(
@@ -58,7 +63,7 @@ def test_several_files_get_the_staged_directory_s_name() -> None:
         (["a/b", "a"], "'a' is that of a directory, too"),
         (["a", "a/b"], "'a' is a file, and a directory of 'a/b'"),
         (["a/b/c", "a/b"], "'a/b' is that of a directory"),
-        (["x" * 1100], "longer URL at the destination"),
+        (["x" * 1100], "longer URL at the archive"),
         (["0123456789abcdef0123456789abcdef"], "must not have the one-time code"),
     ],
 )
@@ -66,6 +71,17 @@ def test_what_no_directory_can_have_is_refused_by_name(names: list[str], said: s
     with pytest.raises(InvalidRequest) as caught:
         checked(*named(*names))
     assert said in str(caught.value)
+
+
+def test_what_is_too_long_at_a_destination_is_refused_there_by_name() -> None:
+    """Another destination may have room for it."""
+    longest = "x" * 1000
+    manifest = checked(*named("a", longest))
+    assert manifest.longest == longest
+    assert delivered_to(manifest)
+    deeper = replace(JOB, destination_path=f"{JOB.destination_path}/{'d' * 100}")
+    with pytest.raises(InvalidRequest, match="longer URL at the destination"):
+        delivered_to(manifest, deeper)
 
 
 def test_together_they_have_a_number_of_bytes() -> None:

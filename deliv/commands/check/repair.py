@@ -12,6 +12,7 @@ from deliv.errors import LostRace, NoCredential, Refused, Unavailable
 from deliv.gateways.fts import Endpoint, Fts
 from deliv.gateways.stager import Stager
 from deliv.model.job import Job
+from deliv.model.staging import SharedStaging, StagingState
 from deliv.model.states import Event
 from deliv.store import Store
 
@@ -48,6 +49,18 @@ class Repair:
                     return False, "not repaired: that needs somebody who knows the reason"
                 case Fix.RELEASE:
                     await self._stager.release(job_id)
+                case Fix.ASK_STAGING:
+                    await self._store.update_staging(
+                        await self._staging_as_found(finding),
+                        delay=0,
+                        tell={"stager_accepted": None},
+                        state=StagingState.ASKING,
+                    )
+                case Fix.STAGING_DUE:
+                    await self._store.update_staging(await self._staging_as_found(finding), delay=0)
+                case Fix.STAGING_FILES:
+                    while await self._store.discard_staging_files(job_id, None, BATCH):
+                        pass
                 case Fix.WITHDRAW:
                     await (await self._endpoint(finding)).cancel(subject)
                 case Fix.ADMISSION:
@@ -87,6 +100,12 @@ class Repair:
         if job is None or job.version != finding.version:
             raise LostRace(f"the job {finding.job_id} has changed")
         return job
+
+    async def _staging_as_found(self, finding: Finding) -> SharedStaging:
+        staging = await self._store.staging(finding.job_id or "")
+        if staging is None or staging.version != finding.version:
+            raise LostRace(f"the staging {finding.job_id} has changed")
+        return staging
 
     async def _endpoint(self, finding: Finding) -> Endpoint:
         name = finding.endpoint or ""

@@ -161,7 +161,8 @@ def code(job: Job, _: Moment) -> Iterator[str]:
 
 
 def report(job: Job, _: Moment) -> Iterator[str]:
-    if phase(job) is Phase.WAITING_FOR_STAGER and job.stager_callback is None:
+    alone = job.staging_id is None  # else the staging has the code
+    if alone and phase(job) is Phase.WAITING_FOR_STAGER and job.stager_callback is None:
         yield "waits for the stager's report, but no one-time code would be taken"
 
 

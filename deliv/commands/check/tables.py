@@ -41,6 +41,18 @@ async def tables(
     for job_id, report in await inspection.stray_files(ENOUGH):
         text, subject = "has files, but is no job", report.hex()
         yield Finding(rule="files", text=text, job_id=job_id, subject=subject, fix=Fix.STRAY_FILES)
+    for staging in await inspection.unattended_stagings(patience, ENOUGH):
+        text = "is a staging that something is to be done for, and no worker attends to it"
+        fix, version = Fix.STAGING_DUE, staging.version
+        yield Finding(
+            rule="staging", text=text, job_id=staging.staging_id, version=version, fix=fix
+        )
+    for job_id, version in await inspection.unheard(patience, ENOUGH):
+        text = "waits for a staging that has ended, or that there is not"
+        yield Finding(rule="staging", text=text, job_id=job_id, version=version, fix=Fix.DUE)
+    for staging_id in await inspection.stray_staging_files(ENOUGH):
+        text = "has files, but is no staging"
+        yield Finding(rule="staging", text=text, job_id=staging_id, fix=Fix.STAGING_FILES)
     for job_id in await inspection.stray_writers(ENOUGH):
         text = "keeps others from writing a file that it does not write"
         yield Finding(rule="destination", text=text, job_id=job_id, fix=Fix.WRITER)

@@ -1,4 +1,7 @@
-"""After a job's end: FTS is stopped and the staged copy released, until both are confirmed."""
+"""After a job's end: FTS is stopped and the staged copy released, until both are confirmed.
+
+The copy is released by the last of its jobs.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from deliv.gateways.stager import Stager
 from deliv.model.backoff import Backoff
 from deliv.model.job import Job
 from deliv.model.states import END_TIMES, Status
-from deliv.store import NOW, Store
+from deliv.store import Store
 
 log = structlog.get_logger()
 
@@ -33,7 +36,10 @@ class Cleanup:
         try:
             if job.status is not Status.SUCCESS:
                 await self._withdrawal.withdraw(job)
-            await self._stager.release(job.job_id)
+            job, staging = await self._store.leave_staging(job)
+            if job.time_released is not None:
+                return
+            await self._stager.release(staging.staging_id if staging else job.job_id)
         except Unavailable as error:
             log.warning("clean-up postponed", job_id=job.job_id, reason=str(error))
             ended = getattr(job, END_TIMES[job.status])
@@ -43,4 +49,4 @@ class Cleanup:
             log.error("clean-up refused", job_id=job.job_id, reason=str(error))
             await self._store.update(job, delay=RETRY_REFUSED)
         else:
-            await self._store.update(job, delay=None, time_released=NOW)
+            await self._store.staging_given_back(staging, job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from deliv.http import types
 from deliv.http.call.answers import Answer, shown
 from deliv.http.call.base import Call
 from deliv.http.call.parameters import Parameters
+from deliv.http.handlers.job_view import own
 from deliv.model.error_classes import ADVICE, IN_USE, ErrorClass
 from deliv.model.file import TAKEN, File, FileListing, FileState
 from deliv.model.job import Job
@@ -62,7 +64,7 @@ class TransferFiles(Call[FileListParameters]):
         page = found[: asked.limit]
         more = len(found) > len(page)
         following = cursor_behind(page[-1], job.job_id, asked.state) if more else None
-        files = [_answer(job, file) for file in page]
+        files = [_answer(job, replace(file, reason=own(job, file.reason))) for file in page]
         self.write({"job_id": job.job_id, "files": files, "next": following})
 
 

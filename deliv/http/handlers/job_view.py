@@ -18,6 +18,9 @@ from deliv.model.states import FINAL, Status
 
 # A list of jobs has no long texts; /transferStatus has them.
 NOT_LISTED = frozenset({"fts_details", "stager_status", "stager_hostname", "stager_path"})
+# What others have told deliv, in whose words a staging's id may be.
+TOLD = ("detailed_status", "fts_details", "stager_status", "stager_path")
+ANOTHER = "STAGING"
 LISTED = tuple(name for name in PUBLIC if name not in NOT_LISTED)
 # Columns of which the description says more than their Python type does.
 TYPES: dict[str, Any] = {
@@ -43,11 +46,23 @@ ALSO = {Status.ERROR: ["error_class", "detailed_status"]}
 
 
 def public(job: Job) -> dict[str, Any]:
-    return shown(_as_of_now(job), PUBLIC)
+    return _own(job, shown(_as_of_now(job), PUBLIC))
 
 
 def summary(job: Job) -> dict[str, Any]:
-    return shown(_as_of_now(job), LISTED)
+    return _own(job, shown(_as_of_now(job), LISTED))
+
+
+def own(job: Job, text: str | None) -> str | None:
+    """Without the id of another job, which may be another user's, that its copy is staged by."""
+    if text is None or job.staging_id in {None, job.job_id}:
+        return text
+    return text.replace(job.staging_id or "", ANOTHER)
+
+
+def _own(job: Job, values: dict[str, Any]) -> dict[str, Any]:
+    told = {name: own(job, values[name]) for name in TOLD if name in values}
+    return {**values, **told}
 
 
 def _as_of_now(job: Job) -> Job:

@@ -11,7 +11,7 @@ from deliv.http import types
 from deliv.http.call.answers import Answer, shown
 from deliv.http.call.base import Call
 from deliv.http.call.parameters import Parameters
-from deliv.http.handlers.job_view import summary
+from deliv.http.handlers.job_view import own, summary
 from deliv.http.handlers.jobs import JobParameters
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Listing
@@ -85,5 +85,6 @@ class TransferEvents(Call[JobParameters]):
         job = await self.services.submissions.job(self.query_parameters().job_id)
         self.authorise("events", owner=job.submitter)
         events = await self.services.submissions.events(job)
+        events = [replace(one, detailed_status=own(job, one.detailed_status)) for one in events]
         shown_events = [shown(one, JobEventAnswer.__struct_fields__) for one in events]
         self.write({"job_id": job.job_id, "events": shown_events})

@@ -67,11 +67,17 @@ async def admitted(world: World) -> Job:
     return job
 
 
-async def handed_over(world: World, **changes: object) -> Job:
-    """A job that FTS has taken."""
+async def admitted_itself(world: World, **changes: object) -> Job:
+    """A job like this in STAGING."""
     job = await submitted(world.store, **changes)
     while (now := await world.store.admit(LIMITS)) and now.job_id != job.job_id:
         pass
     assert now is not None
+    return now
+
+
+async def handed_over(world: World, **changes: object) -> Job:
+    """A job that FTS has taken."""
+    now = await admitted_itself(world, **changes)
     now = await world.store.apply(now, Event.TRANSFER, delay=None, time_staged=NOW)
-    return await world.store.update(now, fts_endpoint="fts1", fts_jobid=job.job_id, fts_posted=NOW)
+    return await world.store.update(now, fts_endpoint="fts1", fts_jobid=now.job_id, fts_posted=NOW)
