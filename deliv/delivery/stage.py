@@ -94,12 +94,18 @@ class Staging:
                 break
             except LostRace:  # deliv's own update came between: look again
                 continue
-        # Its other jobs hear of it by the broker, as this one would.
-        if job := await self._store.claim(staging.staging_id, self._claim_timeout):
-            try:
-                await self.proceed(job)
-            except DelivError as error:
-                log.warning("staged; the job goes on later", job_id=job.job_id, reason=str(error))
+        await self._go_on(staging.staging_id)
+
+    async def _go_on(self, job_id: str) -> None:
+        """The job that opened the staging does at once; it and the others hear of it otherwise."""
+        try:
+            known = await self._store.job(job_id)
+            if known is not None and phase(known) in AT_STAGER:
+                job = await self._store.claim(job_id, self._claim_timeout)
+                if job is not None and phase(job) in AT_STAGER:
+                    await self.proceed(job)
+        except DelivError as error:
+            log.warning("reported; the job goes on later", job_id=job_id, reason=str(error))
 
     async def _reported(self, job_id: str) -> SharedStaging | None:
         """The staging that the stager knows by this id."""

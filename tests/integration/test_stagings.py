@@ -181,6 +181,16 @@ async def test_cancelled_and_failed_jobs_take_nothing_from_the_others(
         assert world.calls == [("stage", first.job_id), ("release", first.job_id)]
 
 
+async def test_a_report_leaves_an_ended_job_to_its_own_worker(grid: Grid, store: Store) -> None:
+    """The one that opened the staging: its copy must not be kept by a claim."""
+    async with opened(grid, store) as world:
+        first, other = await world.steps([await world.admitted(), await world.admitted(USERS[1])])
+        ended = await store.apply(await world.now(first), Event.CANCEL)
+        await world.report(first.job_id)
+        assert (await world.now(first)).version == ended.version
+        assert phase(await world.step(other)) is Phase.STAGED
+
+
 async def test_a_job_that_comes_while_the_copy_lies_there_has_it_at_once(
     grid: Grid, store: Store
 ) -> None:
