@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from typing import Any
 
 import pytest
 from support.posing import Caller
 from support.running_stack import Stack, Target, until
+from support.stager_records import copies_released, held
 
 from crashes.conftest import PATIENT, be_patient
 from crashes.test_crash_matrix import SIZES, Deliv, arm, row, survived
@@ -58,7 +55,7 @@ def test_many_jobs_of_one_product_are_staged_once(stack: Stack, point: Point) ->
     for _, target in jobs[CANCELLED : MANY - FORBIDDEN]:
         assert target.holds_synthetic(size)
     assert stagings(stack, product) == {(staging_id, "RELEASED")}
-    assert releases(stack)[staging_id] == 1
+    assert copies_released(stack)[staging_id] == 1
     assert held(stack, product) == []
 
 
@@ -116,19 +113,3 @@ def at_rest(stack: Stack, deliv: Deliv, jobs: list[tuple[str, Target]]) -> bool:
     deliv.revive()
     rows = [row(stack, job_id) for job_id, _ in jobs]
     return all(job["closed"] and job["due_at"] is None for job in rows)
-
-
-def releases(stack: Stack) -> Counter[str]:
-    """How often the stager has given a copy back, by the id that it knows it by, from its log."""
-    log = (stack.directory / "log" / "stager.log").read_text(encoding="utf-8", errors="replace")
-    lines = (line for line in log.splitlines() if " 200 DELETE /stage/" in line)
-    return Counter(line.split(" DELETE /stage/")[1].split()[0] for line in lines)
-
-
-def held(stack: Stack, product: str) -> list[Any]:
-    """What the stager has of this product."""
-    path = stack.directory / "stager" / "stager.sqlite"
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as register:
-        return register.execute(
-            "SELECT job_id FROM stagings WHERE product_id = ?", (product,)
-        ).fetchall()
