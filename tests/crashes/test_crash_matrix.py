@@ -63,6 +63,7 @@ STORIES = {
     Point.CANCEL_SENT: INTERRUPTED,
     Point.TRANSFER_WITHDRAWN: FORBIDDEN,
     Point.FILES_STORED: TREE,
+    Point.FILES_TAKEN: TREE,
     Point.FILES_RECORDED: TREE,
 }
 
@@ -98,6 +99,7 @@ def test_nothing_is_lost_and_nothing_done_twice(stack: Stack, point: Point, kind
 OF_FILES = (
     Point.REPORT_TAKEN,
     Point.REPORT_STORED,
+    Point.COPY_TAKEN,
     Point.TRANSFER_ASSIGNED,
     Point.TRANSFER_POSTED,
     Point.POST_STORED,
