@@ -63,6 +63,11 @@ class FtsTransfers:
         self._ask_again = float(config.sweeps.ask_again)
         self._claim_timeout = float(config.sweeps.hold)
 
+    @property
+    def possible(self) -> bool:
+        """Whether an FTS was not out at the last call, or is to be tried again."""
+        return any(endpoint.breaker.ready for endpoint in self._fts.endpoints)
+
     async def start(self, job: Job) -> None:
         """Hand a staged job to an FTS that is up. Its id there is stored before it is sent.
 
