@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from support.reconfigured import with_capacity, with_staging_limits
 from support.running_stack import Stack, Target, brought_up, until
 
 pytestmark = pytest.mark.own_stack
@@ -29,26 +26,6 @@ def stack() -> Iterator[Stack]:
     """Its stager has time: it is held for as long as the machine needs to ask for all."""
     with brought_up() as stack:
         yield stack
-
-
-def configure(stack: Stack, **limits: Any) -> None:
-    path = Path(stack.testbed["config"])
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    document["stager"]["timeout"] = "1h"
-    document["limits"] = {"staging": limits}
-    stack.stop("deliv@1")
-    path.write_text(yaml.safe_dump(document), encoding="utf-8")
-    stack.control("start", "deliv@1")
-    until(lambda: stack.ready().get("status") == "ready", "deliv is ready")
-
-
-def enforce(stack: Stack, capacity: int) -> None:
-    """The stager refuses what does not fit."""
-    path = stack.directory / "stager.json"
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    stack.stop("stager")
-    path.write_text(json.dumps(settings | {"capacity": capacity}), encoding="utf-8")
-    stack.control("start", "stager")
 
 
 @contextmanager
@@ -87,7 +64,7 @@ def all_delivered(stack: Stack, user: str, count: int) -> None:
 
 def test_as_many_are_staged_as_the_archive_takes(stack: Stack) -> None:
     """All are asked for before the first is staged: it takes the time of one staging, not three."""
-    configure(stack)
+    with_staging_limits(stack, {})
     target = stack.target()
     with held(stack):
         submit(stack, "alice", target, AT_ONCE, 10_000)
@@ -99,8 +76,8 @@ def test_as_many_are_staged_as_the_archive_takes(stack: Stack) -> None:
 
 
 def test_no_more_is_asked_for_than_there_is_space_for(stack: Stack) -> None:
-    configure(stack, bytes=f"{AREA}B", bytes_per_product=f"{SIZE}B")
-    enforce(stack, AREA)
+    with_staging_limits(stack, {"bytes": f"{AREA}B", "bytes_per_product": f"{SIZE}B"})
+    with_capacity(stack, AREA)
     alices, bobs = stack.target(), stack.target()
     with held(stack):
         first = submit(stack, "alice", alices, ALICES, SIZE)

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from support.private_mariadb import Server
-from support.samples import ALICE, BOB, HOST, LIMITS, staged, submitted
+from support.samples import ALICE, BOB, HOST, LIMITS, TURN, fill, staged, submitted
 
 from deliv.config import Limits
 from deliv.db.database import Database
 from deliv.model.job import Job
 from deliv.model.phase import has_place
 from deliv.model.states import Event
-from deliv.store import NOW, Store, fts_queue
+from deliv.store import NOW, Store, fts_queue, turns
 from integration.rows_read import rows_read
 
 CAROL = "/DC=org/DC=example/CN=carol"
@@ -170,3 +170,16 @@ async def test_the_choice_reads_the_line_by_its_heads(
         "ANALYZE TABLE fts_queue",
     )
     assert await rows_read(database, lambda tx: [fts_queue.give_place(tx, LIMITS)]) < 150
+
+
+async def test_turns_are_given_without_reading_what_has_no_place(
+    database: Database, migrated: Server
+) -> None:
+    """Of thousands that are being staged, or are staged."""
+    fill(migrated, ALICE, 2_000)
+    migrated.run(
+        "UPDATE jobs SET status = 'STAGING'",
+        "UPDATE jobs SET time_staged = NOW(6), stager_hostname = 'archive' LIMIT 1000",
+        "ANALYZE TABLE jobs",
+    )
+    assert await rows_read(database, lambda tx: [turns.give(tx, TURN)]) < 30
