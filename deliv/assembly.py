@@ -249,7 +249,7 @@ class Parts:
             self.staging,
             self.transfers,
             self.cancellation,
-            Cleanup(self.store, self.stager, self.withdrawal, self.settings.sweeps),
+            Cleanup(self.store, self.stager, self.withdrawal, self.settings),
             Permission(self.store, self.policy, self.cancellation, self.audit),
             self.settings,
         )
@@ -333,7 +333,8 @@ class Parts:
 
     @cached_property
     def gauges(self) -> Gauges:
-        return Gauges(self.store, self.tls, lambda: self.https.credential[0])
+        limits = self.settings.limits.staging
+        return Gauges(self.store, self.tls, lambda: self.https.credential[0], limits)
 
     @cached_property
     def clock_watch(self) -> ClockWatch:

@@ -219,17 +219,39 @@ class GridFtpSettings(Section, frozen=True, kw_only=True):
     at_once: Positive = 4
 
 
-class Limits(Section, frozen=True, kw_only=True):
-    """Of jobs in flight; `files_per_pair`: files at FTS at once between a stager and a destination.
-
-    More where FTS copies more at once: see deliv/model/turns.py.
-    """
+class Caps(Section, frozen=True, kw_only=True):
+    """How many jobs may be in a queue at once: in all, and of one submitter or to one host."""
 
     in_flight: int = 200
     per_submitter: int = 100
     per_destination: int = 100
     per_submitter_and_destination: int = 50
+
+
+class StagingLimits(Caps, frozen=True, kw_only=True):
+    """What the archive may be asked for at once: see deliv/store/admission.py.
+
+    `bytes` are those of the copies that it was asked for and that are not given back, None: any
+    number; of a copy whose size is not reported yet `bytes_per_product` at least.
+    """
+
+    in_flight: int = 2000
+    per_submitter: int = 1000
+    per_destination: int = 1000
+    per_submitter_and_destination: int = 750
+    bytes: Bytes | None = None
+    bytes_per_product: Bytes = Bytes(10 * 2**30)
+
+
+class Limits(Caps, frozen=True, kw_only=True):
+    """What FTS may have at once: see deliv/store/fts_queue.py; and what the archive, `staging`.
+
+    `files_per_pair`: files at FTS at once between a stager and a destination, more where FTS copies
+    more at once: see deliv/model/turns.py.
+    """
+
     files_per_pair: Positive = 400
+    staging: StagingLimits = StagingLimits()
 
 
 class Retry(Section, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from deliv.config import Limits
 from deliv.errors import DelivError, InvalidRequest, NotFound
 from deliv.model.file import File, FileListing
 from deliv.model.job import Job, Listing, Submission
-from deliv.model.phase import Phase, phase
+from deliv.model.phase import Phase, has_place, phase
 from deliv.model.states import Status
 from deliv.store import JobEvent, Store
 
@@ -63,8 +63,9 @@ class Submissions:
         return [outcome if isinstance(outcome, DelivError) else outcome[0] for outcome in outcomes]
 
     async def held_by(self, job: Job) -> str | None:
-        """Which limit keeps it from being begun with; None when none does, or it has begun."""
-        if phase(job) is not Phase.QUEUED:
+        """Which limit keeps it from the archive, or from FTS when it is staged; None: none does."""
+        at = phase(job)
+        if at is not Phase.QUEUED and (at is not Phase.STAGED or has_place(job)):
             return None
         return await self._store.held_by(self._limits, job)
 

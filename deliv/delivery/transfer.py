@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -61,7 +63,16 @@ class FtsTransfers:
         self._fts_settings = config.fts
         self._files_per_pair = config.limits.files_per_pair
         self._ask_again = float(config.sweeps.ask_again)
+        self._none_ready_until = -math.inf
         self._claim_timeout = float(config.sweeps.hold)
+
+    @property
+    def possible(self) -> bool:
+        """Whether an FTS was ready for a new copy when it was looked, or it is to be looked again.
+
+        Of thousands that are staged few find out that none is.
+        """
+        return time.monotonic() >= self._none_ready_until
 
     async def start(self, job: Job) -> None:
         """Hand a staged job to an FTS that is up. Its id there is stored before it is sent.
@@ -73,7 +84,7 @@ class FtsTransfers:
             return
         taken_over = job.fts_endpoint is not None  # FTS has had it before a restore
         try:
-            name = job.fts_endpoint or (await self._fts.choose()).name
+            name = job.fts_endpoint or (await self._choose()).name
             endpoint = await self._endpoints.acting(job, name)
             await endpoint.ensure_delegated()
             assigned = await self._assign(job, endpoint)
@@ -186,6 +197,13 @@ class FtsTransfers:
             }
             event = Event.RESTAGE if at_stager else Event.RETRANSFER
             job = await self._store.apply(job, event, **changes)
+
+    async def _choose(self) -> Endpoint:
+        try:
+            return await self._fts.choose()
+        except Unavailable:
+            self._none_ready_until = time.monotonic() + self._ask_again
+            raise
 
     async def _assign(self, job: Job, endpoint: Endpoint) -> Job | None:
         """As `Store.assign`."""

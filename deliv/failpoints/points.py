@@ -44,6 +44,8 @@ class Point(StrEnum):
     REPORT_TAKEN = "report-taken"  # the stager's, found good; recorded next
     FILES_STORED = "files-stored"  # some of a report's, which does not count yet
     REPORT_STORED = "report-stored"  # the answer comes next
+    QUEUE_JOINED = "queue-joined"  # staged, it waits for a place at FTS
+    PLACE_GIVEN = "place-given"  # and has one; it is handed over next
     STAGING_TIMED_OUT = "staging-timed-out"
     DELEGATED = "delegated"
     TRANSFER_ASSIGNED = "transfer-assigned"  # its id at FTS is recorded; posted next

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from deliv.config import Limits
+from deliv.config import Limits, StagingLimits
 from deliv.db.database import Connection, Database
 from deliv.delivery.ending.failure import Failure, FailureHandler
 from deliv.failpoints.points import Failpoints, Point
@@ -107,11 +107,22 @@ class FailpointStore(Store):
         await self._points.reach(Point.SUBMISSION_STORED)
         return result
 
-    async def admit(self, limits: Limits) -> Job | None:
+    async def admit(self, limits: StagingLimits) -> Job | None:
         with _committing(Point.TRANSITION_SENT):
             job = await super().admit(limits)
         if job is not None:
             await self._points.reach(Point.JOB_ADMITTED)
+        return job
+
+    async def join_fts_queue(self, job: Job, delay: float) -> Job:
+        job = await super().join_fts_queue(job, delay)
+        await self._points.reach(Point.QUEUE_JOINED)
+        return job
+
+    async def give_fts_place(self, limits: Limits) -> Job | None:
+        job = await super().give_fts_place(limits)
+        if job is not None:
+            await self._points.reach(Point.PLACE_GIVEN)
         return job
 
     async def claim(self, job_id: str, timeout: float) -> Job | None:
@@ -154,9 +165,12 @@ class FailpointStore(Store):
         delay: float | Sentinel | None = KEEP,
         fence: Fence | None = None,
         delegation: str | None = None,
+        wake: tuple[Routing, ...] | None = None,
         **columns: Any,
     ) -> Job:
-        job = await super().update(job, delay=delay, fence=fence, delegation=delegation, **columns)
+        job = await super().update(
+            job, delay=delay, fence=fence, delegation=delegation, wake=wake, **columns
+        )
         _phase.set(phase(job))
         for column, point in AFTER_COLUMN.items():
             if columns.get(column) is not None:

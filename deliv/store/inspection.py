@@ -12,7 +12,7 @@ from deliv.db.database import Connection, Database
 from deliv.model.job import Job
 from deliv.model.phase import Phase
 from deliv.model.states import Status
-from deliv.store import counts, jobs
+from deliv.store import counts, jobs, under_way
 from deliv.store.clock import STEPS_BACK
 from deliv.store.columns import PROSE, placeholders, to_job
 from deliv.store.conditions import POSTED, in_phase
@@ -216,7 +216,10 @@ class Inspection:
 
     async def miscounted(self, limit: int) -> list[str]:
         """Submitters whose counts, or those of a label of theirs, are not those of their jobs."""
-        return [row["submitter"] for row in await self._database.query(MISCOUNTED, limit)]
+        queries = MISCOUNTED, under_way.MISCOUNTED
+        return sorted(
+            {row["submitter"] for sql in queries for row in await self._database.query(sql, limit)}
+        )
 
     async def twice(self, limit: int) -> list[str]:
         """Ids of jobs that are in `jobs` and in the archive."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from deliv.config import Limits
+from deliv.config import Limits, StagingLimits
 from deliv.db.database import Connection, Database, Duplicate
 from deliv.errors import CommitUnknown, DelivError, LostRace, Unavailable
 from deliv.model.file import File, FileGroup, FileListing, FileResult, ReportedFile
@@ -24,10 +25,12 @@ from deliv.store import (
     clock,
     counts,
     delegations,
+    fts_queue,
     jobs,
     leases,
     outbox,
     retries,
+    staging_area,
     submissions,
     transfers,
     turns,
@@ -36,9 +39,11 @@ from deliv.store import files as job_files
 from deliv.store import listing as pages
 from deliv.store.columns import KEEP, Change, Sentinel
 from deliv.store.files import SliceLimits
+from deliv.store.fts_queue import FtsPlaces
 from deliv.store.leases import Fence
 from deliv.store.outbox import Routing
 from deliv.store.rows import JobEvent, OutboxRow
+from deliv.store.staging_area import StagingArea
 from deliv.store.submissions import Outcome
 from deliv.store.turns import Turn
 
@@ -46,6 +51,14 @@ T = TypeVar("T")
 
 FOR_EVER = math.inf
 REPEATS = 3  # how often an unknown COMMIT is looked into
+
+
+@dataclass
+class Looks:
+    """Calls that look for who is next in a queue: all, and the last one that there is none for."""
+
+    asked: int = 0
+    refused: int = 0
 
 
 class Store:
@@ -56,7 +69,7 @@ class Store:
         # The database decides on admissions and turns one after the other. Those that wait for it
         # hold no connection.
         self._deciding = asyncio.Lock()
-        self._asked = self._refused = 0  # calls of `admit`: all, and the last one that none is for
+        self._admissions, self._places = Looks(), Looks()
         self.on_outbox: Callable[[], None] = lambda: None
 
     async def submit(
@@ -109,26 +122,38 @@ class Store:
         """The job that repeats each of these, archived or not, by the id of the repeated one."""
         return await self._run(lambda tx: retries.of(tx, job_ids))
 
-    async def admit(self, limits: Limits) -> Job | None:
-        """The job whose turn it is, now STAGING and due; None when none may be admitted.
+    async def admit(self, limits: StagingLimits) -> Job | None:
+        """The job that the archive is asked for next, now STAGING and due; None when none may be.
 
         Who waits while another call finds none gets the same answer.
         """
-        self._asked = asked = self._asked + 1
-        async with self._deciding:
-            if asked <= self._refused:
-                return None
-            waiting = self._asked
-            job = await self._run(lambda tx: admission.admit(tx, limits))
-            if job is None:
-                self._refused = waiting
+        job = await self._next(self._admissions, lambda tx: admission.admit(tx, limits))
         if job is not None:
             self.on_outbox()
         return job
 
+    async def join_fts_queue(self, job: Job, delay: float) -> Job:
+        """The job, staged, which waits for a place at FTS; looked at again after `delay`. LostRace.
+
+        Who waits already keeps its place in the line.
+        """
+        return await self._run(lambda tx: fts_queue.join(tx, job, delay))
+
+    async def give_fts_place(self, limits: Limits) -> Job | None:
+        """The staged job that is handed to FTS next, and due; None when none may be. As `admit`."""
+        return await self._next(self._places, lambda tx: fts_queue.give_place(tx, limits))
+
+    async def fts_places(self) -> FtsPlaces:
+        """How many jobs have a place at FTS, and how many wait for one."""
+        return await self._run(fts_queue.places)
+
     async def held_by(self, limits: Limits, job: Job) -> str | None:
-        """Which limit keeps a waiting job from being admitted; None when none does."""
+        """Which limit keeps a waiting job from going on; None when none does."""
         return await self._run(lambda tx: admission.held_by(tx, limits, job))
+
+    async def staging_area(self) -> StagingArea:
+        """What the archive was asked for, and was not given back."""
+        return await self._run(staging_area.find)
 
     async def claim(self, job_id: str, timeout: float) -> Job | None:
         """The job, kept from other workers for `timeout` seconds; None when it is not due."""
@@ -175,6 +200,7 @@ class Store:
         delay: float | Sentinel | None = KEEP,
         fence: Fence | None = None,
         delegation: str | None = None,
+        wake: tuple[Routing, ...] | None = None,
         **columns: Any,
     ) -> Job:
         """Set columns; due_at stays unless `delay` is given. LostRace, DestinationBusy.
@@ -188,9 +214,15 @@ class Store:
                 delegations.guard(tx, delegation)
             if fence is not None:
                 leases.guard(tx, fence)
-            return jobs.change(tx, job, what)
+            changed = jobs.change(tx, job, what)
+            if wake:
+                outbox.add(tx, [(changed, wake)])
+            return changed
 
-        return await self._change(job, what, run)
+        changed = await self._change(job, what, run)
+        if wake:
+            self.on_outbox()
+        return changed
 
     async def add_files(
         self,
@@ -251,8 +283,10 @@ class Store:
         )
 
         def run(tx: Connection) -> Job | None:
-            def change() -> Job:
-                return jobs.transition(tx, job, what, ()) if first else jobs.change(tx, job, what)
+            def change() -> Job:  # the archive may be asked for another
+                if first:
+                    return jobs.transition(tx, job, what, (Routing.ADMIT,))
+                return jobs.change(tx, job, what)
 
             if delegation is not None:
                 delegations.guard(tx, delegation)
@@ -432,6 +466,17 @@ class Store:
     async def remove_lease(self, name: str) -> None:
         """Unless it is held."""
         await self._run(lambda tx: leases.remove(tx, name))
+
+    async def _next(self, looks: Looks, look: Callable[[Connection], Job | None]) -> Job | None:
+        looks.asked = asked = looks.asked + 1
+        async with self._deciding:
+            if asked <= looks.refused:
+                return None
+            waiting = looks.asked
+            job = await self._run(look)
+            if job is None:
+                looks.refused = waiting
+        return job
 
     async def _change(self, job: Job, what: Change, first: Callable[[Connection], Job]) -> Job:
         def again(tx: Connection) -> Job:

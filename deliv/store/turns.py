@@ -1,6 +1,6 @@
 """Turns to hand files to FTS, given for all instances together: deliv/model/turns.py.
 
-Nothing is read but jobs in flight, of which there is a bounded number.
+Nothing is read but jobs that have a place at FTS, of which there is a bounded number.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ OF_FTS = f"{of_status(IN_FLIGHT)} AND (fts_endpoint = %s OR fts_endpoint IS NULL
 OF_PAIR = " AND stager_hostname = %s AND destination_host = %s"
 # Rows are costly to read: of those that FTS has, one for each submitter; of those that wait, the
 # first of each.
-AT_FTS = f"""
+AT_FTS = """
 SELECT stager_hostname, destination_host, submitter, SUM(files_at_fts) AS files_at_fts,
   SUM(files_active) AS files_active
-FROM jobs FORCE INDEX (turn) WHERE {OF_FTS} AND files_at_fts > 0{{pair}} GROUP BY 1, 2, 3
-"""  # noqa: S608 - constants
+FROM jobs FORCE INDEX (polled)
+WHERE status = 'TRANSFERRING' AND fts_endpoint = %s AND files_at_fts > 0{pair} GROUP BY 1, 2, 3
+"""
 FIRST_OF_EACH = 20
 WAITING = f"""
 SELECT * FROM (
@@ -38,7 +39,7 @@ SELECT * FROM (
     files_at_fts, slice, ROW_NUMBER() OVER (
     PARTITION BY stager_hostname, destination_host, submitter ORDER BY turn_since, job_id
   ) AS place
-  FROM jobs FORCE INDEX (turn)
+  FROM jobs FORCE INDEX (waiting_turn)
   WHERE {OF_FTS} AND {MAY_WAIT} AND turn_since IS NOT NULL{{pair}}
 ) AS waiting WHERE place <= {FIRST_OF_EACH}
 """  # noqa: S608 - constants

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from cryptography import x509
 
+from deliv.config import StagingLimits
 from deliv.errors import Unavailable
 from deliv.model.states import Status
 from deliv.ops import metrics
@@ -30,8 +31,11 @@ class Trust(Protocol):
 class Gauges:
     """`credential`: the PEM of deliv's certificate for the stager and FTS, Unavailable for none."""
 
-    def __init__(self, store: Store, trust: Trust, credential: Callable[[], bytes]) -> None:
+    def __init__(
+        self, store: Store, trust: Trust, credential: Callable[[], bytes], limits: StagingLimits
+    ) -> None:
         self._store = store
+        self._limits = limits
         self._trust = trust
         self._certificates = {"rest": lambda: trust.certificate, "credential": credential}
 
@@ -39,6 +43,15 @@ class Gauges:
         counts = await self._store.counts()
         for status in Status:
             metrics.JOBS.labels(status=status.value).set(counts.get(status, 0))
+        area = await self._store.staging_area()
+        metrics.STAGING_JOBS.labels(state="asked").set(area.asked)
+        metrics.STAGING_JOBS.labels(state="staged").set(area.held - area.asked)
+        metrics.STAGING_BYTES.labels(size="reported").set(area.bytes)
+        expected = (area.held - area.sized) * area.expected(self._limits)
+        metrics.STAGING_BYTES.labels(size="expected").set(expected)
+        places = await self._store.fts_places()
+        metrics.FTS_JOBS.labels(state="placed").set(places.given)
+        metrics.FTS_JOBS.labels(state="waiting").set(places.waiting)
 
     def show_ends(self) -> None:
         for of, certificate in self._certificates.items():

@@ -188,7 +188,7 @@ async def bench(
                 parts.store,
                 delegated,
                 parts.fts.endpoint("fts1"),
-                Cleanup(parts.store, released, parts.withdrawal, parts.settings.sweeps),
+                Cleanup(parts.store, released, parts.withdrawal, parts.settings),
                 parts,
             )
         finally:

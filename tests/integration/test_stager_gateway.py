@@ -179,7 +179,7 @@ async def test_a_release_that_goes_on_failing_is_tried_less_often(
     async with stagers(grid) as (stager, server):
         server.on("DELETE", f"/stage/{job.job_id}", html(500))
         # Of transfers it has none to withdraw.
-        cleanup = Cleanup(store, stager, cast(Withdrawal, NothingAtFts()), SETTINGS.sweeps)
+        cleanup = Cleanup(store, stager, cast(Withdrawal, NothingAtFts()), SETTINGS)
         await cleanup.clean_up(await now(store, job))
     job = await now(store, job)
     assert job.due_at is not None

@@ -24,7 +24,7 @@ ALL = dict.fromkeys(
     ("in_flight", "per_submitter", "per_destination", "per_submitter_and_destination"), 10_000
 )
 SETTINGS: dict[str, Any] = {
-    "limits": ALL,
+    "limits": {**ALL, "staging": ALL},
     # A credential that ends is delegated again within a minute, for which its copies wait.
     "fts": {"reconcile_every": "5s", "misses": 12},
     "stager": {"timeout": "25s"},

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
-from deliv.config import Limits
+from deliv.config import Limits, StagingLimits
 from deliv.delivery.submit import uuid7
 from deliv.model.file import ReportedFile
 from deliv.model.job import Job, Submission
@@ -22,9 +22,13 @@ HOST = "user.example.org"
 REPORT = b"\x02" * 16
 DAY = 86_400  # seconds
 AT_ONCE = 200_000  # rows of one INSERT
-LIMITS = Limits(
-    in_flight=1000, per_submitter=1000, per_destination=1000, per_submitter_and_destination=1000
-)
+CAPS = {
+    "in_flight": 1000,
+    "per_submitter": 1000,
+    "per_destination": 1000,
+    "per_submitter_and_destination": 1000,
+}
+LIMITS = Limits(**CAPS, staging=StagingLimits(**CAPS))
 
 
 def submission(**changes: Any) -> Submission:
@@ -47,7 +51,7 @@ async def submitted(store: Store, **changes: Any) -> Job:
 async def admitted(store: Store, **changes: Any) -> Job:
     """A job in STAGING. No other may wait."""
     job = await submitted(store, **changes)
-    admitted = await store.admit(LIMITS)
+    admitted = await store.admit(LIMITS.staging)
     assert admitted is not None
     assert admitted.job_id == job.job_id
     return admitted

@@ -28,7 +28,7 @@ from deliv.http.handlers.job_view import public
 from deliv.http.services import Services
 from deliv.model.file import ReportedFile
 from deliv.model.job import Job, StageReport, TransferIdentity
-from deliv.model.phase import AT_FTS, AT_STAGER, phase
+from deliv.model.phase import AT_FTS, AT_STAGER, Phase, has_place, phase
 from deliv.model.states import FINAL, Status
 
 
@@ -50,13 +50,21 @@ class TransferStatus(Call[JobParameters]):
         self.write(waiting | public(job) | more)
 
     def _outage(self, job: Job) -> dict[str, Any]:
-        """That the stager or the FTS which has the job is down, until the job itself says it."""
+        """That the stager or the FTS which has the job is down, until the job itself says it.
+
+        Or that all are, where it waits for any.
+        """
         reason = None
         if phase(job) in AT_FTS:
             who = f"FTS ({job.fts_endpoint})"
             reason = self.services.outage(f"fts:{job.fts_endpoint}")
         elif phase(job) in AT_STAGER:
             who, reason = "the stager", self.services.outage("stager")
+        elif phase(job) is Phase.STAGED and not has_place(job):
+            outages = [
+                self.services.outage(f"fts:{name}") for name in self.services.endpoints.names
+            ]
+            who, reason = "FTS", "; ".join(filter(None, outages)) if all(outages) else None
         return {"detailed_status": f"waiting: {who} can't be asked: {reason}"} if reason else {}
 
     async def _limit(self, job: Job) -> dict[str, Any]:
