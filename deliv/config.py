@@ -222,7 +222,8 @@ class GridFtpSettings(Section, frozen=True, kw_only=True):
 class Limits(Section, frozen=True, kw_only=True):
     """Of jobs in flight; `files_per_pair`: files at FTS at once between a stager and a destination.
 
-    More where FTS copies more at once: see deliv/model/turns.py.
+    More where FTS copies more at once; `bytes_per_pair` are shared by the submitters who have files
+    there or wait: see deliv/model/turns.py.
     """
 
     in_flight: int = 200
@@ -230,6 +231,11 @@ class Limits(Section, frozen=True, kw_only=True):
     per_destination: int = 100
     per_submitter_and_destination: int = 50
     files_per_pair: Positive = 400
+    bytes_per_pair: Bytes = Bytes(4 * 2**40)
+
+    def __post_init__(self) -> None:
+        if not self.bytes_per_pair:
+            raise ValueError("bytes_per_pair must not be 0")
 
 
 class Retry(Section, frozen=True, kw_only=True):

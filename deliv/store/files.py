@@ -194,7 +194,7 @@ def assign(
         sql = ASSIGN.format(keys="WHEN %s THEN %s " * len(free), numbers=placeholders(len(free)))
         pairs = [value for pair in free.items() for value in pair]
         tx.execute(sql, job.attempt, slice_number, *pairs, *where, *free)
-        transfers.add(tx, changed, len(free))
+        transfers.add(tx, changed, [file for file in files if file.number in free])
         changed = jobs.expect(tx, job.job_id)
     else:
         outbox.add(tx, [(changed, (Routing.ATTEND,))])

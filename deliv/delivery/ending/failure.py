@@ -31,6 +31,7 @@ FRESH_TRANSFER = {
     "unseen_since": None,
     "slice": 0,
     "files_at_fts": 0,
+    "bytes_at_fts": 0,
     "files_active": 0,
     "files_arriving": 0,
     "turn_since": None,
