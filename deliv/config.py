@@ -247,11 +247,17 @@ class Limits(Caps, frozen=True, kw_only=True):
     """What FTS may have at once: see deliv/store/fts_queue.py; and what the archive, `staging`.
 
     `files_per_pair`: files at FTS at once between a stager and a destination, more where FTS copies
-    more at once: see deliv/model/turns.py.
+    more at once; `bytes_per_pair` are shared by the submitters who have files there or wait: see
+    deliv/model/turns.py.
     """
 
     files_per_pair: Positive = 400
+    bytes_per_pair: Bytes = Bytes(4 * 2**40)
     staging: StagingLimits = StagingLimits()
+
+    def __post_init__(self) -> None:
+        if not self.bytes_per_pair:
+            raise ValueError("bytes_per_pair must not be 0")
 
 
 class Retry(Section, frozen=True, kw_only=True):

@@ -65,6 +65,7 @@ class Polling:
         self.turn = Turn(
             endpoint=endpoint.name,
             files_per_pair=config.limits.files_per_pair,
+            bytes_per_pair=config.limits.bytes_per_pair,
             files_per_transfer=config.fts.files_per_transfer,
         )
         self._last: dict[str | None, float] = {}

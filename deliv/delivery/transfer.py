@@ -61,7 +61,7 @@ class FtsTransfers:
         self._conclusion = conclusion
         self._results = results
         self._fts_settings = config.fts
-        self._files_per_pair = config.limits.files_per_pair
+        self._limits = config.limits
         self._ask_again = float(config.sweeps.ask_again)
         self._none_ready_until = -math.inf
         self._claim_timeout = float(config.sweeps.hold)
@@ -224,13 +224,15 @@ class FtsTransfers:
                 "partial": job.partial and (same_file or job.destination_key is None),
                 "copy_begun": job.copy_begun and same_file,
                 "files_at_fts": 1,
+                "bytes_at_fts": job.product_size or 0,
             }
         hosts = f"from {job.stager_hostname} to {job.destination_host}"
         turn = Turn(
             endpoint=endpoint.name,
-            files_per_pair=self._files_per_pair,
+            files_per_pair=self._limits.files_per_pair,
+            bytes_per_pair=self._limits.bytes_per_pair,
             files_per_transfer=self._fts_settings.files_per_transfer,
-            waiting_status=f"{WAITING}its turn: FTS has enough files to copy {hosts}",
+            waiting_status=f"{WAITING}its turn: FTS has enough to copy {hosts}",
         )
         return await self._store.assign(
             job,

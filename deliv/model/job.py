@@ -121,6 +121,7 @@ class Job:
     report_digest: bytes | None = None
     slice: int = 0
     files_at_fts: int = 0
+    bytes_at_fts: int = 0
     files_active: int = 0
     files_arriving: int = 0
     turn_since: datetime | None = None

@@ -122,6 +122,10 @@ class Store:
         """The job that repeats each of these, archived or not, by the id of the repeated one."""
         return await self._run(lambda tx: retries.of(tx, job_ids))
 
+    async def last_copied(self, job: Job) -> Job | None:
+        """Of the jobs that it repeats, one after another, the last one that FTS was to copy."""
+        return await self._run(lambda tx: retries.last_copied(tx, job))
+
     async def admit(self, limits: StagingLimits) -> Job | None:
         """The job that the archive is asked for next, now STAGING and due; None when none may be.
 
@@ -379,6 +383,10 @@ class Store:
     async def file(self, job: Job, number: int) -> File:
         """One that there is."""
         return await self._run(lambda tx: job_files.one(tx, job, number))
+
+    async def files_named(self, job: Job, names: Sequence[str]) -> list[File]:
+        """Those of these names, of a job that has not been archived."""
+        return await self._run(lambda tx: job_files.named(tx, job, names))
 
     async def files(self, job: Job, listing: FileListing) -> list[File]:
         """A page of a job's files, archived or not."""

@@ -1,7 +1,7 @@
 """What is under way with the archive and with FTS: counts that triggers keep, held against caps.
 
 There is a row for each submitter and destination host with something under way, so that thousands
-of jobs cost no more than a few: deliv/store/sql/0016_under_way.sql.
+of jobs cost no more than a few: deliv/store/sql/0017_under_way.sql.
 """
 
 from __future__ import annotations

@@ -261,7 +261,7 @@ COPIED = {
     "bytes_total", "bytes_done", "retry_of",
 }  # fmt: skip
 # These say nothing of an ended job.
-OF_JOBS_AT_FTS = {"files_at_fts", "files_active", "files_arriving", "turn_since"}
+OF_JOBS_AT_FTS = {"files_at_fts", "bytes_at_fts", "files_active", "files_arriving", "turn_since"}
 
 
 async def test_the_archive_takes_ended_jobs_alone_as_they_are(

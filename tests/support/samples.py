@@ -62,7 +62,7 @@ async def staged(store: Store, **changes: Any) -> Job:
     return await store.apply(job, Event.STAGED, time_staged=NOW, stager_path="/copy/a file.fits")
 
 
-TURN = Turn(endpoint="fts1", files_per_pair=400, files_per_transfer=200)
+TURN = Turn(endpoint="fts1", files_per_pair=400, bytes_per_pair=2**40, files_per_transfer=200)
 
 
 async def with_files(store: Store, job: Job, count: int) -> Job:

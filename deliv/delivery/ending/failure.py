@@ -31,6 +31,7 @@ FRESH_TRANSFER = {
     "unseen_since": None,
     "slice": 0,
     "files_at_fts": 0,
+    "bytes_at_fts": 0,
     "files_active": 0,
     "files_arriving": 0,
     "turn_since": None,
@@ -51,7 +52,8 @@ class Failure:
     """Why an attempt failed.
 
     `advice`: what the submitter can do, where the class alone does not say. `copy_begun`: by FTS's
-    own record its copy had begun at the destination file, so that what is there is the job's.
+    own record its copy had begun at the destination file, so that what is there is the job's; with
+    `exists` that of the job which it repeats, which the next attempt may overwrite.
     `corrupt_source`: another staged copy is needed.
     """
 
@@ -78,21 +80,20 @@ class FailureHandler:
         if phase(job) is Phase.STOPPING:
             return await self.stopped(job, failure)
         retry = self._config.retry(failure.error_class)
-        if job.attempt >= retry.attempts:
+        overwrites = failure.error_class is ErrorClass.EXISTS and failure.copy_begun
+        if job.attempt >= retry.attempts and not overwrites:
             return await self.end(job, failure, **columns)
-        delay = retry.pauses.pause(job.attempt - 1)
+        delay = 0 if overwrites else retry.pauses.pause(job.attempt - 1)
         _log(job, failure).warning("attempt failed, trying again", delay=delay)
         unusable = failure.corrupt_source or failure.error_class is ErrorClass.SOURCE_MISSING
         if job.status is Status.STAGING or unusable:
             event, fresh = Event.RESTAGE, FRESH_STAGING
         else:
             event, fresh = Event.RETRANSFER, FRESH_TRANSFER
-        # An attempt that ended without FTS's record takes away what the record of another proved.
-        proven = job.copy_begun and not failure.may_have_partial_file
         changes = {
             "attempt": job.attempt + 1,
             "partial": job.partial or failure.may_have_partial_file,
-            "copy_begun": failure.copy_begun or proven,
+            "copy_begun": _copy_begun(job, failure),
             "detailed_status": (
                 f"attempt {job.attempt} failed ({_arrived(job)}{failure.reason}); trying again"
             ),
@@ -178,6 +179,7 @@ class FailureHandler:
             delay=delay,
             error_class=failure.error_class.value,
             partial=partial,
+            copy_begun=_copy_begun(job, failure),
             detailed_status=f"{reason.rstrip('.')}{_remains(job, failure) if partial else '.'}",
             fts_details=failure.details or job.fts_details,
             stager_callback=None,
@@ -201,6 +203,11 @@ class FailureHandler:
 
 def lacking(error: NoCredential) -> Failure:
     return Failure(error_class=ErrorClass.CREDENTIAL, reason=str(error))
+
+
+def _copy_begun(job: Job, failure: Failure) -> bool:
+    """An attempt that ended without FTS's record takes away what that of another proved."""
+    return failure.copy_begun or (job.copy_begun and not failure.may_have_partial_file)
 
 
 def _remains(job: Job, failure: Failure) -> str:

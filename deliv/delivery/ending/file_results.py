@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deliv.config import Config
-from deliv.delivery.comparison import DestinationComparison
+from deliv.delivery.comparison import DestinationComparison, Leftover
 from deliv.delivery.destination import destination_file, file_url
+from deliv.delivery.ending import leftovers
 from deliv.delivery.ending.conclusion import Conclusion
 from deliv.delivery.ending.failure import FRESH_TRANSFER, Failure, FailureHandler
 from deliv.delivery.slices import FIRST_SLICE
@@ -45,34 +46,38 @@ class FileResults:
         self._destination = destination
         self._config = config
 
-    def to_compare(self, job: Job, files: Sequence[File], outcomes: Outcomes) -> list[File]:
+    async def to_compare(
+        self, job: Job, files: Sequence[File], outcomes: Outcomes
+    ) -> list[tuple[File, Leftover | None]]:
         """Those that FTS found something of, where an earlier attempt may have left it."""
         if phase(job) is Phase.STOPPING:
             return []
-        return [
-            file
-            for file in files
-            if outcomes[file.number].error_class is ErrorClass.EXISTS and file.partial
-        ]
+        found = [file for file in files if outcomes[file.number].error_class is ErrorClass.EXISTS]
+        others = [file for file in found if not file.partial]
+        left = await leftovers.of_files(self._store, job, others)
+        return [(file, left.get(file.name)) for file in found if file.partial or file.name in left]
 
     async def compared(
-        self, job: Job, files: Sequence[File], outcomes: Outcomes
+        self, job: Job, files: Sequence[tuple[File, Leftover | None]], outcomes: Outcomes
     ) -> dict[int, FileResult]:
         """What the files at the destinations of these turn out to be. Unavailable."""
         results: dict[int, FileResult] = {}
-        for file in files:
+        for file, leftover in files:
             url = file_url(destination_file(job), file.name)
-            comparison = await self._destination.compare(job, url, file.size, file.checksum)
+            comparison = await self._destination.compare(
+                job, url, file.size, file.checksum, leftover
+            )
             if comparison.equal:
                 results[file.number] = FileResult(number=file.number, state=FileState.FINISHED)
             else:
                 reason = f"{outcomes[file.number].reason.rstrip('. ')}; {comparison.result}"
                 results[file.number] = FileResult(
                     number=file.number,
-                    state=FileState.FAILED,
+                    state=FileState.WAITING if comparison.own_part else FileState.FAILED,
                     error_class=ErrorClass.EXISTS,
                     reason=reason,
                     partial=True,
+                    copy_begun=comparison.own_part,
                 )
         return results
 

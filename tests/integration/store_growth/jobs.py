@@ -107,6 +107,13 @@ async def _(world: World) -> Call:
     return lambda: world.store.retries_of(ids)
 
 
+@case("last_copied")
+async def _(world: World) -> Call:
+    again = submission(retry_of=await world.sample("jobs_archive"))
+    job, _ = await world.store.submit(again)
+    return lambda: world.store.last_copied(job)
+
+
 @case("several")
 async def _(world: World) -> Call:
     ids = [await world.sample(), await world.sample("jobs_archive"), "unknown"]
