@@ -7,7 +7,6 @@ their transfers are copied with it, as the policy has it.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -20,7 +19,7 @@ from deliv.identity import delegated
 from deliv.identity.delegated import Identify
 from deliv.identity.policy_rules import CopyAs
 from deliv.identity.sealing import KeySealer, SealBroken
-from deliv.model.job import Delegation, TransferIdentity
+from deliv.model.job import Delegation, TransferIdentity, delegation_id
 from deliv.store import Delegations, Fence
 
 log = structlog.get_logger()
@@ -159,11 +158,6 @@ async def decide(
             "your transfers would need your own identity, which can't be delegated here"
         )
     return TransferIdentity.SERVICE
-
-
-def delegation_id(dn: str) -> str:
-    """Names a user's delegation in URLs, as FTS does by a digest of the DN."""
-    return hashlib.sha256(dn.encode()).hexdigest()[:32]
 
 
 def _context(dn: str) -> str:

@@ -17,8 +17,9 @@ from deliv.config import Limits
 from deliv.db.database import Connection
 from deliv.model.job import Job
 from deliv.model.phase import Phase
+from deliv.model.rest import RestRules
 from deliv.model.states import IN_FLIGHT, Event
-from deliv.store import jobs
+from deliv.store import jobs, rests
 from deliv.store.columns import SELECT, placeholders, to_job
 from deliv.store.conditions import in_phase, of_status
 
@@ -60,6 +61,7 @@ WHERE {in_phase(Phase.QUEUED)} AND submitter = %s
 GROUP BY status, submitter, destination_host LIMIT %s
 """  # noqa: S608 - constants
 MORE_HOSTS = 800  # than can be full
+LOOKS = 4  # at the head of a queue, where jobs may rest; they make room for others
 FLYING = f"""
 SELECT COUNT(*) AS jobs, COUNT(IF(submitter = %s, 1, NULL)) AS mine,
   COUNT(IF(destination_host = %s, 1, NULL)) AS host,
@@ -79,10 +81,11 @@ def lock(tx: Connection) -> None:
         raise LookupError(f"the row {LEASE!r} is missing from leases: run `deliv check --repair`")
 
 
-def admit(tx: Connection, limits: Limits) -> Job | None:
+def admit(tx: Connection, limits: Limits, rules: RestRules) -> Job | None:
     lock(tx)
     now = tx.now()
     full, sharers = _closed(tx, limits)
+    full |= rests.closed_hosts(tx)
     sql, closed = submitters(full, sharers)
     for waiting in tx.query(sql, *closed, limits.in_flight, limits.per_submitter):
         submitter = waiting["submitter"]
@@ -91,9 +94,14 @@ def admit(tx: Connection, limits: Limits) -> Job | None:
             host = one["destination_host"]
             if host in full or host in sharers[submitter]:
                 continue
-            if row := tx.get(OLDEST, submitter, host, now):
+            for _ in range(LOOKS):
+                row = tx.get(OLDEST, submitter, host, now)
+                if row is None:
+                    break
                 job = to_job(row)
-                return jobs.transition(tx, job, jobs.event_change(job, Event.ADMIT, 0, {}), ())
+                if (noted := rests.enter(tx, job, rules)) is not None:
+                    change = jobs.event_change(job, Event.ADMIT, 0, noted)
+                    return jobs.transition(tx, job, change, ())
     return None
 
 

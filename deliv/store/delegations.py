@@ -9,8 +9,9 @@ from deliv.db.database import Connection, Database, Duplicate
 from deliv.errors import Conflict, LostRace, NoCredential
 from deliv.model.job import Delegation
 from deliv.model.phase import AT_FTS
+from deliv.model.rest import user_place
 from deliv.model.states import UNFINISHED
-from deliv.store import leases, outbox
+from deliv.store import leases, outbox, rests
 from deliv.store.columns import SELECT, to_job
 from deliv.store.conditions import in_phase, of_status
 from deliv.store.leases import Fence
@@ -70,7 +71,7 @@ SELECT job_id FROM jobs FORCE INDEX (turn)
 WHERE {in_phase(*AT_FTS)} AND submitter = %s AND copied_as = 'user'
 LIMIT 1
 """  # noqa: S608 - constants
-MOST = 500  # jobs that a user is notified about
+MOST = 500  # jobs that a user is notified about, or that go on at once
 
 
 def guard(tx: Connection, delegation_id: str) -> None:
@@ -109,11 +110,19 @@ class Delegations:
     async def accept(self, known: Delegation, *, proxy: str, key: bytes, expires: datetime) -> None:
         """Take a proxy in, for the sealed `key` of `known`'s request or of its last proxy.
 
+        The user's jobs that wait for it go on, some at once, others with the next looks.
         LostRace when that key has gone meanwhile.
         """
         values = (proxy, key, expires, key, known.delegation_id, key, key)
-        if not await self._database.execute(ACCEPT, *values):
-            raise LostRace(f"the delegation {known.delegation_id} was withdrawn meanwhile")
+
+        def run(tx: Connection) -> None:
+            if not tx.execute(ACCEPT, *values):
+                raise LostRace(f"the delegation {known.delegation_id} was withdrawn meanwhile")
+            place = user_place(known.dn).key
+            if rests.end(tx, place):
+                rests.free(tx, place, MOST)
+
+        await self._database.transaction(run)
 
     async def drop(self, delegation_id: str) -> bool:
         """Remove a proxy and its key; whether there was one. A request that waits may stay.

@@ -27,6 +27,7 @@ from support.samples import (
 from deliv.config import Limits
 from deliv.db.database import Connection, Database, Row
 from deliv.model.job import Job
+from deliv.model.rest import RestRules
 from deliv.model.states import Event, Status
 from deliv.store import Store, admission
 
@@ -275,8 +276,8 @@ async def test_a_look_in_vain_is_that_of_all_who_asked_before_it(
     """The first one began before the others asked."""
     looks = []
 
-    def look(tx: Connection, caps: Limits) -> Job | None:
-        looks.append(admit(tx, caps))
+    def look(tx: Connection, caps: Limits, rules: RestRules) -> Job | None:
+        looks.append(admit(tx, caps, rules))
         return looks[-1]
 
     admit = admission.admit
@@ -326,7 +327,7 @@ async def test_an_admission_reads_what_is_in_flight_not_what_waits(
     sql = "UPDATE jobs SET status = 'STAGING' WHERE submitter LIKE '%alice' LIMIT "
     migrated.run(sql + str(in_flight))
     caps = limits(in_flight=in_flight + 100)
-    read = await rows_read(database, lambda tx: admission.admit(tx, caps))
+    read = await rows_read(database, lambda tx: admission.admit(tx, caps, RestRules()))
     assert read < 100 + 6 * in_flight
 
 
@@ -355,7 +356,7 @@ async def test_the_choice_reads_pairs_not_jobs(database: Database, migrated: Ser
 async def test_one_submitters_many_hosts_cost_no_more(database: Database, migrated: Server) -> None:
     fill(migrated, ALICE, 20_000)
     migrated.run("UPDATE jobs SET destination_host = CONCAT('h', job_id)")
-    read = await rows_read(database, lambda tx: admission.admit(tx, LIMITS))
+    read = await rows_read(database, lambda tx: admission.admit(tx, LIMITS, RestRules()))
     assert read < 4 * (LIMITS.in_flight + admission.MORE_HOSTS)
 
 

@@ -54,6 +54,7 @@ class Conclusion:
             reason=f"{count:,} did not{rest}: {first.name}: {first.reason or 'no reason is known'}",
             may_have_partial_file=any(group.partial for group in missing),
             corrupt_source=any(group.corrupt_source for group in decisive),
+            cause=first.reason,
         )
 
     async def _deliver(self, job: Job) -> Job:

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from deliv.delivery.waiting import WAITING
 from deliv.errors import InvalidRequest
 from deliv.http import types
 from deliv.http.call.answers import DoneAnswer
@@ -29,6 +28,7 @@ from deliv.http.services import Services
 from deliv.model.file import ReportedFile
 from deliv.model.job import Job, StageReport, TransferIdentity
 from deliv.model.phase import AT_FTS, AT_STAGER, phase
+from deliv.model.rest import WAITING
 from deliv.model.states import FINAL, Status
 
 
