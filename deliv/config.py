@@ -224,7 +224,7 @@ class Limits(Section, frozen=True, kw_only=True):
     """Of jobs in flight; `files_per_pair`: files at FTS at once between a stager and a destination.
 
     More where FTS copies more at once: see deliv/model/turns.py. `patience`: how long a job waits
-    for what is not its fault, `patience_new` where nothing was ever delivered to its host.
+    for what is not its fault, `patience_new` where nothing was ever delivered to its server.
     """
 
     in_flight: int = 200

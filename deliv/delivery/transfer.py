@@ -248,9 +248,11 @@ class FtsTransfers:
         log.warning("a job waits for a delegation", job_id=job.job_id, reason=str(error))
         if await self._store.has_credential(job.submitter):  # which can't be used
             await self._wait_for_user(job, lacking(error))
-            return
-        await self._store.wait_at(user_place(job.submitter), job.submitter)
-        await self._patience.released(job)
+        elif job.fts_endpoint is not None:  # FTS may have it
+            await self._failures.wait(job, Cause.DELEGATION, str(error), self._ask_again)
+        else:
+            await self._store.wait_at(user_place(job.submitter), job.submitter)
+            await self._patience.released(job)
 
     async def _wait_to_begin(self, job: Job, why: str, delay: float) -> None:
         """As `_wait`, of a job that no FTS has: it is given up in the end."""

@@ -1,7 +1,7 @@
 """What a job waits for that is not its fault, and when a place rests as a whole. Pure.
 
-A place is what several jobs have in common: a destination host, a destination directory, or a
-user's delegated credential. After some failures in a row it rests: nothing is staged for it nor
+A place is what several jobs have in common: a destination's server, its directory, or a user's
+delegated credential. After some failures in a row it rests: nothing is staged for it nor
 handed over to it, until one job that tries at growing intervals succeeds. Then the others go on in
 steps.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
+from urllib.parse import urlsplit
 
 from deliv.model.backoff import Backoff
 from deliv.model.job import Job, TransferIdentity, delegation_id
@@ -25,7 +26,7 @@ LET_GO = 2  # jobs that each of these successes lets go
 class Cause(StrEnum):
     """What a job waits for, as `waiting_for` shows it."""
 
-    DESTINATION = "destination"  # its host can't be reached
+    DESTINATION = "destination"  # its server can't be reached
     SPACE = "space"  # there is none in its directory
     ARCHIVE = "archive"  # the stager, or the server of the staged copy
     FTS = "FTS"
@@ -33,9 +34,13 @@ class Cause(StrEnum):
     OPERATORS = "operators"  # who have its destination rest
 
 
+# What is not of one job alone.
+PLACES = (Cause.DESTINATION, Cause.SPACE, Cause.DELEGATION, Cause.OPERATORS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where jobs rest together. `host`: of which no job is admitted meanwhile."""
+    """Where jobs rest together. `host`: of which no job is admitted meanwhile, on any port."""
 
     cause: Cause
     name: str
@@ -43,8 +48,7 @@ class Place:
 
     @property
     def key(self) -> bytes:
-        kind = "host" if self.host is not None else self.cause
-        return blake2b(f"{kind}\0{self.name}".encode(), digest_size=16).digest()
+        return blake2b(f"{self.cause}\0{self.name}".encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,7 @@ class RestRules:
     """Durations in seconds.
 
     `after`: failures in a row. `keep_staged`: how long a resting job keeps its staged copy.
-    `patience`: how long a job waits for a place; `patience_new` for a host that nothing was ever
+    `patience`: how long a job waits for a place; `patience_new` for a server that nothing was ever
     delivered to. `least_life`: of a delegated credential that is begun with.
     """
 
@@ -106,27 +110,36 @@ class Rest:
         text = f"{what} ({self.reason.rstrip('. ')}); it is tried again at growing intervals"
         if not self.proven:
             text += (
-                ". Nothing was ever delivered to this host: if its name or port is wrong, cancel "
+                ". Nothing was ever delivered there: if its name or port is wrong, cancel "
                 "this job and submit another"
             )
         return text
 
 
-def host_place(host: str, cause: Cause = Cause.DESTINATION) -> Place:
-    return Place(cause=cause, name=host, host=host)
+def operators_place(host: str) -> Place:
+    return Place(cause=Cause.OPERATORS, name=host, host=host)
 
 
 def user_place(submitter: str) -> Place:
     return Place(cause=Cause.DELEGATION, name=delegation_id(submitter))
 
 
+def server_place(destination_path: str) -> Place:
+    """Host and port: another port of the host is another server."""
+    return Place(cause=Cause.DESTINATION, name=urlsplit(destination_path).netloc)
+
+
+def directory_place(destination_path: str) -> Place:
+    return Place(cause=Cause.SPACE, name=destination_path)
+
+
 def place_of(cause: Cause, job: Job) -> Place | None:
     """Where a job rests with others for this; None: each by itself."""
     match cause:
         case Cause.DESTINATION:
-            return host_place(job.destination_host)
+            return server_place(job.destination_path)
         case Cause.SPACE:
-            return Place(cause=cause, name=job.destination_path)
+            return directory_place(job.destination_path)
         case Cause.DELEGATION:
             return user_place(job.submitter)
     return None
@@ -135,8 +148,9 @@ def place_of(cause: Cause, job: Job) -> Place | None:
 def places(job: Job) -> tuple[Place, ...]:
     """All where it may have to rest."""
     found = [
-        host_place(job.destination_host),
-        Place(cause=Cause.SPACE, name=job.destination_path),
+        operators_place(job.destination_host),
+        server_place(job.destination_path),
+        directory_place(job.destination_path),
     ]
     if job.copied_as is TransferIdentity.USER:
         found.append(user_place(job.submitter))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from prometheus_client import PLATFORM_COLLECTOR, REGISTRY, Counter, Gauge, Histogram
 
+from deliv.model.rest import PLACES
 from deliv.model.states import Status
 
 REGISTRY.unregister(PLATFORM_COLLECTOR)  # it gives Python's version
@@ -36,6 +37,11 @@ def _connections(name: str, port: str) -> Connections:
 
 
 JOBS = Gauge("deliv_jobs", "Jobs by status, as last counted in the database", ["status"])
+RESTING = Gauge(
+    "deliv_destinations_resting",
+    "Places that rest, as last counted in the database, by what for",
+    ["waiting_for"],
+)
 REQUESTS = Counter("deliv_http_requests_total", "Answers given", ["call", "code"])
 IN_FLIGHT = Gauge("deliv_http_requests_in_flight", "Requests in flight")
 REQUEST_SECONDS = Histogram("deliv_http_request_seconds", "Time to answer", ["call"])
@@ -86,5 +92,7 @@ for _direction in ("ahead", "back"):
     CLOCK_STEPS.labels(direction=_direction)
 for _of in ("callers", "deliv"):
     DATABASE_WAITING.labels(of=_of)
+for _cause in PLACES:
+    RESTING.labels(waiting_for=_cause.value)
 for _status in Status:
     JOBS.labels(status=_status.value)

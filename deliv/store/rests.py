@@ -1,9 +1,8 @@
 """Places that rest, and the jobs that rest there: deliv/model/rest.py.
 
-Jobs that wait for their turn at a host that rests are not touched: admission leaves the host out.
-Those of a directory, or of a user without a credential, are marked with the place when they come to
-the head of the queue, some at a time, so that others pass. Locks are taken in the order job, then
-its place; of further jobs only where they are free.
+Jobs that wait for their turn are marked with the place when they come to the head of the queue,
+some at a time, so that others pass. Hosts that operators have rest are left out by admission. Locks
+are taken in the order job, then its place; of further jobs only where they are free.
 """
 
 from __future__ import annotations
@@ -24,26 +23,28 @@ from deliv.model.rest import (
     Rest,
     RestRules,
     places,
+    server_place,
     user_place,
 )
 from deliv.model.states import IN_FLIGHT, Event
 from deliv.store import clock, jobs, outbox
-from deliv.store.columns import LATER, NOW, microseconds, placeholders
+from deliv.store.columns import LATER, NOW, Change, microseconds, placeholders
 from deliv.store.conditions import in_phase, of_status
 from deliv.store.outbox import Routing
 
 WINDOW = 600.0  # seconds after which a failure does not count as one in a row
 COLUMNS = ", ".join(field.name for field in fields(Rest))
 SELECT = f"SELECT {COLUMNS} FROM rests"  # noqa: S608 - the names of Rest's fields
+# It rests until this transaction ends: whoever is to be let go then is found.
+STILL = f"{SELECT} WHERE place_key = %s AND since IS NOT NULL LOCK IN SHARE MODE"
 AT = f"{SELECT} WHERE place_key = %s FOR UPDATE"
 FAIL = f"""
 INSERT INTO rests (place_key, cause, place, host, reason, failures, failed, proven)
 VALUES (%s, %s, %s, %s, %s, 1, NOW(6),
-  %s IS NULL OR EXISTS (SELECT 1 FROM reached_hosts WHERE host = %s))
+  %s IS NULL OR EXISTS (SELECT 1 FROM reached_servers WHERE server = %s))
 ON DUPLICATE KEY UPDATE
   failures = IF(failed < NOW(6) - INTERVAL {round(WINDOW)} SECOND, 1, failures + 1),
-  failed = NOW(6), reason = IF(begun_by IS NULL, VALUES(reason), reason),
-  cause = IF(begun_by IS NULL, VALUES(cause), cause),
+  failed = NOW(6), reason = VALUES(reason),
   proven = IF(since IS NULL, VALUES(proven), proven)
 """  # noqa: S608 - a constant
 BEGIN = f"""
@@ -68,7 +69,7 @@ UPDATE rests SET since = NULL, next_try = NULL, failures = 0, tries = 0, allowan
 WHERE place_key = %s AND since IS NOT NULL
 """
 RESET = "UPDATE rests SET failures = 0 WHERE place_key = %s"
-CLOSED = "SELECT host FROM rests WHERE since IS NOT NULL AND host IS NOT NULL AND allowance = 0"
+CLOSED = "SELECT host FROM rests WHERE since IS NOT NULL AND host IS NOT NULL"
 TAKE = "UPDATE rests SET allowance = allowance - 1 WHERE place_key = %s AND allowance > 0"
 ALLOW = """
 UPDATE rests SET allowance = %s, successes = %s WHERE place_key = %s
@@ -85,6 +86,8 @@ UPDATE jobs SET rest = %s, let_go = NULL, due_at = {LATER}, version = version + 
 WHERE job_id IN
 """  # noqa: S608 - a constant
 MARKED = 500  # at once
+# Seconds, then it is marked again: so the release before, which knows no rests, goes on with it.
+MARK_LASTS = 86400.0
 # Those that were handed over or staged first: they keep others from nothing else.
 HERE = """
 SELECT job_id FROM jobs FORCE INDEX (resting)
@@ -118,6 +121,7 @@ DELETE FROM rests WHERE place_key = %s AND since IS NULL AND (
 DUE = f"{SELECT} FORCE INDEX (next_try) WHERE next_try <= NOW(6) ORDER BY next_try LIMIT %s"
 NO_REST = f"{SELECT} WHERE since IS NULL LIMIT %s"
 ALL = f"{SELECT} WHERE since IS NOT NULL ORDER BY since LIMIT %s"
+COUNT = "SELECT cause, COUNT(*) AS places FROM rests WHERE since IS NOT NULL GROUP BY cause"
 DELEGATED = f"""
 SELECT place_key FROM rests JOIN delegations ON delegation_id = place
 WHERE cause = 'delegation' AND since IS NOT NULL AND expires > {LATER} LIMIT %s
@@ -192,12 +196,11 @@ def _waited_out(tx: Connection, job: Job, rest: Rest, rules: RestRules) -> bool:
 
 def _note_failure(tx: Connection, job: Job, place: Place, reason: str, rules: RestRules) -> Rest:
     """The place after another failure there, which may be that of a job that tried."""
-    host = place.host
-    tx.execute(FAIL, place.key, place.cause, place.name, host, reason, host, host)
+    server = place.name if place.cause is Cause.DESTINATION else None
+    what = place.key, place.cause, place.name, place.host, reason
+    tx.execute(FAIL, *what, server, server)
     rest = at(tx, place)
     assert rest is not None  # noqa: S101 - inserted above
-    if rest.begun_by is not None:
-        return rest
     tried = rest.since is not None and job.let_go is not None and job.rest == place.key
     enough = rules.after if rest.proven else 1
     if tried or (rest.since is None and rest.failures >= enough):
@@ -260,23 +263,26 @@ def enter(tx: Connection, job: Job, rules: RestRules) -> dict[str, object] | Non
     elif rest.cause is Cause.DELEGATION:  # it is there again
         end(tx, rest.place_key)
         return {}
-    elif rest.host is not None and tx.execute(TAKE, rest.place_key):
+    elif tx.execute(TAKE, rest.place_key):
         return {"rest": rest.place_key, "let_go": NOW}
-    if rest.host is None:
-        _mark(tx, job, rest, rules)
+    if rest.host is None and tx.get(STILL, rest.place_key) is not None:
+        _mark(tx, job, rest)
     return None
 
 
-def _mark(tx: Connection, job: Job, rest: Rest, rules: RestRules) -> None:
+def _mark(tx: Connection, job: Job, rest: Rest) -> None:
     def rests_too(row: Row) -> bool:
-        if rest.cause is Cause.DELEGATION:
-            return bool(row["copied_as"] == TransferIdentity.USER)
-        return bool(row["destination_path"] == job.destination_path)
+        match rest.cause:
+            case Cause.DELEGATION:
+                return bool(row["copied_as"] == TransferIdentity.USER)
+            case Cause.SPACE:
+                return bool(row["destination_path"] == rest.place)
+        return server_place(row["destination_path"]).name == rest.place
 
     head = tx.query(HEAD, job.submitter, job.destination_host, MARKED)
     ids = [row["job_id"] for row in head if rests_too(row)]
     if ids:
-        later = microseconds(rest.patience(rules))
+        later = microseconds(MARK_LASTS)
         said = f"{WAITING}{rest.sentence}"
         what = rest.place_key, later, rest.cause, rest.since, said
         tx.execute(f"{MARK} ({placeholders(len(ids))})", *what, *ids)
@@ -284,13 +290,23 @@ def _mark(tx: Connection, job: Job, rest: Rest, rules: RestRules) -> None:
 
 def rest_columns(job: Job, rest: Rest) -> dict[str, Any]:
     """What a job notes that begins to rest at a place."""
+    arrived = ""
+    if job.report is not None:
+        arrived = f"{job.files_done:,} of {job.files_total:,} files arrived; "
     return {
         "rest": rest.place_key,
         "let_go": None,
         "turn_since": None,
-        **waiting(job, rest.cause, rest.sentence),
+        **waiting(job, rest.cause, f"{arrived}{rest.sentence}"),
         "waiting_since": rest.waited_since(job),
     }
+
+
+def join(tx: Connection, job: Job, rest: Rest, delay: float) -> Job:
+    """The job, which rests as well; or is due, where the place does not rest any more."""
+    if tx.get(STILL, rest.place_key) is None:
+        return jobs.change(tx, job, Change(delay=0, columns={"rest": None, "let_go": None}))
+    return jobs.change(tx, job, Change(delay=delay, columns=rest_columns(job, rest)))
 
 
 def waiting(job: Job, cause: Cause, why: str) -> dict[str, Any]:
@@ -310,7 +326,7 @@ def arrived(tx: Connection, job: Job) -> None:
     for rest in map(to_rest, tx.query(sql, *keys)):
         if rest.since is None:
             tx.execute(RESET, rest.place_key)
-        elif job.let_go is not None and job.rest == rest.place_key and rest.begun_by is None:
+        elif job.let_go is not None and job.rest == rest.place_key:
             successes = rest.successes + 1
             if successes >= ALL_GO:
                 end(tx, rest.place_key)
@@ -365,6 +381,11 @@ def ended(tx: Connection, rules: RestRules, limit: int) -> list[bytes]:
 def resting(tx: Connection, limit: int) -> list[Rest]:
     """What rests, the longest first."""
     return [to_rest(row) for row in tx.query(ALL, limit)]
+
+
+def count(tx: Connection) -> dict[Cause, int]:
+    """How many places rest, by their cause."""
+    return {Cause(row["cause"]): row["places"] for row in tx.query(COUNT)}
 
 
 def tired(tx: Connection, rules: RestRules, limit: int) -> list[str]:

@@ -16,7 +16,7 @@ from deliv.db.database import Connection, Database, Duplicate
 from deliv.errors import CommitUnknown, DelivError, LostRace, Unavailable
 from deliv.model.file import File, FileGroup, FileListing, FileResult, FileState, ReportedFile
 from deliv.model.job import Job, Listing, Submission
-from deliv.model.rest import Place, Rest, RestRules
+from deliv.model.rest import Cause, Place, Rest, RestRules
 from deliv.model.states import Event, Status, after
 from deliv.model.transfer import OpenTransfer, Progress
 from deliv.store import (
@@ -411,9 +411,12 @@ class Store:
         self.on_outbox()
         return changed
 
-    async def rest(self, job: Job, rest: Rest, delay: float, **columns: Any) -> Job:
-        """The job, which rests where others do, and is looked at again after `delay`. LostRace."""
-        return await self.update(job, delay=delay, **columns, **rests.rest_columns(job, rest))
+    async def rest(self, job: Job, rest: Rest, delay: float) -> Job:
+        """The job, which rests where others do, and is looked at again after `delay`. LostRace.
+
+        It is due now where the place does not rest any more.
+        """
+        return await self._run(lambda tx: rests.join(tx, job, rest, delay))
 
     async def wait_at(self, place: Place, reason: str) -> Rest:
         """The place, which rests from now on until what it waits for is there."""
@@ -423,9 +426,13 @@ class Store:
         """Have a host rest, for an operator: until then, or until `end_rest`."""
         await self._run(lambda tx: rests.begin(tx, place, reason, until, who))
 
-    async def end_rest(self, place: Place) -> bool:
+    async def end_rest(self, key: bytes) -> bool:
         """The place rests no more; whether it did. Its jobs go on with the next look."""
-        return await self._run(lambda tx: rests.end(tx, place.key))
+        return await self._run(lambda tx: rests.end(tx, key))
+
+    async def resting(self) -> dict[Cause, int]:
+        """How many places rest, by their cause."""
+        return await self._run(rests.count)
 
     async def rests(self, limit: int) -> list[Rest]:
         """What rests, the longest first."""

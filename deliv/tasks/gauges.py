@@ -1,4 +1,4 @@
-"""What every instance shows in its metrics as of now: the jobs, and when its files end."""
+"""What every instance shows in its metrics as of now: jobs, what rests, when its files end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Protocol
 from cryptography import x509
 
 from deliv.errors import Unavailable
+from deliv.model.rest import PLACES
 from deliv.model.states import Status
 from deliv.ops import metrics
 from deliv.store import Store
@@ -39,6 +40,9 @@ class Gauges:
         counts = await self._store.counts()
         for status in Status:
             metrics.JOBS.labels(status=status.value).set(counts.get(status, 0))
+        resting = await self._store.resting()
+        for cause in PLACES:
+            metrics.RESTING.labels(waiting_for=cause.value).set(resting.get(cause, 0))
 
     def show_ends(self) -> None:
         for of, certificate in self._certificates.items():

@@ -45,6 +45,7 @@ class TransferStatus(Call[JobParameters]):
     async def get(self) -> None:
         job = await self.services.submissions.job(self.query_parameters().job_id)
         self.authorise("status", owner=job.submitter)
+        job = await self.services.submissions.as_resting(job)
         waiting = self._outage(job) | await self._limit(job)
         more = await self._retry(job) | await self._warning(job)
         self.write(waiting | public(job) | more)

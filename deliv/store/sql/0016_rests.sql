@@ -29,13 +29,13 @@ ADD COLUMN IF NOT EXISTS rest BINARY(16) NULL COMMENT 'the place of `rests` wher
 CREATE TABLE IF NOT EXISTS rests (
   place_key BINARY(16) NOT NULL COMMENT 'digest of what the place is: deliv/model/rest.py',
   cause VARCHAR(32) CHARACTER SET ascii COLLATE ascii_nopad_bin NOT NULL,
-  place TEXT NOT NULL COMMENT 'a host, a directory''s URL, or the id of a delegation',
+  place TEXT NOT NULL COMMENT 'HOST or HOST:PORT, a directory''s URL, or the id of a delegation',
   host VARCHAR(255) CHARACTER SET ascii COLLATE ascii_nopad_bin NULL
-    COMMENT 'of which no job is admitted meanwhile',
+    COMMENT 'of which no job is admitted meanwhile, where operators have it rest',
   reason TEXT NOT NULL,
   failures INT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'in a row',
   failed TIMESTAMP(6) NULL DEFAULT NULL COMMENT 'the last of them',
-  proven BOOLEAN NOT NULL DEFAULT TRUE COMMENT 'something was delivered to the host before',
+  proven BOOLEAN NOT NULL DEFAULT TRUE COMMENT 'something was delivered there before',
   since TIMESTAMP(6) NULL DEFAULT NULL,
   next_try TIMESTAMP(6) NULL DEFAULT NULL COMMENT 'NULL: it ends by what it waits for',
   tries INT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'that failed',
@@ -46,15 +46,17 @@ CREATE TABLE IF NOT EXISTS rests (
   KEY next_try (next_try)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
 
--- A host that nothing was ever delivered to is more likely a typing error than one that is out.
-CREATE TABLE IF NOT EXISTS reached_hosts (
-  host VARCHAR(255) CHARACTER SET ascii COLLATE ascii_nopad_bin NOT NULL,
-  PRIMARY KEY (host)
+-- HOST or HOST:PORT. One that nothing was ever delivered to is more likely a typing error than out.
+CREATE TABLE IF NOT EXISTS reached_servers (
+  server VARCHAR(300) CHARACTER SET ascii COLLATE ascii_nopad_bin NOT NULL,
+  PRIMARY KEY (server)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
 
-INSERT IGNORE INTO reached_hosts (host)
-SELECT destination_host FROM jobs WHERE status = 'SUCCESS'
-UNION SELECT destination_host FROM jobs_archive WHERE status = 'SUCCESS';
+INSERT IGNORE INTO reached_servers (server)
+SELECT SUBSTRING_INDEX(SUBSTRING_INDEX(destination_path, '/', 3), '/', -1)
+FROM jobs WHERE status = 'SUCCESS'
+UNION SELECT SUBSTRING_INDEX(SUBSTRING_INDEX(destination_path, '/', 3), '/', -1)
+FROM jobs_archive WHERE status = 'SUCCESS';
 
 -- As before, but that a job which nothing is staged for any more goes back to the queue.
 CREATE OR REPLACE TRIGGER jobs_change BEFORE UPDATE ON jobs FOR EACH ROW PRECEDES jobs_ended
@@ -108,8 +110,10 @@ END;
 
 CREATE OR REPLACE TRIGGER jobs_reached AFTER UPDATE ON jobs FOR EACH ROW
 BEGIN
+  DECLARE reached VARCHAR(300) CHARACTER SET ascii COLLATE ascii_nopad_bin DEFAULT
+    SUBSTRING_INDEX(SUBSTRING_INDEX(NEW.destination_path, '/', 3), '/', -1);
   IF NEW.status = 'SUCCESS' AND OLD.status <> 'SUCCESS'
-      AND NOT EXISTS (SELECT 1 FROM reached_hosts WHERE host = NEW.destination_host) THEN
-    INSERT IGNORE INTO reached_hosts (host) VALUES (NEW.destination_host);
+      AND NOT EXISTS (SELECT 1 FROM reached_servers WHERE server = reached) THEN
+    INSERT IGNORE INTO reached_servers (server) VALUES (reached);
   END IF;
 END;
