@@ -351,7 +351,7 @@ class Config(Section, frozen=True, kw_only=True):
             keep_staged=float(rests.keep_staged),
             patience=float(limits.patience),
             patience_new=float(limits.patience_new),
-            least_life=float(self.delegation.least_life if self.delegation else 0),
+            least_life=float(self.delegation.least_life) if self.delegation else None,
         )
 
 

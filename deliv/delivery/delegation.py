@@ -113,7 +113,7 @@ class CredentialDelegation:
 
     def about(self, known: Delegation) -> str | None:
         left = _left(known)
-        if left >= self._warn_below or known.expires is None:
+        if known.expires is None or (left >= self._warn_below and known.notified_at is None):
             return None
         return (
             f"the delegated credential expires at {known.expires:%Y-%m-%dT%H:%M:%SZ}: "
@@ -121,7 +121,7 @@ class CredentialDelegation:
         )
 
     async def notify_expiring(self) -> int:
-        """Notify users whose credential expires soon, by an event for each job that needs it."""
+        """Notify users whose credential ends too soon, by an event for each job that needs it."""
         within = self._warn_below.total_seconds()
         expiring = await self._delegations.expiring(within, NOTIFIED_AT_ONCE)
         for one in expiring:

@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from deliv.config import Config
+from deliv.delivery import claim
 from deliv.delivery.ending.failure import FRESH_STAGING, FailureHandler
 from deliv.delivery.waiting import no_longer_waiting
 from deliv.errors import LostRace, Refused, Unavailable
@@ -95,6 +96,7 @@ class Patience:
         What the stager may have for it is given back first.
         """
         if job.attempt > 1 or job.stager_callback is not None:
+            claim.check()
             try:
                 await self._stager.release(job.job_id)
             except Unavailable as error:

@@ -57,7 +57,7 @@ class RestRules:
 
     `after`: failures in a row. `keep_staged`: how long a resting job keeps its staged copy.
     `patience`: how long a job waits for a place; `patience_new` for a server that nothing was ever
-    delivered to. `least_life`: of a delegated credential that is begun with.
+    delivered to. `least_life`: of a delegated credential that is begun with; None: none are.
     """
 
     after: int = 3
@@ -65,7 +65,7 @@ class RestRules:
     keep_staged: float = 3600
     patience: float = 7 * 86400
     patience_new: float = 3600
-    least_life: float = 3600
+    least_life: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +99,8 @@ class Rest:
         """What the job's submitter should know, without a full stop."""
         match self.cause:
             case Cause.OPERATORS:
-                text = f"the operators have {self.place} rest: {self.reason}"
-                return text + (f"; until {self.next_try:%Y-%m-%d %H:%M} UTC" * bool(self.next_try))
+                until = f"; until {self.next_try:%Y-%m-%d %H:%M} UTC" if self.next_try else ""
+                return f"the operators have {self.place} rest: {self.reason}{until}"
             case Cause.DELEGATION:
                 return "for a new delegated credential: the last one has ended, or ends too soon"
             case Cause.SPACE:

@@ -11,7 +11,7 @@ are left out, and of each of the others so many hosts are looked at that they ca
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from deliv.config import Limits
 from deliv.db.database import Connection
@@ -25,6 +25,7 @@ from deliv.store.conditions import in_phase, of_status
 
 LEASE = "admission"
 LOCK = "SELECT fence FROM leases WHERE name = %s FOR UPDATE"
+PAGE = 100  # submitters
 SUBMITTERS = f"""
 WITH flying AS (
   SELECT submitter, COUNT(*) AS jobs FROM jobs FORCE INDEX (turn)
@@ -41,7 +42,7 @@ ORDER BY COALESCE(flying.jobs, 0), (
   SELECT job_id FROM jobs FORCE INDEX (submitter_status)
   WHERE {in_phase(Phase.QUEUED)} AND submitter = waiting.submitter ORDER BY job_id LIMIT 1
 )
-LIMIT 100
+LIMIT {PAGE}
 """  # noqa: S608 - constants
 FULL_HOST = " AND destination_host <> %s"
 # Of a submitter whose share of some hosts is used up, whether it waits for another one.
@@ -83,25 +84,44 @@ def lock(tx: Connection) -> None:
 
 def admit(tx: Connection, limits: Limits, rules: RestRules) -> Job | None:
     lock(tx)
-    now = tx.now()
     full, sharers = _closed(tx, limits)
     full |= rests.closed_hosts(tx)
-    sql, closed = submitters(full, sharers)
-    for waiting in tx.query(sql, *closed, limits.in_flight, limits.per_submitter):
-        submitter = waiting["submitter"]
-        hosts = tx.query(HOSTS, submitter, limits.in_flight + MORE_HOSTS)
-        for one in sorted(hosts, key=lambda one: one["oldest"]):
-            host = one["destination_host"]
-            if host in full or host in sharers[submitter]:
-                continue
-            for _ in range(LOOKS):
-                row = tx.get(OLDEST, submitter, host, now)
-                if row is None:
-                    break
-                job = to_job(row)
-                if (noted := rests.enter(tx, job, rules)) is not None:
-                    change = jobs.event_change(job, Event.ADMIT, 0, noted)
-                    return jobs.transition(tx, job, change, ())
+    seen: list[str] = []
+    while True:
+        sql, closed = submitters(full, sharers, seen)
+        page = tx.query(sql, *closed, limits.in_flight, limits.per_submitter)
+        for waiting in page:
+            job = _oldest(tx, waiting["submitter"], full, sharers, limits, rules)
+            if job is not None:
+                return job
+        if len(page) < PAGE:
+            return None
+        seen += [waiting["submitter"] for waiting in page]  # all their jobs rest
+
+
+def _oldest(
+    tx: Connection,
+    submitter: str,
+    full: Collection[str],
+    sharers: Mapping[str, set[str]],
+    limits: Limits,
+    rules: RestRules,
+) -> Job | None:
+    """Of a submitter's jobs that may be admitted the oldest, now admitted."""
+    now = tx.now()
+    hosts = tx.query(HOSTS, submitter, limits.in_flight + MORE_HOSTS)
+    for one in sorted(hosts, key=lambda one: one["oldest"]):
+        host = one["destination_host"]
+        if host in full or host in sharers.get(submitter, ()):
+            continue
+        for _ in range(LOOKS):
+            row = tx.get(OLDEST, submitter, host, now)
+            if row is None:
+                break
+            job = to_job(row)
+            if (noted := rests.enter(tx, job, rules)) is not None:
+                change = jobs.event_change(job, Event.ADMIT, 0, noted)
+                return jobs.transition(tx, job, change, ())
     return None
 
 
@@ -116,12 +136,16 @@ def _closed(tx: Connection, limits: Limits) -> tuple[set[str], defaultdict[str, 
     return {host for host, jobs in to_host.items() if jobs >= limits.per_destination}, sharers
 
 
-def submitters(full: Collection[str], sharers: Mapping[str, set[str]]) -> tuple[str, list[str]]:
-    """The query for who waits and may have more, and its first parameters."""
-    closed = FULL_HOST * len(full) + SHARER * len(sharers)
-    values = [*full, *sharers]
+def submitters(
+    full: Collection[str], sharers: Mapping[str, set[str]], seen: Sequence[str] = ()
+) -> tuple[str, list[str]]:
+    """The query for who waits and may have more, but for those `seen`, and its first parameters."""
+    closed = FULL_HOST * len(full) + SHARER * (len(sharers) + len(seen))
+    values = [*full, *sharers, *seen]
     elsewhere = ""
     for submitter, hosts in sharers.items():
+        if submitter in seen:
+            continue
         out = [*full, *hosts]
         elsewhere += SHARER_ELSEWHERE.format(hosts=placeholders(len(out)))
         values += [submitter, submitter, *out]

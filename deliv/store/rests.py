@@ -255,8 +255,8 @@ def enter(tx: Connection, job: Job, rules: RestRules) -> dict[str, object] | Non
     """
     rest = of(tx, job)
     user = user_place(job.submitter)
-    as_user = job.copied_as is TransferIdentity.USER
-    if as_user and not credential_lasts(tx, job.submitter, rules.least_life):
+    life = rules.least_life if job.copied_as is TransferIdentity.USER else None
+    if life is not None and not credential_lasts(tx, job.submitter, life):
         rest = wait(tx, user, job.submitter)
     elif rest is None or (job.let_go is not None and job.rest == rest.place_key):
         return {}
@@ -372,7 +372,7 @@ def due(tx: Connection, limit: int) -> list[Rest]:
 
 def ended(tx: Connection, rules: RestRules, limit: int) -> list[bytes]:
     """Places that do not rest any more, or can't; those first where a credential came."""
-    keys = tx.query(DELEGATED, microseconds(rules.least_life), limit)
+    keys = tx.query(DELEGATED, microseconds(rules.least_life or 0), limit)
     for row in keys:
         end(tx, row["place_key"])
     return [row["place_key"] for row in [*keys, *tx.query(NO_REST, limit)]]

@@ -16,7 +16,7 @@ from deliv.model.rest import ALL_GO, Cause, Place, Rest, RestRules, operators_pl
 from deliv.model.states import Event, Status
 from deliv.store import Store
 
-RULES = RestRules()
+RULES = RestRules(least_life=3600)
 FULL = "gsiftp://user.example.org/full"
 AHEAD = "UPDATE rests SET next_try = next_try - INTERVAL 1 DAY, since = since - INTERVAL 1 DAY"
 HANDED_OVER = {"fts_endpoint": "fts1", "fts_jobid": "x"}
@@ -257,16 +257,16 @@ async def test_nothing_is_staged_for_a_user_without_a_credential_that_lasts(
     jobs = [await submitted(store, copied_as=TransferIdentity.USER) for _ in range(3)]
     service = await submitted(store)
     await database.execute(DELEGATED, delegation_id(ALICE), ALICE, 1800)
-    admitted = await store.admit(LIMITS)
+    admitted = await store.admit(LIMITS, RULES)
     assert admitted is not None
     assert admitted.job_id == service.job_id
-    assert await store.admit(LIMITS) is None
+    assert await store.admit(LIMITS, RULES) is None
     found = await store.job(jobs[0].job_id)
     assert found is not None
     assert found.waiting_for == "delegation"
     await database.execute(DELEGATED, delegation_id(ALICE), ALICE, 7200)
     assert await store.free_rested(RULES, 100) == 3
-    order = [job.job_id for _ in jobs if (job := await store.admit(LIMITS))]
+    order = [job.job_id for _ in jobs if (job := await store.admit(LIMITS, RULES))]
     assert order == [job.job_id for job in jobs]
 
 
@@ -285,6 +285,17 @@ async def test_an_operators_rest_lasts_until_then(store: Store, database: Databa
 
 
 OLD = "UPDATE jobs SET due_at = due_at - INTERVAL 8 DAY WHERE status = 'SUBMITTED'"
+
+
+async def test_an_operators_rest_may_have_no_end(store: Store) -> None:
+    job = await submitted(store)
+    await store.begin_rest(operators_place(HOST), "a new disk", None, "root")
+    assert await store.try_rests(RULES, 10) == 0
+    rest = await store.rest_of(job)
+    assert rest is not None
+    assert rest.sentence == "the operators have user.example.org rest: a new disk"
+    assert await store.end_rest(rest.place_key)
+    assert await store.admit(LIMITS) is not None
 
 
 async def test_who_has_waited_too_long_is_found(store: Store, migrated: Server) -> None:

@@ -58,6 +58,11 @@ FROM jobs WHERE status = 'SUCCESS'
 UNION SELECT SUBSTRING_INDEX(SUBSTRING_INDEX(destination_path, '/', 3), '/', -1)
 FROM jobs_archive WHERE status = 'SUCCESS';
 
+-- How fast a user's jobs are done since they delegated, so that a campaign's end can be foreseen.
+ALTER TABLE delegations
+ADD COLUMN IF NOT EXISTS delivered_before BIGINT NULL COMMENT 'jobs, when the proxy was taken in',
+ADD COLUMN IF NOT EXISTS accepted TIMESTAMP(6) NULL DEFAULT NULL COMMENT 'when that was';
+
 -- As before, but that a job which nothing is staged for any more goes back to the queue.
 CREATE OR REPLACE TRIGGER jobs_change BEFORE UPDATE ON jobs FOR EACH ROW PRECEDES jobs_ended
 BEGIN
