@@ -15,6 +15,7 @@ from deliv.config import Config
 from deliv.delivery import claim
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.cleanup import Cleanup
+from deliv.delivery.patience import Patience
 from deliv.delivery.permission import Permission
 from deliv.delivery.stage import Staging
 from deliv.delivery.transfer import FtsTransfers
@@ -32,6 +33,8 @@ Step = Callable[[Job], Awaitable[object]]
 LATEST_LOOK = 3600.0
 # By these a job goes on to the stager and to FTS, if the policy still allows it.
 ONWARD = frozenset({JobAction.REQUEST_STAGING, JobAction.START_TRANSFER, JobAction.POST_TRANSFER})
+# Not begun while its destination rests.
+BEGINNING = frozenset({JobAction.REQUEST_STAGING, JobAction.START_TRANSFER})
 
 
 class Engine:
@@ -43,9 +46,11 @@ class Engine:
         cancellation: Cancellation,
         cleanup: Cleanup,
         permission: Permission,
+        patience: Patience,
         config: Config,
     ) -> None:
         self._store = store
+        self._patience = patience
         self._transfers = transfers
         self._cancellation = cancellation
         self._permission = permission
@@ -82,9 +87,13 @@ class Engine:
             return
         action = ACTIONS[phase(job)]
         try:
-            allowed = await self._permission.granted(job) if action in ONWARD else job
-            if allowed is not None:
-                await self._steps[action](allowed)
+            going: Job | None = job
+            if action in ONWARD:
+                going = await self._permission.granted(job)
+            if going is not None and action in BEGINNING:
+                going = await self._patience.released(going)
+            if going is not None:
+                await self._steps[action](going)
         except LostRace as error:
             log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
 
@@ -97,7 +106,7 @@ class Engine:
             return False
 
     async def _ask_for_next(self) -> bool:
-        job = await self._store.admit(self._config.limits.staging)
+        job = await self._store.admit(self._config.limits.staging, self._config.rest_rules)
         if job is not None:
             await self.attend(job.job_id)
         return job is not None

@@ -14,6 +14,7 @@ from deliv.delivery import manifest as manifests
 from deliv.delivery.destination import check_place
 from deliv.delivery.ending.failure import Failure, FailureHandler
 from deliv.delivery.manifest import Manifest
+from deliv.delivery.waiting import no_longer_waiting
 from deliv.errors import DelivError, Forbidden, InvalidRequest, LostRace, Refused, Unavailable
 from deliv.gateways.redaction import Redaction
 from deliv.gateways.stager import Stager
@@ -21,6 +22,7 @@ from deliv.model.backoff import Backoff
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job, StageReport
 from deliv.model.phase import AT_STAGER, Phase, phase
+from deliv.model.rest import Cause
 from deliv.model.states import FINAL, Event
 from deliv.store import NOW, Routing, Store
 
@@ -51,12 +53,9 @@ class Staging:
     async def request(self, job: Job) -> None:
         """Ask the stager, with a new code whose digest is stored before it is sent.
 
-        Each attempt does so once, however late: that deliv was away or busy, or that the attempt
-        had to wait for its turn, says nothing about the stager.
+        Each attempt does so once, however late: that deliv or the stager was away, or that the
+        attempt had to wait for its turn, says nothing about the product.
         """
-        if job.stager_status is not None and await self._left(job) <= 0:
-            await self.time_out(job)
-            return
         claim.check()
         copied_from = job.fts_endpoint is not None  # a transfer that was taken over reads it
         if job.attempt > 1 and job.stager_callback is None and not copied_from:
@@ -80,7 +79,11 @@ class Staging:
                 await self._failures.attempt(job, failure)
             else:
                 await self._store.update(
-                    job, delay=self._timeout, stager_accepted=NOW, stager_status="accepted"
+                    job,
+                    delay=self._timeout,
+                    stager_accepted=NOW,
+                    stager_status="accepted",
+                    **no_longer_waiting(job),
                 )
         except LostRace:
             outdated = job.stager_callback or ""
@@ -217,8 +220,10 @@ class Staging:
     async def _wait(self, job: Job, error: Unavailable) -> None:
         """For a stager that is not reached."""
         log.warning("stager unreachable", job_id=job.job_id, reason=str(error))
-        status = f"not reached yet: {error}"
-        await self._store.update(job, delay=self._ask_again, stager_status=status)
+        why = f"the stager can't be reached: {error}"
+        await self._failures.wait(
+            job, Cause.ARCHIVE, why, self._ask_again, stager_status=f"not reached yet: {error}"
+        )
 
     async def _ask_or_release_again(
         self, job_id: str, outdated: str, awaited: frozenset[Phase], pause: Backoff

@@ -57,6 +57,8 @@ class Point(StrEnum):
     OUTCOME_STORED = "outcome-stored"
     FAILURE_SEEN = "failure-seen"
     RETRY_STORED = "retry-stored"
+    REST_STORED = "rest-stored"  # of a job whose place failed it
+    REQUEUE_STORED = "requeue-stored"  # of a job whose destination rests
     FAILURE_STORED = "failure-stored"
     CANCEL_STORED = "cancel-stored"  # the request; FTS is asked next
     CANCEL_SENT = "cancel-sent"  # to FTS

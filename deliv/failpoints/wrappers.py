@@ -23,11 +23,12 @@ from deliv.model.error_classes import ErrorClass
 from deliv.model.file import File, FileResult, ReportedFile
 from deliv.model.job import Job, Submission
 from deliv.model.phase import AT_STAGER, Phase, phase
+from deliv.model.rest import Place, RestRules
 from deliv.model.states import Event
 from deliv.model.transfer import OpenTransfer, Progress
 from deliv.store import Fence, OutboxRow, Routing, SliceLimits, Store, Turn
 from deliv.store.columns import KEEP, Sentinel
-from deliv.store.store import FOR_EVER
+from deliv.store.store import DEFAULT_RULES, FOR_EVER
 from deliv.store.submissions import Outcome
 
 T = TypeVar("T")
@@ -38,6 +39,7 @@ AFTER_EVENT = MappingProxyType(
         Event.DELIVER: Point.OUTCOME_STORED,
         Event.RESTAGE: Point.RETRY_STORED,
         Event.RETRANSFER: Point.RETRY_STORED,
+        Event.REQUEUE: Point.REQUEUE_STORED,
         Event.FAIL: Point.FAILURE_STORED,
         Event.CANCEL: Point.CANCELLATION_STORED,
     }
@@ -107,9 +109,9 @@ class FailpointStore(Store):
         await self._points.reach(Point.SUBMISSION_STORED)
         return result
 
-    async def admit(self, limits: StagingLimits) -> Job | None:
+    async def admit(self, limits: StagingLimits, rules: RestRules = DEFAULT_RULES) -> Job | None:
         with _committing(Point.TRANSITION_SENT):
-            job = await super().admit(limits)
+            job = await super().admit(limits, rules)
         if job is not None:
             await self._points.reach(Point.JOB_ADMITTED)
         return job
@@ -176,6 +178,16 @@ class FailpointStore(Store):
             if columns.get(column) is not None:
                 await self._points.reach(point)
         return job
+
+    async def fail_at(
+        self, job: Job, event: Event, place: Place, reason: str, rules: RestRules, **columns: Any
+    ) -> Job | None:
+        with _committing(Point.TRANSITION_SENT, Point.TRANSITION_STORED):
+            rested = await super().fail_at(job, event, place, reason, rules, **columns)
+        if rested is not None:
+            _phase.set(phase(rested))
+            await self._points.reach(Point.REST_STORED)
+        return rested
 
     async def add_files(
         self,

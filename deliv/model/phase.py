@@ -104,6 +104,7 @@ NEXT = MappingProxyType(
     {
         Phase.QUEUED: (Phase.ASKING_STAGER, Phase.CLOSED),
         Phase.ASKING_STAGER: (
+            Phase.QUEUED,  # its destination rests
             Phase.ASKING_STAGER,
             Phase.WAITING_FOR_STAGER,
             Phase.STAGED,  # it reports before it answers

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from prometheus_client import PLATFORM_COLLECTOR, REGISTRY, Counter, Gauge, Histogram
 
+from deliv.model.rest import PLACES
 from deliv.model.states import Status
 
 REGISTRY.unregister(PLATFORM_COLLECTOR)  # it gives Python's version
@@ -48,6 +49,11 @@ STAGING_BYTES = Gauge(
 )
 FTS_JOBS = Gauge(
     "deliv_fts_jobs", "Staged jobs that have a place at FTS, or wait for one", ["state"]
+)
+RESTING = Gauge(
+    "deliv_destinations_resting",
+    "Places that rest, as last counted in the database, by what for",
+    ["waiting_for"],
 )
 REQUESTS = Counter("deliv_http_requests_total", "Answers given", ["call", "code"])
 IN_FLIGHT = Gauge("deliv_http_requests_in_flight", "Requests in flight")
@@ -105,5 +111,7 @@ for _size in ("reported", "expected"):
     STAGING_BYTES.labels(size=_size)
 for _state in ("placed", "waiting"):
     FTS_JOBS.labels(state=_state)
+for _cause in PLACES:
+    RESTING.labels(waiting_for=_cause.value)
 for _status in Status:
     JOBS.labels(status=_status.value)

@@ -16,20 +16,22 @@ that is staged again has kept its place and its space: no job that has a copy wa
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from deliv.config import Limits, StagingLimits
 from deliv.db.database import Connection
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
+from deliv.model.rest import RestRules
 from deliv.model.states import Event
-from deliv.store import jobs, staging_area
+from deliv.store import jobs, rests, staging_area
 from deliv.store.columns import SELECT, placeholders, to_job
 from deliv.store.conditions import in_phase
 from deliv.store.under_way import Queue, UnderWay
 
 LEASE = "admission"
 LOCK = "SELECT fence FROM leases WHERE name = %s FOR UPDATE"
+PAGE = 100  # submitters
 SUBMITTERS = f"""
 WITH under_way AS (
   SELECT submitter, SUM(staging) AS staging, SUM(held) AS held
@@ -46,7 +48,7 @@ ORDER BY COALESCE(under_way.held, 0), (
   SELECT job_id FROM jobs FORCE INDEX (submitter_status)
   WHERE {in_phase(Phase.QUEUED)} AND submitter = waiting.submitter ORDER BY job_id LIMIT 1
 )
-LIMIT 100
+LIMIT {PAGE}
 """  # noqa: S608 - constants
 FULL_HOST = " AND destination_host <> %s"
 # Of a submitter whose share of some hosts is used up, whether it waits for another one.
@@ -62,6 +64,7 @@ WHERE {in_phase(Phase.QUEUED)} AND submitter = %s
 GROUP BY status, submitter, destination_host LIMIT %s
 """  # noqa: S608 - constants
 MORE_HOSTS = 800  # than are full
+LOOKS = 4  # at the head of a queue, where jobs may rest; they make room for others
 OLDEST = f"""{SELECT} FORCE INDEX (turn)
 WHERE {in_phase(Phase.QUEUED)} AND submitter = %s AND destination_host = %s AND due_at <= NOW(6)
   AND (deadline IS NULL OR deadline > %s)
@@ -75,25 +78,43 @@ def lock(tx: Connection) -> None:
         raise LookupError(f"the row {LEASE!r} is missing from leases: run `deliv check --repair`")
 
 
-def admit(tx: Connection, limits: StagingLimits) -> Job | None:
+def admit(tx: Connection, limits: StagingLimits, rules: RestRules) -> Job | None:
     lock(tx)
-    now = tx.now()
     under_way = UnderWay(tx, Queue.ARCHIVE)
     if under_way.is_full(limits) or not staging_area.find(tx).has_room(limits):
         return None
     full, sharers = _closed(under_way, limits)
-    sql, closed = submitters(full, sharers)
-    for waiting in tx.query(sql, *closed, limits.per_submitter):
-        submitter = waiting["submitter"]
-        out = full | sharers[submitter]
-        hosts = tx.query(HOSTS, submitter, len(out) + MORE_HOSTS)
-        for one in sorted(hosts, key=lambda one: one["oldest"]):
-            host = one["destination_host"]
-            if host in out:
-                continue
-            if row := tx.get(OLDEST, submitter, host, now):
-                job = to_job(row)
-                return jobs.transition(tx, job, jobs.event_change(job, Event.ADMIT, 0, {}), ())
+    full |= rests.closed_hosts(tx)
+    seen: list[str] = []
+    while True:
+        sql, closed = submitters(full, sharers, seen)
+        page = tx.query(sql, *closed, limits.per_submitter)
+        for waiting in page:
+            submitter = waiting["submitter"]
+            job = _oldest(tx, submitter, full | sharers.get(submitter, set()), rules)
+            if job is not None:
+                return job
+        if len(page) < PAGE:
+            return None
+        seen += [waiting["submitter"] for waiting in page]  # all their jobs rest
+
+
+def _oldest(tx: Connection, submitter: str, closed: set[str], rules: RestRules) -> Job | None:
+    """Of a submitter's jobs to other hosts than the closed ones the oldest, now admitted."""
+    now = tx.now()
+    hosts = tx.query(HOSTS, submitter, len(closed) + MORE_HOSTS)
+    for one in sorted(hosts, key=lambda one: one["oldest"]):
+        host = one["destination_host"]
+        if host in closed:
+            continue
+        for _ in range(LOOKS):
+            row = tx.get(OLDEST, submitter, host, now)
+            if row is None:
+                break
+            job = to_job(row)
+            if (noted := rests.enter(tx, job, rules)) is not None:
+                change = jobs.event_change(job, Event.ADMIT, 0, noted)
+                return jobs.transition(tx, job, change, ())
     return None
 
 
@@ -109,12 +130,16 @@ def _closed(
     return {host for host, count in to_host if count >= limits.per_destination}, sharers
 
 
-def submitters(full: Collection[str], sharers: Mapping[str, set[str]]) -> tuple[str, list[str]]:
-    """The query for who waits and may have more, and its first parameters."""
-    closed = FULL_HOST * len(full) + SHARER * len(sharers)
-    values = [*full, *sharers]
+def submitters(
+    full: Collection[str], sharers: Mapping[str, set[str]], seen: Sequence[str] = ()
+) -> tuple[str, list[str]]:
+    """The query for who waits and may have more, but for those `seen`, and its first parameters."""
+    closed = FULL_HOST * len(full) + SHARER * (len(sharers) + len(seen))
+    values = [*full, *sharers, *seen]
     elsewhere = ""
     for submitter, hosts in sharers.items():
+        if submitter in seen:
+            continue
         out = [*full, *hosts]
         elsewhere += SHARER_ELSEWHERE.format(hosts=placeholders(len(out)))
         values += [submitter, submitter, *out]

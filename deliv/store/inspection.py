@@ -103,6 +103,10 @@ WHERE NOT EXISTS (
     WHERE job_id = held.job_id AND destination_key = held.destination_key AND state = 'ASSIGNED')
 ORDER BY job_id LIMIT %s
 """
+RESTLESS = """
+SELECT job_id, version FROM jobs FORCE INDEX (resting) LEFT JOIN rests ON place_key = rest
+WHERE rest IS NOT NULL AND place_key IS NULL ORDER BY job_id LIMIT %s
+"""
 AWAITED = f"""
 SELECT {COLUMNS} FROM jobs FORCE INDEX (due)
 WHERE {in_phase(Phase.WAITING_FOR_STAGER)} AND job_id > %s
@@ -242,6 +246,11 @@ class Inspection:
     async def stray_writers(self, limit: int) -> list[str]:
         """Jobs, or what were jobs, that keep others from files which they do not write."""
         return [row["job_id"] for row in await self._database.query(STRAY_WRITERS, limit)]
+
+    async def restless(self, limit: int) -> list[tuple[str, int]]:
+        """Jobs that rest at a place that there is not: (id, version)."""
+        rows = await self._database.query(RESTLESS, limit)
+        return [(row["job_id"], row["version"]) for row in rows]
 
     async def users(self) -> list[str]:
         """DNs under whose identity FTS may be copying: those who have delegated, or must have."""

@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 from deliv.config import Limits, StagingLimits
 from deliv.db.database import Connection, Database, Duplicate
 from deliv.errors import CommitUnknown, DelivError, LostRace, Unavailable
-from deliv.model.file import File, FileGroup, FileListing, FileResult, ReportedFile
+from deliv.model.file import File, FileGroup, FileListing, FileResult, FileState, ReportedFile
 from deliv.model.job import Job, Listing, Submission
-from deliv.model.states import Event, Status
+from deliv.model.rest import Cause, Place, Rest, RestRules
+from deliv.model.states import Event, Status, after
 from deliv.model.transfer import OpenTransfer, Progress
 from deliv.store import (
     admission,
@@ -29,6 +30,7 @@ from deliv.store import (
     jobs,
     leases,
     outbox,
+    rests,
     retries,
     staging_area,
     submissions,
@@ -49,6 +51,7 @@ from deliv.store.turns import Turn
 
 T = TypeVar("T")
 
+DEFAULT_RULES = RestRules()
 FOR_EVER = math.inf
 REPEATS = 3  # how often an unknown COMMIT is looked into
 
@@ -126,12 +129,12 @@ class Store:
         """Of the jobs that it repeats, one after another, the last one that FTS was to copy."""
         return await self._run(lambda tx: retries.last_copied(tx, job))
 
-    async def admit(self, limits: StagingLimits) -> Job | None:
+    async def admit(self, limits: StagingLimits, rules: RestRules = DEFAULT_RULES) -> Job | None:
         """The job that the archive is asked for next, now STAGING and due; None when none may be.
 
         Who waits while another call finds none gets the same answer.
         """
-        job = await self._next(self._admissions, lambda tx: admission.admit(tx, limits))
+        job = await self._next(self._admissions, lambda tx: admission.admit(tx, limits, rules))
         if job is not None:
             self.on_outbox()
         return job
@@ -184,14 +187,18 @@ class Store:
         """Take the job through `event`, due again after `delay` (None: at rest).
 
         `wake` are the outbox routings to add. IllegalTransition, LostRace, DestinationBusy. With
-        the id of a `delegation` only while it is there, else NoCredential.
+        the id of a `delegation` only while it is there, else NoCredential. A delivery lets others
+        go on whose destination rests.
         """
         what = jobs.event_change(job, event, delay, columns)
 
         def run(tx: Connection) -> Job:
             if delegation is not None:
                 delegations.guard(tx, delegation)
-            return jobs.transition(tx, job, what, wake)
+            changed = jobs.transition(tx, job, what, wake)
+            if event is Event.DELIVER:
+                rests.arrived(tx, job)  # as it was until now
+            return changed
 
         changed = await self._change(job, what, run)
         self.on_outbox()
@@ -370,9 +377,14 @@ class Store:
         `files_done` and `bytes_done` have to be among the columns where a file has arrived.
         """
         what = Change(delay=delay, columns=columns)
-        changed = await self._change(
-            job, what, lambda tx: job_files.record(tx, job, transfer, results, what, wake)
-        )
+
+        def run(tx: Connection) -> Job:
+            changed = job_files.record(tx, job, transfer, results, what, wake)
+            if any(one.state is FileState.FINISHED for one in results):
+                rests.arrived(tx, job)
+            return changed
+
+        changed = await self._change(job, what, run)
         self.on_outbox()
         return changed
 
@@ -413,6 +425,81 @@ class Store:
     ) -> list[Job]:
         """A page, by job id, of what FTS took at least `older_than` seconds ago."""
         return await self._run(lambda tx: jobs.transferring(tx, endpoint, older_than, after, limit))
+
+    async def has_credential(self, dn: str) -> bool:
+        """Whether the user has a delegated credential that has not ended."""
+        return await self._run(lambda tx: rests.credential_lasts(tx, dn, 0))
+
+    async def rest_of(self, job: Job) -> Rest | None:
+        """Where the job has to rest now, if anywhere."""
+        return await self._run(lambda tx: rests.of(tx, job))
+
+    async def fail_at(
+        self, job: Job, event: Event, place: Place, reason: str, rules: RestRules, **columns: Any
+    ) -> Job | None:
+        """Take the job through `event` after a failure that the place is to blame for.
+
+        Where the place rests by now the job does too. None when it has waited there for as long as
+        it may. LostRace.
+        """
+        what = Change(status=after(job.status, event), columns={"attempt": columns["attempt"]})
+
+        def run(tx: Connection) -> Job | None:
+            return rests.fail(tx, job, event, place, reason, rules, columns)
+
+        changed = await self._retry_unknown_commit(
+            run, lambda tx: jobs.applied(tx, job, what) or run(tx)
+        )
+        self.on_outbox()
+        return changed
+
+    async def rest(self, job: Job, rest: Rest, delay: float) -> Job:
+        """The job, which rests where others do, and is looked at again after `delay`. LostRace.
+
+        It is due now where the place does not rest any more.
+        """
+        return await self._run(lambda tx: rests.join(tx, job, rest, delay))
+
+    async def wait_at(self, place: Place, reason: str) -> Rest:
+        """The place, which rests from now on until what it waits for is there."""
+        return await self._run(lambda tx: rests.wait(tx, place, reason))
+
+    async def begin_rest(self, place: Place, reason: str, until: datetime | None, who: str) -> None:
+        """Have a host rest, for an operator: until then, or until `end_rest`."""
+        await self._run(lambda tx: rests.begin(tx, place, reason, until, who))
+
+    async def end_rest(self, key: bytes) -> bool:
+        """The place rests no more; whether it did. Its jobs go on with the next look."""
+        return await self._run(lambda tx: rests.end(tx, key))
+
+    async def resting(self) -> dict[Cause, int]:
+        """How many places rest, by their cause."""
+        return await self._run(rests.count)
+
+    async def rests(self, limit: int) -> list[Rest]:
+        """What rests, the longest first."""
+        return await self._run(lambda tx: rests.resting(tx, limit))
+
+    async def try_rests(self, rules: RestRules, limit: int) -> int:
+        """Where the next try has come let one job go; of how many places."""
+        due = await self._run(lambda tx: rests.due(tx, limit))
+        for rest in due:
+            key = rest.place_key
+            await self._run(lambda tx, key=key: rests.try_again(tx, key, rules))  # type: ignore[misc]
+        self.on_outbox()
+        return len(due)
+
+    async def free_rested(self, rules: RestRules, limit: int) -> int:
+        """Let some of the jobs go whose place does not rest any more; how many."""
+        ended = await self._run(lambda tx: rests.ended(tx, rules, limit))
+        freed = 0
+        for key in ended:
+            freed += await self._run(lambda tx, key=key: rests.free(tx, key, limit))  # type: ignore[misc]
+        return freed
+
+    async def tired(self, rules: RestRules, limit: int) -> list[str]:
+        """Ids of jobs that have waited for a place for as long as they may."""
+        return await self._run(lambda tx: rests.tired(tx, rules, limit))
 
     async def note_time(self, hold: float) -> float:
         """By how many seconds the database's clock has stepped back since the last note, else 0."""

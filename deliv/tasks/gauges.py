@@ -1,4 +1,4 @@
-"""What every instance shows in its metrics as of now: the jobs, and when its files end."""
+"""What every instance shows in its metrics as of now: jobs, what rests, when its files end."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from cryptography import x509
 
 from deliv.config import StagingLimits
 from deliv.errors import Unavailable
+from deliv.model.rest import PLACES
 from deliv.model.states import Status
 from deliv.ops import metrics
 from deliv.store import Store
@@ -52,6 +53,9 @@ class Gauges:
         places = await self._store.fts_places()
         metrics.FTS_JOBS.labels(state="placed").set(places.given)
         metrics.FTS_JOBS.labels(state="waiting").set(places.waiting)
+        resting = await self._store.resting()
+        for cause in PLACES:
+            metrics.RESTING.labels(waiting_for=cause.value).set(resting.get(cause, 0))
 
     def show_ends(self) -> None:
         for of, certificate in self._certificates.items():

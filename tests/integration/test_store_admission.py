@@ -26,6 +26,7 @@ from support.samples import (
 from deliv.config import StagingLimits
 from deliv.db.database import Connection, Database
 from deliv.model.job import Job
+from deliv.model.rest import RestRules
 from deliv.model.states import Event, Status
 from deliv.store import NOW, Store, admission
 from integration.rows_read import rows_read
@@ -275,8 +276,8 @@ async def test_a_look_in_vain_is_that_of_all_who_asked_before_it(
     """The first one began before the others asked."""
     looks = []
 
-    def look(tx: Connection, caps: StagingLimits) -> Job | None:
-        looks.append(admit(tx, caps))
+    def look(tx: Connection, caps: StagingLimits, rules: RestRules) -> Job | None:
+        looks.append(admit(tx, caps, rules))
         return looks[-1]
 
     admit = admission.admit
@@ -328,7 +329,7 @@ async def test_an_admission_reads_neither_what_is_in_staging_nor_what_waits(
     sql = "UPDATE jobs SET status = 'STAGING' WHERE submitter LIKE '%alice' LIMIT "
     migrated.run(sql + str(in_flight))
     caps = limits(in_flight=in_flight + 100)
-    read = await rows_read(database, lambda tx: admission.admit(tx, caps))
+    read = await rows_read(database, lambda tx: admission.admit(tx, caps, RestRules()))
     assert read < 100
 
 
@@ -357,5 +358,5 @@ async def test_the_choice_reads_pairs_not_jobs(database: Database, migrated: Ser
 async def test_one_submitters_many_hosts_cost_no_more(database: Database, migrated: Server) -> None:
     fill(migrated, ALICE, 20_000)
     migrated.run("UPDATE jobs SET destination_host = CONCAT('h', job_id)")
-    read = await rows_read(database, lambda tx: admission.admit(tx, LIMITS.staging))
+    read = await rows_read(database, lambda tx: admission.admit(tx, LIMITS.staging, RestRules()))
     assert read < 5 * admission.MORE_HOSTS

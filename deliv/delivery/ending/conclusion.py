@@ -55,6 +55,7 @@ class Conclusion:
             may_have_partial_file=any(group.partial for group in missing),
             copy_begun=all(group.copy_begun for group in alike),
             corrupt_source=any(group.corrupt_source for group in decisive),
+            cause=first.reason,
         )
 
     async def _deliver(self, job: Job) -> Job:

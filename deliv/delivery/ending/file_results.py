@@ -115,7 +115,7 @@ class FileResults:
         if len(others) == len(several):
             raise LostRace(f"the transfer {transfer.fts_jobid} is recorded already")
         results = [
-            compared.get(file.number) or self._result(job, file, outcomes[file.number])
+            compared.get(file.number) or await self._result(job, file, outcomes[file.number])
             for file in files
         ]
         sizes = {file.number: file.size or outcomes[file.number].filesize or 0 for file in files}
@@ -159,7 +159,7 @@ class FileResults:
         job = await self._store.record(job, transfer, results, delay=claimed, **columns)
         return await self._conclusion.conclude(job)
 
-    def _result(self, job: Job, file: File, found: TransferOutcome) -> FileResult:
+    async def _result(self, job: Job, file: File, found: TransferOutcome) -> FileResult:
         announced, copied = file.size, found.filesize
         if found.verdict is Verdict.FINISHED:
             if announced is None or copied in {None, announced}:
@@ -167,7 +167,7 @@ class FileResults:
                 return FileResult(number=file.number, state=FileState.FINISHED, size=size)
             return FileResult(
                 number=file.number,
-                state=self._state(job, ErrorClass.CHECKSUM),
+                state=await self._state(job, ErrorClass.CHECKSUM, ""),
                 error_class=ErrorClass.CHECKSUM,
                 reason=f"the copy has {copied} bytes, the stager announced {announced}",
                 partial=True,
@@ -179,7 +179,9 @@ class FileResults:
         left = found.partial or (stopped and found.begun)
         return FileResult(
             number=file.number,
-            state=FileState.FAILED if stopped else self._state(job, error_class),
+            state=(
+                FileState.FAILED if stopped else await self._state(job, error_class, found.reason)
+            ),
             error_class=error_class,
             reason=found.reason,
             partial=file.partial or left,
@@ -188,9 +190,9 @@ class FileResults:
             corrupt_source=found.corrupt_source,
         )
 
-    def _state(self, job: Job, error_class: ErrorClass) -> FileState:
+    async def _state(self, job: Job, error_class: ErrorClass, reason: str) -> FileState:
         """Of a file that did not arrive: whether another attempt may bring it."""
-        again = job.attempt < self._config.retry(error_class).attempts
+        again = await self._failures.may_help(job, error_class, reason)
         return FileState.WAITING if again else FileState.FAILED
 
     def _hopeless(self, results: Sequence[FileResult]) -> bool:

@@ -21,12 +21,13 @@ from deliv.delivery.destination import destination_file, file_url
 from deliv.delivery.ending import leftovers
 from deliv.delivery.ending.failure import Failure, FailureHandler, lacking
 from deliv.delivery.ending.file_results import FileResults
-from deliv.delivery.waiting import WAITING, no_longer_waiting
+from deliv.delivery.waiting import no_longer_waiting
 from deliv.errors import LostRace, NoCredential, Unavailable
 from deliv.gateways.fts import TransferOutcome, Verdict
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
 from deliv.model.phase import AT_FTS, Phase, phase
+from deliv.model.rest import WAITING
 from deliv.model.states import Event
 from deliv.model.transfer import OpenTransfer
 from deliv.ops import metrics

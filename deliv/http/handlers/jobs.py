@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from deliv.delivery.waiting import WAITING
 from deliv.errors import InvalidRequest
 from deliv.http import types
 from deliv.http.call.answers import DoneAnswer
@@ -29,6 +28,7 @@ from deliv.http.services import Services
 from deliv.model.file import ReportedFile
 from deliv.model.job import Job, StageReport, TransferIdentity
 from deliv.model.phase import AT_FTS, AT_STAGER, Phase, has_place, phase
+from deliv.model.rest import WAITING
 from deliv.model.states import FINAL, Status
 
 
@@ -45,6 +45,7 @@ class TransferStatus(Call[JobParameters]):
     async def get(self) -> None:
         job = await self.services.submissions.job(self.query_parameters().job_id)
         self.authorise("status", owner=job.submitter)
+        job = await self.services.submissions.as_resting(job)
         waiting = self._outage(job) | await self._limit(job)
         more = await self._retry(job) | await self._warning(job)
         self.write(waiting | public(job) | more)
