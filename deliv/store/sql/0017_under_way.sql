@@ -38,41 +38,49 @@ ADD KEY IF NOT EXISTS waiting_turn (status, turn_since);
 
 CREATE OR REPLACE TRIGGER jobs_under_way_count AFTER UPDATE ON jobs FOR EACH ROW
 BEGIN
-  DECLARE was_staging BOOLEAN DEFAULT OLD.status = 'STAGING' AND OLD.time_released IS NULL;
-  DECLARE is_staging BOOLEAN DEFAULT NEW.status = 'STAGING' AND NEW.time_released IS NULL;
-  DECLARE was_at_fts BOOLEAN DEFAULT OLD.status IN ('STAGING', 'TRANSFERRING')
-    AND (OLD.fts_endpoint IS NOT NULL OR OLD.turn_since IS NOT NULL);
-  DECLARE is_at_fts BOOLEAN DEFAULT NEW.status IN ('STAGING', 'TRANSFERRING')
-    AND (NEW.fts_endpoint IS NOT NULL OR NEW.turn_since IS NOT NULL);
-  DECLARE was_held BOOLEAN DEFAULT OLD.time_staging IS NOT NULL AND OLD.time_released IS NULL;
-  DECLARE is_held BOOLEAN DEFAULT NEW.time_staging IS NOT NULL AND NEW.time_released IS NULL;
-  DECLARE more_staging BIGINT DEFAULT is_staging - was_staging;
-  DECLARE more_asked BIGINT DEFAULT
-    (is_staging AND NEW.time_staged IS NULL) - (was_staging AND OLD.time_staged IS NULL);
-  DECLARE more_at_fts BIGINT DEFAULT is_at_fts - was_at_fts;
-  DECLARE more_held BIGINT DEFAULT is_held - was_held;
-  DECLARE more_sized BIGINT DEFAULT
-    (is_held AND NEW.product_size IS NOT NULL) - (was_held AND OLD.product_size IS NOT NULL);
-  DECLARE more_bytes BIGINT DEFAULT
-    IF(is_held, CAST(COALESCE(NEW.product_size, 0) AS SIGNED), 0)
-    - IF(was_held, CAST(COALESCE(OLD.product_size, 0) AS SIGNED), 0);
-  IF more_staging <> 0 OR more_asked <> 0 OR more_at_fts <> 0 OR more_held <> 0 OR more_sized <> 0
-      OR more_bytes <> 0 THEN
-    INSERT INTO jobs_under_way
-      (submitter, destination_host, staging, asked, at_fts, held, sized, bytes)
-      VALUES (NEW.submitter, NEW.destination_host, more_staging, more_asked, more_at_fts, more_held,
-        more_sized, more_bytes)
-      ON DUPLICATE KEY UPDATE staging = staging + more_staging, asked = asked + more_asked,
-        at_fts = at_fts + more_at_fts, held = held + more_held, sized = sized + more_sized,
-        bytes = bytes + more_bytes;
-    DELETE FROM jobs_under_way
-      WHERE submitter = NEW.submitter AND destination_host = NEW.destination_host
-      AND staging = 0 AND asked = 0 AND at_fts = 0 AND held = 0 AND sized = 0 AND bytes = 0;
-  END IF;
-  -- It waits in the queue while it is staged and has no place.
-  IF OLD.status IN ('STAGING', 'TRANSFERRING') AND OLD.time_staged IS NOT NULL AND NOT was_at_fts
-      AND (is_at_fts OR NEW.time_staged IS NULL OR NEW.status NOT IN ('STAGING', 'TRANSFERRING')) THEN
-    DELETE FROM fts_queue WHERE job_id = NEW.job_id;
+  -- Most changes of a job are none of these.
+  IF NOT (NEW.status = OLD.status AND NEW.time_staging <=> OLD.time_staging
+      AND NEW.time_staged <=> OLD.time_staged AND NEW.time_released <=> OLD.time_released
+      AND NEW.product_size <=> OLD.product_size AND NEW.fts_endpoint <=> OLD.fts_endpoint
+      AND NEW.turn_since <=> OLD.turn_since) THEN
+  BEGIN
+    DECLARE was_staging BOOLEAN DEFAULT OLD.status = 'STAGING' AND OLD.time_released IS NULL;
+    DECLARE is_staging BOOLEAN DEFAULT NEW.status = 'STAGING' AND NEW.time_released IS NULL;
+    DECLARE was_at_fts BOOLEAN DEFAULT OLD.status IN ('STAGING', 'TRANSFERRING')
+      AND (OLD.fts_endpoint IS NOT NULL OR OLD.turn_since IS NOT NULL);
+    DECLARE is_at_fts BOOLEAN DEFAULT NEW.status IN ('STAGING', 'TRANSFERRING')
+      AND (NEW.fts_endpoint IS NOT NULL OR NEW.turn_since IS NOT NULL);
+    DECLARE was_held BOOLEAN DEFAULT OLD.time_staging IS NOT NULL AND OLD.time_released IS NULL;
+    DECLARE is_held BOOLEAN DEFAULT NEW.time_staging IS NOT NULL AND NEW.time_released IS NULL;
+    DECLARE more_staging BIGINT DEFAULT is_staging - was_staging;
+    DECLARE more_asked BIGINT DEFAULT
+      (is_staging AND NEW.time_staged IS NULL) - (was_staging AND OLD.time_staged IS NULL);
+    DECLARE more_at_fts BIGINT DEFAULT is_at_fts - was_at_fts;
+    DECLARE more_held BIGINT DEFAULT is_held - was_held;
+    DECLARE more_sized BIGINT DEFAULT
+      (is_held AND NEW.product_size IS NOT NULL) - (was_held AND OLD.product_size IS NOT NULL);
+    DECLARE more_bytes BIGINT DEFAULT
+      IF(is_held, CAST(COALESCE(NEW.product_size, 0) AS SIGNED), 0)
+      - IF(was_held, CAST(COALESCE(OLD.product_size, 0) AS SIGNED), 0);
+    IF more_staging <> 0 OR more_asked <> 0 OR more_at_fts <> 0 OR more_held <> 0 OR more_sized <> 0
+        OR more_bytes <> 0 THEN
+      INSERT INTO jobs_under_way
+        (submitter, destination_host, staging, asked, at_fts, held, sized, bytes)
+        VALUES (NEW.submitter, NEW.destination_host, more_staging, more_asked, more_at_fts, more_held,
+          more_sized, more_bytes)
+        ON DUPLICATE KEY UPDATE staging = staging + more_staging, asked = asked + more_asked,
+          at_fts = at_fts + more_at_fts, held = held + more_held, sized = sized + more_sized,
+          bytes = bytes + more_bytes;
+      DELETE FROM jobs_under_way
+        WHERE submitter = NEW.submitter AND destination_host = NEW.destination_host
+        AND staging = 0 AND asked = 0 AND at_fts = 0 AND held = 0 AND sized = 0 AND bytes = 0;
+    END IF;
+    -- It waits in the queue while it is staged and has no place.
+    IF OLD.status IN ('STAGING', 'TRANSFERRING') AND OLD.time_staged IS NOT NULL AND NOT was_at_fts
+        AND (is_at_fts OR NEW.time_staged IS NULL OR NEW.status NOT IN ('STAGING', 'TRANSFERRING')) THEN
+      DELETE FROM fts_queue WHERE job_id = NEW.job_id;
+    END IF;
+  END;
   END IF;
 END;
 
