@@ -121,10 +121,10 @@ async def test_nobody_is_admitted_for_a_server_that_rests(store: Store, database
     await out(store, database)
     await submitted(store)
     other = await submitted(store, destination_path=f"gsiftp://{HOST}:2812/data")
-    admitted = await store.admit(LIMITS)
+    admitted = await store.admit(LIMITS.staging)
     assert admitted is not None
     assert admitted.job_id == other.job_id
-    assert await store.admit(LIMITS) is None
+    assert await store.admit(LIMITS.staging) is None
 
 
 async def test_one_job_tries_at_growing_intervals(store: Store, database: Database) -> None:
@@ -140,7 +140,7 @@ async def test_one_job_tries_at_growing_intervals(store: Store, database: Databa
         job = await store.claim(job.job_id, 60) or job
         assert job.let_go is not None
         await due_again(database, store)  # while it tries nobody else does
-        assert await store.admit(LIMITS) is None
+        assert await store.admit(LIMITS.staging) is None
         job = await fails(store, job)
         assert job.let_go is None
     assert pauses == [60, 120, 240]
@@ -153,12 +153,12 @@ async def test_where_none_is_staged_one_that_waits_for_its_turn_tries(
     await store.apply(job, Event.CANCEL)
     for _ in range(2):
         await submitted(store)
-    assert await store.admit(LIMITS) is None
+    assert await store.admit(LIMITS.staging) is None
     await due_again(database, store)
-    one = await store.admit(LIMITS)
+    one = await store.admit(LIMITS.staging)
     assert one is not None
     assert one.let_go is not None
-    assert await store.admit(LIMITS) is None
+    assert await store.admit(LIMITS.staging) is None
 
 
 async def test_each_success_lets_others_go_in_steps(store: Store, database: Database) -> None:
@@ -173,7 +173,7 @@ async def test_each_success_lets_others_go_in_steps(store: Store, database: Data
             await store.apply(job, Event.DELIVER)
         going = []
         await store.free_rested(RULES, 100)
-        while admitted := await store.admit(LIMITS):
+        while admitted := await store.admit(LIMITS.staging):
             admitted = await store.apply(admitted, Event.STAGED, stager_path="/x")
             going.append(await at_fts(store, admitted))
         steps.append(len(going))
@@ -191,13 +191,13 @@ async def test_a_failure_while_others_go_on_has_all_rest_again(
         await submitted(store)
     await due_again(database, store)
     await store.apply(await store.claim(job.job_id, 60) or job, Event.DELIVER)
-    one, other = await store.admit(LIMITS), await store.admit(LIMITS)
+    one, other = await store.admit(LIMITS.staging), await store.admit(LIMITS.staging)
     assert one is not None
     assert other is not None
     one = await store.apply(one, Event.STAGED, stager_path="/x")
     other = await store.apply(other, Event.STAGED, stager_path="/y")
     await fails(store, await at_fts(store, one))
-    assert await store.admit(LIMITS) is None
+    assert await store.admit(LIMITS.staging) is None
     (rest,) = await resting(store)
     assert (rest.tries, rest.allowance, rest.successes) == (1, 0, 0)
 
@@ -215,10 +215,10 @@ async def test_others_pass_those_whose_directory_is_full(store: Store, database:
     assert (rest.host, rest.place) == (None, FULL)
     waiting = [await submitted(store, destination_path=FULL) for _ in range(5)]
     behind = await submitted(store)
-    admitted = await store.admit(LIMITS)
+    admitted = await store.admit(LIMITS.staging)
     assert admitted is not None
     assert admitted.job_id == behind.job_id
-    assert await store.admit(LIMITS) is None
+    assert await store.admit(LIMITS.staging) is None
     for job in waiting:
         found = await store.job(job.job_id)
         assert found is not None
@@ -232,12 +232,12 @@ async def test_they_come_back_in_their_order_when_there_is_space(
     await reached(database)
     (*_, tried) = [await full(store) for _ in range(3)]
     waiting = [await submitted(store, destination_path=FULL) for _ in range(5)]
-    assert await store.admit(LIMITS) is None
+    assert await store.admit(LIMITS.staging) is None
     younger = await submitted(store)
     assert await store.end_rest(place(tried, Cause.SPACE).key)
     assert await store.free_rested(RULES, 100) == 1 + 5
     order = []
-    while job := await store.admit(LIMITS):
+    while job := await store.admit(LIMITS.staging):
         assert (job.waiting_for, job.rest, job.detailed_status) == (None, None, None)
         order.append(job.job_id)
     assert order == [job.job_id for job in [*waiting, younger]]
@@ -257,16 +257,16 @@ async def test_nothing_is_staged_for_a_user_without_a_credential_that_lasts(
     jobs = [await submitted(store, copied_as=TransferIdentity.USER) for _ in range(3)]
     service = await submitted(store)
     await database.execute(DELEGATED, delegation_id(ALICE), ALICE, 1800)
-    admitted = await store.admit(LIMITS, RULES)
+    admitted = await store.admit(LIMITS.staging, RULES)
     assert admitted is not None
     assert admitted.job_id == service.job_id
-    assert await store.admit(LIMITS, RULES) is None
+    assert await store.admit(LIMITS.staging, RULES) is None
     found = await store.job(jobs[0].job_id)
     assert found is not None
     assert found.waiting_for == "delegation"
     await database.execute(DELEGATED, delegation_id(ALICE), ALICE, 7200)
     assert await store.free_rested(RULES, 100) == 3
-    order = [job.job_id for _ in jobs if (job := await store.admit(LIMITS, RULES))]
+    order = [job.job_id for _ in jobs if (job := await store.admit(LIMITS.staging, RULES))]
     assert order == [job.job_id for job in jobs]
 
 
@@ -274,14 +274,14 @@ async def test_an_operators_rest_lasts_until_then(store: Store, database: Databa
     waiting = await submitted(store)
     until = datetime.now(UTC) + timedelta(days=2)
     await store.begin_rest(operators_place(HOST), "a new disk", until, "root")
-    assert await store.admit(LIMITS) is None
+    assert await store.admit(LIMITS.staging) is None
     (rest,) = await resting(store)
     assert (rest.cause, rest.begun_by, rest.next_try) == (Cause.OPERATORS, "root", until)
     assert "the operators have user.example.org rest: a new disk; until" in rest.sentence
     assert await store.rest_of(waiting) == rest
     await database.execute("UPDATE rests SET next_try = NOW(6)")
     await store.try_rests(RULES, 10)
-    assert await store.admit(LIMITS) is not None
+    assert await store.admit(LIMITS.staging) is not None
 
 
 OLD = "UPDATE jobs SET due_at = due_at - INTERVAL 8 DAY WHERE status = 'SUBMITTED'"
@@ -295,7 +295,7 @@ async def test_an_operators_rest_may_have_no_end(store: Store) -> None:
     assert rest is not None
     assert rest.sentence == "the operators have user.example.org rest: a new disk"
     assert await store.end_rest(rest.place_key)
-    assert await store.admit(LIMITS) is not None
+    assert await store.admit(LIMITS.staging) is not None
 
 
 async def test_who_has_waited_too_long_is_found(store: Store, migrated: Server) -> None:
@@ -316,7 +316,7 @@ async def test_who_has_waited_too_long_at_a_server_is_found(
 ) -> None:
     job = await out(store, database)
     await submitted(store)
-    assert await store.admit(LIMITS) is None
+    assert await store.admit(LIMITS.staging) is None
     assert await store.tired(RULES, 10) == []
     assert len(await store.tired(replace(RULES, patience=0.0), 10)) == 2
     assert (await store.job(job.job_id)) is not None
