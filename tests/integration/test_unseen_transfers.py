@@ -188,7 +188,10 @@ async def test_a_credential_that_stays_away_between_two_posts(
         job = await here.store.update(await users_job(here, alice), fts_posted=None)
         del here.delegated.held[alice.dn]
         await here.transfers.post(job)
-        await here.transfers.post(await here.long_unseen(job))
+        job = await here.now(job)
+        assert (phase(job), job.waiting_for) == (Phase.HANDING_OVER, "delegation")
+        await database.execute("UPDATE jobs SET waiting_since = NOW(6) - INTERVAL 8 DAY")
+        await here.transfers.post(await here.now(job))
         job = await here.now(job)
         assert (job.status, job.error_class, job.attempt) == (Status.ERROR, "credential", 1)
         assert "may be left" in str(job.detailed_status)
