@@ -240,7 +240,7 @@ class Polling:
 
     async def _found(self, job: Job, fence: Fence | None) -> None:
         """FTS knows the job, and shows it: the count begins again."""
-        if fence is not None and (job.fts_misses or job.unseen_since):
+        if fence is not None and (job.fts_misses or job.unseen_since or job.waiting_for):
             seen: dict[str, Any] = {"fts_misses": 0, "unseen_since": None, **no_longer_waiting(job)}
             await self._store.update(job, fence=fence, **seen)
 

@@ -58,6 +58,7 @@ class Delegated:
 
     async def credential(self, dn: str) -> HeldCredential:
         if dn not in self.held:
+            await self._database.execute("DELETE FROM delegations WHERE dn = %s", dn)
             raise NoCredential(f"{dn} has no delegated credential (any more)")
         await self._database.execute(ROW, delegation_id(dn), dn)
         return self.held[dn]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.private_mariadb import Server
-from support.samples import ALICE, BOB, HOST, LIMITS, staged, submitted
+from support.samples import ALICE, BOB, HOST, LIMITS, fill, staged, submitted
 
 from deliv.db.database import Database
 from deliv.model.backoff import Backoff
@@ -322,9 +322,8 @@ async def test_who_has_waited_too_long_at_a_server_is_found(
     assert (await store.job(job.job_id)) is not None
 
 
-@pytest.mark.parametrize("count", [10])
 async def test_a_job_is_given_up_when_its_place_has_rested_too_long(
-    store: Store, database: Database, count: int
+    store: Store, database: Database
 ) -> None:
     job = await out(store, database)
     rules = replace(RULES, patience=0.0)
@@ -332,6 +331,41 @@ async def test_a_job_is_given_up_when_its_place_has_rested_too_long(
         job, Event.RETRANSFER, place(job), "refused", rules, attempt=job.attempt + 1
     )
     assert ended is None
+
+
+READ = """
+SHOW SESSION STATUS
+WHERE Variable_name LIKE 'Handler\\_read\\_%' OR Variable_name = 'Handler_icp_attempts'
+"""
+
+
+async def rows_read(database: Database) -> int:
+    return sum(int(row["Value"]) for row in await database.query(READ))
+
+
+@pytest.mark.parametrize("count", [200, 5000])
+async def test_jobs_that_rest_cost_no_look_more(migrated: Server, count: int) -> None:
+    """Neither the looks for who is next nor those at what rests read them."""
+    database = Database(migrated.settings(pool=1))  # one connection, which counts for all
+    try:
+        store = Store(database)
+        job = await out(store, database)
+        fill(migrated, ALICE, count)
+        later = "due_at = NOW(6) + INTERVAL 1 DAY, waiting_for = 'destination'"
+        await database.execute(
+            f"UPDATE jobs SET rest = %s, {later} WHERE status = 'SUBMITTED'",  # noqa: S608
+            job.rest,
+        )
+        migrated.run("ANALYZE TABLE jobs")
+        before = await rows_read(database)
+        assert await store.admit(LIMITS, RULES) is None
+        assert await store.try_rests(RULES, 100) == 0
+        assert await store.free_rested(RULES, 100) == 0
+        assert await store.tired(RULES, 100) == []
+        await store.resting()
+        assert await rows_read(database) - before < 150
+    finally:
+        database.close()
 
 
 def test_pauses_grow_from_a_minute_to_half_an_hour() -> None:

@@ -29,6 +29,7 @@ SETTINGS: dict[str, Any] = {
     "fts": {"reconcile_every": "5s", "misses": 12},
     "stager": {"timeout": "25s"},
     "sweeps": {"every": "1s", "lease": "5s", "hold": "30s", "ask_again": "2s"},
+    "rests": {"first_pause": "1s", "longest_pause": "5s", "keep_staged": "10s"},
     "retries": {
         "unreachable": PATIENT, "other": PATIENT, "source missing": PATIENT,
         "checksum": PATIENT, "credential": PATIENT, "timeout": LIMITED,
