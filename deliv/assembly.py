@@ -31,6 +31,7 @@ from deliv.delivery.ending.settlement import Settlement
 from deliv.delivery.ending.withdrawal import Withdrawal
 from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.engine import Engine
+from deliv.delivery.patience import Patience
 from deliv.delivery.permission import Permission
 from deliv.delivery.poll import Polling
 from deliv.delivery.retry import Retries
@@ -215,6 +216,7 @@ class Parts:
             self.withdrawal,
             self.conclusion,
             self.file_results,
+            self.patience,
             self.settings,
         )
 
@@ -243,14 +245,19 @@ class Parts:
         )
 
     @cached_property
+    def patience(self) -> Patience:
+        return Patience(self.store, self.stager, self.failures, self.settings)
+
+    @cached_property
     def engine(self) -> Engine:
         return Engine(
             self.store,
             self.staging,
             self.transfers,
             self.cancellation,
-            Cleanup(self.store, self.stager, self.withdrawal, self.settings.sweeps),
+            Cleanup(self.store, self.stager, self.withdrawal, self.settings),
             Permission(self.store, self.policy, self.cancellation, self.audit),
+            self.patience,
             self.settings,
         )
 
@@ -333,7 +340,8 @@ class Parts:
 
     @cached_property
     def gauges(self) -> Gauges:
-        return Gauges(self.store, self.tls, lambda: self.https.credential[0])
+        limits = self.settings.limits.staging
+        return Gauges(self.store, self.tls, lambda: self.https.credential[0], limits)
 
     @cached_property
     def clock_watch(self) -> ClockWatch:
@@ -376,6 +384,11 @@ def shared_work(settings: Config) -> list[SharedWork]:
             name="deadlines",
             every=sweeps.every,
             body=lambda parts, _lease: Deadlines(parts.store, parts.engine, sweeps).enforce_once,
+        ),
+        SharedWork(
+            name="rests",
+            every=sweeps.every,
+            body=lambda parts, _lease: parts.patience.keep_trying,
         ),
         SharedWork(
             name="retention",

@@ -21,6 +21,7 @@ from deliv import documents
 from deliv.errors import ConfigError
 from deliv.model.backoff import Backoff
 from deliv.model.error_classes import ErrorClass
+from deliv.model.rest import RestRules
 
 DEFAULT_PATH = Path("/etc/deliv/deliv.yaml")
 CREDENTIALS = "$CREDENTIALS_DIRECTORY"  # where systemd's LoadCredential puts them
@@ -219,17 +220,57 @@ class GridFtpSettings(Section, frozen=True, kw_only=True):
     at_once: Positive = 4
 
 
-class Limits(Section, frozen=True, kw_only=True):
-    """Of jobs in flight; `files_per_pair`: files at FTS at once between a stager and a destination.
-
-    More where FTS copies more at once: see deliv/model/turns.py.
-    """
+class Caps(Section, frozen=True, kw_only=True):
+    """How many jobs may be in a queue at once: in all, and of one submitter or to one host."""
 
     in_flight: int = 200
     per_submitter: int = 100
     per_destination: int = 100
     per_submitter_and_destination: int = 50
+
+
+class StagingLimits(Caps, frozen=True, kw_only=True):
+    """What the archive may be asked for at once: see deliv/store/admission.py.
+
+    `bytes` are those of the copies that it was asked for and that are not given back, None: any
+    number; of a copy whose size is not reported yet `bytes_per_product` at least.
+    """
+
+    in_flight: int = 2000
+    per_submitter: int = 1000
+    per_destination: int = 1000
+    per_submitter_and_destination: int = 750
+    bytes: Bytes | None = None
+    bytes_per_product: Bytes = Bytes(10 * 2**30)
+
+
+class Limits(Caps, frozen=True, kw_only=True):
+    """What FTS may have at once: see deliv/store/fts_queue.py; and what the archive, `staging`.
+
+    `files_per_pair`: files at FTS at once between a stager and a destination, more where FTS copies
+    more at once; `bytes_per_pair` are shared by the submitters who have files there or wait: see
+    deliv/model/turns.py. `patience`: how long a job waits for what is not its fault,
+    `patience_new` where nothing was ever delivered to its server.
+    """
+
     files_per_pair: Positive = 400
+    bytes_per_pair: Bytes = Bytes(4 * 2**40)
+    staging: StagingLimits = StagingLimits()
+    patience: Seconds = Seconds(7 * 86400)
+    patience_new: Seconds = Seconds(3600)
+
+    def __post_init__(self) -> None:
+        if not self.bytes_per_pair:
+            raise ValueError("bytes_per_pair must not be 0")
+
+
+class Rests(Section, frozen=True, kw_only=True):
+    """When a destination rests, and how it is tried again: see deliv/model/rest.py."""
+
+    after: Positive = 3
+    first_pause: Seconds = Seconds(60)
+    longest_pause: Seconds = Seconds(1800)
+    keep_staged: Seconds = Seconds(3600)
 
 
 class Retry(Section, frozen=True, kw_only=True):
@@ -309,6 +350,7 @@ class Config(Section, frozen=True, kw_only=True):
     gridftp: GridFtpSettings | None = GridFtpSettings()
     limits: Limits = Limits()
     retries: Mapping[ErrorClass, Retry] = {}
+    rests: Rests = Rests()
     sweeps: Sweeps = Sweeps()
     retention: RetentionSettings = RetentionSettings()
     log: Log = Log()
@@ -327,6 +369,18 @@ class Config(Section, frozen=True, kw_only=True):
     def retry(self, error_class: ErrorClass) -> Retry:
         """How often and when deliv tries again after a failure of this class."""
         return self.retries.get(error_class) or DEFAULT_RETRIES.get(error_class, NEVER)
+
+    @property
+    def rest_rules(self) -> RestRules:
+        rests, limits = self.rests, self.limits
+        return RestRules(
+            after=rests.after,
+            pauses=Backoff(float(rests.first_pause), float(rests.longest_pause)),
+            keep_staged=float(rests.keep_staged),
+            patience=float(limits.patience),
+            patience_new=float(limits.patience_new),
+            least_life=float(self.delegation.least_life) if self.delegation else None,
+        )
 
 
 def instance(settings: Config, number: int) -> Config:

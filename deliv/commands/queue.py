@@ -1,6 +1,6 @@
-"""The command `deliv queue`: what waits for RabbitMQ and in it, and what could not be handled.
+"""The command `deliv queue`: what waits for RabbitMQ and in it, could not be handled, or rests.
 
-No job needs this to go on: MariaDB has what is to be done, and the sweeps do it.
+No job needs RabbitMQ to go on: MariaDB has what is to be done, and the sweeps do it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from deliv import config
 from deliv.assembly import Parts, build
+from deliv.commands import rests
 from deliv.errors import BrokerUnavailable, DelivError
 from deliv.gateways.broker import Broker, DeadLetter, Depth
 from deliv.ops import logs
@@ -32,15 +33,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     config.add_option(parser)
     parser.set_defaults(action=_list, json=False)
     below = parser.add_subparsers(metavar="WHAT")
-    _json(_add(below, "list", _list, "how many messages wait for each queue and in it"))
+    _json(
+        _add(
+            below, "list", _list, "how many messages wait for each queue and in it, and what rests"
+        )
+    )
     dead = _json(_add(below, "dead", _dead, "the dead letters, and why they are dead"))
     dead.add_argument("--limit", type=int, default=100, metavar="N", help="default: %(default)s")
     _choice(_add(below, "replay", _replay, "send dead letters to their queues again"))
     _choice(_add(below, "discard", _discard, "remove dead letters"))
+    rests.add_rest(_add(below, "rest", rests.rest, "have a destination's host rest"))
+    rests.add_resume(_add(below, "resume", rests.resume, "end a rest; what waits there goes on"))
 
 
 def command(options: argparse.Namespace) -> int:
-    """Exit code 1 when the broker, or for the list the database, does not answer."""
+    """Exit code 1 when the broker, or for the list and rests the database, does not answer."""
     try:
         settings = config.load(config.find(options.config))
         logs.configure(config.Log(level="error", format="text"))
@@ -70,11 +77,15 @@ def _complain(error: DelivError) -> int:
 async def _list(parts: Parts, options: argparse.Namespace) -> int:
     """What the database knows is shown without the broker too, and the other way round."""
     code = 0
-    for answer in await asyncio.gather(_outbox(parts), _depths(parts), return_exceptions=True):
+    asked = _outbox(parts), _depths(parts), rests.resting(parts)
+    for answer in await asyncio.gather(*asked, return_exceptions=True):
         if isinstance(answer, DelivError):
             code = _complain(answer)
         elif isinstance(answer, BaseException):
             raise answer
+        elif isinstance(answer, list):
+            for rest in answer:
+                rests.print_rest(rest, as_json=options.json)
         else:
             for queue, depth in answer.items():
                 _print_depth(queue, depth, as_json=options.json)

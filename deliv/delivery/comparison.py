@@ -1,18 +1,24 @@
 """Whether a file that is at the destination already is the product.
 
 FTS knows its size at most, so deliv reads it itself, under the identity that the job is copied
-under. Only a file that an earlier attempt of the job may have copied is read.
+under. Only a file that an earlier attempt may have copied is read: one of the job, or of the job
+that it repeats.
+
+After that one had ended, its submitter was asked to look after what it had left, and may have put a
+file of his own there. So it counts as its part only if FTS has recorded its copy, nothing was
+written to it since, and it is the beginning of the product.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
 from deliv.delivery.delegation import CredentialDelegation
 from deliv.errors import NoCredential, Unavailable, Unreachable
-from deliv.gateways.gridftp import GridFtp
+from deliv.gateways.gridftp import FileFacts, GridFtp
 from deliv.gateways.https import HttpsClient
 from deliv.model.job import Job
 
@@ -20,11 +26,29 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
+class Leftover:
+    """What the job that this one repeats, `job_id`, may have left of a file when it `ended`.
+
+    `copy_begun`: by FTS's record its copy had begun there, and no later attempt ended without one.
+    `staged`: the URL of the file that is copied now.
+    """
+
+    job_id: str
+    ended: datetime | None
+    copy_begun: bool
+    staged: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """`equal` only where size and checksum were read; `result` is for the submitter."""
+    """`equal` only where size and checksum were read; `result` is for the submitter.
+
+    `own_part`: it is a part of the product that may be overwritten.
+    """
 
     equal: bool
     result: str
+    own_part: bool = False
 
 
 class DestinationComparison:
@@ -41,7 +65,12 @@ class DestinationComparison:
         self._delegation = delegation
 
     async def compare(
-        self, job: Job, url: str, size: int | None, announced: str | None
+        self,
+        job: Job,
+        url: str,
+        size: int | None,
+        announced: str | None,
+        leftover: Leftover | None = None,
     ) -> Comparison:
         """Read a file of the job's at its destination. For minutes, where it is large.
 
@@ -60,11 +89,17 @@ class DestinationComparison:
             facts = await self._gridftp.read(
                 url, size=size, algorithm=algorithm, credential=credential
             )
+            if facts.size != size:
+                differs = f"it has {facts.size} bytes, not {size}"
+                if leftover is None:
+                    return _differs(differs)
+                why_not = await _why_no_part(
+                    self._gridftp, url, facts, leftover, algorithm, credential
+                )
+                return _differs(f"{differs}; {why_not}") if why_not else _own_part(leftover)
         except Unavailable as error:
             log.warning("a destination can't be read", job_id=job.job_id, reason=str(error))
             return _unknown(error.kind if isinstance(error, Unreachable) else str(error))
-        if facts.size != size:
-            return _differs(f"it has {facts.size} bytes, not {size}")
         found = (facts.checksum or "").lower().rjust(len(checksum), "0")
         if found != checksum:
             return _differs(f"its {algorithm} is {found}, not {checksum}")
@@ -76,6 +111,37 @@ class DestinationComparison:
         if self._delegation is None:
             raise NoCredential("no credentials are delegated to this deliv")
         return (await self._delegation.credential(job.copying_user)).refresh()
+
+
+async def _why_no_part(
+    gridftp: GridFtp,
+    url: str,
+    there: FileFacts,
+    leftover: Leftover,
+    algorithm: str,
+    credential: tuple[bytes, bytes],
+) -> str | None:
+    """Why what is there may not be overwritten as the leftover; None where it may."""
+    whose = f"job {leftover.job_id}, which this one repeats,"
+    if not leftover.copy_begun:
+        return f"FTS has no record that {whose} had begun to copy there"
+    since = leftover.ended
+    if there.modified is None or since is None or there.modified > since.timestamp():
+        return f"it was written to after {whose} had ended"
+    if there.size == 0:
+        return None
+    part = await gridftp.read(url, size=there.size, algorithm=algorithm, credential=credential)
+    whole = await gridftp.read_beginning(
+        leftover.staged, size=there.size, algorithm=algorithm, credential=credential
+    )
+    if part.checksum is None or part.checksum != whole.checksum:
+        return "it is not the beginning of the product"
+    return None
+
+
+def _own_part(leftover: Leftover) -> Comparison:
+    result = f"it is the part that job {leftover.job_id}, which this one repeats, has left there"
+    return Comparison(equal=False, own_part=True, result=result)
 
 
 def _differs(how: str) -> Comparison:

@@ -7,7 +7,6 @@ their transfers are copied with it, as the policy has it.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -20,7 +19,7 @@ from deliv.identity import delegated
 from deliv.identity.delegated import Identify
 from deliv.identity.policy_rules import CopyAs
 from deliv.identity.sealing import KeySealer, SealBroken
-from deliv.model.job import Delegation, TransferIdentity
+from deliv.model.job import Delegation, TransferIdentity, delegation_id
 from deliv.store import Delegations, Fence
 
 log = structlog.get_logger()
@@ -114,7 +113,7 @@ class CredentialDelegation:
 
     def about(self, known: Delegation) -> str | None:
         left = _left(known)
-        if left >= self._warn_below or known.expires is None:
+        if known.expires is None or (left >= self._warn_below and known.notified_at is None):
             return None
         return (
             f"the delegated credential expires at {known.expires:%Y-%m-%dT%H:%M:%SZ}: "
@@ -122,7 +121,7 @@ class CredentialDelegation:
         )
 
     async def notify_expiring(self) -> int:
-        """Notify users whose credential expires soon, by an event for each job that needs it."""
+        """Notify users whose credential ends too soon, by an event for each job that needs it."""
         within = self._warn_below.total_seconds()
         expiring = await self._delegations.expiring(within, NOTIFIED_AT_ONCE)
         for one in expiring:
@@ -159,11 +158,6 @@ async def decide(
             "your transfers would need your own identity, which can't be delegated here"
         )
     return TransferIdentity.SERVICE
-
-
-def delegation_id(dn: str) -> str:
-    """Names a user's delegation in URLs, as FTS does by a digest of the DN."""
-    return hashlib.sha256(dn.encode()).hexdigest()[:32]
 
 
 def _context(dn: str) -> str:

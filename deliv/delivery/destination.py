@@ -168,8 +168,8 @@ def writes_destination(job: Job) -> bool:
 
 def may_keep_destination(job: Job) -> bool:
     """Whether it may keep its destination file from other jobs: from its first transfer on."""
-    staged_again = job.status is Status.STAGING and job.attempt > 1
-    return staged_again or job.status is Status.TRANSFERRING
+    again = job.status in {Status.SUBMITTED, Status.STAGING} and job.attempt > 1
+    return again or job.status is Status.TRANSFERRING
 
 
 def _canonical_directory(job: Job) -> Directory:

@@ -30,6 +30,11 @@ class EndpointResolver:
         self._users = users
         self._delegation = delegation
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the configuration."""
+        return tuple(endpoint.name for endpoint in self._fts.endpoints)
+
     async def of(self, job: Job) -> Endpoint:
         """The endpoint that has the job. Unavailable: it left the configuration. NoCredential."""
         return await self.acting(job, job.fts_endpoint or "")

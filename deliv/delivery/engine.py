@@ -6,6 +6,7 @@ sweep looks at whatever is overdue, so that no message is ever needed for a job 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -14,20 +15,26 @@ from deliv.config import Config
 from deliv.delivery import claim
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.cleanup import Cleanup
+from deliv.delivery.patience import Patience
 from deliv.delivery.permission import Permission
 from deliv.delivery.stage import Staging
 from deliv.delivery.transfer import FtsTransfers
 from deliv.errors import LostRace
 from deliv.model.job import Job
-from deliv.model.phase import ACTIONS, JobAction, phase
+from deliv.model.phase import ACTIONS, JobAction, has_place, phase
 from deliv.store import Store
 
 log = structlog.get_logger()
 
 Step = Callable[[Job], Awaitable[object]]
 
+# Seconds: a staged job that was not given a place at FTS is looked at then. One that waits is left
+# alone, and who is next is seen without it; the release before hands it over when it is due.
+LATEST_LOOK = 3600.0
 # By these a job goes on to the stager and to FTS, if the policy still allows it.
 ONWARD = frozenset({JobAction.REQUEST_STAGING, JobAction.START_TRANSFER, JobAction.POST_TRANSFER})
+# Not begun while its destination rests.
+BEGINNING = frozenset({JobAction.REQUEST_STAGING, JobAction.START_TRANSFER})
 
 
 class Engine:
@@ -39,9 +46,11 @@ class Engine:
         cancellation: Cancellation,
         cleanup: Cleanup,
         permission: Permission,
+        patience: Patience,
         config: Config,
     ) -> None:
         self._store = store
+        self._patience = patience
         self._requests = staging.requests
         self._transfers = transfers
         self._cancellation = cancellation
@@ -50,7 +59,7 @@ class Engine:
         self._steps: dict[JobAction, Step] = {
             JobAction.REQUEST_STAGING: staging.proceed,
             JobAction.CHECK_STAGING_DEADLINE: staging.proceed,
-            JobAction.START_TRANSFER: transfers.start,
+            JobAction.START_TRANSFER: self._start_transfer,
             JobAction.POST_TRANSFER: transfers.post,
             JobAction.HAND_OVER_MORE: self._hand_over_more,
             JobAction.STOP_TRANSFER: cancellation.proceed,
@@ -59,12 +68,16 @@ class Engine:
         }
 
     async def admit_next(self) -> bool:
-        """Admit whoever is next by fairness and caps; False when none may be."""
-        job = await self._store.admit(self._config.limits)
-        if job is None:
-            return False
-        await self.attend(job.job_id)
-        return True
+        """Admit whoever is next by fairness and caps, to the archive and to FTS; False for nobody.
+
+        Neither keeps the other waiting.
+        """
+        both = self._ask_for_next(), self._hand_over_next()
+        results = await asyncio.gather(*both, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return any(results)
 
     async def attend(self, job_id: str) -> None:
         """Do what a job needs now. Nothing when it is not due: another worker has claimed it."""
@@ -75,9 +88,13 @@ class Engine:
             return
         action = ACTIONS[phase(job)]
         try:
-            allowed = await self._permission.granted(job) if action in ONWARD else job
-            if allowed is not None:
-                await self._steps[action](allowed)
+            going: Job | None = job
+            if action in ONWARD:
+                going = await self._permission.granted(job)
+            if going is not None and action in BEGINNING:
+                going = await self._patience.released(going)
+            if going is not None:
+                await self._steps[action](going)
         except LostRace as error:
             log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
 
@@ -95,6 +112,27 @@ class Engine:
         except LostRace as error:
             log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
             return False
+
+    async def _ask_for_next(self) -> bool:
+        job = await self._store.admit(self._config.limits.staging, self._config.rest_rules)
+        if job is not None:
+            await self.attend(job.job_id)
+        return job is not None
+
+    async def _hand_over_next(self) -> bool:
+        if not self._transfers.possible:  # while FTS is out nobody's turn is wasted
+            return False
+        job = await self._store.give_fts_place(self._config.limits)
+        if job is not None:
+            await self.attend(job.job_id)
+        return job is not None
+
+    async def _start_transfer(self, job: Job) -> None:
+        if has_place(job):
+            await self._transfers.start(job)
+            return
+        await self._store.join_fts_queue(job, LATEST_LOOK)
+        await self._hand_over_next()
 
     async def _hand_over_more(self, job: Job) -> None:
         """Of a job that the policy does not allow any more, what FTS has goes on, and no more."""

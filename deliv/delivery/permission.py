@@ -15,10 +15,10 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from deliv.delivery.ending.cancellation import Cancellation
-from deliv.delivery.waiting import WAITING
 from deliv.identity.policy import Decision, LivePolicy
 from deliv.identity.policy_rules import Action, CopyAs
 from deliv.model.job import Job, TransferIdentity
+from deliv.model.rest import WAITING
 from deliv.ops.audit import AuditEntry, AuditEvent, AuditLog, AuditOutcome
 from deliv.store import Store
 

@@ -65,6 +65,7 @@ class Polling:
         self.turn = Turn(
             endpoint=endpoint.name,
             files_per_pair=config.limits.files_per_pair,
+            bytes_per_pair=config.limits.bytes_per_pair,
             files_per_transfer=config.fts.files_per_transfer,
         )
         self._last: dict[str | None, float] = {}
@@ -239,7 +240,7 @@ class Polling:
 
     async def _found(self, job: Job, fence: Fence | None) -> None:
         """FTS knows the job, and shows it: the count begins again."""
-        if fence is not None and (job.fts_misses or job.unseen_since):
+        if fence is not None and (job.fts_misses or job.unseen_since or job.waiting_for):
             seen: dict[str, Any] = {"fts_misses": 0, "unseen_since": None, **no_longer_waiting(job)}
             await self._store.update(job, fence=fence, **seen)
 

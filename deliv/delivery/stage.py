@@ -45,7 +45,7 @@ class Staging:
     ) -> None:
         self._store = store
         self._failures = failures
-        self.requests = StagerRequests(store, stager, config)
+        self.requests = StagerRequests(store, stager, failures, config)
         self._timeout = float(config.stager.timeout)
         self._claim_timeout = float(config.sweeps.hold)
         self._hosts = frozenset(host.lower() for host in config.stager.gridftp_hosts)

@@ -6,20 +6,26 @@ on a certain job.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
 
 from deliv.config import Config
 from deliv.delivery import authcode, claim
+from deliv.delivery.ending.failure import FailureHandler
 from deliv.delivery.manifest import BATCH
+from deliv.delivery.waiting import no_longer_waiting
 from deliv.errors import LostRace, Refused, Unavailable
 from deliv.gateways.stager import Stager
 from deliv.model.backoff import Backoff
 from deliv.model.error_classes import ErrorClass
+from deliv.model.job import Job
+from deliv.model.rest import Cause
 from deliv.model.staging import SharedStaging, StagingState
 from deliv.model.states import FINAL
 from deliv.store import NOW, Store
+from deliv.store.columns import KEEP
 
 log = structlog.get_logger()
 
@@ -30,9 +36,12 @@ GIVEN_BACK = frozenset({StagingState.RELEASING, StagingState.RELEASED})
 
 
 class StagerRequests:
-    def __init__(self, store: Store, stager: Stager, config: Config) -> None:
+    def __init__(
+        self, store: Store, stager: Stager, failures: FailureHandler, config: Config
+    ) -> None:
         self._store = store
         self._stager = stager
+        self._failures = failures
         self._timeout = float(config.stager.timeout)
         self._ask_again = float(config.sweeps.ask_again)
         self._claim_timeout = float(config.sweeps.hold)
@@ -109,11 +118,9 @@ class StagerRequests:
     async def _ask(self, staging: SharedStaging) -> None:
         """With a new code whose digest is stored before it is sent.
 
-        It is done once, however late: that deliv was away or busy says nothing about the stager.
+        It is done once, however late: that deliv or the stager was away says nothing about the
+        product.
         """
-        if staging.status is not None and await self._left(staging) <= 0:
-            await self._time_out(staging)
-            return
         code = authcode.new()
         staging = await self._store.update_staging(staging, code=authcode.digest(code))
         claim.check()
@@ -133,6 +140,7 @@ class StagerRequests:
                     accepted=NOW,
                     status="accepted",
                 )
+                await self._each(staging, self._goes_on)
         except LostRace:
             awaited = frozenset({StagingState.ASKING, StagingState.WAITING})
             await self.repeat(staging.staging_id, staging.code or "", AT_ONCE, awaited)
@@ -142,9 +150,25 @@ class StagerRequests:
         """For a stager that is not reached."""
         log.warning("stager unreachable", job_id=staging.staging_id, reason=str(error))
         status = f"not reached yet: {error}"
-        await self._store.update_staging(
-            staging, delay=self._ask_again, tell={"stager_status": status}, status=status
-        )
+        await self._store.update_staging(staging, delay=self._ask_again, status=status)
+        why = f"the stager can't be reached: {error}"
+
+        async def waits(job: Job) -> None:
+            await self._failures.wait(job, Cause.ARCHIVE, why, KEEP, stager_status=status)
+
+        await self._each(staging, waits)
+
+    async def _goes_on(self, job: Job) -> None:
+        if going_on := no_longer_waiting(job):
+            await self._store.update(job, **going_on)
+
+    async def _each(self, staging: SharedStaging, work: Callable[[Job], Awaitable[None]]) -> None:
+        """For each of the jobs that wait for it."""
+        for job in await self._store.waiting_for(staging):
+            try:
+                await work(job)
+            except LostRace as error:
+                log.info("job moved on meanwhile", job_id=job.job_id, reason=str(error))
 
     async def _time_out(self, staging: SharedStaging) -> None:
         """End one that outlived `stager.timeout`; before that it goes on waiting."""

@@ -15,7 +15,8 @@ from deliv.config import Limits
 from deliv.errors import DelivError, InvalidRequest, NotFound
 from deliv.model.file import File, FileListing
 from deliv.model.job import Job, Listing, Submission
-from deliv.model.phase import Phase, phase
+from deliv.model.phase import Phase, has_place, phase
+from deliv.model.rest import WAITING
 from deliv.model.states import Status
 from deliv.store import JobEvent, Store
 
@@ -63,10 +64,25 @@ class Submissions:
         return [outcome if isinstance(outcome, DelivError) else outcome[0] for outcome in outcomes]
 
     async def held_by(self, job: Job) -> str | None:
-        """Which limit keeps it from being begun with; None when none does, or it has begun."""
-        if phase(job) is not Phase.QUEUED:
+        """Which limit keeps it from the archive, or from FTS when it is staged; None: none does."""
+        at = phase(job)
+        if at is not Phase.QUEUED and (at is not Phase.STAGED or has_place(job)):
             return None
         return await self._store.held_by(self._limits, job)
+
+    async def as_resting(self, job: Job) -> Job:
+        """The job as it is shown: of one that waits for its turn where others rest, what for."""
+        if phase(job) is not Phase.QUEUED or job.waiting_for is not None or job.let_go is not None:
+            return job
+        rest = await self._store.rest_of(job)
+        if rest is None:
+            return job
+        return replace(
+            job,
+            waiting_for=rest.cause.value,
+            waiting_since=rest.waited_since(job),
+            detailed_status=f"{WAITING}{rest.sentence}",
+        )
 
     async def job(self, job_id: str) -> Job:
         """NotFound when there is none of that id."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -11,7 +13,6 @@ import structlog
 
 from deliv.config import Config
 from deliv.delivery import claim, slices
-from deliv.delivery.delegation import delegation_id
 from deliv.delivery.destination import destination_key
 from deliv.delivery.ending.conclusion import Conclusion
 from deliv.delivery.ending.failure import (
@@ -24,15 +25,17 @@ from deliv.delivery.ending.failure import (
 from deliv.delivery.ending.file_results import FileResults
 from deliv.delivery.ending.withdrawal import Withdrawal
 from deliv.delivery.endpoints import EndpointResolver, sid
-from deliv.delivery.waiting import WAITING, no_longer_waiting
+from deliv.delivery.patience import Patience
+from deliv.delivery.waiting import no_longer_waiting
 from deliv.errors import DestinationBusy, LostRace, NoCredential, Refused, Unavailable
 from deliv.gateways.fts import Endpoint, Fts
 from deliv.model.error_classes import IN_USE, ErrorClass
 from deliv.model.file import TAKEN, File
-from deliv.model.job import Job, TransferIdentity
+from deliv.model.job import Job, TransferIdentity, delegation_id
 from deliv.model.phase import Phase, phase
+from deliv.model.rest import WAITING, Cause, user_place
 from deliv.model.states import FINAL, Event, Status
-from deliv.store import NOW, Store, Turn
+from deliv.store import NOW, Store, Turn, waiting
 
 log = structlog.get_logger()
 
@@ -49,6 +52,7 @@ class FtsTransfers:
         withdrawal: Withdrawal,
         conclusion: Conclusion,
         results: FileResults,
+        patience: Patience,
         config: Config,
     ) -> None:
         self._store = store
@@ -58,10 +62,20 @@ class FtsTransfers:
         self._withdrawal = withdrawal
         self._conclusion = conclusion
         self._results = results
+        self._patience = patience
         self._fts_settings = config.fts
-        self._files_per_pair = config.limits.files_per_pair
+        self._limits = config.limits
         self._ask_again = float(config.sweeps.ask_again)
+        self._none_ready_until = -math.inf
         self._claim_timeout = float(config.sweeps.hold)
+
+    @property
+    def possible(self) -> bool:
+        """Whether an FTS was ready for a new copy when it was looked, or it is to be looked again.
+
+        Of thousands that are staged few find out that none is.
+        """
+        return time.monotonic() >= self._none_ready_until
 
     async def start(self, job: Job) -> None:
         """Hand a staged job to an FTS that is up. Its id there is stored before it is sent.
@@ -73,19 +87,19 @@ class FtsTransfers:
             return
         taken_over = job.fts_endpoint is not None  # FTS has had it before a restore
         try:
-            name = job.fts_endpoint or (await self._fts.choose()).name
+            name = job.fts_endpoint or (await self._choose()).name
             endpoint = await self._endpoints.acting(job, name)
             await endpoint.ensure_delegated()
             assigned = await self._assign(job, endpoint)
         except Unavailable as error:
-            await self._wait(job, str(error), self._ask_again)
+            await self._wait_to_begin(job, str(error), self._ask_again)
         except NoCredential as error:
-            await self._wait_for_user(job, lacking(error))
+            await self._wait_for_credential(job, error)
         except Refused as error:
             if job.copied_as is TransferIdentity.USER:
                 await self._wait_for_user(job, _refusal(error))
             else:  # FTS does not know deliv itself, which its operators can repair
-                await self._wait(job, str(error), RETRY_REFUSED)
+                await self._wait_to_begin(job, str(error), RETRY_REFUSED)
         except DestinationBusy:
             failure = Failure(error_class=ErrorClass.EXISTS, reason=TAKEN, advice=IN_USE)
             await self._failures.end(job, failure)
@@ -187,6 +201,13 @@ class FtsTransfers:
             event = Event.RESTAGE if at_stager else Event.RETRANSFER
             job = await self._store.apply(job, event, **changes)
 
+    async def _choose(self) -> Endpoint:
+        try:
+            return await self._fts.choose()
+        except Unavailable:
+            self._none_ready_until = time.monotonic() + self._ask_again
+            raise
+
     async def _assign(self, job: Job, endpoint: Endpoint) -> Job | None:
         """As `Store.assign`."""
         number = job.slice if job.fts_jobid is None else job.slice + 1
@@ -206,13 +227,15 @@ class FtsTransfers:
                 "partial": job.partial and (same_file or job.destination_key is None),
                 "copy_begun": job.copy_begun and same_file,
                 "files_at_fts": 1,
+                "bytes_at_fts": job.product_size or 0,
             }
         hosts = f"from {job.stager_hostname} to {job.destination_host}"
         turn = Turn(
             endpoint=endpoint.name,
-            files_per_pair=self._files_per_pair,
+            files_per_pair=self._limits.files_per_pair,
+            bytes_per_pair=self._limits.bytes_per_pair,
             files_per_transfer=self._fts_settings.files_per_transfer,
-            waiting_status=f"{WAITING}its turn: FTS has enough files to copy {hosts}",
+            waiting_status=f"{WAITING}its turn: FTS has enough to copy {hosts}",
         )
         return await self._store.assign(
             job,
@@ -240,10 +263,29 @@ class FtsTransfers:
         else:
             await self._wait(job, failure.reason, self._ask_again, **columns)
 
+    async def _wait_for_credential(self, job: Job, error: NoCredential) -> None:
+        """It rests with the user's others; a new delegation lets them go."""
+        log.warning("a job waits for a delegation", job_id=job.job_id, reason=str(error))
+        if await self._store.has_credential(job.submitter):  # which can't be used
+            await self._wait_for_user(job, lacking(error))
+        elif job.fts_endpoint is not None:  # FTS may have it
+            await self._failures.wait(job, Cause.DELEGATION, str(error), self._ask_again)
+        else:
+            await self._store.wait_at(user_place(job.submitter), job.submitter)
+            await self._patience.released(job)
+
+    async def _wait_to_begin(self, job: Job, why: str, delay: float) -> None:
+        """As `_wait`, of a job that no FTS has: it is given up in the end."""
+        if job.fts_endpoint is not None:
+            await self._wait(job, why, delay)
+            return
+        log.warning("a job waits for FTS", job_id=job.job_id, reason=why)
+        await self._failures.wait(job, Cause.FTS, why, delay, turn_since=None)
+
     async def _wait(self, job: Job, why: str, delay: float, **columns: Any) -> None:
         """It is tried again after `delay` seconds; its submitter can see why it has to be."""
         log.warning("a job waits for FTS", job_id=job.job_id, reason=why)
-        columns |= {"detailed_status": f"{WAITING}{why}", "turn_since": None}
+        columns |= {**waiting(job, Cause.FTS, why), "turn_since": None}
         await self._store.update(job, delay=delay, **columns)
 
     async def _compensate_late_call(self, job: Job, *, taken: bool) -> None:

@@ -47,6 +47,8 @@ class Point(StrEnum):
     REPORT_STORED = "report-stored"  # with the staging; its jobs are due, and take it over next
     FILES_TAKEN = "files-taken"  # some of them, by a job
     COPY_TAKEN = "copy-taken"  # by a job, which is staged now
+    QUEUE_JOINED = "queue-joined"  # staged, it waits for a place at FTS
+    PLACE_GIVEN = "place-given"  # and has one; it is handed over next
     STAGING_TIMED_OUT = "staging-timed-out"
     DELEGATED = "delegated"
     TRANSFER_ASSIGNED = "transfer-assigned"  # its id at FTS is recorded; posted next
@@ -58,6 +60,8 @@ class Point(StrEnum):
     OUTCOME_STORED = "outcome-stored"
     FAILURE_SEEN = "failure-seen"
     RETRY_STORED = "retry-stored"
+    REST_STORED = "rest-stored"  # of a job whose place failed it
+    REQUEUE_STORED = "requeue-stored"  # of a job whose destination rests
     FAILURE_STORED = "failure-stored"
     CANCEL_STORED = "cancel-stored"  # the request; FTS is asked next
     CANCEL_SENT = "cancel-sent"  # to FTS

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from deliv.config import Limits
+from deliv.config import Limits, StagingLimits
 from deliv.db.database import Connection, Database
 from deliv.delivery.ending.failure import Failure, FailureHandler
 from deliv.failpoints.points import Failpoints, Point
@@ -23,12 +23,13 @@ from deliv.model.error_classes import ErrorClass
 from deliv.model.file import File, FileResult, ReportedFile
 from deliv.model.job import Job, Submission
 from deliv.model.phase import AT_STAGER, Phase, phase
+from deliv.model.rest import Place, RestRules
 from deliv.model.staging import SharedStaging, StagingState
 from deliv.model.states import Event
 from deliv.model.transfer import OpenTransfer, Progress
 from deliv.store import Fence, OutboxRow, Routing, SliceLimits, Store, Turn
 from deliv.store.columns import KEEP, Sentinel
-from deliv.store.store import FOR_EVER
+from deliv.store.store import DEFAULT_RULES, FOR_EVER
 from deliv.store.submissions import Outcome
 
 T = TypeVar("T")
@@ -40,6 +41,7 @@ AFTER_EVENT = MappingProxyType(
         Event.DELIVER: Point.OUTCOME_STORED,
         Event.RESTAGE: Point.RETRY_STORED,
         Event.RETRANSFER: Point.RETRY_STORED,
+        Event.REQUEUE: Point.REQUEUE_STORED,
         Event.FAIL: Point.FAILURE_STORED,
         Event.CANCEL: Point.CANCELLATION_STORED,
     }
@@ -106,11 +108,22 @@ class FailpointStore(Store):
         await self._points.reach(Point.SUBMISSION_STORED)
         return result
 
-    async def admit(self, limits: Limits) -> Job | None:
+    async def admit(self, limits: StagingLimits, rules: RestRules = DEFAULT_RULES) -> Job | None:
         with _committing(Point.TRANSITION_SENT):
-            job = await super().admit(limits)
+            job = await super().admit(limits, rules)
         if job is not None:
             await self._points.reach(Point.JOB_ADMITTED)
+        return job
+
+    async def join_fts_queue(self, job: Job, delay: float) -> Job:
+        job = await super().join_fts_queue(job, delay)
+        await self._points.reach(Point.QUEUE_JOINED)
+        return job
+
+    async def give_fts_place(self, limits: Limits) -> Job | None:
+        job = await super().give_fts_place(limits)
+        if job is not None:
+            await self._points.reach(Point.PLACE_GIVEN)
         return job
 
     async def claim(self, job_id: str, timeout: float) -> Job | None:
@@ -148,9 +161,12 @@ class FailpointStore(Store):
         delay: float | Sentinel | None = KEEP,
         fence: Fence | None = None,
         delegation: str | None = None,
+        wake: tuple[Routing, ...] | None = None,
         **columns: Any,
     ) -> Job:
-        job = await super().update(job, delay=delay, fence=fence, delegation=delegation, **columns)
+        job = await super().update(
+            job, delay=delay, fence=fence, delegation=delegation, wake=wake, **columns
+        )
         _phase.set(phase(job))
         for column, point in AFTER_COLUMN.items():
             if columns.get(column) is not None:
@@ -185,16 +201,22 @@ class FailpointStore(Store):
             await self._points.reach(Point.REPORT_STORED)
         return staging
 
-    async def leave_staging(self, job: Job) -> tuple[Job, SharedStaging | None]:
-        left, staging = await super().leave_staging(job)
+    async def leave_staging(
+        self, job: Job, *, wake: tuple[Routing, ...] = ()
+    ) -> tuple[Job, SharedStaging | None]:
+        left, staging = await super().leave_staging(job, wake=wake)
         closed = left.time_released is None
         await self._points.reach(Point.STAGING_CLOSED if closed else Point.RELEASE_STORED)
         return left, staging
 
     async def staging_given_back(
-        self, staging: SharedStaging | None, job: Job | None = None
+        self,
+        staging: SharedStaging | None,
+        job: Job | None = None,
+        *,
+        wake: tuple[Routing, ...] = (),
     ) -> None:
-        await super().staging_given_back(staging, job)
+        await super().staging_given_back(staging, job, wake=wake)
         await self._points.reach(Point.RELEASE_STORED)
 
     async def add_staging_files(
@@ -202,6 +224,16 @@ class FailpointStore(Store):
     ) -> None:
         await super().add_staging_files(staging, report, first, files)
         await self._points.reach(Point.FILES_STORED)
+
+    async def fail_at(
+        self, job: Job, event: Event, place: Place, reason: str, rules: RestRules, **columns: Any
+    ) -> Job | None:
+        with _committing(Point.TRANSITION_SENT, Point.TRANSITION_STORED):
+            rested = await super().fail_at(job, event, place, reason, rules, **columns)
+        if rested is not None:
+            _phase.set(phase(rested))
+            await self._points.reach(Point.REST_STORED)
+        return rested
 
     async def add_files(
         self,

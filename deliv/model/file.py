@@ -70,6 +70,7 @@ class FileGroup:
     tried: bool
     error_class: str | None
     partial: bool
+    copy_begun: bool
     corrupt_source: bool
     count: int
     first: int

@@ -94,6 +94,8 @@ class Job:
     retry_of: Shown[str | None] = None
     copied_as: Shown[TransferIdentity] = TransferIdentity.SERVICE
     cancel_requested: Shown[datetime | None] = None
+    waiting_for: Shown[str | None] = None
+    waiting_since: Shown[datetime | None] = None
     files_directory: Shown[str | None] = None
     files_total: Shown[int | None] = None
     files_done: Shown[int | None] = None
@@ -121,10 +123,19 @@ class Job:
     report_digest: bytes | None = None
     slice: int = 0
     files_at_fts: int = 0
+    bytes_at_fts: int = 0
     files_active: int = 0
     files_arriving: int = 0
     turn_since: datetime | None = None
     staging_id: str | None = None
+    excused: int = 0
+    rest: bytes | None = None
+    let_go: datetime | None = None
+
+    @property
+    def own_attempts(self) -> int:
+        """Without those that failed for what is not the job's fault."""
+        return self.attempt - self.excused
 
     @property
     def copying_user(self) -> str | None:
@@ -155,6 +166,11 @@ class Listing:
     until: datetime | None = None
     before: str | None = None
     limit: int
+
+
+def delegation_id(dn: str) -> str:
+    """Names a user's delegation in URLs, as FTS does by a digest of the DN."""
+    return sha256(dn.encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, kw_only=True)

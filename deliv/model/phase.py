@@ -104,6 +104,7 @@ NEXT = MappingProxyType(
     {
         Phase.QUEUED: (Phase.ASKING_STAGER, Phase.CLOSED),
         Phase.ASKING_STAGER: (
+            Phase.QUEUED,  # its destination rests
             Phase.ASKING_STAGER,
             Phase.WAITING_FOR_STAGER,
             Phase.STAGED,  # it reports before it answers
@@ -156,3 +157,11 @@ def fits(case: Case, job: Job) -> bool:
 def needs_attention(job: Job) -> bool:
     """Whether a worker must look at it again without hearing of it from the stager or FTS."""
     return phase(job) not in AT_REST
+
+
+def has_place(job: Job) -> bool:
+    """Whether an unfinished job is with an FTS, or being handed over to one.
+
+    Others wait for a place, of which `limits` has so many: deliv/store/fts_queue.py.
+    """
+    return job.fts_endpoint is not None or job.turn_since is not None

@@ -23,6 +23,7 @@ class Event(StrEnum):
     ADMIT = "admit"  # its turn has come: the stager is asked
     STAGED = "staged"  # the stager reported a copy
     RESTAGE = "restage"  # staging starts over as a new attempt
+    REQUEUE = "requeue"  # nothing is staged for it any more: it waits for its turn again
     TRANSFER = "transfer"  # handed to FTS
     RETRANSFER = "retransfer"  # handed to FTS again as a new attempt
     DELIVER = "deliver"  # FTS finished and the copy was verified
@@ -47,6 +48,7 @@ TRANSITIONS = MappingProxyType(
         (Status.SUBMITTED, Event.ADMIT): Status.STAGING,
         (Status.STAGING, Event.STAGED): Status.STAGING,
         (Status.STAGING, Event.RESTAGE): Status.STAGING,
+        (Status.STAGING, Event.REQUEUE): Status.SUBMITTED,
         (Status.STAGING, Event.TRANSFER): Status.TRANSFERRING,
         (Status.TRANSFERRING, Event.RETRANSFER): Status.TRANSFERRING,
         (Status.TRANSFERRING, Event.RESTAGE): Status.STAGING,

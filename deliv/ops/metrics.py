@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from prometheus_client import PLATFORM_COLLECTOR, REGISTRY, Counter, Gauge, Histogram
 
+from deliv.model.rest import PLACES
 from deliv.model.states import Status
 
 REGISTRY.unregister(PLATFORM_COLLECTOR)  # it gives Python's version
@@ -36,6 +37,24 @@ def _connections(name: str, port: str) -> Connections:
 
 
 JOBS = Gauge("deliv_jobs", "Jobs by status, as last counted in the database", ["status"])
+STAGING_JOBS = Gauge(
+    "deliv_staging_jobs",
+    "Jobs whose copy the archive is asked for, or has staged and was not given back yet",
+    ["state"],
+)
+STAGING_BYTES = Gauge(
+    "deliv_staging_bytes",
+    "What these copies take: as reported, and as expected of those that are not",
+    ["size"],
+)
+FTS_JOBS = Gauge(
+    "deliv_fts_jobs", "Staged jobs that have a place at FTS, or wait for one", ["state"]
+)
+RESTING = Gauge(
+    "deliv_destinations_resting",
+    "Places that rest, as last counted in the database, by what for",
+    ["waiting_for"],
+)
 REQUESTS = Counter("deliv_http_requests_total", "Answers given", ["call", "code"])
 IN_FLIGHT = Gauge("deliv_http_requests_in_flight", "Requests in flight")
 REQUEST_SECONDS = Histogram("deliv_http_request_seconds", "Time to answer", ["call"])
@@ -86,5 +105,13 @@ for _direction in ("ahead", "back"):
     CLOCK_STEPS.labels(direction=_direction)
 for _of in ("callers", "deliv"):
     DATABASE_WAITING.labels(of=_of)
+for _state in ("asked", "staged"):
+    STAGING_JOBS.labels(state=_state)
+for _size in ("reported", "expected"):
+    STAGING_BYTES.labels(size=_size)
+for _state in ("placed", "waiting"):
+    FTS_JOBS.labels(state=_state)
+for _cause in PLACES:
+    RESTING.labels(waiting_for=_cause.value)
 for _status in Status:
     JOBS.labels(status=_status.value)

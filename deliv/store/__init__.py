@@ -5,6 +5,7 @@ from deliv.store.delegations import Delegations
 from deliv.store.files import SliceLimits
 from deliv.store.leases import Fence
 from deliv.store.outbox import Routing
+from deliv.store.rests import waiting
 from deliv.store.rows import JobEvent, OutboxRow
 from deliv.store.store import Store
 from deliv.store.turns import Turn
@@ -19,4 +20,5 @@ __all__ = [
     "SliceLimits",
     "Store",
     "Turn",
+    "waiting",
 ]

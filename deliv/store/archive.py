@@ -26,7 +26,9 @@ ORDER BY job_id LIMIT %s FOR UPDATE SKIP LOCKED
 """  # noqa: S608 - constants
 NAMES = ", ".join(COLUMNS)  # constants, as is EVENT
 EVENT = "event_id, job_id, submitter, status, attempt, staged, detailed_status, error_class, time"
-TRANSFER = "job_id, attempt, slice, fts_endpoint, fts_jobid, open, files, active, ended, arrived"
+TRANSFER = (
+    "job_id, attempt, slice, fts_endpoint, fts_jobid, open, files, bytes, active, ended, arrived"
+)
 # Each job that leaves locks its submitter's row of counts: whoever moves many takes them in order.
 MOVING = (
     f"INSERT INTO jobs_archive ({NAMES}) SELECT {NAMES} FROM jobs WHERE job_id IN ({{ids}})",  # noqa: S608

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from deliv.db.database import Connection
 from deliv.model.states import UNFINISHED, Status
+from deliv.store import under_way
 
 COLUMNS = {status: status.value.lower() for status in Status}
 NAMES = ", ".join(COLUMNS.values())
@@ -74,3 +75,4 @@ def recount(tx: Connection, submitter: str) -> None:
     tx.query(LOCK_LABELS, submitter)
     tx.execute(CLEAR_LABELS, submitter)
     tx.execute(COUNT_LABELS, submitter, submitter)
+    under_way.recount(tx, submitter)

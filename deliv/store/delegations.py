@@ -9,13 +9,16 @@ from deliv.db.database import Connection, Database, Duplicate
 from deliv.errors import Conflict, LostRace, NoCredential
 from deliv.model.job import Delegation
 from deliv.model.phase import AT_FTS
-from deliv.model.states import UNFINISHED
-from deliv.store import leases, outbox
+from deliv.model.rest import user_place
+from deliv.model.states import UNFINISHED, Status
+from deliv.store import counts, leases, outbox, rests
 from deliv.store.columns import SELECT, to_job
 from deliv.store.conditions import in_phase, of_status
 from deliv.store.leases import Fence
 from deliv.store.outbox import Routing
 
+PACE_SEEN = 600  # seconds in which it shows how fast a user's jobs are done
+UNFINISHED_JOBS = " + ".join(counts.COLUMNS[status] for status in Status if status in UNFINISHED)
 FIELDS = (
     "delegation_id, dn, request, request_key, proxy, proxy_key, expires, told AS notified_at, "
     "version"
@@ -36,6 +39,8 @@ UPDATE delegations SET request = %s, request_key = %s, requested = NOW(6) WHERE 
 ACCEPT = """
 UPDATE delegations
 SET proxy = %s, proxy_key = %s, expires = %s, told = NULL, version = version + 1,
+  accepted = NOW(6),
+  delivered_before = (SELECT success FROM submitter_jobs WHERE submitter = delegations.dn),
   request = IF(request_key <=> %s, NULL, request),
   requested = IF(request IS NULL, NULL, requested),
   request_key = IF(request IS NULL, NULL, request_key)
@@ -58,6 +63,15 @@ SELECT {FIELDS} FROM delegations
 WHERE expires <= %s AND proxy_key IS NOT NULL AND told IS NULL
 ORDER BY expires LIMIT %s
 """  # noqa: S608 - a constant
+# Those that end before the user's jobs can be expected to be done, at the pace since they came.
+TOO_SHORT = f"""
+SELECT {FIELDS} FROM delegations JOIN submitter_jobs ON submitter = dn
+WHERE proxy_key IS NOT NULL AND told IS NULL AND expires > %s
+  AND accepted <= NOW(6) - INTERVAL {PACE_SEEN} SECOND AND success > COALESCE(delivered_before, 0)
+  AND ({UNFINISHED_JOBS}) * TIMESTAMPDIFF(SECOND, accepted, NOW(6))
+    > (success - COALESCE(delivered_before, 0)) * TIMESTAMPDIFF(SECOND, NOW(6), expires)
+ORDER BY expires LIMIT %s
+"""  # noqa: S608 - constants
 NOTIFY = """
 UPDATE delegations SET told = NOW(6) WHERE delegation_id = %s AND version = %s AND told IS NULL
 """
@@ -70,7 +84,7 @@ SELECT job_id FROM jobs FORCE INDEX (turn)
 WHERE {in_phase(*AT_FTS)} AND submitter = %s AND copied_as = 'user'
 LIMIT 1
 """  # noqa: S608 - constants
-MOST = 500  # jobs that a user is notified about
+MOST = 500  # jobs that a user is notified about, or that go on at once
 
 
 def guard(tx: Connection, delegation_id: str) -> None:
@@ -109,11 +123,19 @@ class Delegations:
     async def accept(self, known: Delegation, *, proxy: str, key: bytes, expires: datetime) -> None:
         """Take a proxy in, for the sealed `key` of `known`'s request or of its last proxy.
 
+        The user's jobs that wait for it go on, some at once, others with the next looks.
         LostRace when that key has gone meanwhile.
         """
         values = (proxy, key, expires, key, known.delegation_id, key, key)
-        if not await self._database.execute(ACCEPT, *values):
-            raise LostRace(f"the delegation {known.delegation_id} was withdrawn meanwhile")
+
+        def run(tx: Connection) -> None:
+            if not tx.execute(ACCEPT, *values):
+                raise LostRace(f"the delegation {known.delegation_id} was withdrawn meanwhile")
+            place = user_place(known.dn).key
+            if rests.end(tx, place):
+                rests.free(tx, place, MOST)
+
+        await self._database.transaction(run)
 
     async def drop(self, delegation_id: str) -> bool:
         """Remove a proxy and its key; whether there was one. A request that waits may stay.
@@ -147,10 +169,11 @@ class Delegations:
         return await self._database.transaction(run)
 
     async def expiring(self, within: float, limit: int) -> list[Delegation]:
-        """What expires soon, and its user was not notified."""
+        """What expires soon, or before the user's jobs are done, and its user was not notified."""
 
         def run(tx: Connection) -> list[Delegation]:
-            rows = tx.query(EXPIRING, tx.now() + timedelta(seconds=within), limit)
+            soon = tx.now() + timedelta(seconds=within)
+            rows = [*tx.query(EXPIRING, soon, limit), *tx.query(TOO_SHORT, soon, limit)]
             return [Delegation(**row) for row in rows]
 
         return await self._database.transaction(run)

@@ -80,9 +80,9 @@ UPDATE job_files SET state = %s, size = COALESCE(size, %s), error_class = %s, re
 WHERE job_id = %s AND report = %s AND state = 'ASSIGNED' AND number = %s
 """
 GROUPS = f"""
-SELECT state, attempt = %s AS tried, error_class, partial, corrupt_source, COUNT(*) AS count,
-  MIN(number) AS first
-FROM job_files WHERE {OF_REPORT} GROUP BY 1, 2, 3, 4, 5
+SELECT state, attempt = %s AS tried, error_class, partial, copy_begun, corrupt_source,
+  COUNT(*) AS count, MIN(number) AS first
+FROM job_files WHERE {OF_REPORT} GROUP BY 1, 2, 3, 4, 5, 6
 """  # noqa: S608 - constants
 ONE = f"{SELECT} WHERE {OF_REPORT} AND number = %s"
 
@@ -194,7 +194,7 @@ def assign(
         sql = ASSIGN.format(keys="WHEN %s THEN %s " * len(free), numbers=placeholders(len(free)))
         pairs = [value for pair in free.items() for value in pair]
         tx.execute(sql, job.attempt, slice_number, *pairs, *where, *free)
-        transfers.add(tx, changed, len(free))
+        transfers.add(tx, changed, [file for file in files if file.number in free])
         changed = jobs.expect(tx, job.job_id)
     else:
         outbox.add(tx, [(changed, (Routing.ATTEND,))])
@@ -265,6 +265,7 @@ def groups(tx: Connection, job: Job) -> list[FileGroup]:
             tried=bool(row["tried"]),
             error_class=row["error_class"],
             partial=bool(row["partial"]),
+            copy_begun=bool(row["copy_begun"]),
             corrupt_source=bool(row["corrupt_source"]),
             count=row["count"],
             first=row["first"],
@@ -276,6 +277,14 @@ def groups(tx: Connection, job: Job) -> list[FileGroup]:
 def one(tx: Connection, job: Job, number: int) -> File:
     (row,) = tx.query(ONE, job.job_id, job.report, number)
     return to_file(row)
+
+
+def named(tx: Connection, job: Job, names: Sequence[str]) -> list[File]:
+    """Those of these names, of a job that has not been archived."""
+    keys = {name_key(name) for name in names}
+    sql = f"{SELECT} FORCE INDEX (name_key) WHERE {OF_REPORT} AND name_key IN "
+    rows = tx.query(f"{sql}({placeholders(len(keys))})", job.job_id, job.report, *sorted(keys))
+    return [to_file(row) for row in rows]
 
 
 def page(tx: Connection, job: Job, listing: FileListing) -> list[File]:

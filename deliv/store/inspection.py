@@ -13,7 +13,7 @@ from deliv.model.job import Job
 from deliv.model.phase import Phase
 from deliv.model.staging import SharedStaging
 from deliv.model.states import Status
-from deliv.store import counts, jobs, stagings
+from deliv.store import counts, jobs, stagings, under_way
 from deliv.store.clock import STEPS_BACK
 from deliv.store.columns import PROSE, placeholders, to_job
 from deliv.store.conditions import POSTED, in_phase
@@ -104,6 +104,10 @@ WHERE NOT EXISTS (
     SELECT 1 FROM job_files
     WHERE job_id = held.job_id AND destination_key = held.destination_key AND state = 'ASSIGNED')
 ORDER BY job_id LIMIT %s
+"""
+RESTLESS = """
+SELECT job_id, version FROM jobs FORCE INDEX (resting) LEFT JOIN rests ON place_key = rest
+WHERE rest IS NOT NULL AND place_key IS NULL ORDER BY job_id LIMIT %s
 """
 AWAITED = f"""
 SELECT {COLUMNS} FROM jobs FORCE INDEX (due)
@@ -266,7 +270,10 @@ class Inspection:
 
     async def miscounted(self, limit: int) -> list[str]:
         """Submitters whose counts, or those of a label of theirs, are not those of their jobs."""
-        return [row["submitter"] for row in await self._database.query(MISCOUNTED, limit)]
+        queries = MISCOUNTED, under_way.MISCOUNTED
+        return sorted(
+            {row["submitter"] for sql in queries for row in await self._database.query(sql, limit)}
+        )
 
     async def twice(self, limit: int) -> list[str]:
         """Ids of jobs that are in `jobs` and in the archive."""
@@ -289,6 +296,11 @@ class Inspection:
     async def stray_writers(self, limit: int) -> list[str]:
         """Jobs, or what were jobs, that keep others from files which they do not write."""
         return [row["job_id"] for row in await self._database.query(STRAY_WRITERS, limit)]
+
+    async def restless(self, limit: int) -> list[tuple[str, int]]:
+        """Jobs that rest at a place that there is not: (id, version)."""
+        rows = await self._database.query(RESTLESS, limit)
+        return [(row["job_id"], row["version"]) for row in rows]
 
     async def users(self) -> list[str]:
         """DNs under whose identity FTS may be copying: those who have delegated, or must have."""

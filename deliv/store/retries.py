@@ -6,8 +6,10 @@ from collections.abc import Collection
 
 from deliv.db.database import Connection
 from deliv.model.job import Job
+from deliv.store import archive, jobs
 from deliv.store.columns import SELECT, placeholders, to_job
 
+LOOKED_BACK = 10
 REPEATING = f"{SELECT} FORCE INDEX (retry_of) WHERE retry_of IN "
 ARCHIVED = REPEATING.replace(" FROM jobs", " FROM jobs_archive")
 
@@ -20,6 +22,23 @@ def of(tx: Connection, job_ids: Collection[str], *, lock: bool = False) -> dict[
     """
     found = _query(tx, REPEATING, set(job_ids), " FOR UPDATE" if lock else "")
     return found | _query(tx, ARCHIVED, set(job_ids) - found.keys(), "")
+
+
+def last_copied(tx: Connection, job: Job) -> Job | None:
+    """Of the jobs that it repeats, one after another, the last one that FTS was to copy.
+
+    None when there is none among the last ones.
+    """
+    earlier = job
+    for _ in range(LOOKED_BACK):
+        if earlier.retry_of is None:
+            break
+        of_id = "job_id = %s", earlier.retry_of
+        found = jobs.find(tx, *of_id) or archive.find(tx, *of_id)
+        if found is None or found.time_transferring is not None:
+            return found
+        earlier = found
+    return None
 
 
 def _query(tx: Connection, sql: str, job_ids: set[str], end: str) -> dict[str, Job]:

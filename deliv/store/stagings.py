@@ -1,4 +1,4 @@
-"""Stagings and who needs them: deliv/store/sql/0016_stagings.sql.
+"""Stagings and who needs them: deliv/store/sql/0019_stagings.sql.
 
 A job's row is locked before that of its staging. Whoever changes a staging may then change those of
 its jobs that wait for it: these ask for no lock but their own.
@@ -201,7 +201,7 @@ def is_needed(tx: Connection, staging_id: str, *, but: str = "") -> bool:
     return tx.get(NEEDED, staging_id, but) is not None
 
 
-def leave(tx: Connection, job: Job) -> tuple[Job, SharedStaging | None]:
+def leave(tx: Connection, job: Job, wake: Sequence[Routing]) -> tuple[Job, SharedStaging | None]:
     """The job, which has ended and needs its staging no more, and what it has to give back.
 
     Where others need it, or nothing is left, the job is closed. Else it has no `time_released` yet:
@@ -213,13 +213,15 @@ def leave(tx: Connection, job: Job) -> tuple[Job, SharedStaging | None]:
         return job, None
     released = staging.state is StagingState.RELEASED
     if job.staging_id is None or released or is_needed(tx, staging.staging_id, but=job.job_id):
-        return jobs.change(tx, job, Change(columns={"time_released": NOW}, delay=None)), None
+        return _close(tx, job, wake), None
     if staging.state is not StagingState.RELEASING:
         staging = change(tx, staging, {"state": StagingState.RELEASING}, None)
     return job, staging
 
 
-def given_back(tx: Connection, staging: SharedStaging | None, job: Job | None) -> None:
+def given_back(
+    tx: Connection, staging: SharedStaging | None, job: Job | None, wake: Sequence[Routing]
+) -> None:
     """The stager has confirmed it, to this job's worker if there is one. LostRace."""
     if job is not None:
         _lock(tx, job)
@@ -227,7 +229,7 @@ def given_back(tx: Connection, staging: SharedStaging | None, job: Job | None) -
         columns: dict[str, object] = {"state": StagingState.RELEASED, "released": NOW}
         change(tx, staging, columns, None if staging.report is None else 0)
     if job is not None:
-        jobs.change(tx, job, Change(columns={"time_released": NOW}, delay=None))
+        _close(tx, job, wake)
 
 
 def add_files(
@@ -267,6 +269,12 @@ def forget(tx: Connection, fence: Fence, age: float, limit: int) -> int:
     if left == limit:
         return left
     return tx.execute(f"{FORGET} ({marks})", *ids)
+
+
+def _close(tx: Connection, job: Job, wake: Sequence[Routing]) -> Job:
+    closed = jobs.change(tx, job, Change(columns={"time_released": NOW}, delay=None))
+    outbox.add(tx, [(closed, wake)])
+    return closed
 
 
 def _lock(tx: Connection, job: Job) -> None:

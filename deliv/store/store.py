@@ -8,17 +8,19 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from deliv.config import Limits
+from deliv.config import Limits, StagingLimits
 from deliv.db.database import Connection, Database, Duplicate
 from deliv.errors import CommitUnknown, DelivError, LostRace, Unavailable
-from deliv.model.file import File, FileGroup, FileListing, FileResult, ReportedFile
+from deliv.model.file import File, FileGroup, FileListing, FileResult, FileState, ReportedFile
 from deliv.model.job import Job, Listing, Submission
+from deliv.model.rest import Cause, Place, Rest, RestRules
 from deliv.model.staging import SharedStaging
-from deliv.model.states import Event, Status
+from deliv.model.states import Event, Status, after
 from deliv.model.transfer import OpenTransfer, Progress
 from deliv.store import (
     admission,
@@ -26,10 +28,13 @@ from deliv.store import (
     clock,
     counts,
     delegations,
+    fts_queue,
     jobs,
     leases,
     outbox,
+    rests,
     retries,
+    staging_area,
     stagings,
     submissions,
     transfers,
@@ -39,16 +44,27 @@ from deliv.store import files as job_files
 from deliv.store import listing as pages
 from deliv.store.columns import KEEP, Change, Sentinel
 from deliv.store.files import SliceLimits
+from deliv.store.fts_queue import FtsPlaces
 from deliv.store.leases import Fence
 from deliv.store.outbox import Routing
 from deliv.store.rows import JobEvent, OutboxRow
+from deliv.store.staging_area import StagingArea
 from deliv.store.submissions import Outcome
 from deliv.store.turns import Turn
 
 T = TypeVar("T")
 
+DEFAULT_RULES = RestRules()
 FOR_EVER = math.inf
 REPEATS = 3  # how often an unknown COMMIT is looked into
+
+
+@dataclass
+class Looks:
+    """Calls that look for who is next in a queue: all, and the last one that there is none for."""
+
+    asked: int = 0
+    refused: int = 0
 
 
 class Store:
@@ -59,7 +75,7 @@ class Store:
         # The database decides on admissions and turns one after the other. Those that wait for it
         # hold no connection.
         self._deciding = asyncio.Lock()
-        self._asked = self._refused = 0  # calls of `admit`: all, and the last one that none is for
+        self._admissions, self._places = Looks(), Looks()
         self.on_outbox: Callable[[], None] = lambda: None
 
     async def submit(
@@ -112,26 +128,42 @@ class Store:
         """The job that repeats each of these, archived or not, by the id of the repeated one."""
         return await self._run(lambda tx: retries.of(tx, job_ids))
 
-    async def admit(self, limits: Limits) -> Job | None:
-        """The job whose turn it is, now STAGING and due; None when none may be admitted.
+    async def last_copied(self, job: Job) -> Job | None:
+        """Of the jobs that it repeats, one after another, the last one that FTS was to copy."""
+        return await self._run(lambda tx: retries.last_copied(tx, job))
+
+    async def admit(self, limits: StagingLimits, rules: RestRules = DEFAULT_RULES) -> Job | None:
+        """The job that the archive is asked for next, now STAGING and due; None when none may be.
 
         Who waits while another call finds none gets the same answer.
         """
-        self._asked = asked = self._asked + 1
-        async with self._deciding:
-            if asked <= self._refused:
-                return None
-            waiting = self._asked
-            job = await self._run(lambda tx: admission.admit(tx, limits))
-            if job is None:
-                self._refused = waiting
+        job = await self._next(self._admissions, lambda tx: admission.admit(tx, limits, rules))
         if job is not None:
             self.on_outbox()
         return job
 
+    async def join_fts_queue(self, job: Job, delay: float) -> Job:
+        """The job, staged, which waits for a place at FTS; looked at again after `delay`. LostRace.
+
+        Who waits already keeps its place in the line.
+        """
+        return await self._run(lambda tx: fts_queue.join(tx, job, delay))
+
+    async def give_fts_place(self, limits: Limits) -> Job | None:
+        """The staged job that is handed to FTS next, and due; None when none may be. As `admit`."""
+        return await self._next(self._places, lambda tx: fts_queue.give_place(tx, limits))
+
+    async def fts_places(self) -> FtsPlaces:
+        """How many jobs have a place at FTS, and how many wait for one."""
+        return await self._run(fts_queue.places)
+
     async def held_by(self, limits: Limits, job: Job) -> str | None:
-        """Which limit keeps a waiting job from being admitted; None when none does."""
+        """Which limit keeps a waiting job from going on; None when none does."""
         return await self._run(lambda tx: admission.held_by(tx, limits, job))
+
+    async def staging_area(self) -> StagingArea:
+        """What the archive was asked for, and was not given back."""
+        return await self._run(staging_area.find)
 
     async def claim(self, job_id: str, timeout: float) -> Job | None:
         """The job, kept from other workers for `timeout` seconds; None when it is not due."""
@@ -158,14 +190,18 @@ class Store:
         """Take the job through `event`, due again after `delay` (None: at rest).
 
         `wake` are the outbox routings to add. IllegalTransition, LostRace, DestinationBusy. With
-        the id of a `delegation` only while it is there, else NoCredential.
+        the id of a `delegation` only while it is there, else NoCredential. A delivery lets others
+        go on whose destination rests.
         """
         what = jobs.event_change(job, event, delay, columns)
 
         def run(tx: Connection) -> Job:
             if delegation is not None:
                 delegations.guard(tx, delegation)
-            return jobs.transition(tx, job, what, wake)
+            changed = jobs.transition(tx, job, what, wake)
+            if event is Event.DELIVER:
+                rests.arrived(tx, job)  # as it was until now
+            return changed
 
         changed = await self._change(job, what, run)
         self.on_outbox()
@@ -178,6 +214,7 @@ class Store:
         delay: float | Sentinel | None = KEEP,
         fence: Fence | None = None,
         delegation: str | None = None,
+        wake: tuple[Routing, ...] | None = None,
         **columns: Any,
     ) -> Job:
         """Set columns; due_at stays unless `delay` is given. LostRace, DestinationBusy.
@@ -191,9 +228,15 @@ class Store:
                 delegations.guard(tx, delegation)
             if fence is not None:
                 leases.guard(tx, fence)
-            return jobs.change(tx, job, what)
+            changed = jobs.change(tx, job, what)
+            if wake:
+                outbox.add(tx, [(changed, wake)])
+            return changed
 
-        return await self._change(job, what, run)
+        changed = await self._change(job, what, run)
+        if wake:
+            self.on_outbox()
+        return changed
 
     async def enter_staging(self, job: Job, wait: float) -> tuple[Job, SharedStaging]:
         """The job and its staging: the one that it has, the open one of its product, or a new one.
@@ -264,28 +307,39 @@ class Store:
         """The jobs that wait for it; those in flight are bounded."""
         return await self._run(lambda tx: stagings.waiting(tx, staging))
 
-    async def leave_staging(self, job: Job) -> tuple[Job, SharedStaging | None]:
+    async def leave_staging(
+        self, job: Job, *, wake: tuple[Routing, ...] = ()
+    ) -> tuple[Job, SharedStaging | None]:
         """The job, which has ended and needs its staging no more, and what it has to give back.
 
         Where others need it, or nothing is left, the job is closed. Else it has no `time_released`
         yet: its staging is RELEASING, or None when the release before staged for it alone.
-        LostRace.
+        `wake` are the outbox routings to add when it is closed. LostRace.
         """
 
         def run(tx: Connection) -> tuple[Job, SharedStaging | None]:
-            return stagings.leave(tx, job)
+            return stagings.leave(tx, job, wake)
 
-        return await self._retry_unknown_commit(run, run)
+        left = await self._retry_unknown_commit(run, run)
+        if wake:
+            self.on_outbox()
+        return left
 
     async def staging_given_back(
-        self, staging: SharedStaging | None, job: Job | None = None
+        self,
+        staging: SharedStaging | None,
+        job: Job | None = None,
+        *,
+        wake: tuple[Routing, ...] = (),
     ) -> None:
         """The stager has confirmed it, to this job's worker if there is one. LostRace."""
 
         def run(tx: Connection) -> None:
-            stagings.given_back(tx, staging, job)
+            stagings.given_back(tx, staging, job, wake)
 
         await self._retry_unknown_commit(run, run)
+        if wake:
+            self.on_outbox()
 
     async def add_staging_files(
         self, staging: SharedStaging, report: bytes, first: int, files: Sequence[ReportedFile]
@@ -370,8 +424,10 @@ class Store:
         )
 
         def run(tx: Connection) -> Job | None:
-            def change() -> Job:
-                return jobs.transition(tx, job, what, ()) if first else jobs.change(tx, job, what)
+            def change() -> Job:  # the archive may be asked for another
+                if first:
+                    return jobs.transition(tx, job, what, (Routing.ADMIT,))
+                return jobs.change(tx, job, what)
 
             if delegation is not None:
                 delegations.guard(tx, delegation)
@@ -451,9 +507,14 @@ class Store:
         `files_done` and `bytes_done` have to be among the columns where a file has arrived.
         """
         what = Change(delay=delay, columns=columns)
-        changed = await self._change(
-            job, what, lambda tx: job_files.record(tx, job, transfer, results, what, wake)
-        )
+
+        def run(tx: Connection) -> Job:
+            changed = job_files.record(tx, job, transfer, results, what, wake)
+            if any(one.state is FileState.FINISHED for one in results):
+                rests.arrived(tx, job)
+            return changed
+
+        changed = await self._change(job, what, run)
         self.on_outbox()
         return changed
 
@@ -464,6 +525,10 @@ class Store:
     async def file(self, job: Job, number: int) -> File:
         """One that there is."""
         return await self._run(lambda tx: job_files.one(tx, job, number))
+
+    async def files_named(self, job: Job, names: Sequence[str]) -> list[File]:
+        """Those of these names, of a job that has not been archived."""
+        return await self._run(lambda tx: job_files.named(tx, job, names))
 
     async def files(self, job: Job, listing: FileListing) -> list[File]:
         """A page of a job's files, archived or not."""
@@ -490,6 +555,81 @@ class Store:
     ) -> list[Job]:
         """A page, by job id, of what FTS took at least `older_than` seconds ago."""
         return await self._run(lambda tx: jobs.transferring(tx, endpoint, older_than, after, limit))
+
+    async def has_credential(self, dn: str) -> bool:
+        """Whether the user has a delegated credential that has not ended."""
+        return await self._run(lambda tx: rests.credential_lasts(tx, dn, 0))
+
+    async def rest_of(self, job: Job) -> Rest | None:
+        """Where the job has to rest now, if anywhere."""
+        return await self._run(lambda tx: rests.of(tx, job))
+
+    async def fail_at(
+        self, job: Job, event: Event, place: Place, reason: str, rules: RestRules, **columns: Any
+    ) -> Job | None:
+        """Take the job through `event` after a failure that the place is to blame for.
+
+        Where the place rests by now the job does too. None when it has waited there for as long as
+        it may. LostRace.
+        """
+        what = Change(status=after(job.status, event), columns={"attempt": columns["attempt"]})
+
+        def run(tx: Connection) -> Job | None:
+            return rests.fail(tx, job, event, place, reason, rules, columns)
+
+        changed = await self._retry_unknown_commit(
+            run, lambda tx: jobs.applied(tx, job, what) or run(tx)
+        )
+        self.on_outbox()
+        return changed
+
+    async def rest(self, job: Job, rest: Rest, delay: float) -> Job:
+        """The job, which rests where others do, and is looked at again after `delay`. LostRace.
+
+        It is due now where the place does not rest any more.
+        """
+        return await self._run(lambda tx: rests.join(tx, job, rest, delay))
+
+    async def wait_at(self, place: Place, reason: str) -> Rest:
+        """The place, which rests from now on until what it waits for is there."""
+        return await self._run(lambda tx: rests.wait(tx, place, reason))
+
+    async def begin_rest(self, place: Place, reason: str, until: datetime | None, who: str) -> None:
+        """Have a host rest, for an operator: until then, or until `end_rest`."""
+        await self._run(lambda tx: rests.begin(tx, place, reason, until, who))
+
+    async def end_rest(self, key: bytes) -> bool:
+        """The place rests no more; whether it did. Its jobs go on with the next look."""
+        return await self._run(lambda tx: rests.end(tx, key))
+
+    async def resting(self) -> dict[Cause, int]:
+        """How many places rest, by their cause."""
+        return await self._run(rests.count)
+
+    async def rests(self, limit: int) -> list[Rest]:
+        """What rests, the longest first."""
+        return await self._run(lambda tx: rests.resting(tx, limit))
+
+    async def try_rests(self, rules: RestRules, limit: int) -> int:
+        """Where the next try has come let one job go; of how many places."""
+        due = await self._run(lambda tx: rests.due(tx, limit))
+        for rest in due:
+            key = rest.place_key
+            await self._run(lambda tx, key=key: rests.try_again(tx, key, rules))  # type: ignore[misc]
+        self.on_outbox()
+        return len(due)
+
+    async def free_rested(self, rules: RestRules, limit: int) -> int:
+        """Let some of the jobs go whose place does not rest any more; how many."""
+        ended = await self._run(lambda tx: rests.ended(tx, rules, limit))
+        freed = 0
+        for key in ended:
+            freed += await self._run(lambda tx, key=key: rests.free(tx, key, limit))  # type: ignore[misc]
+        return freed
+
+    async def tired(self, rules: RestRules, limit: int) -> list[str]:
+        """Ids of jobs that have waited for a place for as long as they may."""
+        return await self._run(lambda tx: rests.tired(tx, rules, limit))
 
     async def note_time(self, hold: float) -> float:
         """By how many seconds the database's clock has stepped back since the last note, else 0."""
@@ -551,6 +691,17 @@ class Store:
     async def remove_lease(self, name: str) -> None:
         """Unless it is held."""
         await self._run(lambda tx: leases.remove(tx, name))
+
+    async def _next(self, looks: Looks, look: Callable[[Connection], Job | None]) -> Job | None:
+        looks.asked = asked = looks.asked + 1
+        async with self._deciding:
+            if asked <= looks.refused:
+                return None
+            waiting = looks.asked
+            job = await self._run(look)
+            if job is None:
+                looks.refused = waiting
+        return job
 
     async def _change(self, job: Job, what: Change, first: Callable[[Connection], Job]) -> Job:
         def again(tx: Connection) -> Job:

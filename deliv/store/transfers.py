@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 from deliv.db.database import Connection
+from deliv.model.file import File
 from deliv.model.job import Job
 from deliv.model.phase import AT_FTS
 from deliv.model.states import Status
@@ -18,8 +19,8 @@ NAMES = ", ".join(field.name for field in fields(OpenTransfer))
 OPEN = f"SELECT job_id, {NAMES} FROM transfers WHERE open AND job_id IN "  # noqa: S608 - constants
 OWNERS = "SELECT job_id FROM transfers FORCE INDEX (fts_jobid) WHERE open AND fts_jobid IN"
 ADD = """
-INSERT INTO transfers (job_id, attempt, slice, fts_endpoint, fts_jobid, files)
-VALUES (%s, %s, %s, %s, %s, %s)
+INSERT INTO transfers (job_id, attempt, slice, fts_endpoint, fts_jobid, files, bytes)
+VALUES (%s, %s, %s, %s, %s, %s, %s)
 """
 CLOSE = """
 UPDATE transfers SET open = FALSE, active = 0, ended = files, arrived = %s
@@ -33,10 +34,12 @@ WHERE job_id = %s AND attempt = %s AND slice = %s AND open
 COUNT = f"""
 UPDATE jobs JOIN (
   SELECT COALESCE(SUM(files - ended), 0) AS at_fts, COALESCE(SUM(active), 0) AS active,
-    COALESCE(SUM(arrived), 0) AS arriving
+    COALESCE(SUM(arrived), 0) AS arriving,
+    COALESCE(FLOOR(SUM(bytes / files * (files - ended))), 0) AS bytes
   FROM transfers WHERE job_id = %s AND open
 ) AS seen
-SET files_at_fts = seen.at_fts, files_active = seen.active, files_arriving = seen.arriving
+SET files_at_fts = seen.at_fts, bytes_at_fts = seen.bytes, files_active = seen.active,
+  files_arriving = seen.arriving
 WHERE job_id = %s AND {of_status({Status.TRANSFERRING})}
 """  # noqa: S608 - constants
 LAST_ENDED = """
@@ -70,10 +73,10 @@ def watched(tx: Connection, endpoint: str) -> list[Job]:
     return [to_job(row) for row in tx.query(WATCHED, endpoint)]
 
 
-def add(tx: Connection, job: Job, files: int) -> None:
+def add(tx: Connection, job: Job, files: Sequence[File]) -> None:
     """The transfer that was just assigned."""
     transfer = job.job_id, job.attempt, job.slice, job.fts_endpoint, job.fts_jobid
-    tx.execute(ADD, *transfer, files)
+    tx.execute(ADD, *transfer, len(files), sum(file.size or 0 for file in files))
     count(tx, job.job_id)
 
 

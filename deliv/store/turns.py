@@ -1,11 +1,12 @@
 """Turns to hand files to FTS, given for all instances together: deliv/model/turns.py.
 
-Nothing is read but jobs in flight, of which there is a bounded number.
+Nothing is read but jobs that have a place at FTS, of which there is a bounded number.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deliv.db.database import Connection
@@ -26,19 +27,21 @@ OF_FTS = f"{of_status(IN_FLIGHT)} AND (fts_endpoint = %s OR fts_endpoint IS NULL
 OF_PAIR = " AND stager_hostname = %s AND destination_host = %s"
 # Rows are costly to read: of those that FTS has, one for each submitter; of those that wait, the
 # first of each.
-AT_FTS = f"""
+AT_FTS = """
 SELECT stager_hostname, destination_host, submitter, SUM(files_at_fts) AS files_at_fts,
-  SUM(files_active) AS files_active
-FROM jobs FORCE INDEX (turn) WHERE {OF_FTS} AND files_at_fts > 0{{pair}} GROUP BY 1, 2, 3
-"""  # noqa: S608 - constants
+  SUM(bytes_at_fts) AS bytes_at_fts, SUM(files_active) AS files_active
+FROM jobs FORCE INDEX (polled)
+WHERE status = 'TRANSFERRING' AND fts_endpoint = %s AND files_at_fts > 0{pair} GROUP BY 1, 2, 3
+"""
 FIRST_OF_EACH = 20
 WAITING = f"""
 SELECT * FROM (
   SELECT stager_hostname, destination_host, submitter, job_id, turn_since, files_total, files_done,
-    files_at_fts, slice, ROW_NUMBER() OVER (
+    files_at_fts, slice, product_size, bytes_total, bytes_done, bytes_at_fts,
+    ROW_NUMBER() OVER (
     PARTITION BY stager_hostname, destination_host, submitter ORDER BY turn_since, job_id
   ) AS place
-  FROM jobs FORCE INDEX (turn)
+  FROM jobs FORCE INDEX (waiting_turn)
   WHERE {OF_FTS} AND {MAY_WAIT} AND turn_since IS NOT NULL{{pair}}
 ) AS waiting WHERE place <= {FIRST_OF_EACH}
 """  # noqa: S608 - constants
@@ -48,13 +51,14 @@ DUE = f"UPDATE jobs SET due_at = NOW(6) WHERE {MAY_WAIT} AND job_id IN "  # noqa
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """How many files an FTS may have between two hosts, and in one transfer.
+    """What an FTS may have between two hosts, and how many files in one transfer.
 
     What another FTS has is not in the way. `waiting_status` is what a job shows that has to wait.
     """
 
     endpoint: str
     files_per_pair: int
+    bytes_per_pair: int
     files_per_transfer: int
     waiting_status: str = ""
 
@@ -73,7 +77,7 @@ def is_next(tx: Connection, job: Job, files: int, turn: Turn) -> bool:
     )
     others = _contenders(tx, turn, job.stager_hostname, job.destination_host)
     contenders = [one for several in others.values() for one in several if one.job_id != job.job_id]
-    return job.job_id in next_turns([*contenders, asking], turn.files_per_pair)
+    return job.job_id in _next([*contenders, asking], turn)
 
 
 def wait(tx: Connection, job: Job, turn: Turn) -> Job:
@@ -90,13 +94,17 @@ def give(tx: Connection, turn: Turn) -> int:
     chosen = [
         job_id
         for contenders in _contenders(tx, turn).values()
-        for job_id in next_turns(contenders, turn.files_per_pair)
+        for job_id in _next(contenders, turn)
     ]
     if chosen:
         tx.execute(f"{DUE} ({placeholders(len(chosen))})", *chosen)
         found = jobs.by_id(tx, chosen).values()
         outbox.add(tx, [(job, (Routing.ATTEND,)) for job in found])
     return len(chosen)
+
+
+def _next(contenders: Sequence[Contender], turn: Turn) -> list[str]:
+    return next_turns(contenders, turn.files_per_pair, turn.bytes_per_pair)
 
 
 def _contenders(tx: Connection, turn: Turn, *pair: str | None) -> dict[Pair, list[Contender]]:
@@ -109,20 +117,25 @@ def _contenders(tx: Connection, turn: Turn, *pair: str | None) -> dict[Pair, lis
                 job_id="",  # of several
                 submitter=row["submitter"],
                 at_fts=int(row["files_at_fts"]),
+                bytes_at_fts=int(row["bytes_at_fts"]),
                 active=int(row["files_active"]),
             )
         )
     for row in tx.query(WAITING.format(pair=condition), turn.endpoint, *pair):
-        wants = 1
+        wants, wants_bytes = 1, row["product_size"] or 0
         if row["files_total"] is not None:
-            left = row["files_total"] - row["files_done"] - row["files_at_fts"]
+            left = max(row["files_total"] - row["files_done"] - row["files_at_fts"], 1)
             most = FIRST_FILES if row["slice"] == 0 else turn.files_per_transfer
-            wants = min(most, max(left, 1))
+            wants = min(most, left)
+            known = row["bytes_total"] or 0
+            bytes_left = max(known - (row["bytes_done"] or 0) - row["bytes_at_fts"], 0)
+            wants_bytes = bytes_left * wants // left  # its files are taken to be of one size
         found[row["stager_hostname"], row["destination_host"]].append(
             Contender(
                 job_id=row["job_id"],
                 submitter=row["submitter"],
                 wants=wants,
+                wants_bytes=wants_bytes,
                 waiting_since=row["turn_since"],
             )
         )

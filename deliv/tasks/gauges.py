@@ -1,4 +1,4 @@
-"""What every instance shows in its metrics as of now: the jobs, and when its files end."""
+"""What every instance shows in its metrics as of now: jobs, what rests, when its files end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Protocol
 
 from cryptography import x509
 
+from deliv.config import StagingLimits
 from deliv.errors import Unavailable
+from deliv.model.rest import PLACES
 from deliv.model.states import Status
 from deliv.ops import metrics
 from deliv.store import Store
@@ -30,8 +32,11 @@ class Trust(Protocol):
 class Gauges:
     """`credential`: the PEM of deliv's certificate for the stager and FTS, Unavailable for none."""
 
-    def __init__(self, store: Store, trust: Trust, credential: Callable[[], bytes]) -> None:
+    def __init__(
+        self, store: Store, trust: Trust, credential: Callable[[], bytes], limits: StagingLimits
+    ) -> None:
         self._store = store
+        self._limits = limits
         self._trust = trust
         self._certificates = {"rest": lambda: trust.certificate, "credential": credential}
 
@@ -39,6 +44,18 @@ class Gauges:
         counts = await self._store.counts()
         for status in Status:
             metrics.JOBS.labels(status=status.value).set(counts.get(status, 0))
+        area = await self._store.staging_area()
+        metrics.STAGING_JOBS.labels(state="asked").set(area.asked)
+        metrics.STAGING_JOBS.labels(state="staged").set(area.held - area.asked)
+        metrics.STAGING_BYTES.labels(size="reported").set(area.bytes)
+        expected = (area.held - area.sized) * area.expected(self._limits)
+        metrics.STAGING_BYTES.labels(size="expected").set(expected)
+        places = await self._store.fts_places()
+        metrics.FTS_JOBS.labels(state="placed").set(places.given)
+        metrics.FTS_JOBS.labels(state="waiting").set(places.waiting)
+        resting = await self._store.resting()
+        for cause in PLACES:
+            metrics.RESTING.labels(waiting_for=cause.value).set(resting.get(cause, 0))
 
     def show_ends(self) -> None:
         for of, certificate in self._certificates.items():

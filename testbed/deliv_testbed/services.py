@@ -86,6 +86,8 @@ def write_deliv(parts: Parts) -> None:
             },
             "delegation": {"key_file": str(layout.delegation_key), "every": "2s"},
             "retries": RETRIES,
+            "rests": {"first_pause": "2s", "longest_pause": "10s"},
+            "limits": {"patience_new": "20s"},
             "audit": {"file": str(layout.audit_log)},
             "sweeps": {"every": "2s", "lease": "10s", "hold": "30s", "ask_again": "2s"},
         }

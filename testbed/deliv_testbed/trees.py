@@ -29,6 +29,12 @@ class Tree:
         """In the order of their numbers, relative to the product's directory."""
         return (name(number) for number in range(1, self.files + 1))
 
+    @property
+    def total(self) -> int:
+        """The bytes of all files."""
+        large = 0 if self.large is None else self.files // LARGE_EVERY
+        return (self.files - large) * self.size + large * (self.large or 0)
+
     def chunks(self, number: int) -> Iterator[bytes]:
         """The content of a file, in pieces of at most 1 MiB."""
         stamp = number.to_bytes(8, "little")  # its first bytes differ in small files, too

@@ -274,11 +274,40 @@ def test_what_has_expired_is_wiped_and_copies_nothing(own: Stack, target: Target
     warning = own.curl(f"/transferStatus?job_id={job_id}").document["warning"]
     assert "delegate again" in warning
     assert caller.report(fields).status == 200
-    with own.client() as client:
-        job = client.wait(job_id, timeout=400)
-    assert (job["status"], job["error_class"]) == ("ERROR", "credential")
-    assert "delegate again" in job["detailed_status"]
+
+    def waits() -> bool:
+        job = own.curl(f"/transferStatus?job_id={job_id}").document
+        return job.get("waiting_for") == "delegation"
+
+    until(waits, "it waits for another one")
     assert not target.directory.exists()
+    own.curl("/cancelTransfer", "-d", f"job_id={job_id}")
+
+
+def test_jobs_that_wait_for_a_delegation_go_on_with_it(own: Stack, target: Target) -> None:
+    """It ended before it was their turn, so that nothing is staged for them."""
+    delegate(own)
+    with held_back(own):
+        for size in range(3020, 3030):
+            assert submit(own, f"synthetic-{size}", target).status == 202
+        expire(own, "alice", "NOW(6) - INTERVAL 1 SECOND")
+    waiting = "SELECT COUNT(*) FROM jobs WHERE waiting_for = 'delegation' AND status = 'SUBMITTED'"
+    until(lambda: own.query(waiting) == [(10,)], "they wait")
+    assert not target.directory.exists()
+    delegate(own)
+    going = "SELECT COUNT(*) FROM jobs WHERE destination_path = %s AND status <> 'SUCCESS'"
+    until(lambda: own.query(going, target.url) == [(0,)], "all are delivered")
+    assert len(target.names()) == 10
+
+
+@contextmanager
+def held_back(stack: Stack) -> Iterator[None]:
+    """No job is admitted, as another transaction has the lock of admissions."""
+    with stack.as_root() as connection, connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT fence FROM leases WHERE name = 'admission' FOR UPDATE")
+        yield
+        cursor.execute("ROLLBACK")
 
 
 def test_a_job_whose_user_delegates_again_in_time(own: Stack, target: Target) -> None:

@@ -1,7 +1,8 @@
-"""What deliv is for: products arrive, byte for byte, once, in fair order."""
+"""What deliv is for: products arrive, byte for byte, once."""
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from support.running_stack import Stack, Target, until
 
 PRODUCTS = ["005", "1510850130-empty.rdb", "M31 HI cube.fits", "Südhimmel-β.fits"]
 SIZES = range(1_000, 1_139)
-SLOTS = 100  # limits.per_submitter
+PLACES = 50  # limits.per_submitter_and_destination
 
 
 def test_seed_products_arrive_byte_for_byte(stack: Stack, target: Target) -> None:
@@ -40,7 +41,7 @@ def released(stack: Stack, job_id: str) -> bool:
     return time is not None
 
 
-def test_140_products_of_two_users_all_arrive_once_and_in_fair_order(
+def test_140_products_of_two_users_all_arrive_once_with_few_at_fts(
     stack: Stack, target: Target
 ) -> None:
     other = stack.target()
@@ -59,7 +60,7 @@ def test_140_products_of_two_users_all_arrive_once_and_in_fair_order(
     _assert_written_once(stack, [*target.directory.iterdir(), *other.directory.iterdir()])
     assert {answer["attempt"] for answer in (*answers, last)} == {1}
     assert len({answer["fts_jobid"] for answer in (*answers, last)}) == 140
-    _assert_fair(answers, last)
+    _assert_few_at_fts(answers)
 
 
 def _submit_all(stack: Stack, target: Target) -> list[str]:
@@ -85,10 +86,9 @@ def _assert_written_once(stack: Stack, files: list[Path]) -> None:
     }
 
 
-def _assert_fair(answers: list[dict[str, object]], last: dict[str, object]) -> None:
-    """The other user's single job came last and waited for no more than the slots in flight."""
-    assert all(answer["time_submitted"] < last["time_submitted"] for answer in answers)
-    served_later = [a for a in answers if a["time_staging"] > last["time_staging"]]
-    ended_later = [a for a in answers if a["time_success"] > last["time_success"]]
-    assert len(served_later) >= len(answers) - SLOTS - 10
-    assert ended_later
+def _assert_few_at_fts(answers: list[dict[str, object]]) -> None:
+    """While all of hers may be staged at once, of one user and to one host."""
+    times = [(str(one["time_transferring"]), 1) for one in answers]
+    times += [(str(one["time_success"]), -1) for one in answers]
+    at_once = list(itertools.accumulate(change for _, change in sorted(times)))
+    assert max(at_once) <= PLACES

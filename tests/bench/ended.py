@@ -99,7 +99,7 @@ async def _round(store: Store, clock: Clock) -> None:
     with clock.note("submission under a quota"):
         await store.submit(submission(quota=1_000))
     with clock.note("admission"):
-        job = await store.admit(LIMITS)
+        job = await store.admit(LIMITS.staging)
     assert job is not None
     with clock.note("search for due jobs"):
         await store.due(100)
@@ -130,6 +130,6 @@ async def _round(store: Store, clock: Clock) -> None:
         with clock.note(name):
             await store.page(Listing(limit=50, **wanted))
     await store.outbox_done([row.id for row in await store.outbox_take(100, 0)])
-    other = await store.admit(LIMITS)
+    other = await store.admit(LIMITS.staging)
     assert other is not None
     await store.apply(other, Event.CANCEL, delay=None)

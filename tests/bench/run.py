@@ -9,7 +9,7 @@ import argparse
 import itertools
 import sys
 
-from bench import ended, service, shares, tables, trees
+from bench import ended, rests, service, shares, staging, tables, trees
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.parse_args(arguments)
     broken = 0
-    parts = (tables, ended, service, shares, trees)
+    parts = (tables, ended, rests, service, shares, staging, trees)
     for figure in itertools.chain.from_iterable(part.figures() for part in parts):
         print(figure, flush=True)
         broken += not figure.held

@@ -95,11 +95,11 @@ def _delivery(stack: Stack) -> Figure:
     until(lambda: stack.query(ended) == [(len(jobs),)], "everything is delivered", timeout=300)
     return Figure(
         what=f"{DELIVERIES} deliveries", value=time.monotonic() - started,
-        against="copying at FTS alone", base=_copying(stack), unit="s", most=2,
+        against="copying at FTS alone", base=copying(stack), unit="s", most=2,
     )  # fmt: skip
 
 
-def _copying(stack: Stack) -> float:
+def copying(stack: Stack) -> float:
     """Seconds from the first copy's start to the last one's end, by FTS's record."""
     with closing(
         sqlite3.connect(f"file:{stack.directory}/fts/fts.sqlite?mode=ro", uri=True)

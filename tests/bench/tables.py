@@ -8,19 +8,25 @@ from contextlib import closing
 from typing import TypeVar
 
 from support.private_mariadb import Server, running
-from support.samples import ALICE, BOB, LIMITS, fill, submission
+from support.samples import ALICE, BOB, fill, submission
 
 from bench.figures import Figure, median
+from deliv.config import StagingLimits
 from deliv.db.database import Database
 from deliv.model.job import Listing
 from deliv.store import Store, migrations
 
 T = TypeVar("T")
 
+CAPS = StagingLimits(
+    in_flight=10_000, per_submitter=10_000, per_destination=10_000,
+    per_submitter_and_destination=10_000,
+)  # fmt: skip
+
 TIMES = 200
 ENDED = (1_000, 100_000)
 WAITING = (100, 10_000)
-IN_FLIGHT = 200
+IN_STAGING = 2_000
 ADMISSIONS = 50
 PAGE = 100
 Measure = Callable[[Store, int], Awaitable[float]]  # with the number of jobs; milliseconds
@@ -29,7 +35,7 @@ Measure = Callable[[Store, int], Awaitable[float]]  # with the number of jobs; m
 def figures() -> Iterator[Figure]:
     with running() as server:
         yield _growing(server, "admission", admission, WAITING, "waiting")
-        yield _in_flight(server)
+        yield _in_staging(server)
         yield _growing(server, "submission", submit, ENDED, "ended")
         yield _growing(server, "list, first page", first_page, ENDED, "ended")
         yield _growing(server, "list, page in the middle", middle_page, ENDED, "ended")
@@ -57,15 +63,15 @@ async def _measured(server: Server, measure: Measure, count: int, status: str) -
     return await _with_store(server, run)
 
 
-def _in_flight(server: Server) -> Figure:
+def _in_staging(server: Server) -> Figure:
     async def run() -> tuple[float, float]:
         await _filled(server, WAITING[1])
         return await _with_store(server, admission_above)
 
     base, value = asyncio.run(run())
     return Figure(
-        what=f"admission, {IN_FLIGHT} in flight", value=value,
-        against="none in flight", base=base, unit="ms", most=3,
+        what=f"admission, {IN_STAGING:,} in staging", value=value,
+        against="none in staging", base=base, unit="ms", most=3,
     )  # fmt: skip
 
 
@@ -86,14 +92,14 @@ async def _with_store(server: Server, run: Callable[[Store], Awaitable[T]]) -> T
 
 
 async def admission(store: Store, count: int) -> float:
-    return await median(lambda: store.admit(LIMITS), ADMISSIONS)
+    return await median(lambda: store.admit(CAPS), ADMISSIONS)
 
 
 async def admission_above(store: Store) -> tuple[float, float]:
-    """With nothing in flight before, and with IN_FLIGHT."""
+    """With nothing in staging before, and with IN_STAGING."""
     base = await admission(store, 0)
-    for _ in range(IN_FLIGHT - ADMISSIONS):
-        await store.admit(LIMITS)
+    for _ in range(IN_STAGING - ADMISSIONS):
+        await store.admit(CAPS)
     return base, await admission(store, 0)
 
 

@@ -20,6 +20,8 @@ QUICK = {
         "timeout": {"attempts": 2, "backoff": "500ms"},
         "other": {"attempts": 2, "backoff": "500ms"},
     },
+    # A staged copy is given back before its destination is tried again.
+    "rests": {"first_pause": "1s", "longest_pause": "2s", "keep_staged": "500ms"},
 }
 
 
@@ -30,6 +32,8 @@ LOOKING_OFTEN = {"poll_every": "500ms", "reconcile_every": "1s"}
 SMALL_TRANSFERS = {"files_per_transfer": 5}
 # so that they are handed over in turn
 FEW_AT_FTS = {"files_per_pair": 10}
+# so that a job to where nobody answers ends soon
+IMPATIENT_RESTS = {"patience_new": "15s"}
 
 PATIENT, IMPATIENT = "60s", "2s"  # for the stager
 
@@ -41,7 +45,7 @@ def stack() -> Iterator[Stack]:
         faults.mkdir()
         faults.chmod(0o777)  # deliv runs as another user when the tests run as root
         fts = settings(stack)["fts"] | LOOKING_OFTEN | SMALL_TRANSFERS
-        changes = {"fts": fts, "limits": FEW_AT_FTS, "faults": str(faults)}
+        changes = {"fts": fts, "limits": FEW_AT_FTS | IMPATIENT_RESTS, "faults": str(faults)}
         start(stack, {**settings(stack), **QUICK, **changes})
         yield stack
 

@@ -42,7 +42,7 @@ class Story:
     frozen_copy: bool = False
     status: str = "SUCCESS"
     error_class: str | None = None
-    attempts: int = 1
+    attempts: int | None = 1  # None: as many as there is time for
 
 
 DELIVERY = Story()
@@ -51,11 +51,14 @@ FAILING = Story(fault="fail-", status="ERROR", error_class="stager")
 WITHDRAWN = Story(fault="silent-", cancel_when="STAGING", status="CANCELLED")
 INTERRUPTED = Story(cancel_when="TRANSFERRING", frozen_copy=True, status="CANCELLED")
 FORBIDDEN = Story(destination="forbidden", status="ERROR", error_class="no permission")
+RESTING = Story(destination="dead", status="ERROR", error_class="unreachable", attempts=None)
 TREE = Story(files=15)  # three transfers
 
 STORIES = {
     Point.STAGING_TIMED_OUT: SILENT,
     Point.RETRY_STORED: SILENT,
+    Point.REST_STORED: RESTING,
+    Point.REQUEUE_STORED: RESTING,
     Point.FAILURE_SEEN: FAILING,
     Point.FAILURE_STORED: FAILING,
     Point.CANCELLATION_STORED: WITHDRAWN,
@@ -160,7 +163,7 @@ def comes_to_rest(stack: Stack, story: Story, point: Point, kind: str) -> None:
     until(lambda: survived(deliv, armed, kind), f"{point} was reached")
 
     assert (ended["status"], ended["error_class"]) == (story.status, story.error_class), ended
-    assert ended["attempt"] == story.attempts, ended
+    assert ended["attempt"] == story.attempts or story.attempts is None, ended
     assert deliv.restarts == (kind == "kill")
     assert_exactly_once(stack, story, target, size)
     assert not stack.staged_copy(ended["job_id"]).exists()
@@ -317,6 +320,8 @@ def call(stack: Stack, story: Story, product: str, target: Target) -> str:
     url = target.url
     if story.destination == "forbidden":
         url = f"{url.partition('/')[0]}//{url.split('/')[2]}/etc/deliv-crashes"
+    if story.destination == "dead":
+        url = "gsiftp://127.0.0.1:1/deliv-crashes"
     if story.frozen_copy:
         stack.control("freeze", "gridftp-destination")
     with stack.client() as client:

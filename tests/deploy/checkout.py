@@ -12,10 +12,10 @@ SOURCES = ("deliv", "testbed", "requirements", "pyproject.toml", "README.md", "L
 SKIPPED = shutil.ignore_patterns("__pycache__")
 
 
-def copy(directory: Path) -> Path:
+def copy(directory: Path, original: Path = CHECKOUT) -> Path:
     """What a release is built from, as it is now: the original may change meanwhile."""
     for name in SOURCES:
-        source = CHECKOUT / name
+        source = original / name
         if source.is_dir():
             shutil.copytree(source, directory / name, ignore=SKIPPED)
         else:

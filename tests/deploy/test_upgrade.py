@@ -1,7 +1,11 @@
-"""An upgrade and a rollback under load: no request fails, no job is lost."""
+"""An upgrade and a rollback under load: no request fails, no job is lost.
+
+From this checkout to a next release, or from the checkout that DELIV_TESTS_RELEASE_BEFORE names.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,7 +16,7 @@ from deploy import checkout
 from deploy.booting import Boot
 from deploy.client import Client
 from deploy.deployment import Deployment
-from deploy.fleet import ANSIBLE
+from deploy.fleet import ANSIBLE, CHECKOUT
 from deploy.load import Load
 from tools.hosts.programs import wait
 
@@ -66,7 +70,8 @@ class Upgrade:
 
 @pytest.fixture(scope="module")
 def upgrade(boot: Boot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgrade]:
-    old = checkout.copy(tmp_path_factory.mktemp("old") / "checkout")
+    before = Path(os.environ.get("DELIV_TESTS_RELEASE_BEFORE", CHECKOUT))
+    old = checkout.copy(tmp_path_factory.mktemp("old") / "checkout", before)
     new = checkout.copy(tmp_path_factory.mktemp("new") / "checkout")
     checkout.set_version(new, NEW)
     migration = checkout.add_migration(new, "trial", MIGRATION)
@@ -100,6 +105,7 @@ def test_an_upgrade_and_a_rollback_under_load(upgrade: Upgrade) -> None:
     assert load.calls > 100
     upgrade.assert_nothing_lost(load)
     deployment.wait_until_ready()
+    upgrade.run("/usr/local/sbin/deliv", "check")  # clean, else its exit code is another
     later = deployment.converge("-e", f"release_checkout={upgrade.new}")
     assert f"{HOST} keeps release {before}" in later.output
     assert set(upgrade.releases().values()) == {before}

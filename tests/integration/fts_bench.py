@@ -18,7 +18,6 @@ from support.samples import transferring
 from deliv import config
 from deliv.assembly import Parts, build
 from deliv.db.database import Database
-from deliv.delivery.delegation import delegation_id
 from deliv.delivery.ending.cancellation import Cancellation
 from deliv.delivery.ending.cleanup import Cleanup
 from deliv.delivery.ending.failure import FailureHandler
@@ -30,7 +29,7 @@ from deliv.gateways.fts import Endpoint
 from deliv.gateways.gridftp import GridFtp
 from deliv.gateways.https import HeldCredential
 from deliv.gateways.stager import Stager
-from deliv.model.job import Job
+from deliv.model.job import Job, delegation_id
 from deliv.store import NOW, Fence, Store
 from integration.scripted_delegation import WHOAMI, CredentialDelegation
 from integration.scripted_fts import Asked, Grid, Reply, ScriptedFts, reply
@@ -44,7 +43,10 @@ REFUSAL = {
     "http_message": "Not enough permissions to check the job",
 }
 
-ROW = "INSERT IGNORE INTO delegations (delegation_id, dn, proxy_key) VALUES (%s, %s, 'sealed')"
+ROW = """
+INSERT IGNORE INTO delegations (delegation_id, dn, proxy_key, expires)
+VALUES (%s, %s, 'sealed', NOW(6) + INTERVAL 1 DAY)
+"""
 
 
 class Delegated:
@@ -56,6 +58,7 @@ class Delegated:
 
     async def credential(self, dn: str) -> HeldCredential:
         if dn not in self.held:
+            await self._database.execute("DELETE FROM delegations WHERE dn = %s", dn)
             raise NoCredential(f"{dn} has no delegated credential (any more)")
         await self._database.execute(ROW, delegation_id(dn), dn)
         return self.held[dn]
@@ -188,7 +191,7 @@ async def bench(
                 parts.store,
                 delegated,
                 parts.fts.endpoint("fts1"),
-                Cleanup(parts.store, released, parts.withdrawal, parts.settings.sweeps),
+                Cleanup(parts.store, released, parts.withdrawal, parts.settings),
                 parts,
             )
         finally:

@@ -95,9 +95,9 @@ async def test_after_a_step_back_what_was_due_is_due(
     await submitted(store, submitter=BOB)
     await store.outbox_take(100, HOLD)
     clock.step(-MINUTES)
-    assert await store.admit(LIMITS) is None
+    assert await store.admit(LIMITS.staging) is None
     assert MINUTES / 2 < await store.note_time(HOLD) <= MINUTES
-    assert await until(lambda: store.admit(LIMITS))
+    assert await until(lambda: store.admit(LIMITS.staging))
     job = await store.job(waits.job_id)
     assert job is not None
     assert job.due_at is not None
@@ -288,7 +288,7 @@ async def test_after_a_day_ahead_and_back_all_is_due_in_time(
     await submitted(store, submitter=BOB)
     clock.step(0)
     assert DAY / 2 < await store.note_time(HOLD) <= DAY
-    assert await until(lambda: store.admit(LIMITS))
+    assert await until(lambda: store.admit(LIMITS.staging))
     job = await store.job(waits.job_id)
     assert job is not None
     assert job.due_at is not None
@@ -305,5 +305,5 @@ async def test_what_fts_took_on_the_day_ahead_is_looked_for(store: Store, clock:
 
 
 async def admitted_id(store: Store) -> str | None:
-    job = await store.admit(LIMITS)
+    job = await store.admit(LIMITS.staging)
     return job.job_id if job else None

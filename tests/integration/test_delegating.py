@@ -18,7 +18,7 @@ from support.samples import BOB, submitted, transferring
 
 from deliv import config
 from deliv.db.database import Database
-from deliv.delivery.delegation import CredentialDelegation, decide, delegation_id
+from deliv.delivery.delegation import CredentialDelegation, decide
 from deliv.delivery.endpoints import EndpointResolver
 from deliv.errors import Conflict, Forbidden, InvalidRequest, NoCredential, Unavailable
 from deliv.gateways.fts import Fts
@@ -28,7 +28,7 @@ from deliv.identity.policy_rules import CopyAs
 from deliv.identity.sealing import KeySealer
 from deliv.identity.x509.chain import Identity, identify
 from deliv.identity.x509.signing_policy import SigningPolicies
-from deliv.model.job import Job, TransferIdentity
+from deliv.model.job import Job, TransferIdentity, delegation_id
 from deliv.store import Delegations, Fence, Store
 
 VAULT = KeySealer([b"k" * 32])

@@ -114,7 +114,8 @@ async def test_only_what_is_not_there_is_tried_again(opened: Opened) -> None:
         job, transfers = await all_copied_once(here, job, first)
         assert [len(one) for one in transfers] == [10, 20]
         assert (job.status, job.attempt, job.files_done) == (Status.TRANSFERRING, 2, 27)
-        assert "27 of 30 files arrived; 3 did not: chunk/00003:" in (job.detailed_status or "")
+        said = job.detailed_status or ""
+        assert said.startswith("waiting: 27 of 30 files arrived; user.example.org can't be reached")
         job, again = await copied(here, job)
         assert again == [
             "chunk/00003",
@@ -145,15 +146,24 @@ async def test_the_verdict_says_how_many_arrived_and_the_files_say_why(opened: O
         assert not any(file.partial for file in failed)
 
 
-@pytest.mark.parametrize("ends", [DENIED, UNREACHABLE])
-async def test_where_nothing_arrives_for_one_reason_the_rest_is_not_tried(
-    grid: Grid, database: Database, tmp_path: Path, ends: dict[str, Any]
+async def test_where_no_file_can_be_brought_the_job_rests_and_the_others_are_not_tried(
+    opened: Opened,
 ) -> None:
-    async with bench(grid, database, tmp_path, unreachable=2) as here:
+    async with opened as here:
+        job, tried = await copied(here, await reported(here, 1000), lambda name: UNREACHABLE)
+        assert len(tried) == 10
+        assert (job.status, job.waiting_for) == (Status.TRANSFERRING, "destination")
+        assert (job.attempt, job.own_attempts) == (2, 1)
+        assert await states(here, job) == {FileState.WAITING: 1000}
+        job, _ = await all_copied(here, job)
+        assert (job.status, job.files_done) == (Status.SUCCESS, 1000)
+
+
+async def test_where_nothing_arrives_for_one_reason_the_rest_is_not_tried(opened: Opened) -> None:
+    async with opened as here:
         job = await reported(here, 1000)
-        job, transfers = await all_copied(here, job, lambda name: ends)
-        attempts = 1 if ends is DENIED else 2
-        assert [len(one) for one in transfers] == [10] * attempts
+        job, transfers = await all_copied(here, job, lambda name: DENIED)
+        assert [len(one) for one in transfers] == [10]
         assert job.status is Status.ERROR
         said = job.detailed_status or ""
         assert said.startswith("0 of 1,000 files arrived; 1,000 did not (9")
@@ -284,7 +294,6 @@ async def test_files_of_a_job_that_ends_otherwise_are_no_longer_assigned(opened:
 async def test_a_credential_that_ends_between_two_transfers_is_waited_for(
     grid: Grid, database: Database, tmp_path: Path
 ) -> None:
-    """From then on, not from the first one, which may be hours ago."""
     async with bench(grid, database, tmp_path, credential=2) as here:
         job = await reported(here, 15)
         job, _ = await copied(here, job)
@@ -295,9 +304,9 @@ async def test_a_credential_that_ends_between_two_transfers_is_waited_for(
         await here.transfers.start(await here.now(job))
         job = await here.now(job)
         assert phase(job) is Phase.STAGED
-        assert "no delegated credential" in (job.detailed_status or "")
-        job = await here.long_unseen(job)
-        await here.transfers.start(job)
+        assert job.waiting_for == "delegation"
+        (rest,) = await here.store.rests(10)
+        await here.failures.give_up(job, rest)
         job = await here.now(job)
         assert (job.status, job.error_class) == (Status.ERROR, ErrorClass.CREDENTIAL)
         assert (job.detailed_status or "").startswith("10 of 15 files arrived; ")

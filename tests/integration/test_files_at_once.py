@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from support.samples import open_transfers
+from support.samples import open_transfers, staged
 
 from deliv.delivery.ending.failure import Failure
 from deliv.errors import LostRace
 from deliv.model.error_classes import ErrorClass
 from deliv.model.file import FileState
+from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
-from deliv.model.states import Status
+from deliv.model.states import Event, Status
+from deliv.model.transfer import Progress
 from integration.files_steps import (
     DENIED,
     DIRECTORY,
+    SIZE,
     Opened,
     another,
     but,
@@ -32,6 +35,7 @@ from integration.files_steps import (
     states,
     two_open,
 )
+from integration.fts_bench import Bench
 from integration.scripted_fts import reply
 
 
@@ -232,6 +236,45 @@ async def test_the_first_files_of_a_user_wait_for_nobody(opened: Opened) -> None
         await two_open(here)
         theirs, asked = await started(here, await other_users(here, "other", 60))
         assert (len(asked["files"]), phase(theirs)) == (10, Phase.COPYING)
+
+
+async def one_large_file(here: Bench, name: str) -> Job:
+    job = await staged(here.store)
+    place = {"stager_hostname": "archive.example.org", "stager_path": f"/copy/{name}"}
+    return await here.store.update(job, **place, product_size=3 * 2**40)
+
+
+async def test_who_has_his_share_of_the_bytes_there_waits_for_his_own(opened: Opened) -> None:
+    """And nobody waits for him: a few large files of one are not in the way of small ones."""
+    async with opened as here:
+        first, second, third = [await one_large_file(here, name) for name in "abc"]
+        first, _ = await started(here, first)
+        second, _ = await started(here, second)
+        assert (phase(second), second.bytes_at_fts) == (Phase.COPYING, 3 * 2**40)
+        await here.transfers.start(third)  # FTS has more than 4 TiB
+        third = await here.now(third)
+        assert (phase(third), third.turn_since is None) == (Phase.STAGED, False)
+        theirs, _ = await copied(here, await other_users(here, "other", 60))
+        theirs, asked = await started(here, theirs)
+        assert (len(asked["files"]), theirs.bytes_at_fts) == (50, 50 * SIZE)
+        await here.store.apply(first, Event.DELIVER)
+        assert await here.store.give_turns(here.polling.turn) == 0  # half of them are the other's
+        await here.store.apply(second, Event.DELIVER)
+        assert await here.store.give_turns(here.polling.turn) == 1
+        third, _ = await started(here, await here.now(third))
+        assert (phase(third), third.turn_since) == (Phase.COPYING, None)
+
+
+async def test_what_is_at_fts_is_counted_in_bytes(opened: Opened) -> None:
+    async with opened as here:
+        job, second, _ = await two_open(here)
+        assert (job.files_at_fts, job.bytes_at_fts) == (400, 400 * SIZE)
+        transfer, _ = await open_transfers(here.store, job)
+        seen = {(transfer.attempt, transfer.slice): Progress(active=8, ended=150, arrived=150)}
+        await here.store.see_progress({job.job_id: seen})
+        assert (await here.now(job)).bytes_at_fts == 250 * SIZE
+        job = await ended(here, await here.now(job), 0, second)
+        assert job.bytes_at_fts == 200 * SIZE
 
 
 async def test_what_another_fts_has_is_in_nobodys_way(opened: Opened) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from prometheus_client import REGISTRY
-from support.samples import admitted, submitted
+from support.samples import LIMITS, admitted, staged, submitted
 
-from deliv.config import CredentialFiles
+from deliv.config import CredentialFiles, StagingLimits
 from deliv.errors import Unavailable
 from deliv.gateways.https import HttpsClient
 from deliv.identity.tls import ServerTls
@@ -31,7 +31,7 @@ def gauges(store: Store, grid: Grid, credential: CredentialFiles | None = None) 
     host = grid.host_credential
     tls = ServerTls(host.certificate, host.key, grid.ca_directory)
     https = HttpsClient(credential or grid.credential, grid.ca_directory)
-    return Gauges(store, tls, lambda: https.credential[0])
+    return Gauges(store, tls, lambda: https.credential[0], StagingLimits())
 
 
 async def test_jobs_are_counted_without_a_lease(store: Store, grid: Grid) -> None:
@@ -44,6 +44,28 @@ async def test_jobs_are_counted_without_a_lease(store: Store, grid: Grid) -> Non
         "STAGING": 1,
         "ERROR": 0,
     }
+
+
+async def test_what_is_under_way_is_counted(store: Store, grid: Grid) -> None:
+    job = await staged(store, product_id="a")
+    await store.update(job, product_size=5)
+    await store.join_fts_queue(await staged(store, product_id="b"), 60)
+    await admitted(store)
+    placed = await store.give_fts_place(LIMITS)
+    assert placed is not None
+    await store.join_fts_queue(await staged(store, product_id="c"), 60)
+    await gauges(store, grid).count_once()
+    expected = {"asked": 1, "staged": 3}
+    assert {state: value("deliv_staging_jobs", state=state) for state in expected} == expected
+    guess = 3 * StagingLimits().bytes_per_product
+    expected = {"reported": 5, "expected": guess}
+    assert {size: value("deliv_staging_bytes", size=size) for size in expected} == expected
+    expected = {"placed": 1, "waiting": 1}
+    assert {state: value("deliv_fts_jobs", state=state) for state in expected} == expected
+
+
+def value(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, labels)
 
 
 def jobs(status: str) -> float | None:

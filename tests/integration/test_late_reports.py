@@ -178,6 +178,7 @@ async def test_a_late_submission_is_withdrawn_however_often_the_job_moves_on(
             parts.withdrawal,
             parts.conclusion,
             parts.file_results,
+            parts.patience,
             parts.settings,
         )
         with pytest.raises(LostRace):

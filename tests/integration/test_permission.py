@@ -99,7 +99,7 @@ async def service(grid: Grid, database: Database, directory: Path) -> AsyncItera
         server.on("POST", "/stage", reply({}))
         live = LivePolicy(policy)
         staging = Staging(here.store, stager, here.failures, settings)
-        cleanup = Cleanup(here.store, stager, here.parts.withdrawal, settings.sweeps)
+        cleanup = Cleanup(here.store, stager, here.parts.withdrawal, settings)
         log = AuditLog(audit_file)
         allowed = Permission(here.store, live, here.cancellation, log)
         engine = Engine(

@@ -337,7 +337,7 @@ async def world(
             parts.staging,
             here.transfers,
             here.cancellation,
-            Cleanup(here.store, gateway, parts.withdrawal, parts.settings.sweeps),
+            Cleanup(here.store, gateway, parts.withdrawal, parts.settings),
             cast(Permission, AllAllowed()),
             parts.settings,
         )

@@ -27,6 +27,7 @@ from deliv.gateways.stager import Stager
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
 from deliv.model.phase import AT_STAGER, phase
+from deliv.model.rest import Cause
 from deliv.model.staging import SharedStaging, StagingState
 from deliv.model.states import Event, Status
 from deliv.store import NOW, Store
@@ -217,7 +218,7 @@ async def test_a_release_that_goes_on_failing_is_tried_less_often(
     async with stagers(grid) as (stager, server):
         server.on("DELETE", f"/stage/{job.job_id}", html(500))
         # Of transfers it has none to withdraw.
-        cleanup = Cleanup(store, stager, cast(Withdrawal, NothingAtFts()), SETTINGS.sweeps)
+        cleanup = Cleanup(store, stager, cast(Withdrawal, NothingAtFts()), SETTINGS)
         await cleanup.clean_up(await now(store, job))
     job = await now(store, job)
     assert job.due_at is not None
@@ -266,14 +267,31 @@ async def test_an_attempt_that_deliv_comes_to_late_is_asked_for(
     assert left == pytest.approx(float(SETTINGS.stager.timeout), abs=60)
 
 
-async def test_a_late_attempt_whose_stager_is_not_reached_ends(
+async def test_a_stager_that_is_not_reached_is_waited_for(
     grid: Grid, store: Store, migrated: Server
 ) -> None:
+    """By all jobs of the staging, longer than a product may take, until their patience ends."""
     job = await admitted(store)
     async with stagers(grid) as (stager, server):
-        server.on("POST", "/stage", html(502))
-        assert (await proceed(store, stager, job)).attempt == 1
-        migrated.rewrite("UPDATE stagings SET begun = begun - INTERVAL 2 DAY, due_at = NOW(6)")
-        assert (await proceed(store, stager, job)).attempt == 2
-        asked = [json.loads(one.body)["job_id"] for one in server.calls("POST", "/stage")]
-    assert asked.count(job.job_id) == 1
+        server.on("POST", "/stage", html(502), html(502), html(502), reply({}))
+        await proceed(store, stager, job)
+        migrated.run("UPDATE stagings SET due_at = NOW(6)")
+        migrated.rewrite("UPDATE stagings SET begun = begun - INTERVAL 2 DAY")
+        other = await proceed(store, stager, await admitted(store))
+        for one in (await now(store, job), other):
+            assert (one.attempt, one.waiting_for) == (1, Cause.ARCHIVE)
+            assert one.due_at is not None
+            assert (one.stager_status or "").startswith("not reached yet")
+        migrated.run(
+            "UPDATE jobs SET waiting_since = NOW(6) - INTERVAL 8 DAY "
+            f"WHERE job_id = '{job.job_id}'",
+            "UPDATE stagings SET due_at = NOW(6)",
+        )
+        await proceed(store, stager, other)
+        given_up = await now(store, job)
+        assert (given_up.status, given_up.error_class) == (Status.ERROR, "timeout")
+        migrated.run("UPDATE stagings SET due_at = NOW(6)")
+        stager.breaker.succeeded()
+        going_on = await proceed(store, stager, other)
+    assert (going_on.stager_status, going_on.waiting_for) == ("accepted", None)
+    assert going_on.detailed_status is None

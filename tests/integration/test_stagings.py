@@ -55,7 +55,7 @@ class World:
 
     async def admitted(self, submitter: str = USERS[0], **changes: Any) -> Job:
         job = await submitted(self.store, submitter=submitter, **changes)
-        while (now := await self.store.admit(LIMITS)) and now.job_id != job.job_id:
+        while (now := await self.store.admit(LIMITS.staging)) and now.job_id != job.job_id:
             pass
         assert now is not None
         return now
@@ -121,7 +121,7 @@ class World:
 async def opened(grid: Grid, store: Store) -> AsyncIterator[World]:
     async with stagers(grid) as (stager, server):
         failures = FailureHandler(store, SETTINGS)
-        cleanup = Cleanup(store, stager, cast(Withdrawal, NothingAtFts()), SETTINGS.sweeps)
+        cleanup = Cleanup(store, stager, cast(Withdrawal, NothingAtFts()), SETTINGS)
         staging = Staging(store, stager, failures, SETTINGS)
         world = World(store, server, stager, staging, cleanup, failures)
         server.on("POST", "/stage", world.take)

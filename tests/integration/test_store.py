@@ -311,4 +311,4 @@ async def within(condition: Any, seconds: float = 60) -> Any:
 async def test_admission_needs_its_row(store: Store, migrated: Server) -> None:
     migrated.run("DELETE FROM leases")
     with pytest.raises(LookupError, match="admission"):
-        await store.admit(LIMITS)
+        await store.admit(LIMITS.staging)

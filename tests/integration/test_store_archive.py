@@ -30,7 +30,7 @@ def old_id(days: float) -> str:
 async def delivered(store: Store, **changes: Any) -> Job:
     """A job that has ended but still holds its staged copy."""
     await submitted(store, **changes)
-    job = await store.admit(LIMITS)
+    job = await store.admit(LIMITS.staging)
     assert job is not None
     job = await store.apply(job, Event.STAGED, time_staged=NOW, stager_path="/copy/a file.fits")
     return await store.apply(job, Event.TRANSFER)

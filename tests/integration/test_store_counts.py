@@ -8,14 +8,25 @@ from pathlib import Path
 
 import pytest
 from support.private_mariadb import Server
-from support.samples import ALICE, BOB, LIMITS, fill, submission, submitted, transferring
+from support.samples import (
+    ALICE,
+    BOB,
+    LIMITS,
+    admitted,
+    fill,
+    staged,
+    submission,
+    submitted,
+    transferring,
+)
 
 from deliv.db.clock import DatabaseClock
 from deliv.db.database import Connection, Database
 from deliv.delivery.submit import uuid7
 from deliv.errors import QuotaExceeded
 from deliv.model.states import FINAL, Event, Status
-from deliv.store import Store, migrations, submissions
+from deliv.store import NOW, Store, migrations, submissions
+from deliv.store.inspection import Inspection
 from deliv.store.migrations import SQL
 from integration.test_store_archive import DAY, ended, held
 
@@ -51,10 +62,86 @@ async def test_each_step_of_a_job_is_counted(store: Store, migrated: Server) -> 
         await store.apply(job, Event.FAIL)
         await submitted(store, submitter=submitter)
         assert counted(migrated) == there(migrated)
-        await store.admit(LIMITS)
+        await store.admit(LIMITS.staging)
     assert counted(migrated) == {name: {"ERROR": 1, "STAGING": 1} for name in (ALICE, BOB)}
     counts = await store.counts()
     assert (counts[Status.ERROR], counts[Status.STAGING], sum(counts.values())) == (2, 2, 4)
+
+
+UNDER_WAY = ("staging", "asked", "at_fts", "held", "sized", "bytes")
+
+
+def under_way(server: Server) -> dict[str, int]:
+    """Of all submitters and hosts."""
+    rows = server.run("SELECT * FROM jobs_under_way")
+    assert len(rows) == len({(row["submitter"], row["destination_host"]) for row in rows})
+    return {name: sum(int(row[name]) for row in rows) for name in UNDER_WAY}
+
+
+async def test_what_is_under_way_is_counted(store: Store, migrated: Server) -> None:
+    """At each step of a job; and when all is over nothing is left."""
+
+    async def check(*expected: int) -> None:
+        assert under_way(migrated) == dict(zip(UNDER_WAY, expected, strict=True))
+        assert await Inspection(store._database).miscounted(10) == []
+
+    job = await admitted(store)
+    await check(1, 1, 0, 1, 0, 0)
+    job = await store.apply(job, Event.STAGED, time_staged=NOW, product_size=5)
+    await check(1, 0, 0, 1, 1, 5)
+    await store.join_fts_queue(job, 60)
+    given = await store.give_fts_place(LIMITS)
+    assert given is not None
+    await check(1, 0, 1, 1, 1, 5)
+    job = await store.apply(given, Event.TRANSFER, fts_endpoint="fts1", turn_since=None)
+    await check(0, 0, 1, 1, 1, 5)
+    job = await store.apply(job, Event.RETRANSFER, attempt=2, fts_endpoint=None)
+    await check(0, 0, 0, 1, 1, 5)
+    job = await store.apply(job, Event.RESTAGE, attempt=3)
+    await check(1, 1, 0, 1, 1, 5)
+    job = await store.apply(job, Event.STAGED, time_staged=NOW, product_size=7)
+    job = await store.apply(job, Event.TRANSFER, fts_endpoint="fts1")
+    await check(0, 0, 1, 1, 1, 7)
+    job = await store.apply(job, Event.DELIVER)
+    await check(0, 0, 0, 1, 1, 7)
+    await store.update(job, delay=None, time_released=NOW)
+    await check(0, 0, 0, 0, 0, 0)
+    assert migrated.run("SELECT * FROM jobs_under_way") == []
+
+
+async def test_wrong_counts_of_what_is_under_way_are_found_and_repaired(
+    store: Store, migrated: Server
+) -> None:
+    inspection = Inspection(store._database)
+    await admitted(store)
+    await staged(store, submitter=BOB)
+    right = migrated.run("SELECT * FROM jobs_under_way ORDER BY submitter")
+    migrated.run("UPDATE jobs_under_way SET held = held + 3, bytes = -1")
+    assert await inspection.miscounted(10) == [ALICE, BOB]
+    migrated.run("DELETE FROM jobs_under_way")
+    assert await inspection.miscounted(10) == [ALICE, BOB]
+    for submitter in (ALICE, BOB):
+        await store.recount(submitter)
+    assert await inspection.miscounted(10) == []
+    assert migrated.run("SELECT * FROM jobs_under_way ORDER BY submitter") == right
+
+
+async def test_what_was_under_way_before_the_counts_is_counted(
+    store: Store, migrated: Server
+) -> None:
+    """By the migration, whatever is there of an earlier run of it."""
+    await admitted(store)
+    await staged(store, submitter=BOB)
+    job = await transferring(store)
+    job = await store.update(job, fts_endpoint="fts1", product_size=5)
+    ended = await store.apply(await transferring(store, submitter=BOB), Event.DELIVER)
+    assert ended.time_released is None
+    right = migrated.run("SELECT * FROM jobs_under_way ORDER BY submitter")
+    migrated.run("UPDATE jobs_under_way SET held = -1, submitter = CONCAT(submitter, 'x')")
+    (migration,) = [one for one in migrations.load() if str(one).endswith("_under_way")]
+    migrated.run(*migration.statements)
+    assert migrated.run("SELECT * FROM jobs_under_way ORDER BY submitter") == right
+    assert await Inspection(store._database).miscounted(10) == []
 
 
 async def test_archived_and_forgotten_jobs_are_not_counted(store: Store, migrated: Server) -> None:
@@ -106,7 +193,7 @@ async def test_movers_and_single_changes_at_once_keep_the_counts(
             stores[n % 2].submit(submission(submitter=submitters[n % 3], quota=100))
             for n in range(24)
         ]
-        admissions = [stores[n % 2].admit(LIMITS) for n in range(24)]
+        admissions = [stores[n % 2].admit(LIMITS.staging) for n in range(24)]
         await asyncio.gather(*moves, *requests, *admissions)
         while await store.archive(fence, 30 * DAY, 100):
             pass

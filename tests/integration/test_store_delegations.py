@@ -234,3 +234,27 @@ async def test_a_job_remembers_under_whose_identity(store: Store) -> None:
     assert known is not None
     assert known.copied_as is TransferIdentity.USER
     assert (await submitted(store)).copied_as is TransferIdentity.SERVICE
+
+
+async def test_who_has_more_jobs_than_can_be_done_in_time_is_found_early(
+    delegations: Delegations, store: Store, database: Database
+) -> None:
+    """At one job an hour a proxy of seven hours is good for six, and not for eight."""
+    for _ in range(2):
+        await store.apply(await transferring(store), Event.DELIVER)
+    await delegated(delegations, 7 * HOUR)
+    one = await found(delegations)
+    for _ in range(6):
+        await submitted(store, copied_as=TransferIdentity.USER)
+    assert await delegations.expiring(60, 10) == []  # nothing is known of its pace
+    await database.execute("UPDATE delegations SET accepted = accepted - INTERVAL 1 HOUR")
+    assert await delegations.expiring(60, 10) == []
+    await database.execute(
+        "UPDATE submitter_jobs SET success = success + 1 WHERE submitter = %s", ALICE
+    )
+    assert await delegations.expiring(60, 10) == []
+    for _ in range(2):
+        await submitted(store, copied_as=TransferIdentity.USER)
+    assert await delegations.expiring(60, 10) == [one]
+    await delegations.notify(one)
+    assert await delegations.expiring(60, 10) == []

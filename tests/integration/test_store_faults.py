@@ -183,7 +183,7 @@ async def test_killed_under_load_no_answer_is_lost_and_no_job_doubled(
     async def work_for_ever() -> None:
         while not stopping.is_set():
             try:
-                if job := await store.admit(LIMITS):
+                if job := await store.admit(LIMITS.staging):
                     job = await store.apply(job, Event.STAGED, time_staged=NOW, wake=("transfer",))
                     job = await store.apply(job, Event.TRANSFER)
                     await store.apply(job, Event.DELIVER)

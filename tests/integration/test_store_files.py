@@ -244,7 +244,7 @@ async def test_a_transfer_that_is_over_is_never_changed(store: Store, database: 
 
 async def test_a_transfer_stays_what_was_assigned(store: Store, database: Database) -> None:
     job = await with_transfer(store)
-    for change in ("slice = 7", "fts_jobid = 'other'", "files = 9", "attempt = 2"):
+    for change in ("slice = 7", "fts_jobid = 'other'", "files = 9", "bytes = 9", "attempt = 2"):
         with pytest.raises(RejectedByTrigger, match="stays what was assigned"):
             await database.execute(f"UPDATE transfers SET {change}")  # noqa: S608
     for change in ("ended = 4", "active = 2, ended = 2", "arrived = 1"):
@@ -262,7 +262,7 @@ async def test_transfers_of_an_attempt_that_is_given_up_are_over(
     job = await assigned(store, await with_files(store, await admitted(store), 3), 2)
     job = await assigned(store, job, 1)
     assert [one.files for one in await open_transfers(store, job)] == [2, 1]
-    assert (job.slice, job.files_at_fts) == (1, 3)
+    assert (job.slice, job.files_at_fts, job.bytes_at_fts) == (1, 3, 3)
     ended = await store.apply(job, Event.FAIL)
     assert len(await open_transfers(store, ended)) == 2  # to be withdrawn
     assert {file.state for file in await store.files(job, ALL)} == {FileState.WAITING}

@@ -30,7 +30,7 @@ async def test_a_job_that_fts_does_not_show_any_more_ends(
             await here.reconcile()
         job = await here.now(job)
         assert (phase(job), job.attempt, job.fts_misses) == (Phase.COPYING, 1, 0)
-        assert job.unseen_since is not None
+        assert job.waiting_for == "delegation"
         assert "waiting: FTS (fts1) does not let deliv see the transfer" in str(job.detailed_status)
         await here.long_unseen(job)
         await here.reconcile()
@@ -172,7 +172,7 @@ async def test_a_credential_that_ends_between_two_posts(
         await here.transfers.post(await here.now(job))
         job = await here.now(job)
         assert (phase(job), job.attempt, job.fts_jobid) == (Phase.HANDING_OVER, 1, posted)
-        assert job.unseen_since is not None
+        assert job.waiting_for == "delegation"
         here.delegated.held[alice.dn] = held(alice)
         here.server.on("POST", "/jobs", reply({"job_id": posted}))
         await here.transfers.post(job)
@@ -188,7 +188,10 @@ async def test_a_credential_that_stays_away_between_two_posts(
         job = await here.store.update(await users_job(here, alice), fts_posted=None)
         del here.delegated.held[alice.dn]
         await here.transfers.post(job)
-        await here.transfers.post(await here.long_unseen(job))
+        job = await here.now(job)
+        assert (phase(job), job.waiting_for) == (Phase.HANDING_OVER, "delegation")
+        await database.execute("UPDATE jobs SET waiting_since = NOW(6) - INTERVAL 8 DAY")
+        await here.transfers.post(await here.now(job))
         job = await here.now(job)
         assert (job.status, job.error_class, job.attempt) == (Status.ERROR, "credential", 1)
         assert "may be left" in str(job.detailed_status)

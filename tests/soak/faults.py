@@ -21,6 +21,7 @@ from soak.verdict import FINAL
 
 GRIDFTP = tuple(part for part in SERVERS if part.startswith("gridftp-"))  # it can't be stopped
 OTHERS = ("mariadb", "rabbitmq", "issuer", "stager", "fts", *INSTANCES)
+LONG_OUT = ("stager", "fts")
 DELEGATOR = "bob"  # has copies made as himself
 STRANGERS = b"of somebody else"
 SIZE = 900  # bytes; smaller than those of the load
@@ -181,6 +182,7 @@ def lasting(site: Site, fault: Fault) -> Iterator[None]:
 
 START, THAW, RIGHT = Site.start, command("thaw"), set_clock(0)
 AWAY, FROZEN, STEPPED = (0.5, 5.0), (1.0, 7.0), (5.0, 10.0)
+FOR_LONG = (15.0, 40.0)  # longer than any pause before another try (under_load.SETTINGS)
 
 # One neighbour's trouble, which must cost others nothing.
 ALL_ALONG = Fault(name="keep copies", parts=("stager",), does=keep, undoes=give_back, lasts=(0, 0))
@@ -212,6 +214,10 @@ FAULTS = (
     ),
     Fault(
         name="kill", parts=(*OTHERS, *GRIDFTP), does=command("kill"), undoes=START, lasts=AWAY,
+    ),
+    Fault(
+        name="kill for long", parts=(*LONG_OUT, *GRIDFTP), does=command("kill"), undoes=START,
+        lasts=FOR_LONG,
     ),
     Fault(name="stop", parts=OTHERS, does=Site.stop, undoes=START, lasts=AWAY),
     Fault(

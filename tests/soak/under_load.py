@@ -24,11 +24,12 @@ ALL = dict.fromkeys(
     ("in_flight", "per_submitter", "per_destination", "per_submitter_and_destination"), 10_000
 )
 SETTINGS: dict[str, Any] = {
-    "limits": ALL,
+    "limits": {**ALL, "staging": ALL},
     # A credential that ends is delegated again within a minute, for which its copies wait.
     "fts": {"reconcile_every": "5s", "misses": 12},
     "stager": {"timeout": "25s"},
     "sweeps": {"every": "1s", "lease": "5s", "hold": "30s", "ask_again": "2s"},
+    "rests": {"first_pause": "1s", "longest_pause": "5s", "keep_staged": "10s"},
     "retries": {
         "unreachable": PATIENT, "other": PATIENT, "source missing": PATIENT,
         "checksum": PATIENT, "credential": PATIENT, "timeout": LIMITED,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
-from deliv.config import Limits
+from deliv.config import Limits, StagingLimits
 from deliv.delivery.submit import uuid7
 from deliv.model.file import ReportedFile
 from deliv.model.job import Job, Submission
@@ -23,9 +23,13 @@ REPORT = b"\x02" * 16
 POPULAR = "popular"  # a product, and its staging
 DAY = 86_400  # seconds
 AT_ONCE = 200_000  # rows of one INSERT
-LIMITS = Limits(
-    in_flight=1000, per_submitter=1000, per_destination=1000, per_submitter_and_destination=1000
-)
+CAPS = {
+    "in_flight": 1000,
+    "per_submitter": 1000,
+    "per_destination": 1000,
+    "per_submitter_and_destination": 1000,
+}
+LIMITS = Limits(**CAPS, staging=StagingLimits(**CAPS))
 
 
 def submission(**changes: Any) -> Submission:
@@ -48,7 +52,7 @@ async def submitted(store: Store, **changes: Any) -> Job:
 async def admitted(store: Store, **changes: Any) -> Job:
     """A job in STAGING. No other may wait."""
     job = await submitted(store, **changes)
-    admitted = await store.admit(LIMITS)
+    admitted = await store.admit(LIMITS.staging)
     assert admitted is not None
     assert admitted.job_id == job.job_id
     return admitted
@@ -59,7 +63,7 @@ async def staged(store: Store, **changes: Any) -> Job:
     return await store.apply(job, Event.STAGED, time_staged=NOW, stager_path="/copy/a file.fits")
 
 
-TURN = Turn(endpoint="fts1", files_per_pair=400, files_per_transfer=200)
+TURN = Turn(endpoint="fts1", files_per_pair=400, bytes_per_pair=2**40, files_per_transfer=200)
 
 
 async def with_files(store: Store, job: Job, count: int) -> Job:

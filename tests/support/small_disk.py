@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,28 @@ def on_small_disk(stack: Stack, part: str, directory: Path, size: str) -> Iterat
         directory.rmdir()
         kept.rename(directory)
         stack.control("start", part)
+
+
+@contextmanager
+def small_directory(directory: Path, size: str) -> Iterator[Callable[[str], None]]:
+    """A new directory, as the one that it is in, on a disk of `size`; what is yielded resizes it.
+
+    Skipped where mounting is not allowed; in CI that fails.
+    """
+
+    def resize(size: str) -> None:
+        command = ["mount", "-o", f"remount,size={size}", directory]
+        subprocess.run(command, check=True, timeout=30)
+
+    _copy_of(directory.parent, directory)
+    try:
+        _mount(directory, size)
+        try:
+            yield resize
+        finally:
+            subprocess.run(["umount", directory], check=True, timeout=30)
+    finally:
+        directory.rmdir()
 
 
 def _copy_of(original: Path, directory: Path) -> None:

@@ -58,6 +58,7 @@ def test_what_it_is_asked_and_answers(made: Made, tmp_path: Path) -> None:
     assert order == {
         "url": URL,
         "size": 5,
+        "beginning": False,
         "algorithm": "ADLER32",
         "ca_directory": "/authorities",
         "seconds": int(WAIT),

@@ -15,6 +15,7 @@ def test_a_lease_outlives_the_pause_between_two_runs() -> None:
     assert lease_ttls(settings) == {
         "sweep": 30,
         "deadlines": 30,
+        "rests": 30,
         "retention": 90,
         "delegations": 45,
         "poll:fts1": 30,

@@ -72,6 +72,7 @@ def test_ours_can_all_be_repeated() -> None:
         "OR REPLACE",
         "INSERT IGNORE",
         "REPLACE INTO",
+        "DELETE FROM",
         "LOCK TABLES",
     )
     assert heads

@@ -69,6 +69,49 @@ def test_of_equals_the_one_that_waits_longest_is_next() -> None:
     assert next_turns(jobs, LIMIT) == ["b1"]
 
 
+def test_who_has_fewest_bytes_there_comes_first() -> None:
+    """Of few files that are large, in order of the larger part of what may be there."""
+    there = [copying("a1", 2, bytes_at_fts=400), copying("b1", 30, bytes_at_fts=10)]
+    jobs = [*there, waiting("a2", 0), waiting("b2", 5)]
+    assert next_turns(jobs, LIMIT, 1000) == ["b2", "a2"]
+    assert next_turns(jobs, LIMIT, 4000) == ["a2", "b2"]
+
+
+def test_large_files_are_not_in_the_way_of_others() -> None:
+    there = [copying("a1", 3, bytes_at_fts=10**6)]
+    jobs = [*there, waiting("a2", 0), waiting("b1", 5, wants=40), waiting("b2", 6, wants=40)]
+    assert next_turns(jobs, LIMIT, 1000) == ["b1", "b2"]
+
+
+def test_one_who_waits_for_his_own_large_files_stops_nobody() -> None:
+    """Though he comes first: what is in his way are not the files of others."""
+    there = [copying("a1", 2, bytes_at_fts=500), copying("b1", 60)]
+    jobs = [*there, waiting("a2", 0, wants=1), waiting("b2", 5, wants=30)]
+    assert next_turns(jobs, LIMIT, 1000) == ["b2"]
+
+
+def test_bytes_are_shared_by_those_who_take_part() -> None:
+    alone = [copying("a1", 1, bytes_at_fts=600), waiting("a2", wants=1)]
+    assert next_turns(alone, LIMIT, 1000) == ["a2"]
+    assert next_turns([*alone, waiting("b1", wants=1)], LIMIT, 1000) == ["b1"]
+    assert next_turns([*alone, copying("b1", 1)], LIMIT, 1000) == []
+
+
+def test_turns_given_at_once_count_in_bytes() -> None:
+    """What passes a share still goes, so that each file goes at some time."""
+    large = {"wants": 1, "wants_bytes": 400}
+    jobs = [waiting(f"a{number}", number, **large) for number in range(1, 9)]
+    assert next_turns(jobs, LIMIT, 1000) == ["a1", "a2", "a3"]
+    assert next_turns(jobs, LIMIT, 1) == ["a1"]
+    both = [*jobs, waiting("b1", 9, **large)]
+    assert next_turns(both, LIMIT, 1000) == ["a1", "b1", "a2"]
+
+
+def test_of_unknown_sizes_the_files_alone_count() -> None:
+    jobs = [copying("a1", 60), waiting("a2"), waiting("a3")]
+    assert next_turns(jobs, LIMIT, 1) == ["a2", "a3"]
+
+
 def test_nobody_waits() -> None:
     assert next_turns([copying("a1", 5)], LIMIT) == []
     assert next_turns([], LIMIT) == []

@@ -32,6 +32,7 @@ class Fix(StrEnum):
     FILES = "its files are counted again"
     STRAY_FILES = "they are removed"
     WRITER = "the destinations are free again"
+    REST = "it goes on"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,7 @@ def _fits(event: Event, before: Step, after: Step) -> bool:
         return after.staged and not before.staged
     if event is Event.TRANSFER:
         return before.staged
-    if event in {Event.ADMIT, Event.RESTAGE}:
+    if event in {Event.ADMIT, Event.RESTAGE, Event.REQUEUE}:
         return not after.staged
     return True
 

@@ -22,6 +22,14 @@ CHANGES: dict[Fix, dict[str, Any]] = {
     Fix.DESTINATION: {"destination_key": None},
     Fix.CODE: {"stager_callback": None},
     Fix.ASK: {"delay": 0, "stager_accepted": None},
+    Fix.REST: {
+        "delay": 0,
+        "rest": None,
+        "let_go": None,
+        "waiting_for": None,
+        "waiting_since": None,
+        "detailed_status": None,
+    },
 }
 
 

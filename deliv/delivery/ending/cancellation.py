@@ -13,12 +13,12 @@ from deliv.config import Config
 from deliv.delivery.ending.failure import Failure, FailureHandler
 from deliv.delivery.ending.settlement import Settlement
 from deliv.delivery.ending.withdrawal import Withdrawal
-from deliv.delivery.waiting import WAITING
 from deliv.errors import Conflict, LostRace, NotFound, Refused, Unavailable
 from deliv.model.backoff import Backoff
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
 from deliv.model.phase import AT_FTS, Phase, phase
+from deliv.model.rest import WAITING
 from deliv.model.states import FINAL, Status
 from deliv.store import NOW, Store
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import structlog
 
-from deliv.config import Sweeps
+from deliv.config import Config
 from deliv.delivery.ending.withdrawal import Withdrawal
 from deliv.errors import Refused, Unavailable
 from deliv.gateways.stager import Stager
 from deliv.model.backoff import Backoff
 from deliv.model.job import Job
 from deliv.model.states import END_TIMES, Status
-from deliv.store import Store
+from deliv.store import Routing, Store
 
 log = structlog.get_logger()
 
@@ -24,19 +24,21 @@ RETRY_REFUSED = 600.0  # seconds until a stager or FTS that refused is asked aga
 
 class Cleanup:
     def __init__(
-        self, store: Store, stager: Stager, withdrawal: Withdrawal, config: Sweeps
+        self, store: Store, stager: Stager, withdrawal: Withdrawal, config: Config
     ) -> None:
         self._store = store
         self._stager = stager
         self._withdrawal = withdrawal
-        self._retry = Backoff(float(config.ask_again), LONGEST)
+        self._retry = Backoff(float(config.sweeps.ask_again), LONGEST)
+        # There is room for another.
+        self._released = () if config.limits.staging.bytes is None else (Routing.ADMIT,)
 
     async def clean_up(self, job: Job) -> None:
         """Stop what FTS may still do for an undelivered job, then release the staged copy."""
         try:
             if job.status is not Status.SUCCESS:
                 await self._withdrawal.withdraw(job)
-            job, staging = await self._store.leave_staging(job)
+            job, staging = await self._store.leave_staging(job, wake=self._released)
             if job.time_released is not None:
                 return
             await self._stager.release(staging.staging_id if staging else job.job_id)
@@ -49,4 +51,4 @@ class Cleanup:
             log.error("clean-up refused", job_id=job.job_id, reason=str(error))
             await self._store.update(job, delay=RETRY_REFUSED)
         else:
-            await self._store.staging_given_back(staging, job)
+            await self._store.staging_given_back(staging, job, wake=self._released)

@@ -53,7 +53,9 @@ class Conclusion:
             error_class=error_class,
             reason=f"{count:,} did not{rest}: {first.name}: {first.reason or 'no reason is known'}",
             may_have_partial_file=any(group.partial for group in missing),
+            copy_begun=all(group.copy_begun for group in alike),
             corrupt_source=any(group.corrupt_source for group in decisive),
+            cause=first.reason,
         )
 
     async def _deliver(self, job: Job) -> Job:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import structlog
 
 from deliv.config import Config
 from deliv.delivery.destination import destination_file
-from deliv.delivery.waiting import WAITING
 from deliv.errors import NoCredential
+from deliv.gateways.fts.reasons import at_source, left_in_queue, parse
 from deliv.model.error_classes import ADVICE, ErrorClass
 from deliv.model.file import FileState
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
+from deliv.model.rest import WAITING, Cause, Rest, place_of
 from deliv.model.states import Event, Status
-from deliv.store import NOW, Routing, Store
+from deliv.store import NOW, Routing, Store, waiting
 from deliv.store.columns import KEEP, Sentinel
 
 log = structlog.get_logger()
@@ -31,6 +33,7 @@ FRESH_TRANSFER = {
     "unseen_since": None,
     "slice": 0,
     "files_at_fts": 0,
+    "bytes_at_fts": 0,
     "files_active": 0,
     "files_arriving": 0,
     "turn_since": None,
@@ -43,6 +46,18 @@ FRESH_STAGING = {
     "stager_path": None,
     "stager_hostname": None,
 }
+# Of a job that has waited too long.
+CLASSES = MappingProxyType(
+    {
+        Cause.DESTINATION: ErrorClass.UNREACHABLE,
+        Cause.SPACE: ErrorClass.DESTINATION_FULL,
+        Cause.OPERATORS: ErrorClass.UNREACHABLE,
+        Cause.DELEGATION: ErrorClass.CREDENTIAL,
+        Cause.ARCHIVE: ErrorClass.TIMEOUT,
+        Cause.FTS: ErrorClass.TIMEOUT,
+    }
+)
+TRY_LATER = "Nothing is wrong with the job: submit it again when that works."
 END = (Routing.ADMIT, Routing.ATTEND)  # another may be admitted, and this one is cleaned up
 
 
@@ -51,8 +66,10 @@ class Failure:
     """Why an attempt failed.
 
     `advice`: what the submitter can do, where the class alone does not say. `copy_begun`: by FTS's
-    own record its copy had begun at the destination file, so that what is there is the job's.
-    `corrupt_source`: another staged copy is needed.
+    own record its copy had begun at the destination file, so that what is there is the job's; with
+    `exists` that of the job which it repeats, which the next attempt may overwrite.
+    `corrupt_source`: another staged copy is needed. `cause`: FTS's own words, where `reason` has
+    others around them.
     """
 
     error_class: ErrorClass
@@ -62,12 +79,14 @@ class Failure:
     copy_begun: bool = False
     corrupt_source: bool = False
     details: str | None = None
+    cause: str | None = None
 
 
 class FailureHandler:
     def __init__(self, store: Store, config: Config) -> None:
         self._store = store
         self._config = config
+        self._rules = config.rest_rules
 
     async def attempt(self, job: Job, failure: Failure, **columns: Any) -> Job:
         """Try again where the policy for this class of error allows it, else end in ERROR.
@@ -77,36 +96,106 @@ class FailureHandler:
         """
         if phase(job) is Phase.STOPPING:
             return await self.stopped(job, failure)
+        cause = await self._cause(job, failure)
+        if cause is not None:
+            return await self._excuse(job, failure, cause, columns)
         retry = self._config.retry(failure.error_class)
-        if job.attempt >= retry.attempts:
+        overwrites = failure.error_class is ErrorClass.EXISTS and failure.copy_begun
+        if job.own_attempts >= retry.attempts and not overwrites:
             return await self.end(job, failure, **columns)
-        delay = retry.pauses.pause(job.attempt - 1)
+        delay = 0 if overwrites else retry.pauses.pause(job.own_attempts - 1)
         _log(job, failure).warning("attempt failed, trying again", delay=delay)
-        unusable = failure.corrupt_source or failure.error_class is ErrorClass.SOURCE_MISSING
-        if job.status is Status.STAGING or unusable:
-            event, fresh = Event.RESTAGE, FRESH_STAGING
-        else:
-            event, fresh = Event.RETRANSFER, FRESH_TRANSFER
-        # An attempt that ended without FTS's record takes away what the record of another proved.
-        proven = job.copy_begun and not failure.may_have_partial_file
-        changes = {
-            "attempt": job.attempt + 1,
-            "partial": job.partial or failure.may_have_partial_file,
-            "copy_begun": failure.copy_begun or proven,
-            "detailed_status": (
-                f"attempt {job.attempt} failed ({_arrived(job)}{failure.reason}); trying again"
-            ),
-            "fts_details": failure.details or job.fts_details,
-        }
-        return await self._store.apply(job, event, delay=delay, **{**columns, **changes, **fresh})
+        event, changes = _again(job, failure)
+        return await self._store.apply(job, event, delay=delay, **{**columns, **changes})
+
+    async def may_help(self, job: Job, error_class: ErrorClass, reason: str) -> bool:
+        """Whether another attempt may bring a file that failed for this."""
+        failure = Failure(error_class=error_class, reason=reason)
+        retry = self._config.retry(error_class)
+        return job.own_attempts < retry.attempts or await self._cause(job, failure) is not None
+
+    async def give_up(self, job: Job, rest: Rest) -> Job:
+        """The end of a job that has rested at a place for as long as it may."""
+        error_class = CLASSES[rest.cause]
+        waited = _duration(rest.patience(self._rules))
+        failure = Failure(
+            error_class=error_class,
+            reason=f"given up after {waited}: {rest.sentence}",
+        )
+        return await self.end(job, failure)
+
+    async def wait(
+        self, job: Job, cause: Cause, why: str, delay: float | Sentinel, **columns: Any
+    ) -> Job:
+        """The job, which waits for what is not its fault, or is given up when that lasts too long.
+
+        Only of a job that FTS can't have.
+        """
+        since = job.waiting_since if job.waiting_for == cause else None
+        if since is not None and await self._store.age(since) >= self._rules.patience:
+            reason = f"given up after {_duration(self._rules.patience)}: {why}"
+            failure = Failure(
+                error_class=CLASSES[cause],
+                reason=reason,
+                advice=TRY_LATER,
+                may_have_partial_file=job.fts_jobid is not None,
+            )
+            return await self.end(job, failure)
+        columns |= waiting(job, cause, why)
+        if (
+            since is not None
+            and delay is KEEP
+            and columns["detailed_status"] == job.detailed_status
+        ):
+            return job
+        return await self._store.update(job, delay=delay, **columns)
+
+    async def _cause(self, job: Job, failure: Failure) -> Cause | None:
+        """What a failure that is not the job's fault is due to; None: it counts as its own."""
+        reason = parse(failure.cause or failure.reason)
+        match failure.error_class:
+            case ErrorClass.UNREACHABLE:
+                return Cause.ARCHIVE if at_source(reason) else Cause.DESTINATION
+            case ErrorClass.DESTINATION_FULL:
+                return Cause.SPACE
+            case ErrorClass.TIMEOUT if left_in_queue(reason):
+                return Cause.FTS
+            case ErrorClass.CREDENTIAL if job.copying_user is not None:
+                there = await self._store.has_credential(job.copying_user)
+                return None if there else Cause.DELEGATION
+        return None
+
+    async def _excuse(
+        self, job: Job, failure: Failure, cause: Cause, columns: dict[str, Any]
+    ) -> Job:
+        """Another attempt, which does not count: until it the job waits, alone or with others."""
+        _log(job, failure).warning("attempt failed, the job waits", waiting_for=cause)
+        event, changes = _again(job, failure)
+        changes = {**columns, **changes, "excused": job.excused + 1}
+        place = place_of(cause, job)
+        if place is None:
+            delay = self._rules.pauses.pause(job.excused)
+            changes |= waiting(job, cause, f"{failure.reason}; trying again")
+            return await self._store.apply(job, event, delay=delay, **changes)
+        reason = failure.cause or failure.reason
+        rested = await self._store.fail_at(job, event, place, reason, self._rules, **changes)
+        if rested is not None:
+            return rested
+        rest = await self._store.rest_of(job)
+        if rest is None:
+            return await self.end(job, failure)
+        return await self.give_up(job, rest)
 
     async def unseen(self, job: Job, failure: Failure, *, delay: float | Sentinel = KEEP) -> Job:
         """What `failure` keeps deliv from seeing: FTS may go on with the attempt.
 
         So there is no other one: the job waits to be seen again, and ends when that takes too long.
         """
+        stopping = phase(job) is Phase.STOPPING
+        if not stopping and await self._cause(job, failure) is Cause.DELEGATION:
+            return await self.wait(job, Cause.DELEGATION, failure.reason, delay)
         if job.unseen_since is not None and await self.waited_out(job.unseen_since):
-            if phase(job) is Phase.STOPPING:
+            if stopping:
                 return await self.stopped(job, failure)
             return await self.end(job, failure)
         _log(job, failure).warning("FTS's transfer can't be seen")
@@ -178,6 +267,7 @@ class FailureHandler:
             delay=delay,
             error_class=failure.error_class.value,
             partial=partial,
+            copy_begun=_copy_begun(job, failure),
             detailed_status=f"{reason.rstrip('.')}{_remains(job, failure) if partial else '.'}",
             fts_details=failure.details or job.fts_details,
             stager_callback=None,
@@ -201,6 +291,37 @@ class FailureHandler:
 
 def lacking(error: NoCredential) -> Failure:
     return Failure(error_class=ErrorClass.CREDENTIAL, reason=str(error))
+
+
+def _again(job: Job, failure: Failure) -> tuple[Event, dict[str, Any]]:
+    """By which event another attempt begins, and what it begins with."""
+    unusable = failure.corrupt_source or failure.error_class is ErrorClass.SOURCE_MISSING
+    if job.status is Status.STAGING or unusable:
+        event, fresh = Event.RESTAGE, FRESH_STAGING
+    else:
+        event, fresh = Event.RETRANSFER, FRESH_TRANSFER
+    return event, {
+        "attempt": job.attempt + 1,
+        "partial": job.partial or failure.may_have_partial_file,
+        "copy_begun": _copy_begun(job, failure),
+        "detailed_status": (
+            f"attempt {job.attempt} failed ({_arrived(job)}{failure.reason}); trying again"
+        ),
+        "fts_details": failure.details or job.fts_details,
+        **fresh,
+    }
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _copy_begun(job: Job, failure: Failure) -> bool:
+    """An attempt that ended without FTS's record takes away what that of another proved."""
+    return failure.copy_begun or (job.copy_begun and not failure.may_have_partial_file)
 
 
 def _remains(job: Job, failure: Failure) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deliv.config import Config
-from deliv.delivery.comparison import DestinationComparison
+from deliv.delivery.comparison import DestinationComparison, Leftover
 from deliv.delivery.destination import destination_file, file_url
+from deliv.delivery.ending import leftovers
 from deliv.delivery.ending.conclusion import Conclusion
 from deliv.delivery.ending.failure import FRESH_TRANSFER, Failure, FailureHandler
 from deliv.delivery.slices import FIRST_SLICE
@@ -45,34 +46,38 @@ class FileResults:
         self._destination = destination
         self._config = config
 
-    def to_compare(self, job: Job, files: Sequence[File], outcomes: Outcomes) -> list[File]:
+    async def to_compare(
+        self, job: Job, files: Sequence[File], outcomes: Outcomes
+    ) -> list[tuple[File, Leftover | None]]:
         """Those that FTS found something of, where an earlier attempt may have left it."""
         if phase(job) is Phase.STOPPING:
             return []
-        return [
-            file
-            for file in files
-            if outcomes[file.number].error_class is ErrorClass.EXISTS and file.partial
-        ]
+        found = [file for file in files if outcomes[file.number].error_class is ErrorClass.EXISTS]
+        others = [file for file in found if not file.partial]
+        left = await leftovers.of_files(self._store, job, others)
+        return [(file, left.get(file.name)) for file in found if file.partial or file.name in left]
 
     async def compared(
-        self, job: Job, files: Sequence[File], outcomes: Outcomes
+        self, job: Job, files: Sequence[tuple[File, Leftover | None]], outcomes: Outcomes
     ) -> dict[int, FileResult]:
         """What the files at the destinations of these turn out to be. Unavailable."""
         results: dict[int, FileResult] = {}
-        for file in files:
+        for file, leftover in files:
             url = file_url(destination_file(job), file.name)
-            comparison = await self._destination.compare(job, url, file.size, file.checksum)
+            comparison = await self._destination.compare(
+                job, url, file.size, file.checksum, leftover
+            )
             if comparison.equal:
                 results[file.number] = FileResult(number=file.number, state=FileState.FINISHED)
             else:
                 reason = f"{outcomes[file.number].reason.rstrip('. ')}; {comparison.result}"
                 results[file.number] = FileResult(
                     number=file.number,
-                    state=FileState.FAILED,
+                    state=FileState.WAITING if comparison.own_part else FileState.FAILED,
                     error_class=ErrorClass.EXISTS,
                     reason=reason,
                     partial=True,
+                    copy_begun=comparison.own_part,
                 )
         return results
 
@@ -110,7 +115,7 @@ class FileResults:
         if len(others) == len(several):
             raise LostRace(f"the transfer {transfer.fts_jobid} is recorded already")
         results = [
-            compared.get(file.number) or self._result(job, file, outcomes[file.number])
+            compared.get(file.number) or await self._result(job, file, outcomes[file.number])
             for file in files
         ]
         sizes = {file.number: file.size or outcomes[file.number].filesize or 0 for file in files}
@@ -154,7 +159,7 @@ class FileResults:
         job = await self._store.record(job, transfer, results, delay=claimed, **columns)
         return await self._conclusion.conclude(job)
 
-    def _result(self, job: Job, file: File, found: TransferOutcome) -> FileResult:
+    async def _result(self, job: Job, file: File, found: TransferOutcome) -> FileResult:
         announced, copied = file.size, found.filesize
         if found.verdict is Verdict.FINISHED:
             if announced is None or copied in {None, announced}:
@@ -162,7 +167,7 @@ class FileResults:
                 return FileResult(number=file.number, state=FileState.FINISHED, size=size)
             return FileResult(
                 number=file.number,
-                state=self._state(job, ErrorClass.CHECKSUM),
+                state=await self._state(job, ErrorClass.CHECKSUM, ""),
                 error_class=ErrorClass.CHECKSUM,
                 reason=f"the copy has {copied} bytes, the stager announced {announced}",
                 partial=True,
@@ -174,7 +179,9 @@ class FileResults:
         left = found.partial or (stopped and found.begun)
         return FileResult(
             number=file.number,
-            state=FileState.FAILED if stopped else self._state(job, error_class),
+            state=(
+                FileState.FAILED if stopped else await self._state(job, error_class, found.reason)
+            ),
             error_class=error_class,
             reason=found.reason,
             partial=file.partial or left,
@@ -183,9 +190,9 @@ class FileResults:
             corrupt_source=found.corrupt_source,
         )
 
-    def _state(self, job: Job, error_class: ErrorClass) -> FileState:
+    async def _state(self, job: Job, error_class: ErrorClass, reason: str) -> FileState:
         """Of a file that did not arrive: whether another attempt may bring it."""
-        again = job.attempt < self._config.retry(error_class).attempts
+        again = await self._failures.may_help(job, error_class, reason)
         return FileState.WAITING if again else FileState.FAILED
 
     def _hopeless(self, results: Sequence[FileResult]) -> bool:

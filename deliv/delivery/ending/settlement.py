@@ -16,16 +16,18 @@ from typing import Any
 
 import structlog
 
-from deliv.delivery.comparison import DestinationComparison
+from deliv.delivery.comparison import DestinationComparison, Leftover
 from deliv.delivery.destination import destination_file, file_url
+from deliv.delivery.ending import leftovers
 from deliv.delivery.ending.failure import Failure, FailureHandler, lacking
 from deliv.delivery.ending.file_results import FileResults
-from deliv.delivery.waiting import WAITING, no_longer_waiting
+from deliv.delivery.waiting import no_longer_waiting
 from deliv.errors import LostRace, NoCredential, Unavailable
 from deliv.gateways.fts import TransferOutcome, Verdict
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
 from deliv.model.phase import AT_FTS, Phase, phase
+from deliv.model.rest import WAITING
 from deliv.model.states import Event
 from deliv.model.transfer import OpenTransfer
 from deliv.ops import metrics
@@ -71,10 +73,14 @@ class Settlement:
                     details=outcome.details,
                 )
                 in_the_way = failure.error_class is ErrorClass.EXISTS
-                if in_the_way and job.partial and phase(job) is not Phase.STOPPING:
-                    return await self._begin_to_compare(
-                        job, lambda job: self._conclude(job, failure)
+                if in_the_way and phase(job) is not Phase.STOPPING:
+                    leftover = (
+                        None if job.partial else await leftovers.of_single_file(self._store, job)
                     )
+                    if job.partial or leftover is not None:
+                        return await self._begin_to_compare(
+                            job, lambda job: self._conclude(job, failure, leftover)
+                        )
                 return await self._failures.attempt(job, failure)
             case Verdict.FORBIDDEN:
                 metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=job.fts_endpoint).inc()
@@ -144,7 +150,7 @@ class Settlement:
                 reason = f"the transfer has ended, and of the file {file.name} it says {said}"
                 return await self._handle_unknown_outcome(job, replace(outcome, reason=reason))
             outcomes[file.number] = found
-        if to_compare := self._files.to_compare(job, files, outcomes):
+        if to_compare := await self._files.to_compare(job, files, outcomes):
 
             async def compare(job: Job) -> None:
                 compared = await self._files.compared(job, to_compare, outcomes)
@@ -176,17 +182,22 @@ class Settlement:
         except Unavailable as error:
             log.warning("not compared; later again", job_id=job.job_id, reason=str(error))
 
-    async def _conclude(self, job: Job, failure: Failure) -> None:
+    async def _conclude(self, job: Job, failure: Failure, leftover: Leftover | None) -> None:
         comparison = await self._destination.compare(
-            job, destination_file(job), job.product_size, job.checksum
+            job, destination_file(job), job.product_size, job.checksum, leftover
         )
         log.info("compared a destination", job_id=job.job_id, result=comparison.result)
         if comparison.equal:
             status = f"delivered to {destination_file(job)}, which {comparison.result}"
             await self._deliver(job, fts_details=failure.details, detailed_status=status)
         else:
-            reason = f"{failure.reason.rstrip('. ')}; {comparison.result}"
-            await self._failures.attempt(job, replace(failure, reason=reason))
+            differs = replace(
+                failure,
+                reason=f"{failure.reason.rstrip('. ')}; {comparison.result}",
+                may_have_partial_file=leftover is not None,
+                copy_begun=comparison.own_part,
+            )
+            await self._failures.attempt(job, differs)
 
     def _compared(self, job_id: str, task: asyncio.Task[None]) -> None:
         del self.comparing[job_id]

@@ -80,10 +80,12 @@ _REFUSED = (
 )
 _ABSENT = r"no such file or directory|file not found|path_not_found|not.a.directory"
 
+_IN_QUEUE = r"stayed in the queue for too long"
+
 # The first that matches decides: what a text leaves no doubt about comes before what it may
 # mention on the way.
 RULES = (
-    ReasonRule(pattern=r"stayed in the queue for too long", error_class=TIMEOUT),
+    ReasonRule(pattern=_IN_QUEUE, error_class=TIMEOUT),
     ReasonRule(
         pattern=r"performance marker timeout|was stalled|probably stalled", error_class=TIMEOUT
     ),
@@ -202,6 +204,16 @@ def classify(reason: Reason) -> ErrorClass:
         if number in NUMBERS:
             return NUMBERS[number]
     return OTHER
+
+
+def left_in_queue(reason: Reason) -> bool:
+    """Whether FTS gave the transfer up before it was its turn."""
+    return re.search(_IN_QUEUE, reason.text, re.IGNORECASE) is not None
+
+
+def at_source(reason: Reason) -> bool:
+    """Whether it was the server of the staged copy that failed."""
+    return reason.end == SOURCE
 
 
 def how_far(reason: Reason) -> CopyProgress:

@@ -34,15 +34,20 @@ PRIVATE_KEY = re.compile(
 
 
 class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """`size` in bytes; `checksum` in hex, read only where the size is the expected one."""
+    """`size` in bytes; `checksum` in hex, read only where the size is the expected one.
+
+    `modified`: when it was last written to, in seconds since 1970 by its server's clock.
+    """
 
     size: int
     checksum: str | None = None
+    modified: int | None = None
 
 
 class _Order(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     size: int
+    beginning: bool
     algorithm: str
     credential: str
     ca_directory: str
@@ -52,6 +57,7 @@ class _Order(msgspec.Struct, frozen=True, kw_only=True):
 class _Answer(msgspec.Struct, frozen=True, kw_only=True):
     size: int | None = None
     checksum: str | None = None
+    modified: int | None = None
     errno: int = 0
     message: str = ""
     missing: str | None = None
@@ -72,9 +78,31 @@ class GridFtp:
         `credential`: the certificate with its chain, and the key, in PEM. Unavailable when it can't
         be read; what a server said then is in the message of Unreachable, not in its `kind`.
         """
+        return await self._read(url, size, algorithm, credential, beginning=False)
+
+    async def read_beginning(
+        self, url: str, *, size: int, algorithm: str, credential: tuple[bytes, bytes]
+    ) -> FileFacts:
+        """As `read`, with the checksum of the first `size` bytes, at least one, of a larger one."""
+        return await self._read(url, size, algorithm, credential, beginning=True)
+
+    async def check_ready(self) -> None:
+        """Unavailable when files can't be read here."""
+        await self._ask(b"{}", FIND_OUT)
+
+    async def _read(
+        self,
+        url: str,
+        size: int,
+        algorithm: str,
+        credential: tuple[bytes, bytes],
+        *,
+        beginning: bool,
+    ) -> FileFacts:
         order = _Order(
             url=url,
             size=size,
+            beginning=beginning,
             algorithm=algorithm,
             credential=_proxy_file(*credential).decode("ascii"),
             ca_directory=str(self._ca_directory),
@@ -85,11 +113,7 @@ class GridFtp:
         if answer.size is None:
             kind = f"its server did not say what it is ({os.strerror(answer.errno)})"
             raise Unreachable(f"{url}: {answer.message}", kind=kind)
-        return FileFacts(size=answer.size, checksum=answer.checksum)
-
-    async def check_ready(self) -> None:
-        """Unavailable when files can't be read here."""
-        await self._ask(b"{}", FIND_OUT)
+        return FileFacts(size=answer.size, checksum=answer.checksum, modified=answer.modified)
 
     async def _ask(self, order: bytes, timeout: float) -> _Answer:
         try:

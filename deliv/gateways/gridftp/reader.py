@@ -1,4 +1,4 @@
-"""The reading process: size and checksum of one file on a GridFTP server, with gfal2.
+"""The reading process: what one file on a GridFTP server is, with gfal2.
 
     /usr/bin/python3 -I reader.py < ORDER > ANSWER
 
@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+from typing import Any
 
 
 def main() -> None:
@@ -31,17 +32,21 @@ def main() -> None:
     os._exit(0)  # gfal2 may crash when it is taken down after an error
 
 
-def read(order: dict[str, str]) -> dict[str, object]:
+def read(order: dict[str, Any]) -> dict[str, object]:
     import gfal2
 
     if not order:
         return {}
     context = gfal2.creat_context()
     try:
-        size = context.stat(order["url"]).st_size
-        if size != order["size"]:
-            return {"size": size}
-        return {"size": size, "checksum": context.checksum(order["url"], order["algorithm"])}
+        found = context.stat(order["url"])
+        answer = {"size": found.st_size, "modified": found.st_mtime}
+        file, wanted = (order["url"], order["algorithm"]), order["size"]
+        if found.st_size == wanted:
+            answer["checksum"] = context.checksum(*file)
+        elif order.get("beginning") and found.st_size > wanted > 0:
+            answer["checksum"] = context.checksum(*file, 0, wanted)
+        return answer
     except gfal2.GError as error:
         return {"errno": error.code, "message": error.message}
 

@@ -20,13 +20,14 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from deliv.delivery.delegation import CredentialDelegation, delegation_id
+from deliv.delivery.delegation import CredentialDelegation
 from deliv.errors import Forbidden, NotFound
 from deliv.http import types
 from deliv.http.call.answers import Answer, DoneAnswer
 from deliv.http.call.base import Call
 from deliv.http.call.parameters import Parameters
 from deliv.identity.policy_rules import Role
+from deliv.model.job import delegation_id
 
 # Of the REST interface that is offered here, in FTS's own form. Its clients read it.
 ENTRY = {

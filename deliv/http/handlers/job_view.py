@@ -14,6 +14,7 @@ from deliv.http import types
 from deliv.http.call.answers import Answer, shown
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import PUBLIC, Job
+from deliv.model.rest import Cause
 from deliv.model.states import FINAL, Status
 
 # A list of jobs has no long texts; /transferStatus has them.
@@ -31,6 +32,7 @@ TYPES: dict[str, Any] = {
     "submitter": types.Dn,
     "label": types.Label,
     "retry_of": types.JobId,
+    "waiting_for": Cause,
     "error_class": ErrorClass,
     "attempt": types.Positive,
     "product_size": Annotated[int, Meta(ge=0, description="Bytes.")],

@@ -35,6 +35,18 @@ class Archive:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    def size(self, product_id: str) -> int:
+        """In bytes, of all files; 0 when the archive has none of that id."""
+        if (size := synthetic.size_of(product_id)) is not None:
+            return size
+        if tree := tree_of(product_id):
+            return tree.total
+        entry = json.loads((self._root / INDEX).read_text("utf-8")).get(product_id)
+        if entry is None:
+            return 0
+        source = self._root / str(entry["file"])
+        return sum((source / name).stat().st_size for name in entry.get("files", [""]))
+
     def find(self, product_id: str) -> Product | None:
         """The product, or None when the archive has none of that id."""
         size = synthetic.size_of(product_id)

@@ -2,9 +2,10 @@
 
 `fail-X`, `slow-SECONDS-X`, `silent-X` (never calls back), `early-X` (calls back before it answers
 the request), `twice-X`, `badcode-X`, `badtoken-X`, `kept-X` (its release fails while there is a
-file `keep` in the state directory), `lost-N-X` (the Nth file, from 1, is reported but not there: it
-goes before the report does, so that no copy is faster), `short-N-X` (the Nth file is a byte shorter
-than reported); X is the real product id and may carry a further prefix, as in `twice-slow-2-X`.
+file `keep` in the state directory), `held-X` (is not copied while there is a file `hold` there),
+`lost-N-X` (the Nth file, from 1, is reported but not there: it goes before the report does, so that
+no copy is faster), `short-N-X` (the Nth file is a byte shorter than reported); X is the real
+product id and may carry a further prefix, as in `twice-slow-2-X`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-WORDS = "fail|silent|early|twice|badcode|badtoken|kept"
+WORDS = "fail|silent|early|twice|badcode|badtoken|kept|held"
 PREFIX = re.compile(
     rf"(?:({WORDS})|slow-(\d+(?:\.\d+)?)|(lost|short)-(\d+))-(.+)", re.DOTALL | re.ASCII
 )
@@ -33,6 +34,7 @@ class Faults:
     badcode: bool = False
     badtoken: bool = False
     kept: bool = False
+    held: bool = False
     delay: float = 0.0
     lost: frozenset[int] = frozenset()
     short: frozenset[int] = frozenset()
@@ -58,6 +60,7 @@ def faults_of(product_id: str) -> Faults:
         badcode="badcode" in ordered,
         badtoken="badtoken" in ordered,
         kept="kept" in ordered,
+        held="held" in ordered,
         delay=delay,
         lost=frozenset(files["lost"]),
         short=frozenset(files["short"]),

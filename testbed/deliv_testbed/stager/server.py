@@ -24,7 +24,7 @@ from deliv_testbed.stager.tokens import Tokens
 from deliv_testbed.tls import client_context, server_context, stream_of, user_dn, verified_chain
 
 BODY_LIMIT = 64 * 2**10
-KEEP = "keep"  # see faults.py
+KEEP, HOLD = "keep", "hold"  # see faults.py
 
 
 class StagerHandler(RequestHandler):
@@ -132,6 +132,8 @@ def build(settings: StagerSettings) -> StagingService:
         settings.staging_directory,
         settings.copies,
         settings.state_directory / KEEP,
+        settings.state_directory / HOLD,
+        settings.capacity,
     )
 
 

@@ -13,6 +13,7 @@ import shutil
 import threading
 import time
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 
 from deliv.errors import Conflict, DelivError
@@ -26,6 +27,7 @@ log = logging.getLogger("deliv_testbed.stager")
 
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 15.0
+HELD_FOR = 0.5  # seconds, until it is looked again
 EARLY = 2.0  # seconds an answer is held back for a callback to come first
 
 
@@ -35,6 +37,12 @@ class CannotStage(Exception):
 
 class CannotRelease(DelivError):
     """The copy stays: 500."""
+
+
+class AreaFull(DelivError):
+    """There is no space for the copy: 507."""
+
+    status = HTTPStatus.INSUFFICIENT_STORAGE
 
 
 @dataclass(kw_only=True)
@@ -79,12 +87,15 @@ class StagingService:
         area: Path,
         copies: int,
         keep: Path,
+        hold: Path,
+        capacity: int | None = None,
     ) -> None:
         self._register = register
         self._archive = archive
         self._callbacks = callbacks
         self._area = area
-        self._keep = keep
+        self._keep, self._hold = keep, hold
+        self._capacity = capacity
         self._pool = concurrent.futures.ThreadPoolExecutor(copies, "copy")
         self._works: dict[str, Work] = {}
         self._changing = asyncio.Lock()
@@ -95,11 +106,16 @@ class StagingService:
             self._start(job_id)
 
     async def accept(self, request: StagingRequest) -> None:
-        """Take a request, new or repeated; Conflict when the job came with another product."""
+        """Take a request, new or repeated; Conflict when the job came with another product.
+
+        AreaFull.
+        """
         async with self._changing:
             known = self._register.get(request.job_id)
             if known and known.product_id != request.product_id:
                 raise Conflict(f"job {request.job_id} was requested with another product")
+            if known is None:
+                self._take_space(request)
             self._register.put(request)
             task = self._start(request.job_id)
         if faults_of(request.product_id).early:
@@ -118,6 +134,17 @@ class StagingService:
             await asyncio.to_thread(shutil.rmtree, self._area / job_id, ignore_errors=True)
             self._register.remove(job_id)
             return True
+
+    def _take_space(self, request: StagingRequest) -> None:
+        if self._capacity is None:
+            return
+        products = [request.product_id, *(one.product_id for one in self._register.all())]
+        used = sum(self._archive.size(faults_of(one).product_id) for one in products)
+        if used > self._capacity:
+            text = f"job {request.job_id}: refused, {used} of {self._capacity} bytes"
+            log.warning(text)
+            raise AreaFull(text)
+        log.info("job %s: takes space, %d of %d bytes", request.job_id, used, self._capacity)
 
     def staging(self, job_id: str) -> Staging | None:
         return self._register.get(job_id)
@@ -174,6 +201,8 @@ class StagingService:
     async def _copy(self, staging: Staging, work: Work) -> None:
         faults = faults_of(staging.product_id)
         await asyncio.sleep(max(0.0, staging.since + faults.delay - time.time()))
+        while faults.held and self._hold.exists():
+            await asyncio.sleep(HELD_FOR)
         product = self._archive.find(faults.product_id)
         if product is None:
             raise CannotStage("no such product")

@@ -25,7 +25,8 @@ class StagerSettings(ServerSettings, frozen=True, kw_only=True):
     call. `archive_root` holds the products and products.json (see archive.py). Copies go to
     `staging_directory`, which the GridFTP server `gridftp` (HOST:PORT) shows as `staging_path`.
     `client_certificate` and `client_key` authenticate the callbacks. `copies` and `calls` bound
-    what runs at once. With `token` an access token goes with each callback.
+    what runs at once. With `token` an access token goes with each callback. A request is refused
+    when all copies, those asked for included, would have more bytes than `capacity`.
     """
 
     clients: tuple[str, ...]
@@ -39,4 +40,5 @@ class StagerSettings(ServerSettings, frozen=True, kw_only=True):
     state_directory: Path
     copies: int = 2
     calls: int = 16
+    capacity: int | None = None
     token: TokenSettings | None = None

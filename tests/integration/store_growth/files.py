@@ -103,6 +103,13 @@ async def _(world: World) -> Call:
     return lambda: world.store.file(job, 2)
 
 
+@case("files_named")
+async def _(world: World) -> Call:
+    job = await world.store.job(await world.sample("jobs"))
+    assert job is not None
+    return lambda: world.store.files_named(job, ["1", "2"])
+
+
 @case("files, of a state")
 async def _(world: World) -> Call:
     job = await with_files(world.store, await admitted(world), 3)

@@ -11,7 +11,7 @@ from support.samples import ALICE, BOB, LABEL, LIMITS, submission, submitted
 from deliv.errors import QuotaExceeded
 from deliv.model.job import Listing
 from deliv.model.states import FINAL, Event, Status
-from deliv.store import NOW
+from deliv.store import NOW, Routing
 from deliv.store.archive import first_id
 from integration.store_growth.world import (
     KEY,
@@ -22,6 +22,7 @@ from integration.store_growth.world import (
     admitted,
     case,
     handed_over,
+    staged,
 )
 from integration.test_store_archive import DAY, ended, held
 
@@ -106,6 +107,13 @@ async def _(world: World) -> Call:
     return lambda: world.store.retries_of(ids)
 
 
+@case("last_copied")
+async def _(world: World) -> Call:
+    again = submission(retry_of=await world.sample("jobs_archive"))
+    job, _ = await world.store.submit(again)
+    return lambda: world.store.last_copied(job)
+
+
 @case("several")
 async def _(world: World) -> Call:
     ids = [await world.sample(), await world.sample("jobs_archive"), "unknown"]
@@ -143,9 +151,9 @@ async def _(world: World) -> Call:
 
 @case("admit, none waits")
 async def _(world: World) -> Call:
-    while await world.store.admit(LIMITS):
+    while await world.store.admit(LIMITS.staging):
         pass
-    return lambda: world.store.admit(LIMITS)
+    return lambda: world.store.admit(LIMITS.staging)
 
 
 @case("held_by")
@@ -154,11 +162,48 @@ async def _(world: World) -> Call:
     return lambda: world.store.held_by(LIMITS, job)
 
 
+@case("held_by, staged")
+async def _(world: World) -> Call:
+    job = await staged(world)
+    return lambda: world.store.held_by(LIMITS, job)
+
+
+@case("join_fts_queue")
+async def _(world: World) -> Call:
+    job = await staged(world)
+    return lambda: world.store.join_fts_queue(job, 60)
+
+
+@case("give_fts_place")
+async def _(world: World) -> Call:
+    for _ in range(2):
+        await world.store.join_fts_queue(await staged(world), 60)
+    return lambda: world.store.give_fts_place(LIMITS)
+
+
+@case("fts_places")
+async def _(world: World) -> Call:
+    await world.store.join_fts_queue(await staged(world), 60)
+    return world.store.fts_places
+
+
+@case("staging_area")
+async def _(world: World) -> Call:
+    await admitted(world)
+    return world.store.staging_area
+
+
+@case("update, with a message")
+async def _(world: World) -> Call:
+    job = await admitted(world)
+    return lambda: world.store.update(job, wake=(Routing.ADMIT,), time_released=NOW)
+
+
 @case("admit, some wait")
 async def _(world: World) -> Call:
     for submitter in (ALICE, BOB):
         await submitted(world.store, submitter=submitter)
-    return lambda: world.store.admit(LIMITS)
+    return lambda: world.store.admit(LIMITS.staging)
 
 
 @case("claim, due")

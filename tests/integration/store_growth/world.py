@@ -62,15 +62,21 @@ def case(name: str) -> Callable[[Case], Case]:
 async def admitted(world: World) -> Job:
     """A job in STAGING, whichever waited longest."""
     await submitted(world.store)
-    job = await world.store.admit(LIMITS)
+    job = await world.store.admit(LIMITS.staging)
     assert job is not None
     return job
+
+
+async def staged(world: World) -> Job:
+    """A job that waits for FTS, whichever waited longest."""
+    job = await admitted(world)
+    return await world.store.apply(job, Event.STAGED, time_staged=NOW)
 
 
 async def admitted_itself(world: World, **changes: object) -> Job:
     """A job like this in STAGING."""
     job = await submitted(world.store, **changes)
-    while (now := await world.store.admit(LIMITS)) and now.job_id != job.job_id:
+    while (now := await world.store.admit(LIMITS.staging)) and now.job_id != job.job_id:
         pass
     assert now is not None
     return now

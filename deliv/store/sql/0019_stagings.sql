@@ -105,9 +105,9 @@ BEGIN
   IF OLD.status IN ('SUCCESS', 'ERROR', 'CANCELLED') AND NOT NEW.staging_id <=> OLD.staging_id THEN
     SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'a job that has ended keeps its values';
   END IF;
-  -- The copy of the attempt before can't be used. And who has a code of its own, by the release
-  -- before, is staged alone.
-  IF (NEW.status = 'STAGING' AND NEW.attempt <> OLD.attempt)
+  -- The copy of the attempt before can't be used, and who waits for its turn needs none. And who has
+  -- a code of its own, by the release before, is staged alone.
+  IF NEW.status = 'SUBMITTED' OR (NEW.status = 'STAGING' AND NEW.attempt <> OLD.attempt)
       OR (NEW.stager_callback IS NOT NULL AND NOT NEW.stager_callback <=> OLD.stager_callback
         AND NEW.staging_id <> NEW.job_id) THEN
     SET NEW.staging_id = NULL;
@@ -117,8 +117,10 @@ END;
 CREATE OR REPLACE TRIGGER jobs_staging_left AFTER UPDATE ON jobs FOR EACH ROW
 BEGIN
   IF OLD.staging_id IS NOT NULL AND NOT NEW.staging_id <=> OLD.staging_id THEN
-    -- Nobody joins it any more, and it is looked at who needs it.
-    UPDATE stagings SET open_key = NULL, due_at = NOW(6), version = version + 1
+    -- It is looked at who needs it; and nobody joins one whose copy can't be used.
+    UPDATE stagings
+      SET open_key = IF(NEW.status = 'SUBMITTED', open_key, NULL), due_at = NOW(6),
+        version = version + 1
       WHERE staging_id = OLD.staging_id AND state <> 'RELEASED';
   ELSEIF OLD.time_released IS NULL AND NEW.time_released IS NOT NULL AND NOT EXISTS (
       SELECT 1 FROM jobs WHERE staging_id = NEW.staging_id AND time_released IS NULL

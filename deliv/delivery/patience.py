@@ -1,0 +1,113 @@
+"""Patience: jobs rest while their destination does, and are given up when that lasts too long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from deliv.config import Config
+from deliv.delivery import claim
+from deliv.delivery.ending.failure import FRESH_STAGING, FailureHandler
+from deliv.delivery.waiting import no_longer_waiting
+from deliv.errors import LostRace, Refused, Unavailable
+from deliv.gateways.stager import Stager
+from deliv.model.job import Job
+from deliv.model.phase import Phase, phase
+from deliv.model.rest import Cause, Rest
+from deliv.model.states import FINAL, Event
+from deliv.store import Store, waiting
+
+log = structlog.get_logger()
+
+QUEUED_AGAIN: dict[str, Any] = {
+    **FRESH_STAGING,
+    "rest": None,
+    "let_go": None,
+    "waiting_for": None,
+    "waiting_since": None,
+    "detailed_status": None,
+}
+MOST = 100  # places, or jobs to be given up, in one look
+
+
+class Patience:
+    def __init__(
+        self, store: Store, stager: Stager, failures: FailureHandler, config: Config
+    ) -> None:
+        self._store = store
+        self._stager = stager
+        self._failures = failures
+        self._rules = config.rest_rules
+        self._ask_again = float(config.sweeps.ask_again)
+
+    async def released(self, job: Job) -> Job | None:
+        """The job, which may go on; None when it rests: it waits then, or has been given up."""
+        rest = None
+        if phase(job) is Phase.ASKING_STAGER or job.fts_endpoint is None:  # else FTS may have it
+            rest = await self._store.rest_of(job)
+        if rest is None or (job.let_go is not None and job.rest == rest.place_key):
+            if job.rest is None or job.let_go is not None:
+                return job
+            return await self._store.update(job, rest=None, **no_longer_waiting(job))
+        if await self._store.age(rest.waited_since(job)) >= rest.patience(self._rules):
+            await self._failures.give_up(job, rest)
+        elif phase(job) is Phase.ASKING_STAGER:
+            await self._requeue(job)
+        else:
+            await self._keep_copy(job, rest)
+        return None
+
+    async def keep_trying(self) -> int:
+        """One look at all that rests: what is tried again, let go, given up; how many of each."""
+        done = await self._store.try_rests(self._rules, MOST)
+        done += await self._store.free_rested(self._rules, 5 * MOST)
+        for job_id in await self._store.tired(self._rules, MOST):
+            job = await self._store.job(job_id)
+            if job is None or job.status in FINAL:
+                continue
+            rest = await self._store.rest_of(job)
+            if rest is not None:
+                done += 1
+                try:
+                    await self._failures.give_up(job, rest)
+                except LostRace as error:
+                    log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
+        return done
+
+    async def _keep_copy(self, job: Job, rest: Rest) -> None:
+        """A staged job keeps its copy for some time, and has it staged again later."""
+        since = max(time for time in (rest.waited_since(job), job.time_staged) if time)
+        left = self._rules.keep_staged - await self._store.age(since)
+        if left > 0:
+            await self._store.rest(job, rest, left)
+            return
+        log.info("a staged copy is given back", job_id=job.job_id, reason=rest.sentence)
+        changes: dict[str, Any] = {
+            "attempt": job.attempt + 1,
+            "excused": job.excused + 1,
+            **FRESH_STAGING,
+        }
+        await self._store.apply(job, Event.RESTAGE, **changes)
+
+    async def _requeue(self, job: Job) -> None:
+        """Nothing is staged for it: it waits for its turn again, where it was in the queue.
+
+        What the stager may have for it alone, by the release before, is given back first. A staging
+        that no other job needs is seen by the sweep.
+        """
+        known = job.staging_id or (await self._store.staging(job.job_id))
+        if not known and (job.attempt > 1 or job.stager_callback is not None):
+            claim.check()
+            try:
+                await self._stager.release(job.job_id)
+            except Unavailable as error:
+                why = f"the stager can't be reached to give the copy back: {error}"
+                columns = waiting(job, Cause.ARCHIVE, why)
+                await self._store.update(job, delay=self._ask_again, **columns)
+                return
+            except Refused as error:  # it is asked once more before the product is staged again
+                log.error("staged copy not released", job_id=job.job_id, reason=str(error))
+        age = await self._store.age(job.time_submitted)
+        log.info("back in the queue, as its destination rests", job_id=job.job_id)
+        await self._store.apply(job, Event.REQUEUE, delay=-age, **QUEUED_AGAIN)

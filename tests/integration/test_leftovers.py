@@ -1,0 +1,252 @@
+"""What a job that ended in ERROR has left is not in the way of the one that repeats it.
+
+But a file that may be the user's own is never overwritten.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deliv_testbed import ports
+from support.samples import admitted, staged
+
+from deliv.db.database import Database
+from deliv.delivery.endpoints import sid
+from deliv.gateways.gridftp import FileFacts, GridFtp
+from deliv.model.file import FileState, ReportedFile
+from deliv.model.job import Job
+from deliv.model.phase import Phase, phase
+from deliv.model.states import Status
+from integration.files_steps import (
+    CUT_OFF,
+    SIZE,
+    THERE,
+    but,
+    copied,
+    expecting,
+    files,
+    report,
+)
+from integration.fts_bench import Bench, bench
+from integration.scripted_fts import Grid, reply
+from integration.test_destination_comparison import (
+    NAME,
+    PRODUCT,
+    Destination,
+    Held,
+    Open,
+    ended,
+    finds_it,
+    judged,
+)
+from integration.test_destination_comparison import destination as destination_fixture
+from integration.transfer_steps import CUT_OFF_WHILE_WRITING
+
+destination = destination_fixture
+PART = PRODUCT[: len(PRODUCT) // 3]
+UNSEEN: dict[str, object] = {"reason": "GENERAL_FAILURE [5] killed"}  # whether it had begun
+
+
+@pytest.fixture
+def opened(grid: Grid, database: Database, tmp_path: Path) -> Open:
+    """Each job has a single attempt."""
+    return lambda reader: bench(grid, database, tmp_path, reader, unreachable=1, other=1)
+
+
+async def handed_over(here: Bench, at: Destination, retry_of: Job | None = None) -> Job:
+    """A job whose product is staged on the same server, when FTS has it."""
+    copy = at.server.root / "staged" / NAME
+    copy.parent.mkdir(exist_ok=True)
+    copy.write_bytes(PRODUCT)
+    at.account.own(copy.parent)
+    at.account.own(copy)
+    job = await staged(
+        here.store,
+        destination_path=at.server.url,
+        destination_host=ports.LOOPBACK,
+        retry_of=retry_of and retry_of.job_id,
+    )
+    job = await here.store.update(
+        job,
+        stager_hostname=f"{ports.LOOPBACK}:{at.server.port}",
+        stager_path=str(copy),
+        product_size=len(PRODUCT),
+        checksum=f"ADLER32:{zlib.adler32(PRODUCT):08x}",
+    )
+    return await started(here, job, overwrite=False)
+
+
+async def started(here: Bench, job: Job, *, overwrite: bool) -> Job:
+    here.server.on("POST", "/jobs", reply({"job_id": await here.endpoint.job_id(sid(job))}))
+    await here.transfers.start(job)
+    asked = json.loads(here.server.calls("POST", "/jobs")[-1].body)
+    assert asked["params"]["overwrite"] is overwrite
+    return await here.now(job)
+
+
+async def failed(here: Bench, at: Destination, left: bytes | None, **how: object) -> Job:
+    """A job that ended in ERROR, and what it has left."""
+    (at.server.root / NAME).unlink(missing_ok=True)
+    job = await handed_over(here, at)
+    if left is not None:
+        at.put(left)
+    file = {"file_state": "FAILED", "dest_surl": f"{at.server.url}/a%20file.fits", **how}
+    document = {"job_id": job.fts_jobid, "job_state": "FAILED", "files": [file]}
+    here.server.on("GET", f"/jobs/{job.fts_jobid}", reply({**document, "http_status": "200"}))
+    await here.reconcile()
+    job = await here.now(job)
+    assert job.status is Status.ERROR
+    return await here.store.update(job, destination_key=None)  # as when it is cleaned up
+
+
+@pytest.mark.parametrize("left", [PART, b""], ids=["a part", "nothing yet"])
+async def test_a_part_that_fts_has_recorded_is_overwritten(
+    opened: Open, destination: Destination, left: bytes
+) -> None:
+    async with opened(destination.reader()) as here:
+        first = await failed(here, destination, left, **CUT_OFF_WHILE_WRITING)
+        again = await handed_over(here, destination, first)
+        finds_it(here, again)
+        await here.reconcile()
+        again = await here.compared(again)
+        assert (phase(again), again.attempt) == (Phase.STAGED, 2)
+        assert f"it is the part that job {first.job_id}" in (again.detailed_status or "")
+        await started(here, again, overwrite=True)
+
+
+async def test_one_that_is_whole_has_arrived(opened: Open, destination: Destination) -> None:
+    async with opened(destination.reader()) as here:
+        first = await failed(here, destination, PRODUCT, **CUT_OFF_WHILE_WRITING)
+        again = await judged(here, await handed_over(here, destination, first))
+        assert (again.status, again.attempt) == (Status.SUCCESS, 1)
+        assert "same size and checksum" in (again.detailed_status or "")
+
+
+def moved_there(file: Path) -> None:
+    """By the user, from elsewhere: it keeps its time."""
+    written = file.stat()
+    file.write_bytes(b"x" * len(PART))
+    os.utime(file, ns=(written.st_atime_ns, written.st_mtime_ns))
+
+
+def written_to(file: Path) -> None:
+    """The user's own copy of the product may be under way."""
+    later = file.stat().st_mtime + 60
+    os.utime(file, (later, later))
+
+
+def nothing(file: Path) -> None:
+    """It is as it was."""
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "how", "words"),
+    [
+        (written_to, CUT_OFF_WHILE_WRITING, "it was written to after job"),
+        (moved_there, CUT_OFF_WHILE_WRITING, "it is not the beginning of the product"),
+        (nothing, UNSEEN, "FTS has no record that job"),
+    ],
+    ids=["written to since", "another file", "no record"],
+)
+async def test_what_may_be_a_users_own_is_left_alone(
+    opened: Open,
+    destination: Destination,
+    meanwhile: Callable[[Path], None],
+    how: dict[str, Any],
+    words: str,
+) -> None:
+    async with opened(destination.reader()) as here:
+        set_by_fts = {"internal_file_params": "nostreams:0,timeout:16984,buffersize:0"}
+        first = await failed(here, destination, PART, **{**set_by_fts, **how})
+        file = destination.server.root / NAME
+        meanwhile(file)
+        before = file.read_bytes()
+        again = await judged(here, await handed_over(here, destination, first))
+        assert (again.status, again.error_class, again.attempt) == (Status.ERROR, "exists", 1)
+        status = again.detailed_status or ""
+        assert f"it has {len(PART)} bytes, not {len(PRODUCT)}; {words}" in status
+        assert "look at it before you move or remove it" in status
+        assert (again.partial, file.read_bytes()) == (True, before)
+
+
+async def test_where_nothing_was_left_nothing_is_read(
+    opened: Open, destination: Destination
+) -> None:
+    """What is there now is somebody's own."""
+    reader = Held(destination.reader())
+    async with opened(reader) as here:
+        first = await failed(here, destination, None, reason="SOURCE [111] Connection refused")
+        destination.put(PRODUCT)
+        again = await judged(here, await handed_over(here, destination, first))
+        assert (again.status, again.error_class, reader.asked) == (Status.ERROR, "exists", [])
+
+
+async def test_an_attempt_that_overwrites_is_the_jobs_own(
+    opened: Open, destination: Destination
+) -> None:
+    """What it leaves without FTS's record is not taken for the other job's a second time."""
+    async with opened(destination.reader()) as here:
+        first = await failed(here, destination, PART, **CUT_OFF_WHILE_WRITING)
+        again = await handed_over(here, destination, first)
+        finds_it(here, again)
+        await here.reconcile()
+        again = await started(here, await here.compared(again), overwrite=True)
+        finds_it(here, again)  # a directory in the way, say
+        await here.reconcile()
+        again = await ended(here, again)
+        assert (again.status, again.error_class, again.attempt) == (Status.ERROR, "exists", 2)
+
+
+class Reader(GridFtp):
+    """In place of the servers: what is at the destination, by name, and the product's beginning."""
+
+    def __init__(self, **there: FileFacts) -> None:
+        self.there = there
+
+    async def read(
+        self, url: str, *, size: int, algorithm: str, credential: tuple[bytes, bytes]
+    ) -> FileFacts:
+        return self.there[url.rpartition("/")[2]]
+
+    async def read_beginning(
+        self, url: str, *, size: int, algorithm: str, credential: tuple[bytes, bytes]
+    ) -> FileFacts:
+        assert url.startswith("gsiftp://archive.example.org/staging/tree/")
+        return FileFacts(size=SIZE, checksum="b" * size)
+
+
+async def test_of_many_files_what_arrived_is_delivered_and_parts_are_replaced(
+    grid: Grid, database: Database, tmp_path: Path
+) -> None:
+    arrived = FileFacts(size=SIZE, checksum="a", modified=0)
+    part, other = (FileFacts(size=1, checksum=found, modified=0) for found in "bc")
+    reader = Reader(arrived=arrived, part=part, other=other)
+    names = ("arrived", "part", "other", "own")
+    listed = [ReportedFile(name=name, size=SIZE, checksum="ADLER32:0000000a") for name in names]
+    async with bench(grid, database, tmp_path, reader, unreachable=1, other=1) as here:
+        job = await expecting(here, await admitted(here.store))
+        job = await here.parts.staging.report(report(job, listed))
+        cut_off = {"part": CUT_OFF, "other": CUT_OFF, "own": THERE}
+        first, _ = await copied(here, job, but(cut_off))
+        assert (first.status, first.files_done) == (Status.ERROR, 1)
+        job = await expecting(here, await admitted(here.store, retry_of=first.job_id))
+        job = await here.parts.staging.report(report(job, listed))
+        job, _ = await copied(here, job, lambda name: THERE)
+        job = await here.compared(job)
+        assert (phase(job), job.attempt, job.files_done) == (Phase.STAGED, 2, 1)
+        job, again = await copied(here, job)
+        assert again == ["part"]
+        asked = json.loads(here.server.calls("POST", "/jobs")[-1].body)
+        assert asked["params"]["overwrite"] is True
+        assert (job.status, job.error_class, job.files_done) == (Status.ERROR, "exists", 2)
+        left = await files(here, job, FileState.FAILED)
+        assert {file.name: file.partial for file in left} == {"other": True, "own": False}
+        assert {"the beginning of the product" in (file.reason or "") for file in left} == {
+            True, False,
+        }  # fmt: skip

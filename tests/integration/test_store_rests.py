@@ -1,0 +1,373 @@
+"""Places that rest: when they begin to, who tries, and how the others go on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from support.private_mariadb import Server
+from support.samples import ALICE, BOB, HOST, LIMITS, fill, staged, submitted
+
+from deliv.db.database import Database
+from deliv.model.backoff import Backoff
+from deliv.model.job import Job, TransferIdentity, delegation_id
+from deliv.model.rest import ALL_GO, Cause, Place, Rest, RestRules, operators_place, place_of
+from deliv.model.states import Event, Status
+from deliv.store import Store
+
+RULES = RestRules(least_life=3600)
+FULL = "gsiftp://user.example.org/full"
+AHEAD = "UPDATE rests SET next_try = next_try - INTERVAL 1 DAY, since = since - INTERVAL 1 DAY"
+HANDED_OVER = {"fts_endpoint": "fts1", "fts_jobid": "x"}
+
+
+def place(job: Job, cause: Cause = Cause.DESTINATION) -> Place:
+    found = place_of(cause, job)
+    assert found is not None
+    return found
+
+
+async def at_fts(store: Store, job: Job | None = None, **changes: object) -> Job:
+    return await store.apply(job or await staged(store, **changes), Event.TRANSFER)
+
+
+async def fails(
+    store: Store, job: Job, cause: Cause = Cause.DESTINATION, rules: RestRules = RULES
+) -> Job:
+    """The job after its copy failed for that."""
+    changes = {"attempt": job.attempt + 1, "excused": job.excused + 1}
+    found = await store.fail_at(
+        job, Event.RETRANSFER, place(job, cause), "DESTINATION [111] refused", rules, **changes
+    )
+    assert found is not None
+    return found
+
+
+async def reached(database: Database, server: str = HOST) -> None:
+    await database.execute("INSERT IGNORE INTO reached_servers VALUES (%s)", server)
+
+
+async def resting(store: Store) -> list[Rest]:
+    return await store.rests(10)
+
+
+async def out(store: Store, database: Database, **changes: object) -> Job:
+    """A job that rests, as its host does, to which others were delivered."""
+    await reached(database)
+    job = await at_fts(store, **changes)
+    for _ in range(RULES.after):
+        job = await fails(store, job)
+    assert job.rest is not None
+    return job
+
+
+async def due_again(database: Database, store: Store) -> None:
+    await database.execute(AHEAD)
+    assert await store.try_rests(RULES, 10) == 1
+
+
+async def test_a_place_rests_after_some_failures_in_a_row(store: Store, database: Database) -> None:
+    await reached(database)
+    job = await at_fts(store)
+    for _ in range(RULES.after - 1):
+        job = await fails(store, job)
+        assert (await resting(store), job.rest) == ([], None)
+        assert job.waiting_for == "destination"
+    job = await fails(store, job)
+    (rest,) = await resting(store)
+    assert (rest.place, rest.cause, rest.proven, rest.tries) == (HOST, Cause.DESTINATION, True, 0)
+    assert (job.rest, job.excused, job.own_attempts) == (rest.place_key, 3, 1)
+    assert (job.waiting_for, job.waiting_since) == ("destination", rest.since)
+    assert "can't be reached (DESTINATION [111] refused)" in (job.detailed_status or "")
+    assert "ever delivered" not in (job.detailed_status or "")
+
+
+async def test_a_delivery_in_between_has_the_count_begin_again(
+    store: Store, database: Database
+) -> None:
+    await reached(database)
+    job = await at_fts(store)
+    for _ in range(3):
+        job = await fails(store, await fails(store, job))
+        await store.apply(await at_fts(store), Event.DELIVER)
+    assert await resting(store) == []
+
+
+async def test_failures_of_long_ago_do_not_count(store: Store, database: Database) -> None:
+    await reached(database)
+    job = await at_fts(store)
+    for _ in range(2 * RULES.after):
+        job = await fails(store, job)
+        await database.execute("UPDATE rests SET failed = failed - INTERVAL 1 HOUR")
+    assert await resting(store) == []
+
+
+async def test_where_nothing_was_ever_delivered_the_first_failure_says_so(store: Store) -> None:
+    job = await fails(store, await at_fts(store))
+    (rest,) = await resting(store)
+    assert not rest.proven
+    assert rest.patience(RULES) == RULES.patience_new
+    assert "its name or port is wrong" in (job.detailed_status or "")
+
+
+async def test_a_delivery_is_remembered_for_its_host(store: Store) -> None:
+    await store.apply(await at_fts(store), Event.DELIVER)
+    await fails(store, await at_fts(store))
+    assert await resting(store) == []
+
+
+async def test_nobody_is_admitted_for_a_server_that_rests(store: Store, database: Database) -> None:
+    await out(store, database)
+    await submitted(store)
+    other = await submitted(store, destination_path=f"gsiftp://{HOST}:2812/data")
+    admitted = await store.admit(LIMITS.staging)
+    assert admitted is not None
+    assert admitted.job_id == other.job_id
+    assert await store.admit(LIMITS.staging) is None
+
+
+async def test_one_job_tries_at_growing_intervals(store: Store, database: Database) -> None:
+    job = await out(store, database)
+    await submitted(store)
+    pauses = []
+    for _ in range(3):
+        (rest,) = await resting(store)
+        assert rest.next_try is not None
+        assert rest.since is not None
+        pauses.append(round((rest.next_try - (rest.failed or rest.since)).total_seconds()))
+        await due_again(database, store)
+        job = await store.claim(job.job_id, 60) or job
+        assert job.let_go is not None
+        await due_again(database, store)  # while it tries nobody else does
+        assert await store.admit(LIMITS.staging) is None
+        job = await fails(store, job)
+        assert job.let_go is None
+    assert pauses == [60, 120, 240]
+
+
+async def test_where_none_is_staged_one_that_waits_for_its_turn_tries(
+    store: Store, database: Database
+) -> None:
+    job = await out(store, database)
+    await store.apply(job, Event.CANCEL)
+    for _ in range(2):
+        await submitted(store)
+    assert await store.admit(LIMITS.staging) is None
+    await due_again(database, store)
+    one = await store.admit(LIMITS.staging)
+    assert one is not None
+    assert one.let_go is not None
+    assert await store.admit(LIMITS.staging) is None
+
+
+async def test_each_success_lets_others_go_in_steps(store: Store, database: Database) -> None:
+    jobs = [await out(store, database)]
+    for _ in range(30):
+        await submitted(store)
+    await due_again(database, store)
+    going = [await store.claim(jobs[0].job_id, 60) or jobs[0]]
+    steps = []
+    for _ in range(3):
+        for job in going:
+            await store.apply(job, Event.DELIVER)
+        going = []
+        await store.free_rested(RULES, 100)
+        while admitted := await store.admit(LIMITS.staging):
+            admitted = await store.apply(admitted, Event.STAGED, stager_path="/x")
+            going.append(await at_fts(store, admitted))
+        steps.append(len(going))
+    assert steps[:2] == [2, 4]
+    assert steps[2] == 30 - 2 - 4
+    assert await resting(store) == []
+    assert 1 + 2 + 4 == ALL_GO
+
+
+async def test_a_failure_while_others_go_on_has_all_rest_again(
+    store: Store, database: Database
+) -> None:
+    job = await out(store, database)
+    for _ in range(3):
+        await submitted(store)
+    await due_again(database, store)
+    await store.apply(await store.claim(job.job_id, 60) or job, Event.DELIVER)
+    one, other = await store.admit(LIMITS.staging), await store.admit(LIMITS.staging)
+    assert one is not None
+    assert other is not None
+    one = await store.apply(one, Event.STAGED, stager_path="/x")
+    other = await store.apply(other, Event.STAGED, stager_path="/y")
+    await fails(store, await at_fts(store, one))
+    assert await store.admit(LIMITS.staging) is None
+    (rest,) = await resting(store)
+    assert (rest.tries, rest.allowance, rest.successes) == (1, 0, 0)
+
+
+async def full(store: Store) -> Job:
+    job = await at_fts(store, destination_path=FULL)
+    return await fails(store, job, Cause.SPACE)
+
+
+async def test_others_pass_those_whose_directory_is_full(store: Store, database: Database) -> None:
+    await reached(database)
+    for _ in range(3):
+        await full(store)
+    (rest,) = await resting(store)
+    assert (rest.host, rest.place) == (None, FULL)
+    waiting = [await submitted(store, destination_path=FULL) for _ in range(5)]
+    behind = await submitted(store)
+    admitted = await store.admit(LIMITS.staging)
+    assert admitted is not None
+    assert admitted.job_id == behind.job_id
+    assert await store.admit(LIMITS.staging) is None
+    for job in waiting:
+        found = await store.job(job.job_id)
+        assert found is not None
+        assert (found.status, found.waiting_for) == (Status.SUBMITTED, "space")
+        assert "has no space left" in (found.detailed_status or "")
+
+
+async def test_they_come_back_in_their_order_when_there_is_space(
+    store: Store, database: Database
+) -> None:
+    await reached(database)
+    (*_, tried) = [await full(store) for _ in range(3)]
+    waiting = [await submitted(store, destination_path=FULL) for _ in range(5)]
+    assert await store.admit(LIMITS.staging) is None
+    younger = await submitted(store)
+    assert await store.end_rest(place(tried, Cause.SPACE).key)
+    assert await store.free_rested(RULES, 100) == 1 + 5
+    order = []
+    while job := await store.admit(LIMITS.staging):
+        assert (job.waiting_for, job.rest, job.detailed_status) == (None, None, None)
+        order.append(job.job_id)
+    assert order == [job.job_id for job in [*waiting, younger]]
+    assert await store.free_rested(RULES, 100) == 0
+    assert await database.query("SELECT 1 FROM rests") == []
+
+
+DELEGATED = """
+REPLACE INTO delegations (delegation_id, dn, proxy, proxy_key, expires)
+VALUES (%s, %s, 'p', 'k', NOW(6) + INTERVAL %s SECOND)
+"""
+
+
+async def test_nothing_is_staged_for_a_user_without_a_credential_that_lasts(
+    store: Store, database: Database
+) -> None:
+    jobs = [await submitted(store, copied_as=TransferIdentity.USER) for _ in range(3)]
+    service = await submitted(store)
+    await database.execute(DELEGATED, delegation_id(ALICE), ALICE, 1800)
+    admitted = await store.admit(LIMITS.staging, RULES)
+    assert admitted is not None
+    assert admitted.job_id == service.job_id
+    assert await store.admit(LIMITS.staging, RULES) is None
+    found = await store.job(jobs[0].job_id)
+    assert found is not None
+    assert found.waiting_for == "delegation"
+    await database.execute(DELEGATED, delegation_id(ALICE), ALICE, 7200)
+    assert await store.free_rested(RULES, 100) == 3
+    order = [job.job_id for _ in jobs if (job := await store.admit(LIMITS.staging, RULES))]
+    assert order == [job.job_id for job in jobs]
+
+
+async def test_an_operators_rest_lasts_until_then(store: Store, database: Database) -> None:
+    waiting = await submitted(store)
+    until = datetime.now(UTC) + timedelta(days=2)
+    await store.begin_rest(operators_place(HOST), "a new disk", until, "root")
+    assert await store.admit(LIMITS.staging) is None
+    (rest,) = await resting(store)
+    assert (rest.cause, rest.begun_by, rest.next_try) == (Cause.OPERATORS, "root", until)
+    assert "the operators have user.example.org rest: a new disk; until" in rest.sentence
+    assert await store.rest_of(waiting) == rest
+    await database.execute("UPDATE rests SET next_try = NOW(6)")
+    await store.try_rests(RULES, 10)
+    assert await store.admit(LIMITS.staging) is not None
+
+
+OLD = "UPDATE jobs SET due_at = due_at - INTERVAL 8 DAY WHERE status = 'SUBMITTED'"
+
+
+async def test_an_operators_rest_may_have_no_end(store: Store) -> None:
+    job = await submitted(store)
+    await store.begin_rest(operators_place(HOST), "a new disk", None, "root")
+    assert await store.try_rests(RULES, 10) == 0
+    rest = await store.rest_of(job)
+    assert rest is not None
+    assert rest.sentence == "the operators have user.example.org rest: a new disk"
+    assert await store.end_rest(rest.place_key)
+    assert await store.admit(LIMITS.staging) is not None
+
+
+async def test_who_has_waited_too_long_is_found(store: Store, migrated: Server) -> None:
+    """Of those that are marked, and of those that wait for their turn at an operator's host."""
+    waiting = [await submitted(store), await submitted(store, submitter=BOB)]
+    assert await store.tired(RULES, 10) == []
+    await store.begin_rest(operators_place(HOST), "a disk", None, "root")
+    migrated.run("UPDATE rests SET since = since - INTERVAL 8 DAY")
+    assert await store.tired(RULES, 10) == []  # they were submitted just now
+    migrated.run(OLD)
+    await submitted(store)
+    assert await store.tired(RULES, 10) == [one.job_id for one in waiting]
+    assert await store.tired(RULES, 1) == [waiting[0].job_id]
+
+
+async def test_who_has_waited_too_long_at_a_server_is_found(
+    store: Store, database: Database
+) -> None:
+    job = await out(store, database)
+    await submitted(store)
+    assert await store.admit(LIMITS.staging) is None
+    assert await store.tired(RULES, 10) == []
+    assert len(await store.tired(replace(RULES, patience=0.0), 10)) == 2
+    assert (await store.job(job.job_id)) is not None
+
+
+async def test_a_job_is_given_up_when_its_place_has_rested_too_long(
+    store: Store, database: Database
+) -> None:
+    job = await out(store, database)
+    rules = replace(RULES, patience=0.0)
+    ended = await store.fail_at(
+        job, Event.RETRANSFER, place(job), "refused", rules, attempt=job.attempt + 1
+    )
+    assert ended is None
+
+
+READ = """
+SHOW SESSION STATUS
+WHERE Variable_name LIKE 'Handler\\_read\\_%' OR Variable_name = 'Handler_icp_attempts'
+"""
+
+
+async def rows_read(database: Database) -> int:
+    return sum(int(row["Value"]) for row in await database.query(READ))
+
+
+@pytest.mark.parametrize("count", [200, 5000])
+async def test_jobs_that_rest_cost_no_look_more(migrated: Server, count: int) -> None:
+    """Neither the looks for who is next nor those at what rests read them."""
+    database = Database(migrated.settings(pool=1))  # one connection, which counts for all
+    try:
+        store = Store(database)
+        job = await out(store, database)
+        fill(migrated, ALICE, count)
+        later = "due_at = NOW(6) + INTERVAL 1 DAY, waiting_for = 'destination'"
+        await database.execute(
+            f"UPDATE jobs SET rest = %s, {later} WHERE status = 'SUBMITTED'",  # noqa: S608
+            job.rest,
+        )
+        migrated.run("ANALYZE TABLE jobs")
+        before = await rows_read(database)
+        assert await store.admit(LIMITS, RULES) is None
+        assert await store.try_rests(RULES, 100) == 0
+        assert await store.free_rested(RULES, 100) == 0
+        assert await store.tired(RULES, 100) == []
+        await store.resting()
+        assert await rows_read(database) - before < 150
+    finally:
+        database.close()
+
+
+def test_pauses_grow_from_a_minute_to_half_an_hour() -> None:
+    assert [RULES.pauses.pause(n) for n in range(7)] == [60, 120, 240, 480, 960, 1800, 1800]
+    assert Backoff(60, 1800) == RULES.pauses
