@@ -282,11 +282,8 @@ async def test_a_stager_that_is_not_reached_is_waited_for(
             assert (one.attempt, one.waiting_for) == (1, Cause.ARCHIVE)
             assert one.due_at is not None
             assert (one.stager_status or "").startswith("not reached yet")
-        migrated.run(
-            "UPDATE jobs SET waiting_since = NOW(6) - INTERVAL 8 DAY "
-            f"WHERE job_id = '{job.job_id}'",
-            "UPDATE stagings SET due_at = NOW(6)",
-        )
+        longer = "UPDATE jobs SET waiting_since = NOW(6) - INTERVAL 8 DAY ORDER BY job_id LIMIT 1"
+        migrated.run(longer, "UPDATE stagings SET due_at = NOW(6)")
         await proceed(store, stager, other)
         given_up = await now(store, job)
         assert (given_up.status, given_up.error_class) == (Status.ERROR, "timeout")

@@ -358,7 +358,7 @@ async def test_jobs_that_rest_cost_no_look_more(migrated: Server, count: int) ->
         )
         migrated.run("ANALYZE TABLE jobs")
         before = await rows_read(database)
-        assert await store.admit(LIMITS, RULES) is None
+        assert await store.admit(LIMITS.staging, RULES) is None
         assert await store.try_rests(RULES, 100) == 0
         assert await store.free_rested(RULES, 100) == 0
         assert await store.tired(RULES, 100) == []
