@@ -103,7 +103,14 @@ async def service(grid: Grid, database: Database, directory: Path) -> AsyncItera
         log = AuditLog(audit_file)
         allowed = Permission(here.store, live, here.cancellation, log)
         engine = Engine(
-            here.store, staging, here.transfers, here.cancellation, cleanup, allowed, settings
+            here.store,
+            staging,
+            here.transfers,
+            here.cancellation,
+            cleanup,
+            allowed,
+            here.parts.patience,
+            settings,
         )
 
         def asked() -> list[str]:

@@ -324,6 +324,7 @@ async def world(
             here.cancellation,
             Cleanup(here.store, gateway, parts.withdrawal, parts.settings),
             cast(Permission, AllAllowed()),
+            parts.patience,
             parts.settings,
         )
         yield World(here, server, stager, fts, parts.staging, engine)
