@@ -14,7 +14,6 @@ def test_a_lease_outlives_the_pause_between_two_runs() -> None:
     settings = config.load(EXAMPLE)
     assert lease_ttls(settings) == {
         "sweep": 30,
-        "rests": 30,
         "deadlines": 30,
         "rests": 30,
         "retention": 90,
