@@ -45,6 +45,8 @@ def printable(value: object) -> str:
 
 def meaning(answer: Answer) -> str:
     """What the job is doing, in words."""
+    if "waiting_for" in answer:
+        return f"waiting ({answer['waiting_for']})"
     if answer.get("status") == "STAGING" and "time_staged" in answer:
         return "staged, about to be copied"
     return MEANINGS.get(str(answer.get("status")), "")

@@ -26,8 +26,8 @@ from deliv.delivery.ending.settlement import Settlement
 from deliv.delivery.endpoints import EndpointResolver
 from deliv.delivery.waiting import no_longer_waiting
 from deliv.delivery.watch import Watching
-from deliv.errors import LostRace, NoCredential, Refused, Unavailable
-from deliv.gateways.fts import Endpoint, TransferOutcome, Verdict
+from deliv.errors import DelivError, LostRace, NoCredential, Refused, Unavailable
+from deliv.gateways.fts import Endpoint, TransferOutcome, Verdict, forbidden
 from deliv.model.job import Job
 from deliv.model.phase import AT_FTS, phase
 from deliv.model.transfer import OpenTransfer
@@ -69,6 +69,7 @@ class Polling:
             files_per_transfer=config.fts.files_per_transfer,
         )
         self._last: dict[str | None, float] = {}
+        self._refused: set[str] = set()
         self.watching = Watching(store, endpoints, endpoint, float(config.fts.poll_every))
 
     async def poll_once(self) -> int:
@@ -131,7 +132,7 @@ class Polling:
                     endpoint, jobs, lambda transfer: transfer.fts_jobid in over, known=known
                 )
             except (Refused, NoCredential) as error:
-                log.warning("FTS can't be asked for a user", dn=who, reason=str(error))
+                self._log_refusal(who, error)
         return sum(map(len, by_identity.values()))
 
     async def _poll_user(self, dn: str, gate: asyncio.Semaphore) -> int:
@@ -139,10 +140,22 @@ class Polling:
         async with gate:
             try:
                 endpoint = await self._endpoints.as_user(dn, self._endpoint.name)
-                return await self._poll(endpoint, dn)
+                ended = await self._poll(endpoint, dn)
             except (Unavailable, Refused, NoCredential) as error:
-                log.warning("FTS can't be asked for a user", dn=dn, reason=str(error))
+                self._log_refusal(dn, error)
                 return 0
+            if dn in self._refused:
+                self._refused.remove(dn)
+                log.info("FTS can be asked for a user again", dn=dn)
+            return ended
+
+    def _log_refusal(self, dn: str | None, error: DelivError) -> None:
+        """Once for each user, until FTS can be asked again; the others only at the level debug."""
+        known = dn is None or dn in self._refused
+        (log.debug if known else log.warning)(
+            "FTS can't be asked for a user", dn=dn, reason=str(error)
+        )
+        self._refused |= set() if dn is None else {dn}
 
     async def _reconcile(
         self,
@@ -175,7 +188,7 @@ class Polling:
             if who is None:
                 raise
             if isinstance(error, Refused) and error.code == HTTPStatus.FORBIDDEN:
-                hidden = TransferOutcome(verdict=Verdict.FORBIDDEN, reason=str(error))
+                hidden = forbidden(str(error))
                 transfers = await self._store.open_transfers(jobs)
 
                 async def hide(job: Job) -> None:
@@ -183,7 +196,7 @@ class Polling:
                         await self._settlement.settle(job, transfer, hidden)
 
                 await self._each(jobs, hide)
-            log.warning("FTS can't be asked for a user", dn=who, reason=str(error))
+            self._log_refusal(who, error)
             return 0
         return len(missing)
 

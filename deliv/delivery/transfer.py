@@ -6,7 +6,6 @@ import math
 import time
 from dataclasses import replace
 from functools import partial
-from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -28,7 +27,7 @@ from deliv.delivery.endpoints import EndpointResolver, sid
 from deliv.delivery.patience import Patience
 from deliv.delivery.waiting import no_longer_waiting
 from deliv.errors import DestinationBusy, LostRace, NoCredential, Refused, Unavailable
-from deliv.gateways.fts import Endpoint, Fts
+from deliv.gateways.fts import Endpoint, Fts, forbidden
 from deliv.model.error_classes import IN_USE, ErrorClass
 from deliv.model.file import TAKEN, File
 from deliv.model.job import Job, TransferIdentity, delegation_id
@@ -279,12 +278,12 @@ class FtsTransfers:
         if job.fts_endpoint is not None:
             await self._wait(job, why, delay)
             return
-        log.warning("a job waits for FTS", job_id=job.job_id, reason=why)
+        _log_waiting(job, why)
         await self._failures.wait(job, Cause.FTS, why, delay, turn_since=None)
 
     async def _wait(self, job: Job, why: str, delay: float, **columns: Any) -> None:
         """It is tried again after `delay` seconds; its submitter can see why it has to be."""
-        log.warning("a job waits for FTS", job_id=job.job_id, reason=why)
+        _log_waiting(job, why)
         columns |= {**waiting(job, Cause.FTS, why), "turn_since": None}
         await self._store.update(job, delay=delay, **columns)
 
@@ -313,12 +312,20 @@ class FtsTransfers:
         await self._withdrawal.withdraw(job, late=True)
 
 
+def _log_waiting(job: Job, why: str) -> None:
+    """Once, when it begins to wait; what keeps it at each further look only at the level debug."""
+    begins = job.waiting_for != Cause.FTS
+    (log.warning if begins else log.debug)("a job waits for FTS", job_id=job.job_id, reason=why)
+
+
 def _refusal(error: Refused) -> Failure:
-    """FTS's 403 is about a credential, unless it names a storage that its operators have banned."""
-    by_code = {403: ErrorClass.CREDENTIAL, 409: ErrorClass.EXISTS, 419: ErrorClass.CREDENTIAL}
-    error_class = by_code.get(error.code, ErrorClass.OTHER)
-    if error.code == HTTPStatus.FORBIDDEN and str(error).endswith(" is banned"):
-        error_class = ErrorClass.BANNED
+    """FTS's 403 is about a credential, unless its operators have banned a storage or the user."""
+    by_code = {
+        403: forbidden(str(error)).error_class,
+        409: ErrorClass.EXISTS,
+        419: ErrorClass.CREDENTIAL,
+    }
+    error_class = by_code.get(error.code) or ErrorClass.OTHER
     return Failure(
         error_class=error_class,
         reason=f"FTS refused the transfer: {error}",

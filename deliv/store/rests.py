@@ -178,7 +178,10 @@ def fail(
 
     Where the place rests the job does too, else it is tried again after the first pause.
     """
-    rest = _note_failure(tx, job, place, reason, rules)
+    if place.cause is Cause.DELEGATION:  # nobody needs to try: it ends when a credential comes
+        rest = wait(tx, place, job.submitter)
+    else:
+        rest = _note_failure(tx, job, place, reason, rules)
     delay = rules.pauses.first
     if rest.since is None:
         columns = {**waiting(job, place.cause, rest.sentence), **columns}

@@ -32,7 +32,9 @@ class Relay:
     async def relay_once(self) -> int:
         """Publish until the outbox is empty; returns how many rows were confirmed."""
         total = 0
-        while self._broker.ready:
+        while True:
+            if not self._broker.ready:
+                raise BrokerUnavailable("there is no connection to RabbitMQ")
             rows = await self._store.outbox_take(self._batch, self._hold)
             if not rows:
                 break

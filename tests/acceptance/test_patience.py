@@ -75,9 +75,16 @@ class Way:
                 caller, _ = listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(self._server)
-            for pair in ((caller, server), (server, caller)):
-                threading.Thread(target=_pass_on, args=pair, daemon=True).start()
+            threading.Thread(target=_connect, args=(caller, self._server), daemon=True).start()
+
+
+def _connect(caller: socket.socket, address: tuple[str | None, int | None]) -> None:
+    """What is said on a connection passes both ways until it is closed."""
+    with caller, socket.create_connection(address) as server:
+        back = threading.Thread(target=_pass_on, args=(server, caller), daemon=True)
+        back.start()
+        _pass_on(caller, server)
+        back.join()
 
 
 def _pass_on(source: socket.socket, sink: socket.socket) -> None:

@@ -11,6 +11,7 @@ from msgspec import structs
 from support.private_mariadb import Server
 from support.samples import (
     ALICE,
+    LIMITS,
     admitted,
     assigned,
     fill,
@@ -234,6 +235,20 @@ async def test_what_is_wrong_with_files_is_found_and_repaired_where_it_is_safe(
     }
     assert [(await check.repair.repair(f))[0] for f in findings] == [bool(f.fix) for f in findings]
     assert await check.said() == [("files", lost.job_id), ("files", empty.job_id)]
+
+
+async def test_a_job_whose_place_is_gone_goes_on(
+    store: Store, check: Checking, migrated: Server
+) -> None:
+    job = await submitted(store)
+    migrated.run(
+        of(job, "UPDATE jobs SET rest = REPEAT('r', 16), due_at = NOW(6) + INTERVAL 1 DAY"),
+    )
+    (finding,) = await check.findings()
+    assert (finding.rule, finding.job_id, finding.fix) == ("rest", job.job_id, Fix.REST)
+    assert (await check.repair.repair(finding))[0]
+    assert await check.findings() == []
+    assert (await store.admit(LIMITS.staging)) is not None
 
 
 async def test_a_lease_that_nobody_renews_is_told_while_it_has_an_owner(

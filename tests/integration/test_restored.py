@@ -197,6 +197,29 @@ async def test_a_report_that_the_database_has_forgotten_is_asked_for_again(
         assert phase(await here.now(staging_still)) is Phase.WAITING_FOR_STAGER
 
 
+async def test_what_is_asked_for_again_is_not_late_since_before_the_restore(
+    opened: Opened, grid: Grid, migrated: Server
+) -> None:
+    """The stager took the request of before longer ago than it may take for one."""
+    async with opened as here, stagers(grid) as (stager, server):
+        job = await here.store.update(await waiting(here.store), stager_status="accepted")
+        migrated.rewrite(
+            "UPDATE jobs SET stager_accepted = stager_accepted - INTERVAL 30 DAY,"
+            " time_staging = time_staging - INTERVAL 30 DAY"
+        )
+        server.on("GET", "/stage", reply([{"job_id": job.job_id, "told": True}]))
+        server.on("POST", "/stage", reply({}, 202))
+        check = StagerCheck(Inspection(here.parts.database), stager)
+        (finding,) = [finding async for finding in check.findings()]
+        assert (await command.repair(here.parts).repair(finding))[0]
+        await staging(here.store, stager).proceed(await here.now(job))
+        assert phase(await here.now(job)) is Phase.WAITING_FOR_STAGER
+        await here.parts.database.execute("UPDATE stagings SET due_at = NOW(6)")
+        await staging(here.store, stager).requests.attend(job.job_id)
+        assert phase(await here.now(job)) is Phase.WAITING_FOR_STAGER
+        assert (await here.now(job)).attempt == 1
+
+
 @pytest.mark.parametrize("listed", [True, False], ids=["in its list", "when asked for one"])
 async def test_a_stager_that_does_not_say_what_it_has_reported_is_asked_again(
     opened: Opened,

@@ -270,6 +270,18 @@ async def test_nothing_is_staged_for_a_user_without_a_credential_that_lasts(
     assert order == [job.job_id for job in jobs]
 
 
+async def test_a_copy_whose_credential_ended_is_not_tried_until_there_is_another(
+    store: Store, database: Database
+) -> None:
+    job = await at_fts(store, copied_as=TransferIdentity.USER)
+    job = await fails(store, job, Cause.DELEGATION)
+    (rest,) = await resting(store)
+    assert (job.rest, rest.next_try, rest.reason) == (rest.place_key, None, ALICE)
+    await database.execute(DELEGATED, delegation_id(ALICE), ALICE, 7200)
+    assert await store.free_rested(RULES, 100) == 1
+    assert await store.claim(job.job_id, 60) is not None
+
+
 async def test_an_operators_rest_lasts_until_then(store: Store, database: Database) -> None:
     waiting = await submitted(store)
     until = datetime.now(UTC) + timedelta(days=2)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from deliv_testbed import pki
+from structlog.testing import capture_logs
 from support.private_mariadb import Server
 from support.samples import staged
 
@@ -15,7 +17,8 @@ from deliv.model.job import Job, TransferIdentity
 from deliv.model.phase import Phase, phase
 from deliv.model.states import Status
 from integration.fts_bench import DELIV, MISSES, Bench, bench, held
-from integration.scripted_fts import Grid, Reply, html, reply
+from integration.scripted_delegation import WHOAMI
+from integration.scripted_fts import Asked, Grid, Reply, html, reply
 
 MANY = {"credential": 9, "other": 9}  # attempts that would be made
 
@@ -30,7 +33,6 @@ async def test_a_job_that_fts_does_not_show_any_more_ends(
             await here.reconcile()
         job = await here.now(job)
         assert (phase(job), job.attempt, job.fts_misses) == (Phase.COPYING, 1, 0)
-        assert job.waiting_for == "delegation"
         assert "waiting: FTS (fts1) does not let deliv see the transfer" in str(job.detailed_status)
         await here.long_unseen(job)
         await here.reconcile()
@@ -73,6 +75,48 @@ async def test_a_cancel_that_fts_forbids_ends(
         assert "may be left" in str(job.detailed_status)
         await here.cleanup.clean_up(job)
         assert (await here.now(job)).time_released is not None
+
+
+async def test_the_jobs_of_a_user_whom_fts_has_banned_end(
+    grid: Grid, database: Database, tmp_path: Path
+) -> None:
+    """It says so on a page, whatever it is asked under their identity; what it had it cancelled."""
+    alice = grid.authority.issue(pki.user_name("alice"))
+    as_alice = {"submitter": alice.dn, "copied_as": TransferIdentity.USER}
+    async with bench(grid, database, tmp_path) as here:
+        here.delegated.held[alice.dn] = held(alice)
+        copying = await here.posted("'alice'", **as_alice)
+        cancelled = await here.posted("'alice'", **as_alice)
+        to_begin = await here.store.update(
+            await staged(here.store, **as_alice), stager_hostname="archive.example.org"
+        )
+        page = b"<!doctype html>\n<h1>Forbidden</h1>\n<p>The user has been banned</p>\n"
+        banned = Reply(status=403, body=page, content_type="text/html; charset=utf-8")
+
+        def unless_banned(answer: Callable[[Asked], Reply]) -> Callable[[Asked], Reply]:
+            return lambda asked: banned if "alice" in asked.subject else answer(asked)
+
+        here.server.on("GET", "/whoami", unless_banned(lambda _: reply(WHOAMI)))
+        here.server.on("GET", "/jobs", unless_banned(here.jobs.listed))
+        for job in (copying, cancelled):
+            for method in ("GET", "DELETE"):
+                here.server.on(method, f"/jobs/{job.job_id}", banned)
+        await here.transfers.start(to_begin)
+        to_begin = await here.now(to_begin)
+        assert (to_begin.status, to_begin.error_class) == (Status.ERROR, "banned")
+        assert phase(await here.cancellation.cancel(cancelled.job_id)) is Phase.STOPPING
+        with capture_logs() as logs:
+            for _ in range(3):
+                await here.polling.poll_once()
+                await here.reconcile()
+        event = "FTS can't be asked for a user"
+        assert [one["log_level"] for one in logs if one["event"] == event].count("warning") == 1
+        await here.long_unseen(copying)
+        await here.reconcile()
+        copying = await here.now(copying)
+        assert (copying.status, copying.error_class) == (Status.ERROR, "banned")
+        cancelled = await here.cancellation.proceed(await here.long_unseen(cancelled))
+        assert cancelled.status is Status.CANCELLED
 
 
 async def test_a_forbidden_withdrawal_gives_the_staged_copy_back_after_a_while(

@@ -113,3 +113,9 @@ def test_progress_counts_files_and_bytes_as_they_arrive() -> None:
         f"{copied}9,997 of 10,000 files, 1.0 GiB of 3.0 GiB: waiting: FTS",
         "SUCCESS  delivered, 10,000 of 10,000 files, 3.0 GiB of 3.0 GiB",
     ]
+
+
+def test_a_job_that_waits_is_not_said_to_be_copied() -> None:
+    answer = {"status": "TRANSFERRING", "waiting_for": "destination"}
+    assert show.meaning(answer) == "waiting (destination)"
+    assert show.meaning({"status": "TRANSFERRING"}) == "being copied to the destination"

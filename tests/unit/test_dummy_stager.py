@@ -46,6 +46,7 @@ BODY = {
         ("twice-005", Faults(product_id="005", twice=True)),
         ("badcode-a b", Faults(product_id="a b", badcode=True)),
         ("kept-005", Faults(product_id="005", kept=True)),
+        ("held-005", Faults(product_id="005", held=True)),
         ("slow-2.5-synthetic-10", Faults(product_id="synthetic-10", delay=2.5)),
         ("twice-slow-1-005", Faults(product_id="005", twice=True, delay=1)),
         ("lost-3-tree-5-10", Faults(product_id="tree-5-10", lost=frozenset({3}))),
@@ -89,6 +90,8 @@ def test_archive_finds_by_index_not_by_path(tmp_path: Path) -> None:
     assert (product.name, product.is_directory) == ("ä b.fits", False)
     assert archive.find("data/ä b.fits") is None
     assert archive.find("../M31") is None
+    sizes = {"M31": 7, "synthetic-5": 5, "tree-200-3-10": 198 * 3 + 2 * 10, "unknown": 0}
+    assert {product: archive.size(product) for product in sizes} == sizes
     made = archive.find("synthetic-5")
     assert made is not None
     assert contents(made) == {"synthetic-5": b"".join(synthetic.chunks(5))}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from deliv.config import Seconds, Sweeps
-from deliv.errors import DatabaseUnavailable
-from deliv.tasks.sweeps import TOGETHER, Sweep
+from deliv.errors import BrokerUnavailable, DatabaseUnavailable
+from deliv.tasks.sweeps import TOGETHER, Relay, Sweep
 
 JOBS = [f"job {number}" for number in range(100)]
 STAGINGS = [f"staging {number}" for number in range(100)]
@@ -63,6 +63,13 @@ def test_when_its_time_is_over_it_waits_for_what_has_begun_and_begins_nothing() 
     assert engine.stagings == STAGINGS[:TOGETHER]
     assert engine.attended == JOBS[:TOGETHER]
     assert engine.admitted == TOGETHER
+
+
+def test_without_rabbitmq_the_relay_has_not_done_its_work() -> None:
+    """Else its last success would look new for as long as nothing is sent."""
+    broker: Any = SimpleNamespace(ready=False)
+    with pytest.raises(BrokerUnavailable):
+        asyncio.run(Relay(SimpleNamespace(), broker, Sweeps()).relay_once())  # type: ignore[arg-type]
 
 
 def test_without_the_database_it_ends() -> None:

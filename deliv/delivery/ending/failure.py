@@ -137,7 +137,7 @@ class FailureHandler:
             failure = Failure(
                 error_class=CLASSES[cause],
                 reason=reason,
-                advice=TRY_LATER,
+                advice=None if cause is Cause.DELEGATION else TRY_LATER,
                 may_have_partial_file=job.fts_jobid is not None,
             )
             return await self.end(job, failure)

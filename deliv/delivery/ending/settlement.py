@@ -85,7 +85,7 @@ class Settlement:
             case Verdict.FORBIDDEN:
                 metrics.FTS_UNUSABLE_ANSWERS.labels(endpoint=job.fts_endpoint).inc()
                 failure = Failure(
-                    error_class=ErrorClass.CREDENTIAL,
+                    error_class=outcome.error_class or ErrorClass.CREDENTIAL,
                     reason=f"FTS ({job.fts_endpoint}) does not let deliv see the transfer "
                     f"{transfer.fts_jobid}: {outcome.reason}",
                     may_have_partial_file=True,

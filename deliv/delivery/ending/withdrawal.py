@@ -10,7 +10,7 @@ import structlog
 from deliv.delivery.ending.failure import FailureHandler
 from deliv.delivery.endpoints import EndpointResolver, sid
 from deliv.errors import NoCredential, Refused
-from deliv.gateways.fts import TransferOutcome, Verdict
+from deliv.gateways.fts import TransferOutcome, Verdict, forbidden
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
 from deliv.model.transfer import OpenTransfer
@@ -47,8 +47,7 @@ class Withdrawal:
         except Refused as error:
             if error.code != HTTPStatus.FORBIDDEN:
                 raise
-            forbidden = TransferOutcome(verdict=Verdict.FORBIDDEN, reason=str(error))
-            return dict.fromkeys(ids, forbidden)
+            return dict.fromkeys(ids, forbidden(str(error)))
         # One that FTS does not know (any more) may have ended and be in its archive.
         return await endpoint.details(ids)
 
@@ -72,7 +71,7 @@ class Withdrawal:
                 await endpoint.cancel(fts_jobid)
         except Refused as error:
             since = job.unseen_since or job.time_transferring
-            forbidden = error.code == HTTPStatus.FORBIDDEN
-            if not (forbidden and since and await self._failures.waited_out(since)):
+            hidden = error.code == HTTPStatus.FORBIDDEN
+            if not (hidden and since and await self._failures.waited_out(since)):
                 raise
             log.error("FTS lets deliv stop no transfer", job_id=job.job_id, reason=str(error))

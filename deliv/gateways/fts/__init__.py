@@ -4,7 +4,7 @@ from deliv.gateways.breaker import BreakerState
 from deliv.gateways.fts.answers import Origin
 from deliv.gateways.fts.client import Endpoint, FtsIdentity
 from deliv.gateways.fts.endpoints import Fts
-from deliv.gateways.fts.outcomes import TransferOutcome, Verdict
+from deliv.gateways.fts.outcomes import TransferOutcome, Verdict, forbidden
 from deliv.gateways.fts.transfer import LONGEST_URL, Copy, Transfer
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "Transfer",
     "TransferOutcome",
     "Verdict",
+    "forbidden",
 ]

@@ -89,15 +89,18 @@ class Endpoint:
         settings: config.FtsSettings,
         https: HttpsClient,
         breaker: Breaker,
+        of_user: bool = False,
     ) -> None:
         self.name = name
         self.breaker = breaker
         timeout = float(settings.request_timeout)
-        self._transport = FtsTransport(name, url, https, timeout, self.breaker)
+        self._transport = FtsTransport(name, url, https, timeout, self.breaker, of_user=of_user)
         # By themselves: failing archives or cancellations say nothing of what FTS is working on.
-        self._archive = FtsTransport(name, url, https, timeout, Breaker())
+        self._archive = FtsTransport(name, url, https, timeout, Breaker(), of_user=of_user)
         self.cancel_breaker = Breaker()
-        self._cancels = FtsTransport(name, url, https, timeout, self.cancel_breaker, "cancel")
+        self._cancels = FtsTransport(
+            name, url, https, timeout, self.cancel_breaker, "cancel", of_user=of_user
+        )
         self._max_time_in_queue = settings.max_time_in_queue
         self._identity: tuple[int, FtsIdentity] | None = None
         self.delegation = FtsDelegation(

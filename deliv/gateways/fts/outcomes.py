@@ -51,11 +51,11 @@ _TIMEOUT = re.compile(r"\btimeout:(\d{1,9})")
 class TransferOutcome:
     """`filesize` in bytes, `throughput` in MiB/s, `details` FTS's own fields as JSON.
 
-    `error_class` is for a failed or cancelled copy only; `partial`: such a copy may have left a
-    file at the destination that was not there before. `written_to`: the URL at which FTS's record
-    shows that its copy had begun; what is there is the copy's own. `corrupt_source`: the staged
-    copy is not what was announced. `begun`: FTS had set to work on it, and what it has stopped may
-    go on for seconds. `files`: the outcome of each file by the URL of its destination.
+    `error_class` is for a failed, cancelled or forbidden copy only; `partial`: such a copy may have
+    left a file at the destination that was not there before. `written_to`: the URL at which FTS's
+    record shows that its copy had begun; what is there is the copy's own. `corrupt_source`: the
+    staged copy is not what was announced. `begun`: FTS had set to work on it, and what it has
+    stopped may go on for seconds. `files`: the outcome of each file by the URL of its destination.
     """
 
     verdict: Verdict
@@ -126,8 +126,13 @@ def unclear(reason: str) -> TransferOutcome:
 
 
 def forbidden(reason: str) -> TransferOutcome:
-    """A job that is another's to FTS: its VO or deliv's identity there has changed."""
-    return TransferOutcome(verdict=Verdict.FORBIDDEN, reason=reason)
+    """A job that is another's to FTS, or a user or storage that its operators have banned.
+
+    Another's: its VO or deliv's identity there has changed.
+    """
+    banned = reason.endswith(" banned")
+    error_class = ErrorClass.BANNED if banned else ErrorClass.CREDENTIAL
+    return TransferOutcome(verdict=Verdict.FORBIDDEN, reason=reason, error_class=error_class)
 
 
 def _verdict(job: JobAnswer, file: FileAnswer) -> Verdict:

@@ -19,8 +19,15 @@ AUTHENTICATION_TIMEOUT = 419
 T = TypeVar("T")
 
 
+# On a web page, of which FTS writes no others: its operators have banned who calls.
+BAN = "The user has been banned"
+
+
 class FtsTransport(Upstream):
-    """`timeout` in seconds for each call."""
+    """`timeout` in seconds for each call. `of_user`: calls are made under a user's identity.
+
+    A user whom FTS has banned is refused; with deliv itself banned FTS is out.
+    """
 
     def __init__(
         self,
@@ -30,9 +37,12 @@ class FtsTransport(Upstream):
         timeout: float,
         breaker: Breaker,
         purpose: str = "",
+        *,
+        of_user: bool = False,
     ) -> None:
         super().__init__(f"FTS {name}", url, https, timeout, breaker, purpose)
         self.name = name
+        self._of_user = of_user
         self._served = -math.inf
 
     @property
@@ -58,7 +68,8 @@ class FtsTransport(Upstream):
 
     def _check(self, answer: Response) -> None:
         metrics.FTS_CALLS.labels(endpoint=self.name).inc()
-        super()._check(answer)
+        if not (self._of_user and is_ban(answer)):
+            super()._check(answer)
         # FTS sends a list while it reads it: when its database fails then, it is still a 200.
         body = answer.body.strip()
         if body.startswith(b"[") and not body.endswith(b"]"):
@@ -70,14 +81,20 @@ class FtsTransport(Upstream):
 def refusal(name: str, answer: Response) -> Refused | Unreachable:
     """The error that an answer other than success stands for.
 
-    Only FTS itself refuses, in JSON; another answer comes from something in front of it.
+    Only FTS itself refuses, in JSON but for bans; another answer comes from something in front.
     """
     text = f"FTS {name} answered {answer.status}: {error_message(answer)}"
+    if is_ban(answer):
+        return Refused(f"FTS {name} answered {answer.status}: {BAN}", code=answer.status)
     if not is_fts(answer):
         return Unreachable(text)
     if answer.status == AUTHENTICATION_TIMEOUT:
         return DelegationNeeded(text, code=answer.status)
     return Refused(text, code=answer.status)
+
+
+def is_ban(answer: Response) -> bool:
+    return answer.status == HTTPStatus.FORBIDDEN and BAN in error_message(answer)
 
 
 def is_fts(answer: Response) -> bool:

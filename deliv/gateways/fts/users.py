@@ -74,7 +74,7 @@ class UserEndpoints:
     def _open(self, name: str, credential: HeldCredential) -> _UserSession:
         https = HttpsClient(credential, self._ca_directory, max_clients=2)
         url = self._settings.endpoints[name]
-        endpoint = self._make(name, url, self._settings, https, Breaker())
+        endpoint = self._make(name, url, self._settings, https, Breaker(), True)
         return _UserSession(
             credential=credential, https=https, endpoint=endpoint, used=self._clock()
         )
