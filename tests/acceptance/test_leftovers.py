@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from deliv_testbed import synthetic
 from support.deliveries_of_trees import assert_whole, tree
-from support.running_stack import Stack, Target
+from support.running_stack import Stack, Target, until
 from support.small_disk import small_directory
 
 pytestmark = pytest.mark.timeout(900)
@@ -19,6 +19,17 @@ SIZE = 3_000_000
 def ended(stack: Stack, product: str, target: Target) -> dict[str, Any]:
     with stack.client() as client:
         return client.wait(client.submit(product, target.url), timeout=400)
+
+
+def given_up_without_space(stack: Stack, target: Target) -> dict[str, Any]:
+    """What became of a job whose copy found no space, when its time was over."""
+    with stack.client() as client:
+        job_id = client.submit(f"synthetic-{SIZE}", target.url)
+        until(lambda: client.status(job_id).get("waiting_for") == "space", "it waits for space")
+        stack.query("UPDATE jobs SET deadline = NOW(6) WHERE job_id = %s", job_id)
+        job = client.wait(job_id, timeout=400)
+    assert (job["status"], job["error_class"]) == ("ERROR", "deadline"), job
+    return job
 
 
 def repeated(stack: Stack, job: dict[str, Any]) -> dict[str, Any]:
@@ -32,8 +43,7 @@ def repeated(stack: Stack, job: dict[str, Any]) -> dict[str, Any]:
 def test_a_part_from_before_the_disk_was_full_is_replaced(stack: Stack, target: Target) -> None:
     """gfal2 has removed the part, which it can't where the server dies: it is put there again."""
     with small_directory(target.directory, "1m") as resize:
-        first = ended(stack, f"synthetic-{SIZE}", target)
-        assert (first["status"], first["error_class"]) == ("ERROR", "destination full"), first
+        first = given_up_without_space(stack, target)
         resize("10m")
         part = target.put(f"synthetic-{SIZE}", b"".join(synthetic.chunks(SIZE))[: SIZE // 3])
         before = datetime.fromisoformat(first["time_error"]).timestamp() - 5
@@ -45,8 +55,7 @@ def test_a_part_from_before_the_disk_was_full_is_replaced(stack: Stack, target: 
 
 def test_a_file_of_the_users_own_in_its_place_is_not(stack: Stack, target: Target) -> None:
     with small_directory(target.directory, "1m") as resize:
-        first = ended(stack, f"synthetic-{SIZE}", target)
-        assert first["error_class"] == "destination full", first
+        first = given_up_without_space(stack, target)
         resize("10m")
         target.put(f"synthetic-{SIZE}", b"mine")
         again = repeated(stack, first)

@@ -17,8 +17,10 @@ from deliv_testbed import ports
 from support.samples import admitted, staged
 
 from deliv.db.database import Database
+from deliv.delivery.ending.failure import Failure
 from deliv.delivery.endpoints import sid
 from deliv.gateways.gridftp import FileFacts, GridFtp
+from deliv.model.error_classes import ErrorClass
 from deliv.model.file import FileState, ReportedFile
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
@@ -32,6 +34,7 @@ from integration.files_steps import (
     expecting,
     files,
     report,
+    taken,
 )
 from integration.fts_bench import Bench, bench
 from integration.scripted_fts import Grid, reply
@@ -100,9 +103,20 @@ async def failed(here: Bench, at: Destination, left: bytes | None, **how: object
     document = {"job_id": job.fts_jobid, "job_state": "FAILED", "files": [file]}
     here.server.on("GET", f"/jobs/{job.fts_jobid}", reply({**document, "http_status": "200"}))
     await here.reconcile()
-    job = await here.now(job)
-    assert job.status is Status.ERROR
+    job = await given_up(here, await here.now(job))
     return await here.store.update(job, destination_key=None)  # as when it is cleaned up
+
+
+async def given_up(here: Bench, job: Job) -> Job:
+    """The job, ended: one that waits for its server does when its time is over.
+
+    The server does not rest any more then.
+    """
+    if job.waiting_for is not None:
+        await here.parts.database.execute("DELETE FROM rests")
+        job = await here.failures.overdue(job, Failure(error_class=ErrorClass.DEADLINE, reason=""))
+    assert job.status is Status.ERROR
+    return job
 
 
 @pytest.mark.parametrize("left", [PART, b""], ids=["a part", "nothing yet"])
@@ -231,12 +245,14 @@ async def test_of_many_files_what_arrived_is_delivered_and_parts_are_replaced(
     listed = [ReportedFile(name=name, size=SIZE, checksum="ADLER32:0000000a") for name in names]
     async with bench(grid, database, tmp_path, reader, unreachable=1, other=1) as here:
         job = await expecting(here, await admitted(here.store))
-        job = await here.parts.staging.report(report(job, listed))
+        job = await taken(here, job, report(job, listed))
         cut_off = {"part": CUT_OFF, "other": CUT_OFF, "own": THERE}
         first, _ = await copied(here, job, but(cut_off))
-        assert (first.status, first.files_done) == (Status.ERROR, 1)
+        first = await given_up(here, first)
+        assert first.files_done == 1
+        await here.cleanup.clean_up(first)
         job = await expecting(here, await admitted(here.store, retry_of=first.job_id))
-        job = await here.parts.staging.report(report(job, listed))
+        job = await taken(here, job, report(job, listed))
         job, _ = await copied(here, job, lambda name: THERE)
         job = await here.compared(job)
         assert (phase(job), job.attempt, job.files_done) == (Phase.STAGED, 2, 1)
