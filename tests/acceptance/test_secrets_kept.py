@@ -33,6 +33,7 @@ PRODUCTS = (
     "fail-synthetic-4005",
     "nothing-of-that-name",
 )
+SILENT = "silent-synthetic-4006"  # whose staging no other test has open
 TOKEN = ".".join(("eyJhbGciOiJub25lIn0", "eyJpc3MiOiJtZSJ9", "c2lnbmF0dXJlIG9mIG5vYm9keQ"))
 
 
@@ -166,12 +167,12 @@ def answers(stack: Stack) -> Iterator[tuple[str, bytes]]:
 
 def misuse(stack: Stack, job_id: str, code: str) -> None:
     """The right code in every wrong way, and a token where none belongs."""
-    right = {"job_id": job_id, "product_id": "silent-synthetic-4006", "authcode": code, "success": "true"}
+    right = {"job_id": job_id, "product_id": SILENT, "authcode": code, "success": "true"}
     form = "&".join(f"{name}={value}" for name, value in right.items())
     broken = json.dumps(right)[:-1]
     bearer = ("-H", f"Authorization: Bearer {TOKEN}")
     calls = [
-        ("stager", "/doneStaging", ["-d", form.replace("silent-synthetic-4006", "other")]),
+        ("stager", "/doneStaging", ["-d", form.replace(SILENT, "other")]),
         ("stager", "/doneStaging", ["-d", form, *bearer]),
         ("stager", "/doneStaging", ["-d", f"{form}&{code}"]),
         ("stager", "/doneStaging", ["-d", f"{form}&authcode={code}"]),
@@ -195,7 +196,7 @@ def test_no_secret_is_written_or_shown(stack: Stack, target: Target) -> None:
     watch = Watch(stack)
     with watch.kept(), stack.client() as client:
         jobs = [client.submit(product, target.url) for product in PRODUCTS]
-        silent = client.submit("silent-synthetic-4006", target.url)
+        silent = client.submit(SILENT, target.url)
         code = until(lambda: code_of(stack, silent), "the stager was asked")
         misuse(stack, silent, code)
         for job_id in jobs:
