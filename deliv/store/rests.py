@@ -152,9 +152,12 @@ def to_rest(row: Row) -> Rest:
     return Rest(**{**row, "cause": Cause(row["cause"]), "proven": bool(row["proven"])})
 
 
-def at(tx: Connection, place: Place) -> Rest | None:
+def at(tx: Connection, place: Place) -> Rest:
+    """A place that has a row, locked."""
     row = tx.get(AT, place.key)
-    return to_rest(row) if row else None
+    if row is None:
+        raise LookupError(f"the place {place.name} is gone from rests")
+    return to_rest(row)
 
 
 def of(tx: Connection, job: Job) -> Rest | None:
@@ -203,23 +206,20 @@ def _note_failure(tx: Connection, job: Job, place: Place, reason: str, rules: Re
     what = place.key, place.cause, place.name, place.host, reason
     tx.execute(FAIL, *what, server, server)
     rest = at(tx, place)
-    assert rest is not None  # noqa: S101 - inserted above
     tried = rest.since is not None and job.let_go is not None and job.rest == place.key
     enough = rules.after if rest.proven else 1
     if tried or (rest.since is None and rest.failures >= enough):
         tries = rest.tries + 1 if tried else 0
         pause = rules.pauses.pause(tries)
         tx.execute(BEGIN, microseconds(pause), tries, place.key)
-        return at(tx, place) or rest
+        return at(tx, place)
     return rest
 
 
 def wait(tx: Connection, place: Place, reason: str) -> Rest:
     """The place, which rests until what it waits for is there."""
     tx.execute(WAIT, place.key, place.cause, place.name, reason)
-    rest = at(tx, place)
-    assert rest is not None  # noqa: S101 - inserted above
-    return rest
+    return at(tx, place)
 
 
 def begin(tx: Connection, place: Place, reason: str, until: object, who: str) -> None:
