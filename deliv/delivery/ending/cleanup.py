@@ -43,9 +43,12 @@ class Cleanup:
                 return
             await self._stager.release(staging.staging_id if staging else job.job_id)
         except Unavailable as error:
-            log.warning("clean-up postponed", job_id=job.job_id, reason=str(error))
             ended = getattr(job, END_TIMES[job.status])
             delay = self._retry.after(await self._store.age(ended))
+            first = delay == self._retry.first  # the others only at the level debug
+            (log.warning if first else log.debug)(
+                "clean-up postponed", job_id=job.job_id, reason=str(error)
+            )
             await self._store.update(job, delay=delay)
         except Refused as error:
             log.error("clean-up refused", job_id=job.job_id, reason=str(error))
