@@ -68,7 +68,7 @@ class Engine:
         }
 
     async def admit_next(self) -> bool:
-        """Admit whoever is next by fairness and caps, to the archive and to FTS; False for nobody.
+        """Admit whoever is next by fairness and caps, to the archive and to FTS; False if none is.
 
         Neither keeps the other waiting.
         """
@@ -120,7 +120,7 @@ class Engine:
         return job is not None
 
     async def _hand_over_next(self) -> bool:
-        if not self._transfers.possible:  # while FTS is out nobody's turn is wasted
+        if not self._transfers.possible:  # while FTS is out no turn is wasted
             return False
         job = await self._store.give_fts_place(self._config.limits)
         if job is not None:

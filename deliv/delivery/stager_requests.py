@@ -18,7 +18,7 @@ from deliv.delivery.manifest import BATCH
 from deliv.delivery.waiting import no_longer_waiting
 from deliv.errors import LostRace, Refused, Unavailable
 from deliv.gateways.stager import Stager
-from deliv.model.backoff import Backoff
+from deliv.model.backoff import LONGEST_RELEASE_PAUSE, REFUSED_RELEASE_PAUSE, Backoff
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job
 from deliv.model.rest import Cause
@@ -30,8 +30,6 @@ from deliv.store.columns import KEEP
 log = structlog.get_logger()
 
 AT_ONCE = Backoff(0, 0)
-LONGEST = 300.0  # seconds between two tries of a release that goes on failing
-RETRY_REFUSED = 600.0  # seconds until a stager that refused a release is asked again
 GIVEN_BACK = frozenset({StagingState.RELEASING, StagingState.RELEASED})
 
 
@@ -45,7 +43,7 @@ class StagerRequests:
         self._timeout = float(config.stager.timeout)
         self._ask_again = float(config.sweeps.ask_again)
         self._claim_timeout = float(config.sweeps.hold)
-        self._retry = Backoff(self._ask_again, LONGEST)
+        self._retry = Backoff(self._ask_again, LONGEST_RELEASE_PAUSE)
 
     async def attend(self, staging_id: str) -> None:
         """Do what it needs now. LostRace.
@@ -195,7 +193,7 @@ class StagerRequests:
             await self._store.update_staging(staging, delay=delay)
         except Refused as error:
             log.error("release refused", job_id=staging.staging_id, reason=str(error))
-            await self._store.update_staging(staging, delay=RETRY_REFUSED)
+            await self._store.update_staging(staging, delay=REFUSED_RELEASE_PAUSE)
         else:
             await self._store.staging_given_back(staging)
 

@@ -6,6 +6,8 @@ import math
 import random
 from dataclasses import dataclass
 
+# Between two tries to give a copy back to the stager, which goes on failing, or refuses.
+LONGEST_RELEASE_PAUSE, REFUSED_RELEASE_PAUSE = 300.0, 600.0  # seconds
 MOST_DOUBLINGS = 64  # more would leave the range of a float in the end
 
 

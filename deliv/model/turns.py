@@ -7,7 +7,7 @@ Nobody passes who comes after another in this order, so that a small request is 
 large one to wait for ever.
 
 The bytes are shared by those who take part. Who has his share of them there waits for his own
-alone, and is in nobody's way: files that take hours do not keep small ones of others waiting.
+alone, and delays no other submitter: files that take hours do not keep small ones waiting.
 """
 
 from __future__ import annotations

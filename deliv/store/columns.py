@@ -50,22 +50,12 @@ class Change:
     def __post_init__(self) -> None:
         if unknown := self.columns.keys() - SETTABLE:
             raise TypeError(f"not columns that may be set: {', '.join(sorted(unknown))}")
-        fitted = {name: _fit(name, value) for name, value in self.columns.items()}
-        object.__setattr__(self, "columns", fitted)
+        fitting = {n: fitted(value) if n in PROSE else value for n, value in self.columns.items()}
+        object.__setattr__(self, "columns", fitting)
 
     def assignments(self) -> tuple[str, list[object]]:
-        """The SET clause and its parameters; the version always grows."""
-        terms, values = ["version = version + 1"], list[object]()
-        if self.status is not None:
-            terms.append("status = %s")
-            values.append(self.status)
-        if self.delay is not KEEP:
-            terms.append(f"due_at = {LATER}")
-            values.append(microseconds(self.delay))
-        for name, value in self.columns.items():
-            terms.append(f"{name} = NOW(6)" if value is NOW else f"{name} = %s")
-            values += [] if value is NOW else [value]
-        return ", ".join(terms), values
+        status = {} if self.status is None else {"status": self.status}
+        return assignments({**status, **self.columns}, self.delay)
 
     def is_in(self, job: Job) -> bool:
         """Whether `job` looks as this change leaves it."""
@@ -85,6 +75,20 @@ def microseconds(seconds: object) -> int | None:
     return None if seconds is None else round(float(seconds) * MICROSECONDS)  # type: ignore[arg-type]
 
 
+def assignments(
+    columns: Mapping[str, object], delay: float | Sentinel | None
+) -> tuple[str, list[object]]:
+    """The SET clause of a row with a due time, and its parameters; the version always grows."""
+    terms, values = ["version = version + 1"], list[object]()
+    if delay is not KEEP:
+        terms.append(f"due_at = {LATER}")
+        values.append(microseconds(delay))
+    for name, value in columns.items():
+        terms.append(f"{name} = NOW(6)" if value is NOW else f"{name} = %s")
+        values += [] if value is NOW else [value]
+    return ", ".join(terms), values
+
+
 def to_job(row: Row) -> Job:
     fqans = row["submitter_fqans"]
     kinds = {
@@ -100,8 +104,8 @@ def placeholders(count: int) -> str:
     return ", ".join(["%s"] * count)
 
 
-def _fit(name: str, value: object) -> object:
+def fitted(value: object) -> object:
     """Prose from other programs must never keep a job from going on: cut, and made encodable."""
-    if name not in PROSE or not isinstance(value, str):
+    if not isinstance(value, str):
         return value
     return value.encode("utf-8", "replace")[:TEXT_BYTES].decode("utf-8", "ignore")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from deliv.db.database import Connection, Row
-from deliv.errors import LostRace
 from deliv.model.error_classes import ErrorClass
 from deliv.model.file import (
     TAKEN,
@@ -22,7 +21,7 @@ from deliv.model.file import (
 from deliv.model.job import Job
 from deliv.model.transfer import OpenTransfer
 from deliv.store import jobs, outbox, transfers
-from deliv.store.columns import TEXT_BYTES, Change, placeholders
+from deliv.store.columns import Change, fitted, placeholders
 from deliv.store.outbox import Routing
 
 NAMES = ", ".join(field.name for field in fields(File))
@@ -69,7 +68,6 @@ WHERE job_id = %s AND report = %s AND number IN ({numbers})
 ASSIGNED = f"""{SELECT} FORCE INDEX (state)
 WHERE {OF_REPORT} AND state = 'ASSIGNED' AND attempt = %s AND slice = %s ORDER BY number
 """
-LOCK = "SELECT version FROM jobs WHERE job_id = %s FOR UPDATE"
 FINISH = """
 UPDATE job_files SET state = 'FINISHED', error_class = NULL, reason = NULL, partial = FALSE
 WHERE job_id = %s AND report = %s AND state = 'ASSIGNED' AND number IN ({numbers})
@@ -234,16 +232,14 @@ def record(
 ) -> Job:
     """What became of the files of a transfer that is over, with a change of their job. LostRace."""
     # First the job, as everywhere; but it gives up its transfers when their files are recorded.
-    row = tx.get(LOCK, job.job_id)
-    if row is None or row["version"] != job.version:
-        raise LostRace(f"the job {job.job_id} is not at version {job.version} any more")
+    jobs.lock(tx, job)
     done = [one.number for one in results if one.state is FileState.FINISHED and one.size is None]
     if done:
         sql = FINISH.format(numbers=placeholders(len(done)))
         tx.execute(sql, job.job_id, job.report, *done)
     for one in results:
         if one.state is not FileState.FINISHED or one.size is not None:
-            reason = None if one.reason is None else _fitted(one.reason)
+            reason = fitted(one.reason)
             tx.execute(
                 RECORD, one.state, one.size, one.error_class, reason, one.partial, one.copy_begun,
                 one.corrupt_source, job.job_id, job.report, one.number,
@@ -318,7 +314,3 @@ def to_file(row: Row) -> File:
     flags = {name: bool(row[name]) for name in ("partial", "copy_begun", "corrupt_source")}
     values = {field.name: row[field.name] for field in fields(File)}
     return File(**{**values, **flags, "state": FileState(row["state"])})
-
-
-def _fitted(text: str) -> str:
-    return text.encode("utf-8", "replace")[:TEXT_BYTES].decode("utf-8", "ignore")

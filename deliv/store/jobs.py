@@ -57,6 +57,7 @@ WHERE {POSTED} AND fts_endpoint = %s AND job_id > %s
   AND (fts_posted <= NOW(6) - INTERVAL %s MICROSECOND OR fts_posted > NOW(6))
 ORDER BY job_id LIMIT %s
 """
+LOCK = "SELECT version FROM jobs WHERE job_id = %s FOR UPDATE"
 
 
 def find(tx: Connection, condition: str, *params: object) -> Job | None:
@@ -78,6 +79,13 @@ def expect(tx: Connection, job_id: str) -> Job:
     if job is None:
         raise LookupError(f"the job {job_id} is gone")
     return job
+
+
+def lock(tx: Connection, job: Job) -> None:
+    """It stays as it is until the transaction ends. LostRace unless it is as it was read."""
+    row = tx.get(LOCK, job.job_id)
+    if row is None or row["version"] != job.version:
+        raise LostRace(f"the job {job.job_id} is not at version {job.version} any more")
 
 
 def claim(tx: Connection, job_id: str, timeout: float) -> Job | None:

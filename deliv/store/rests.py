@@ -181,7 +181,7 @@ def fail(
 
     Where the place rests the job does too, else it is tried again after the first pause.
     """
-    if place.cause is Cause.DELEGATION:  # nobody needs to try: it ends when a credential comes
+    if place.cause is Cause.DELEGATION:  # no job has to try: it ends when a credential comes
         rest = wait(tx, place, job.submitter)
     else:
         rest = _note_failure(tx, job, place, reason, rules)

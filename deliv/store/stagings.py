@@ -23,9 +23,10 @@ from deliv.store.columns import (
     LATER,
     NOW,
     SELECT,
-    TEXT_BYTES,
     Change,
     Sentinel,
+    assignments,
+    fitted,
     microseconds,
     placeholders,
     to_job,
@@ -48,7 +49,6 @@ WHERE staging_id = %s AND due_at <= NOW(6)
 DUE = """
 SELECT staging_id FROM stagings FORCE INDEX (due) WHERE due_at <= NOW(6) ORDER BY due_at LIMIT %s
 """
-LOCK_JOB = "SELECT version FROM jobs WHERE job_id = %s FOR UPDATE"
 # It is of the index in each status, so that jobs which have left long ago are not read.
 NEEDED = f"""
 SELECT job_id FROM jobs FORCE INDEX (staging)
@@ -91,7 +91,7 @@ def enter(tx: Connection, job: Job, wait: float) -> tuple[Job, SharedStaging]:
 
     A job that waits for it rests for `wait` seconds: it is due when there is news. LostRace.
     """
-    _lock(tx, job)
+    jobs.lock(tx, job)
     staging = find(tx, job.staging_id) if job.staging_id is not None else None
     asked = job.stager_callback is not None  # by the release before, for this job alone
     if staging is None:
@@ -145,14 +145,9 @@ def change(
     delay: float | Sentinel | None,
 ) -> SharedStaging:
     """Compare-and-set on the version that `staging` was read with."""
-    terms, values = ["version = version + 1"], list[object]()
-    if delay is not KEEP:
-        terms.append(f"due_at = {LATER}")
-        values.append(microseconds(delay))
-    for name, value in columns.items():
-        terms.append(f"{name} = NOW(6)" if value is NOW else f"{name} = %s")
-        values += [] if value is NOW else [_fitted(value)]
-    sql = f"UPDATE stagings SET {', '.join(terms)} WHERE staging_id = %s AND version = %s"  # noqa: S608
+    fitting = {name: fitted(value) for name, value in columns.items()}
+    terms, values = assignments(fitting, delay)
+    sql = f"UPDATE stagings SET {terms} WHERE staging_id = %s AND version = %s"  # noqa: S608
     if not tx.execute(sql, *values, staging.staging_id, staging.version):
         raise LostRace(f"the staging {staging.staging_id} is not at version {staging.version}")
     return expect(tx, staging.staging_id)
@@ -166,8 +161,7 @@ def applied(
     if found is None or found.version == staging.version:
         return None
     same = all(
-        (value is NOW and getattr(found, name) is not None)
-        or getattr(found, name) == _fitted(value)
+        (value is NOW and getattr(found, name) is not None) or getattr(found, name) == fitted(value)
         for name, value in columns.items()
     )
     if found.version == staging.version + 1 and same:
@@ -207,7 +201,7 @@ def leave(tx: Connection, job: Job, wake: Sequence[Routing]) -> tuple[Job, Share
     Where others need it, or nothing is left, the job is closed. Else it has no `time_released` yet:
     its staging is RELEASING, or None when the release before staged for it alone. LostRace.
     """
-    _lock(tx, job)
+    jobs.lock(tx, job)
     staging = find(tx, job.staging_id or job.job_id, lock=True)
     if staging is None:
         return job, None
@@ -224,7 +218,7 @@ def given_back(
 ) -> None:
     """The stager has confirmed it, to this job's worker if there is one. LostRace."""
     if job is not None:
-        _lock(tx, job)
+        jobs.lock(tx, job)
     if staging is not None:
         columns: dict[str, object] = {"state": StagingState.RELEASED, "released": NOW}
         change(tx, staging, columns, None if staging.report is None else 0)
@@ -277,18 +271,5 @@ def _close(tx: Connection, job: Job, wake: Sequence[Routing]) -> Job:
     return closed
 
 
-def _lock(tx: Connection, job: Job) -> None:
-    row = tx.get(LOCK_JOB, job.job_id)
-    if row is None or row["version"] != job.version:
-        raise LostRace(f"the job {job.job_id} is not at version {job.version} any more")
-
-
 def to_staging(row: Row) -> SharedStaging:
     return SharedStaging(**{**row, "state": StagingState(row["state"])})
-
-
-def _fitted(value: object) -> object:
-    """Prose must never keep a staging from going on: cut, and made encodable."""
-    if not isinstance(value, str):
-        return value
-    return value.encode("utf-8", "replace")[:TEXT_BYTES].decode("utf-8", "ignore")

@@ -10,17 +10,15 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from deliv.config import Limits, StagingLimits
 from deliv.db.database import Connection, Database, Duplicate
-from deliv.errors import CommitUnknown, DelivError, LostRace, Unavailable
+from deliv.errors import DelivError, LostRace
 from deliv.model.file import File, FileGroup, FileListing, FileResult, FileState, ReportedFile
 from deliv.model.job import Job, Listing, Submission
-from deliv.model.rest import Cause, Place, Rest, RestRules
-from deliv.model.staging import SharedStaging
-from deliv.model.states import Event, Status, after
+from deliv.model.rest import RestRules
+from deliv.model.states import Event, Status
 from deliv.model.transfer import OpenTransfer, Progress
 from deliv.store import (
     admission,
@@ -35,7 +33,6 @@ from deliv.store import (
     rests,
     retries,
     staging_area,
-    stagings,
     submissions,
     transfers,
     turns,
@@ -47,16 +44,18 @@ from deliv.store.files import SliceLimits
 from deliv.store.fts_queue import FtsPlaces
 from deliv.store.leases import Fence
 from deliv.store.outbox import Routing
+from deliv.store.rest_store import RestStore
 from deliv.store.rows import JobEvent, OutboxRow
 from deliv.store.staging_area import StagingArea
+from deliv.store.staging_store import StagingStore
 from deliv.store.submissions import Outcome
+from deliv.store.transactions import REPEATS
 from deliv.store.turns import Turn
 
 T = TypeVar("T")
 
 DEFAULT_RULES = RestRules()
 FOR_EVER = math.inf
-REPEATS = 3  # how often an unknown COMMIT is looked into
 
 
 @dataclass
@@ -67,16 +66,15 @@ class Looks:
     refused: int = 0
 
 
-class Store:
-    """`on_outbox` is called, on the loop, after each commit that filled the outbox."""
+class Store(StagingStore, RestStore):
+    """All that the service asks and changes, but for delegations."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        super().__init__(database)
         # The database decides on admissions and turns one after the other. Those that wait for it
         # hold no connection.
         self._deciding = asyncio.Lock()
         self._admissions, self._places = Looks(), Looks()
-        self.on_outbox: Callable[[], None] = lambda: None
 
     async def submit(
         self, submission: Submission, *, key_life: float = FOR_EVER
@@ -237,133 +235,6 @@ class Store:
         if wake:
             self.on_outbox()
         return changed
-
-    async def enter_staging(self, job: Job, wait: float) -> tuple[Job, SharedStaging]:
-        """The job and its staging: the one that it has, the open one of its product, or a new one.
-
-        A job that waits for it rests for `wait` seconds: it is due when there is news. LostRace.
-        """
-
-        def run(tx: Connection) -> tuple[Job, SharedStaging]:
-            return stagings.enter(tx, job, wait)
-
-        for attempt in range(REPEATS, 0, -1):
-            try:
-                return await self._retry_unknown_commit(run, run)
-            except Duplicate:  # another job has opened one just now
-                if attempt == 1:
-                    raise
-        raise AssertionError("unreachable")
-
-    async def staging(self, staging_id: str) -> SharedStaging | None:
-        if not staging_id.isascii():  # MariaDB would not compare it
-            return None
-        return await self._run(lambda tx: stagings.find(tx, staging_id))
-
-    async def due_stagings(self, limit: int) -> list[str]:
-        """Ids of stagings that need attention, the longest overdue first."""
-        return await self._run(lambda tx: stagings.due(tx, limit))
-
-    async def claim_staging(self, staging_id: str, timeout: float) -> SharedStaging | None:
-        """The staging, kept from other workers for `timeout` seconds; None when it is not due.
-
-        It is RELEASING when no job needs it any more.
-        """
-        return await self._run(lambda tx: stagings.claim(tx, staging_id, timeout))
-
-    async def update_staging(
-        self,
-        staging: SharedStaging,
-        *,
-        delay: float | Sentinel | None = KEEP,
-        tell: Mapping[str, object] = MappingProxyType({}),
-        wake: bool = False,
-        **columns: Any,
-    ) -> SharedStaging:
-        """Set columns; due_at stays unless `delay` is given (None: at rest). LostRace.
-
-        `tell` are columns of the jobs that wait for it; with `wake` these are due.
-        """
-
-        def run(tx: Connection) -> SharedStaging:
-            changed = stagings.change(tx, staging, columns, delay)
-            if tell:
-                stagings.tell(tx, changed, tell)
-            if "code" in columns:
-                stagings.tell_code(tx, changed)
-            if wake:
-                stagings.wake(tx, changed)
-            return changed
-
-        def again(tx: Connection) -> SharedStaging:
-            return stagings.applied(tx, staging, columns) or run(tx)
-
-        changed = await self._retry_unknown_commit(run, again)
-        if wake:
-            self.on_outbox()
-        return changed
-
-    async def waiting_for(self, staging: SharedStaging) -> list[Job]:
-        """The jobs that wait for it; those in flight are bounded."""
-        return await self._run(lambda tx: stagings.waiting(tx, staging))
-
-    async def leave_staging(
-        self, job: Job, *, wake: tuple[Routing, ...] = ()
-    ) -> tuple[Job, SharedStaging | None]:
-        """The job, which has ended and needs its staging no more, and what it has to give back.
-
-        Where others need it, or nothing is left, the job is closed. Else it has no `time_released`
-        yet: its staging is RELEASING, or None when the release before staged for it alone.
-        `wake` are the outbox routings to add when it is closed. LostRace.
-        """
-
-        def run(tx: Connection) -> tuple[Job, SharedStaging | None]:
-            return stagings.leave(tx, job, wake)
-
-        left = await self._retry_unknown_commit(run, run)
-        if wake:
-            self.on_outbox()
-        return left
-
-    async def staging_given_back(
-        self,
-        staging: SharedStaging | None,
-        job: Job | None = None,
-        *,
-        wake: tuple[Routing, ...] = (),
-    ) -> None:
-        """The stager has confirmed it, to this job's worker if there is one. LostRace."""
-
-        def run(tx: Connection) -> None:
-            stagings.given_back(tx, staging, job, wake)
-
-        await self._retry_unknown_commit(run, run)
-        if wake:
-            self.on_outbox()
-
-    async def add_staging_files(
-        self, staging: SharedStaging, report: bytes, first: int, files: Sequence[ReportedFile]
-    ) -> None:
-        """Some files of a report that does not count yet, numbered from `first`."""
-
-        def run(tx: Connection) -> None:
-            stagings.add_files(tx, staging.staging_id, report, first, files)
-
-        await self._retry_unknown_commit(run, run)
-
-    async def staging_files(
-        self, staging: SharedStaging, first: int, limit: int
-    ) -> list[ReportedFile]:
-        """Files of the report that counts, from number `first` on."""
-        return await self._run(lambda tx: stagings.files(tx, staging, first, limit))
-
-    async def discard_staging_files(self, staging_id: str, report: bytes | None, limit: int) -> int:
-        """Remove files, of one report or of all; how many."""
-        return await self._run(lambda tx: stagings.discard(tx, staging_id, report, limit))
-
-    async def forget_stagings(self, fence: Fence, age: float, limit: int) -> int:
-        """Remove stagings that were given back `age` seconds ago; how many. LostRace."""
-        return await self._run(lambda tx: stagings.forget(tx, fence, age, limit))
 
     async def add_files(
         self,
@@ -556,81 +427,6 @@ class Store:
         """A page, by job id, of what FTS took at least `older_than` seconds ago."""
         return await self._run(lambda tx: jobs.transferring(tx, endpoint, older_than, after, limit))
 
-    async def has_credential(self, dn: str) -> bool:
-        """Whether the user has a delegated credential that has not ended."""
-        return await self._run(lambda tx: rests.credential_lasts(tx, dn, 0))
-
-    async def rest_of(self, job: Job) -> Rest | None:
-        """Where the job has to rest now, if anywhere."""
-        return await self._run(lambda tx: rests.of(tx, job))
-
-    async def fail_at(
-        self, job: Job, event: Event, place: Place, reason: str, rules: RestRules, **columns: Any
-    ) -> Job | None:
-        """Take the job through `event` after a failure that the place is to blame for.
-
-        Where the place rests by now the job does too. None when it has waited there for as long as
-        it may. LostRace.
-        """
-        what = Change(status=after(job.status, event), columns={"attempt": columns["attempt"]})
-
-        def run(tx: Connection) -> Job | None:
-            return rests.fail(tx, job, event, place, reason, rules, columns)
-
-        changed = await self._retry_unknown_commit(
-            run, lambda tx: jobs.applied(tx, job, what) or run(tx)
-        )
-        self.on_outbox()
-        return changed
-
-    async def rest(self, job: Job, rest: Rest, delay: float) -> Job:
-        """The job, which rests where others do, and is looked at again after `delay`. LostRace.
-
-        It is due now where the place does not rest any more.
-        """
-        return await self._run(lambda tx: rests.join(tx, job, rest, delay))
-
-    async def wait_at(self, place: Place, reason: str) -> Rest:
-        """The place, which rests from now on until what it waits for is there."""
-        return await self._run(lambda tx: rests.wait(tx, place, reason))
-
-    async def begin_rest(self, place: Place, reason: str, until: datetime | None, who: str) -> None:
-        """Have a host rest, for an operator: until then, or until `end_rest`."""
-        await self._run(lambda tx: rests.begin(tx, place, reason, until, who))
-
-    async def end_rest(self, key: bytes) -> bool:
-        """The place rests no more; whether it did. Its jobs go on with the next look."""
-        return await self._run(lambda tx: rests.end(tx, key))
-
-    async def resting(self) -> dict[Cause, int]:
-        """How many places rest, by their cause."""
-        return await self._run(rests.count)
-
-    async def rests(self, limit: int) -> list[Rest]:
-        """What rests, the longest first."""
-        return await self._run(lambda tx: rests.resting(tx, limit))
-
-    async def try_rests(self, rules: RestRules, limit: int) -> int:
-        """Where the next try has come let one job go; of how many places."""
-        due = await self._run(lambda tx: rests.due(tx, limit))
-        for rest in due:
-            key = rest.place_key
-            await self._run(lambda tx, key=key: rests.try_again(tx, key, rules))  # type: ignore[misc]
-        self.on_outbox()
-        return len(due)
-
-    async def free_rested(self, rules: RestRules, limit: int) -> int:
-        """Let some of the jobs go whose place does not rest any more; how many."""
-        ended = await self._run(lambda tx: rests.ended(tx, rules, limit))
-        freed = 0
-        for key in ended:
-            freed += await self._run(lambda tx, key=key: rests.free(tx, key, limit))  # type: ignore[misc]
-        return freed
-
-    async def tired(self, rules: RestRules, limit: int) -> list[str]:
-        """Ids of jobs that have waited for a place for as long as they may."""
-        return await self._run(lambda tx: rests.tired(tx, rules, limit))
-
     async def note_time(self, hold: float) -> float:
         """By how many seconds the database's clock has stepped back since the last note, else 0."""
         return await self._run(lambda tx: clock.note(tx, hold))
@@ -708,26 +504,3 @@ class Store:
             return jobs.applied(tx, job, what) or first(tx)
 
         return await self._retry_unknown_commit(first, again)
-
-    async def _retry_unknown_commit(
-        self, first: Callable[[Connection], T], again: Callable[[Connection], T]
-    ) -> T:
-        """Run `first`; when its COMMIT is unknown, `again`, which looks before it acts.
-
-        CommitUnknown when it could not look: nothing else may be said of the change then.
-        """
-        try:
-            return await self._run(first)
-        except CommitUnknown as error:
-            unknown = error
-        for _ in range(REPEATS):
-            try:
-                return await self._run(again)
-            except CommitUnknown as error:
-                unknown = error
-            except Unavailable as error:
-                raise unknown from error
-        raise unknown
-
-    async def _run(self, function: Callable[[Connection], T]) -> T:
-        return await self._database.transaction(function)

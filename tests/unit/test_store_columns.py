@@ -35,10 +35,10 @@ def test_values_are_bound_and_now_is_the_databases() -> None:
     change = Change(columns=columns, status=Status.STAGING, delay=1.5)
     terms, values = change.assignments()
     assert terms == (
-        "version = version + 1, status = %s, due_at = NOW(6) + INTERVAL %s MICROSECOND, "
+        "version = version + 1, due_at = NOW(6) + INTERVAL %s MICROSECOND, status = %s, "
         "checksum = %s, time_staged = NOW(6)"
     )
-    assert values == [Status.STAGING, 1_500_000, "x'; --"]
+    assert values == [1_500_000, Status.STAGING, "x'; --"]
 
 
 def test_no_delay_is_rest_and_keep_is_neither() -> None:

@@ -57,7 +57,7 @@ async def tables(
         text = "keeps others from writing a file that it does not write"
         yield Finding(rule="destination", text=text, job_id=job_id, fix=Fix.WRITER)
     for job_id, version in await inspection.restless(ENOUGH):
-        text = "rests at a place that there is not, so that nobody lets it go"
+        text = "rests at a place that is unknown: it would rest for ever"
         yield Finding(rule="rest", text=text, job_id=job_id, version=version, fix=Fix.REST)
     for job_id in await inspection.twice(ENOUGH):
         text = "is in the archive too"

@@ -11,15 +11,12 @@ from deliv.config import Config
 from deliv.delivery.ending.withdrawal import Withdrawal
 from deliv.errors import Refused, Unavailable
 from deliv.gateways.stager import Stager
-from deliv.model.backoff import Backoff
+from deliv.model.backoff import LONGEST_RELEASE_PAUSE, REFUSED_RELEASE_PAUSE, Backoff
 from deliv.model.job import Job
 from deliv.model.states import END_TIMES, Status
 from deliv.store import Routing, Store
 
 log = structlog.get_logger()
-
-LONGEST = 300.0  # seconds between two tries of a release that goes on failing
-RETRY_REFUSED = 600.0  # seconds until a stager or FTS that refused is asked again
 
 
 class Cleanup:
@@ -29,7 +26,7 @@ class Cleanup:
         self._store = store
         self._stager = stager
         self._withdrawal = withdrawal
-        self._retry = Backoff(float(config.sweeps.ask_again), LONGEST)
+        self._retry = Backoff(float(config.sweeps.ask_again), LONGEST_RELEASE_PAUSE)
         # There is room for another.
         self._released = () if config.limits.staging.bytes is None else (Routing.ADMIT,)
 
@@ -52,6 +49,6 @@ class Cleanup:
             await self._store.update(job, delay=delay)
         except Refused as error:
             log.error("clean-up refused", job_id=job.job_id, reason=str(error))
-            await self._store.update(job, delay=RETRY_REFUSED)
+            await self._store.update(job, delay=REFUSED_RELEASE_PAUSE)
         else:
             await self._store.staging_given_back(staging, job, wake=self._released)

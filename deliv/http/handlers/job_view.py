@@ -19,8 +19,8 @@ from deliv.model.states import FINAL, Status
 
 # A list of jobs has no long texts; /transferStatus has them.
 NOT_LISTED = frozenset({"fts_details", "stager_status", "stager_hostname", "stager_path"})
-# What others have told deliv, in whose words a staging's id may be.
-TOLD = ("detailed_status", "fts_details", "stager_status", "stager_path")
+# Texts of others than deliv, in which a staging's id may be.
+OF_OTHERS = ("detailed_status", "fts_details", "stager_status", "stager_path")
 ANOTHER = "STAGING"
 LISTED = tuple(name for name in PUBLIC if name not in NOT_LISTED)
 # Columns of which the description says more than their Python type does.
@@ -63,8 +63,8 @@ def own(job: Job, text: str | None) -> str | None:
 
 
 def _own(job: Job, values: dict[str, Any]) -> dict[str, Any]:
-    told = {name: own(job, values[name]) for name in TOLD if name in values}
-    return {**values, **told}
+    texts = {name: own(job, values[name]) for name in OF_OTHERS if name in values}
+    return {**values, **texts}
 
 
 def _as_of_now(job: Job) -> Job:

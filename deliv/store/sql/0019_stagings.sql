@@ -117,7 +117,7 @@ END;
 CREATE OR REPLACE TRIGGER jobs_staging_left AFTER UPDATE ON jobs FOR EACH ROW
 BEGIN
   IF OLD.staging_id IS NOT NULL AND NOT NEW.staging_id <=> OLD.staging_id THEN
-    -- It is looked at who needs it; and nobody joins one whose copy can't be used.
+    -- Whether a job needs it is looked at now; none joins one whose copy can't be used.
     UPDATE stagings
       SET open_key = IF(NEW.status = 'SUBMITTED', open_key, NULL), due_at = NOW(6),
         version = version + 1
