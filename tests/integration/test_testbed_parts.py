@@ -59,8 +59,8 @@ def test_only_the_named_accounts_exist(database: mariadb.Database) -> None:
 
 def test_the_broker_speaks_and_leaves_nothing() -> None:
     with rabbitmq.private() as broker:
-        assert broker.answers()
-        assert ports.accepts(broker.epmd_port)
+        until(broker.answers, "it speaks AMQP")
+        until(lambda: ports.accepts(broker.epmd_port), "epmd listens")
         used = (broker.port, broker.distribution_port, broker.epmd_port)
         directory = broker.directory.parent
     assert not directory.exists()
