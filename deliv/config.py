@@ -324,7 +324,6 @@ class Audit(Section, frozen=True, kw_only=True):
 NEVER = Retry()
 TRANSIENT = Retry(attempts=4, backoff=Seconds(60))
 DEFAULT_RETRIES = {
-    ErrorClass.UNREACHABLE: TRANSIENT,
     ErrorClass.TIMEOUT: TRANSIENT,
     ErrorClass.SOURCE_MISSING: Retry(attempts=2, backoff=Seconds(60)),
     ErrorClass.CHECKSUM: Retry(attempts=2, backoff=Seconds(60)),
