@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +18,7 @@ from deliv.failpoints import Point
 from outages.conftest import Pair
 
 SIZES = itertools.count(30_000)
-HOST = "127.0.0.1"
+OTHER_NAME = "localhost"  # of the destination's host
 COLUMNS = ("status", "attempt", "time_released", "due_at", "stager_callback", "fts_jobid")
 DELIVERED = ["SUBMITTED", "STAGING", "STAGING", "TRANSFERRING", "SUCCESS"]
 # Each can be reached while the instance is frozen at those before it.
@@ -148,8 +149,9 @@ def test_whoever_wakes_up_in_a_delivery_changes_nothing(alone: Pair, target: Tar
     for point, size in zip(POINTS, SIZES, strict=False):
         jobs[size] = freezing.reach(point, target, f"synthetic-{size}")
     size = next(SIZES)
-    with resting(alone, HOST):  # the job does not go on without its messages
-        jobs[size] = freezing.reach(Point.OUTBOX_TAKEN, target, f"synthetic-{size}")
+    there = replace(target, url=target.url.replace("127.0.0.1", OTHER_NAME))
+    with resting(alone, OTHER_NAME):  # the job does not go on without its messages
+        jobs[size] = freezing.reach(Point.OUTBOX_TAKEN, there, f"synthetic-{size}")
         freezing.reach_lease()
         freezing.freeze()
     for job_id in jobs.values():
