@@ -363,8 +363,8 @@ def try_again(tx: Connection, key: bytes, rules: RestRules) -> None:
         end(tx, key)
         return
     left = rest.allowance
-    if not left and tx.get(GOING, key) is None:
-        left = _let_go(tx, rest, 1)
+    if tx.get(GOING, key) is None:  # and who came to rest since it was left to others takes it
+        left = _let_go(tx, rest, left or 1)
     pause = microseconds(rules.pauses.pause(rest.tries))
     tx.execute(f"UPDATE rests SET next_try = {LATER}, allowance = %s WHERE place_key = %s",  # noqa: S608
                pause, left, key)  # fmt: skip

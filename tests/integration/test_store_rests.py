@@ -161,6 +161,26 @@ async def test_where_none_is_staged_one_that_waits_for_its_turn_tries(
     assert await store.admit(LIMITS.staging) is None
 
 
+async def test_who_comes_to_rest_when_nobody_was_there_to_try_tries_next(
+    store: Store, database: Database
+) -> None:
+    """It keeps its copy, and does not wait until that is given back."""
+    staged_before = await staged(store)
+    tried = await out(store, database)
+    await store.apply(tried, Event.CANCEL)
+    await due_again(database, store)
+    (rest,) = await resting(store)
+    assert rest.allowance == 1
+    await store.rest(staged_before, rest, RULES.keep_staged)
+    await due_again(database, store)
+    tries = await store.claim(staged_before.job_id, 60)
+    assert tries is not None
+    assert tries.let_go is not None
+    assert await store.admit(LIMITS.staging) is None
+    (rest,) = await resting(store)
+    assert rest.allowance == 0
+
+
 async def test_each_success_lets_others_go_in_steps(store: Store, database: Database) -> None:
     jobs = [await out(store, database)]
     for _ in range(30):
