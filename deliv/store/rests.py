@@ -163,10 +163,13 @@ def at(tx: Connection, place: Place) -> Rest:
 
 
 def of(tx: Connection, job: Job) -> Rest | None:
-    """Where the job has to rest now: of several places the one that has rested longest."""
+    """Where the job has to rest now: of several places the one that has rested longest.
+
+    Where operators have its host rest it is there: nobody tries meanwhile.
+    """
     keys = [place.key for place in places(job)]
     sql = f"{SELECT} WHERE place_key IN ({placeholders(len(keys))}) AND since IS NOT NULL"
-    rows = tx.query(f"{sql} ORDER BY since LIMIT 1", *keys)
+    rows = tx.query(f"{sql} ORDER BY cause <> 'operators', since LIMIT 1", *keys)
     return to_rest(rows[0]) if rows else None
 
 

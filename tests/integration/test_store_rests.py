@@ -316,6 +316,21 @@ async def test_an_operators_rest_lasts_until_then(store: Store, database: Databa
     assert await store.admit(LIMITS.staging) is not None
 
 
+async def test_nobody_tries_a_host_that_operators_have_rest(
+    store: Store, database: Database
+) -> None:
+    """Though it rested by itself before."""
+    job = await out(store, database)
+    await store.begin_rest(operators_place(HOST), "a new disk", None, "root")
+    await due_again(database, store)
+    tries = await store.claim(job.job_id, 60)
+    assert tries is not None
+    assert tries.let_go is not None
+    rest = await store.rest_of(tries)
+    assert rest is not None
+    assert rest.cause is Cause.OPERATORS
+
+
 OLD = "UPDATE jobs SET due_at = due_at - INTERVAL 8 DAY WHERE status = 'SUBMITTED'"
 
 
