@@ -128,6 +128,14 @@ DELEGATED = f"""
 SELECT place_key FROM rests JOIN delegations ON delegation_id = place
 WHERE cause = 'delegation' AND since IS NOT NULL AND expires > {LATER} LIMIT %s
 """  # noqa: S608 - a constant
+# Its last failure does not count any more either; that nobody is there who could end it is seen now.
+FORSAKEN = f"""
+SELECT place_key FROM rests
+WHERE since IS NOT NULL AND begun_by IS NULL
+  AND (failed IS NULL OR failed < NOW(6) - INTERVAL {round(WINDOW)} SECOND)
+  AND NOT EXISTS (SELECT 1 FROM jobs FORCE INDEX (resting) WHERE rest = place_key)
+LIMIT %s
+"""  # noqa: S608 - a constant
 OLD = f"{SELECT} WHERE since <= NOW(6) - INTERVAL %s MICROSECOND ORDER BY since LIMIT %s"
 TIRED_HERE = """
 SELECT job_id FROM jobs FORCE INDEX (resting)
@@ -379,8 +387,9 @@ def due(tx: Connection, limit: int) -> list[Rest]:
 
 
 def ended(tx: Connection, rules: RestRules, limit: int) -> list[bytes]:
-    """Places that do not rest any more, or can't; those first where a credential came."""
+    """Places that do not rest any more; those first where a credential came, or nobody rests."""
     keys = tx.query(DELEGATED, microseconds(rules.least_life or 0), limit)
+    keys += tx.query(FORSAKEN, limit)
     for row in keys:
         end(tx, row["place_key"])
     return [row["place_key"] for row in [*keys, *tx.query(NO_REST, limit)]]

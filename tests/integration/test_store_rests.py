@@ -265,6 +265,34 @@ async def test_they_come_back_in_their_order_when_there_is_space(
     assert await database.query("SELECT 1 FROM rests") == []
 
 
+LONG_AGO = "UPDATE rests SET failed = failed - INTERVAL 1 DAY"
+
+
+async def test_a_rest_ends_by_itself_where_nobody_waits_any_more(
+    store: Store, database: Database
+) -> None:
+    """The only one was delivered, or cancelled, or wants another delegation no more."""
+    delegates = await at_fts(store, submitter=BOB, copied_as=TransferIdentity.USER)
+    await store.apply(await fails(store, delegates, Cause.DELEGATION), Event.CANCEL)
+    waits = await at_fts(store, destination_path=FULL)
+    for _ in range(RULES.after):
+        waits = await fails(store, waits, Cause.SPACE)
+    await store.apply(await out(store, database), Event.CANCEL)
+    await store.begin_rest(operators_place("other.example.org"), "a new disk", None, "root")
+    await store.free_rested(RULES, 100)
+    assert Cause.DELEGATION not in {rest.cause for rest in await resting(store)}
+    assert len(await resting(store)) == 3
+    await database.execute(LONG_AGO)
+    await store.free_rested(RULES, 100)
+    assert {rest.cause for rest in await resting(store)} == {Cause.SPACE, Cause.OPERATORS}
+    await database.execute(AHEAD)
+    await store.try_rests(RULES, 10)
+    await store.apply(await store.claim(waits.job_id, 60) or waits, Event.DELIVER)
+    await store.free_rested(RULES, 100)
+    assert [rest.cause for rest in await resting(store)] == [Cause.OPERATORS]
+    assert len(await database.query("SELECT 1 FROM rests")) == 1
+
+
 DELEGATED = """
 REPLACE INTO delegations (delegation_id, dn, proxy, proxy_key, expires)
 VALUES (%s, %s, 'p', 'k', NOW(6) + INTERVAL %s SECOND)
