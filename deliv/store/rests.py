@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any
 
 from deliv.db.database import Connection, Row
@@ -26,7 +27,7 @@ from deliv.model.rest import (
     server_place,
     user_place,
 )
-from deliv.model.states import IN_FLIGHT, Event
+from deliv.model.states import IN_FLIGHT, UNFINISHED, Event
 from deliv.store import clock, jobs, outbox
 from deliv.store.columns import LATER, NOW, Change, microseconds, placeholders
 from deliv.store.conditions import in_phase, of_status
@@ -136,24 +137,25 @@ WHERE since IS NOT NULL AND begun_by IS NULL
   AND NOT EXISTS (SELECT 1 FROM jobs FORCE INDEX (resting) WHERE rest = place_key)
 LIMIT %s
 """  # noqa: S608 - a constant
-OLD = f"{SELECT} WHERE since <= NOW(6) - INTERVAL %s MICROSECOND ORDER BY since LIMIT %s"
+OLD = f"{SELECT} WHERE since <= IF(proven, %s, %s) ORDER BY since LIMIT %s"
+# Ids begin with the time: those that were submitted first are looked at, however many rest here.
 TIRED_HERE = """
-SELECT job_id FROM jobs FORCE INDEX (resting)
-WHERE rest = %s AND let_go IS NULL AND status IN ('SUBMITTED', 'STAGING', 'TRANSFERRING')
-  AND time_submitted <= NOW(6) - INTERVAL %s MICROSECOND
-ORDER BY job_id LIMIT %s
+SELECT job_id FROM (
+  SELECT job_id, time_submitted FROM jobs FORCE INDEX (resting)
+  WHERE rest = %s AND let_go IS NULL AND status = %s ORDER BY job_id LIMIT %s
+) AS first
+WHERE time_submitted <= %s
 """
 WAITING_THERE = f"""
 SELECT submitter FROM (
   SELECT submitter, destination_host, MIN(due_at) AS oldest FROM jobs FORCE INDEX (turn)
   WHERE {in_phase(Phase.QUEUED)} GROUP BY status, submitter, destination_host
 ) AS waiting
-WHERE destination_host = %s AND oldest <= NOW(6) - INTERVAL %s MICROSECOND
+WHERE destination_host = %s AND oldest <= %s
 """  # noqa: S608 - constants
 TIRED_THERE = f"""
 SELECT job_id FROM jobs FORCE INDEX (turn)
-WHERE {in_phase(Phase.QUEUED)} AND submitter = %s AND destination_host = %s
-  AND due_at <= NOW(6) - INTERVAL %s MICROSECOND
+WHERE {in_phase(Phase.QUEUED)} AND submitter = %s AND destination_host = %s AND due_at <= %s
 ORDER BY due_at LIMIT %s
 """  # noqa: S608 - constants
 
@@ -408,16 +410,16 @@ def count(tx: Connection) -> dict[Cause, int]:
 def tired(tx: Connection, rules: RestRules, limit: int) -> list[str]:
     """Ids of jobs that have waited for a place for as long as they may."""
     found: list[str] = []
-    shortest = min(rules.patience, rules.patience_new)
-    for rest in map(to_rest, tx.query(OLD, microseconds(shortest), limit)):
-        patience = microseconds(rest.patience(rules))
-        if clock.age(tx, rest.since or tx.now()) < rest.patience(rules):
-            continue
-        found += _ids(tx.query(TIRED_HERE, rest.place_key, patience, limit))
+    now = tx.now()
+    thens = [now - timedelta(seconds=each) for each in (rules.patience, rules.patience_new)]
+    for rest in map(to_rest, tx.query(OLD, *thens, limit)):
+        then = now - timedelta(seconds=rest.patience(rules))
+        for status in sorted(UNFINISHED):
+            found += _ids(tx.query(TIRED_HERE, rest.place_key, status, limit, then))
         if rest.host is not None:
-            for row in tx.query(WAITING_THERE, rest.host, patience):
+            for row in tx.query(WAITING_THERE, rest.host, then):
                 there = row["submitter"], rest.host
-                found += _ids(tx.query(TIRED_THERE, *there, patience, limit))
+                found += _ids(tx.query(TIRED_THERE, *there, then, limit))
         if len(found) >= limit:
             break
     return found[:limit]

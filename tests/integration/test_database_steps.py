@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -262,6 +263,19 @@ async def test_no_job_ends_by_a_step_ahead(store: Store, clock: Clock) -> None:
     assert {await admitted_id(store), await admitted_id(store)} == {late.job_id, later.job_id}
     clock.step(0)
     assert await store.expired(10) == []
+
+
+async def test_no_patience_ends_by_a_step_ahead(
+    store: Store, database: Database, clock: Clock
+) -> None:
+    """That of a job which was submitted just now, and whose place has rested for long."""
+    await started(store)
+    job = await out(store, database)
+    await database.execute("UPDATE rests SET since = since - INTERVAL 8 DAY")
+    clock.step(8 * DAY)
+    assert await store.tired(RULES, 10) == []
+    clock.step(0)
+    assert await store.tired(replace(RULES, patience=0.0), 10) == [job.job_id]
 
 
 async def test_no_key_is_wiped_by_a_step_ahead(

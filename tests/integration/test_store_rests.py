@@ -386,6 +386,21 @@ async def test_who_has_waited_too_long_is_found(store: Store, migrated: Server) 
     assert await store.tired(RULES, 1) == [waiting[0].job_id]
 
 
+async def test_who_has_waited_too_long_is_found_behind_places_of_more_patience(
+    store: Store, migrated: Server
+) -> None:
+    job = await fails(store, await at_fts(store))
+    migrated.run(
+        """
+        INSERT INTO rests (place_key, cause, place, reason, since)
+        SELECT UNHEX(MD5(seq)), 'space', seq, 'full', NOW(6) - INTERVAL 2 DAY FROM seq_1_to_100
+        """,
+        "UPDATE rests SET since = since - INTERVAL 2 HOUR",
+    )
+    assert await store.tired(RULES, 100) == []
+    assert await store.tired(replace(RULES, patience_new=0.0), 100) == [job.job_id]
+
+
 async def test_who_has_waited_too_long_at_a_server_is_found(
     store: Store, database: Database
 ) -> None:
@@ -439,6 +454,29 @@ async def test_jobs_that_rest_cost_no_look_more(migrated: Server, count: int) ->
         assert await store.tired(RULES, 100) == []
         await store.resting()
         assert await rows_read(database) - before < 150
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize("count", [200, 5000])
+async def test_jobs_that_rest_for_less_long_than_their_place_cost_no_look_more(
+    migrated: Server, count: int
+) -> None:
+    database = Database(migrated.settings(pool=1))  # one connection, which counts for all
+    try:
+        store = Store(database)
+        job = await out(store, database)
+        fill(migrated, ALICE, count)
+        later = "due_at = NOW(6) + INTERVAL 1 DAY, waiting_for = 'destination'"
+        await database.execute(
+            f"UPDATE jobs SET rest = %s, {later} WHERE status = 'SUBMITTED'",  # noqa: S608
+            job.rest,
+        )
+        await database.execute("UPDATE rests SET since = since - INTERVAL 8 DAY")
+        migrated.run("ANALYZE TABLE jobs")
+        before = await rows_read(database)
+        assert await store.tired(RULES, 100) == []
+        assert await rows_read(database) - before < 500
     finally:
         database.close()
 
