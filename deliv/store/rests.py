@@ -45,8 +45,7 @@ VALUES (%s, %s, %s, %s, %s, 1, NOW(6),
   %s IS NULL OR EXISTS (SELECT 1 FROM reached_servers WHERE server = %s))
 ON DUPLICATE KEY UPDATE
   failures = IF(failed < NOW(6) - INTERVAL {round(WINDOW)} SECOND, 1, failures + 1),
-  failed = NOW(6), reason = VALUES(reason),
-  proven = IF(since IS NULL, VALUES(proven), proven)
+  failed = NOW(6), reason = VALUES(reason), proven = VALUES(proven)
 """  # noqa: S608 - a constant
 BEGIN = f"""
 UPDATE rests SET since = COALESCE(since, NOW(6)), next_try = {LATER}, tries = %s, allowance = 0,
@@ -73,7 +72,12 @@ RESET = "UPDATE rests SET failures = 0 WHERE place_key = %s"
 CLOSED = "SELECT host FROM rests WHERE since IS NOT NULL AND host IS NOT NULL"
 TAKE = "UPDATE rests SET allowance = allowance - 1 WHERE place_key = %s AND allowance > 0"
 ALLOW = """
-UPDATE rests SET allowance = %s, successes = %s WHERE place_key = %s
+UPDATE rests SET allowance = %s, successes = %s, proven = TRUE WHERE place_key = %s
+"""
+# A trigger does it for those that are delivered whole.
+REACHED = """
+INSERT IGNORE INTO reached_servers (server)
+SELECT %s FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM reached_servers WHERE server = %s)
 """
 LASTS = f"SELECT 1 FROM delegations WHERE delegation_id = %s AND expires > {LATER}"  # noqa: S608
 HEAD = f"""
@@ -339,6 +343,8 @@ def waiting(job: Job, cause: Cause, why: str) -> dict[str, Any]:
 
 def arrived(tx: Connection, job: Job) -> None:
     """Something of the job was delivered: its places are in order, others may go on."""
+    server = server_place(job.destination_path).name
+    tx.execute(REACHED, server, server)
     keys = [place.key for place in places(job)]
     sql = f"{SELECT} WHERE place_key IN ({placeholders(len(keys))}) FOR UPDATE"
     for rest in map(to_rest, tx.query(sql, *keys)):

@@ -7,10 +7,23 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.private_mariadb import Server
-from support.samples import ALICE, BOB, HOST, LIMITS, fill, staged, submitted
+from support.samples import (
+    ALICE,
+    BOB,
+    HOST,
+    LIMITS,
+    admitted,
+    assigned,
+    fill,
+    open_transfers,
+    staged,
+    submitted,
+    with_files,
+)
 
 from deliv.db.database import Database
 from deliv.model.backoff import Backoff
+from deliv.model.file import FileResult, FileState
 from deliv.model.job import Job, TransferIdentity, delegation_id
 from deliv.model.rest import ALL_GO, Cause, Place, Rest, RestRules, operators_place, place_of
 from deliv.model.states import Event, Status
@@ -114,6 +127,31 @@ async def test_where_nothing_was_ever_delivered_the_first_failure_says_so(store:
 async def test_a_delivery_is_remembered_for_its_host(store: Store) -> None:
     await store.apply(await at_fts(store), Event.DELIVER)
     await fails(store, await at_fts(store))
+    assert await resting(store) == []
+
+
+async def test_a_delivery_while_its_host_rests_is_remembered(
+    store: Store, database: Database
+) -> None:
+    """Its other jobs are not given up after an hour, as if nothing had ever come there."""
+    jobs = [await at_fts(store) for _ in range(3)]
+    jobs = [await fails(store, job) for job in jobs]
+    await due_again(database, store)
+    tries = await store.claim(jobs[0].job_id, 60)
+    assert tries is not None
+    await store.apply(tries, Event.DELIVER)
+    (rest,) = await resting(store)
+    assert rest.patience(RULES) == RULES.patience
+
+
+async def test_a_file_that_arrived_is_remembered_for_its_host(store: Store) -> None:
+    """Though others of its product did not."""
+    job = await assigned(store, await with_files(store, await admitted(store), 2), files=1)
+    (transfer,) = await open_transfers(store, job)
+    result = FileResult(number=1, state=FileState.FINISHED)
+    over = {"fts_endpoint": None, "fts_jobid": None, "files_done": 1, "bytes_done": 1}
+    job = await store.record(job, transfer, [result], **over)
+    assert (await fails(store, job)).waiting_for == "destination"
     assert await resting(store) == []
 
 
