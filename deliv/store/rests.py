@@ -83,6 +83,7 @@ LASTS = f"SELECT 1 FROM delegations WHERE delegation_id = %s AND expires > {LATE
 HEAD = f"""
 SELECT job_id, destination_path, copied_as FROM jobs FORCE INDEX (turn)
 WHERE {in_phase(Phase.QUEUED)} AND submitter = %s AND destination_host = %s AND due_at <= NOW(6)
+  AND NOT (let_go IS NOT NULL AND rest <=> %s)
 ORDER BY due_at, job_id LIMIT %s FOR UPDATE SKIP LOCKED
 """  # noqa: S608 - constants
 MARK = f"""
@@ -133,7 +134,7 @@ DELEGATED = f"""
 SELECT place_key FROM rests JOIN delegations ON delegation_id = place
 WHERE cause = 'delegation' AND since IS NOT NULL AND expires > {LATER} LIMIT %s
 """  # noqa: S608 - a constant
-# Its last failure does not count any more either; that nobody is there who could end it is seen now.
+# Nobody is there who could end it, and its last failure does not count any more.
 FORSAKEN = f"""
 SELECT place_key FROM rests
 WHERE since IS NOT NULL AND begun_by IS NULL
@@ -301,7 +302,7 @@ def _mark(tx: Connection, job: Job, rest: Rest) -> None:
                 return bool(row["destination_path"] == rest.place)
         return server_place(row["destination_path"]).name == rest.place
 
-    head = tx.query(HEAD, job.submitter, job.destination_host, MARKED)
+    head = tx.query(HEAD, job.submitter, job.destination_host, rest.place_key, MARKED)
     ids = [row["job_id"] for row in head if rests_too(row)]
     if ids:
         later = microseconds(MARK_LASTS)

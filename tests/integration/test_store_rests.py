@@ -219,6 +219,22 @@ async def test_who_comes_to_rest_when_nobody_was_there_to_try_tries_next(
     assert rest.allowance == 0
 
 
+async def test_one_of_the_queue_that_tries_is_not_marked_with_the_others(
+    store: Store, database: Database
+) -> None:
+    """Behind one that came back to the queue, where it had been before."""
+    await store.apply(await out(store, database), Event.CANCEL)
+    back, tries = await submitted(store), await submitted(store)
+    assert await store.admit(LIMITS.staging) is None
+    await database.execute(
+        "UPDATE jobs SET rest = NULL, due_at = time_submitted WHERE job_id = %s", back.job_id
+    )
+    await due_again(database, store)
+    one = await store.admit(LIMITS.staging)
+    assert one is not None
+    assert (one.job_id, one.let_go is not None) == (tries.job_id, True)
+
+
 async def test_each_success_lets_others_go_in_steps(store: Store, database: Database) -> None:
     jobs = [await out(store, database)]
     for _ in range(30):
