@@ -127,7 +127,14 @@ DELETE FROM rests WHERE place_key = %s AND since IS NULL AND (
   failures = 0 OR failed < NOW(6) - INTERVAL {round(WINDOW)} SECOND)
 """  # noqa: S608 - a constant
 DUE = f"{SELECT} FORCE INDEX (next_try) WHERE next_try <= NOW(6) ORDER BY next_try LIMIT %s"
-NO_REST = f"{SELECT} WHERE since IS NULL LIMIT %s"
+# Of others failures are counted still.
+NO_REST = f"""
+SELECT place_key FROM rests
+WHERE since IS NULL AND (
+  failures = 0 OR failed < NOW(6) - INTERVAL {round(WINDOW)} SECOND
+  OR EXISTS (SELECT 1 FROM jobs FORCE INDEX (resting) WHERE rest = place_key))
+LIMIT %s
+"""  # noqa: S608 - a constant
 ALL = f"{SELECT} WHERE since IS NOT NULL ORDER BY since LIMIT %s"
 COUNT = "SELECT cause, COUNT(*) AS places FROM rests WHERE since IS NOT NULL GROUP BY cause"
 DELEGATED = f"""

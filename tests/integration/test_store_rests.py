@@ -347,6 +347,21 @@ async def test_a_rest_ends_by_itself_where_nobody_waits_any_more(
     assert len(await database.query("SELECT 1 FROM rests")) == 1
 
 
+async def test_those_let_go_do_not_wait_behind_places_whose_failures_are_counted(
+    store: Store, database: Database
+) -> None:
+    job = await out(store, database)
+    await database.execute(
+        """
+        INSERT INTO rests (place_key, cause, place, reason, failures, failed)
+        SELECT UNHEX(LPAD(HEX(seq), 32, '0')), 'space', seq, 'full', 1, NOW(6) FROM seq_1_to_500
+        """
+    )
+    assert await store.end_rest(place(job).key)
+    assert await store.free_rested(RULES, 500) == 1
+    assert await store.claim(job.job_id, 60) is not None
+
+
 DELEGATED = """
 REPLACE INTO delegations (delegation_id, dn, proxy, proxy_key, expires)
 VALUES (%s, %s, 'p', 'k', NOW(6) + INTERVAL %s SECOND)
