@@ -387,7 +387,8 @@ def try_again(tx: Connection, key: bytes, rules: RestRules) -> None:
         return
     rest = to_rest(row)
     if rest.begun_by is not None:
-        end(tx, key)
+        if rest.next_try is not None and rest.next_try <= tx.now():  # not by a step ahead
+            end(tx, key)
         return
     left = rest.allowance
     if tx.get(GOING, key) is None:  # and who came to rest since it was left to others takes it

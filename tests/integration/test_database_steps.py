@@ -278,6 +278,16 @@ async def test_no_patience_ends_by_a_step_ahead(
     assert await store.tired(replace(RULES, patience=0.0), 10) == [job.job_id]
 
 
+async def test_no_operators_rest_ends_by_a_step_ahead(store: Store, clock: Clock) -> None:
+    await started(store)
+    until = datetime.now(UTC) + timedelta(hours=2)
+    await store.begin_rest(operators_place(HOST), "a new disk", until, "root")
+    clock.step(DAY)
+    await store.try_rests(RULES, 10)
+    (rest,) = await store.rests(10)
+    assert rest.next_try == until
+
+
 async def test_no_key_is_wiped_by_a_step_ahead(
     store: Store, database: Database, clock: Clock
 ) -> None:
