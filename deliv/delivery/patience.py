@@ -48,7 +48,7 @@ class Patience:
     async def released(self, job: Job) -> Job | None:
         """The job, which may go on; None when it rests: it waits then, or has been given up."""
         rest = None
-        if phase(job) is Phase.ASKING_STAGER or job.fts_endpoint is None:  # else FTS may have it
+        if job.fts_endpoint is None:  # else FTS may have it
             rest = await self._store.rest_of(job)
         if rest is None or not _holds(job, rest):
             if job.rest is None or job.let_go is not None:
