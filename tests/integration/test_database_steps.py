@@ -19,6 +19,7 @@ from support.samples import BOB, HOST, LIMITS, admitted, submitted
 
 from deliv.commands.check.history import problems
 from deliv.db.database import Database
+from deliv.model.job import Job
 from deliv.model.rest import operators_place
 from deliv.model.states import Event
 from deliv.store import NOW, Delegations, Store
@@ -141,6 +142,29 @@ async def test_after_a_step_back_those_that_rest_go_on_in_time(
     job = await store.admit(LIMITS.staging)
     assert job is not None
     assert job.job_id == waiting.job_id
+
+
+async def test_a_step_back_touches_none_that_wait_for_their_place(
+    store: Store, database: Database, clock: Clock
+) -> None:
+    """Of a hundred thousand no statement would end in its time. Who may go on is due."""
+    await started(store)
+    await store.apply(await out(store, database), Event.CANCEL)
+    tries, waits = await submitted(store), await submitted(store)
+    assert await store.admit(LIMITS.staging) is None
+    await database.execute("UPDATE rests SET next_try = NOW(6)")
+    assert await store.try_rests(RULES, 10) == 1
+    before = await store.job(waits.job_id)
+    clock.step(-MINUTES)
+    await store.note_time(HOLD)
+    after = await store.job(waits.job_id)
+    assert before is not None
+    assert after is not None
+    assert after.rest is not None
+    assert after.due_at == before.due_at
+    admitted = await until(lambda: store.admit(LIMITS.staging))
+    assert isinstance(admitted, Job)
+    assert admitted.job_id == tries.job_id
 
 
 async def test_after_a_step_back_an_operators_rest_ends_when_they_said(
