@@ -33,7 +33,9 @@ from deliv.store.columns import LATER, NOW, Change, microseconds, placeholders
 from deliv.store.conditions import in_phase, of_status
 from deliv.store.outbox import Routing
 
-WINDOW = 600.0  # seconds after which a failure does not count as one in a row
+# Seconds after which a failure does not count as one in a row. An attempt may take hours to fail.
+WINDOW = 86_400.0
+FORSAKEN_FOR = 600.0  # seconds since the last failure at a place where nobody rests any more
 COLUMNS = ", ".join(field.name for field in fields(Rest))
 SELECT = f"SELECT {COLUMNS} FROM rests"  # noqa: S608 - the names of Rest's fields
 # It rests until this transaction ends: whoever is to be let go then is found.
@@ -141,11 +143,11 @@ DELEGATED = f"""
 SELECT place_key FROM rests JOIN delegations ON delegation_id = place
 WHERE cause = 'delegation' AND since IS NOT NULL AND expires > {LATER} LIMIT %s
 """  # noqa: S608 - a constant
-# Nobody is there who could end it, and its last failure does not count any more.
+# Nobody is there who could end it.
 FORSAKEN = f"""
 SELECT place_key FROM rests
 WHERE since IS NOT NULL AND begun_by IS NULL
-  AND (failed IS NULL OR failed < NOW(6) - INTERVAL {round(WINDOW)} SECOND)
+  AND (failed IS NULL OR failed < NOW(6) - INTERVAL {round(FORSAKEN_FOR)} SECOND)
   AND NOT EXISTS (SELECT 1 FROM jobs FORCE INDEX (resting) WHERE rest = place_key)
 LIMIT %s
 """  # noqa: S608 - a constant

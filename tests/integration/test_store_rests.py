@@ -112,8 +112,21 @@ async def test_failures_of_long_ago_do_not_count(store: Store, database: Databas
     job = await at_fts(store)
     for _ in range(2 * RULES.after):
         job = await fails(store, job)
-        await database.execute("UPDATE rests SET failed = failed - INTERVAL 1 HOUR")
+        await database.execute("UPDATE rests SET failed = failed - INTERVAL 2 DAY")
     assert await resting(store) == []
+
+
+async def test_attempts_that_take_hours_to_fail_are_failures_in_a_row(
+    store: Store, database: Database
+) -> None:
+    """Or such a job would be tried for ever: only where it rests its patience ends."""
+    await reached(database)
+    job = await at_fts(store)
+    for _ in range(RULES.after):
+        assert await resting(store) == []
+        job = await fails(store, job)
+        await database.execute("UPDATE rests SET failed = failed - INTERVAL 5 HOUR")
+    assert job.rest is not None
 
 
 async def test_where_nothing_was_ever_delivered_the_first_failure_says_so(store: Store) -> None:
