@@ -9,7 +9,7 @@ import argparse
 import getpass
 import json
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 
 from deliv.assembly import Parts
 from deliv.delivery.deadline import parse_moment
@@ -73,6 +73,8 @@ async def rest(parts: Parts, options: argparse.Namespace) -> int:
             until = parse_moment("--until", options.until)
     except (ValueError, InvalidRequest) as error:
         raise ConfigError(str(error)) from error
+    if until is not None and until <= datetime.now(UTC):
+        raise ConfigError(f"--until {options.until} is over already")
     who = os.environ.get("SUDO_USER") or getpass.getuser()
     await parts.store.begin_rest(operators_place(host), options.reason, until, who)
     print(f"{host} rests")

@@ -41,12 +41,16 @@ class Patience:
         self._rules = config.rest_rules
         self._ask_again = float(config.sweeps.ask_again)
 
+    async def holds(self, job: Job) -> bool:
+        """Whether the job is to begin nothing more: a place of its rests, and it does not try."""
+        return _holds(job, await self._store.rest_of(job))
+
     async def released(self, job: Job) -> Job | None:
         """The job, which may go on; None when it rests: it waits then, or has been given up."""
         rest = None
-        if phase(job) is Phase.ASKING_STAGER or job.fts_endpoint is None:  # else FTS may have it
+        if job.fts_endpoint is None:  # else FTS may have it
             rest = await self._store.rest_of(job)
-        if rest is None or (job.let_go is not None and job.rest == rest.place_key):
+        if rest is None or not _holds(job, rest):
             if job.rest is None or job.let_go is not None:
                 return job
             return await self._store.update(job, rest=None, **no_longer_waiting(job))
@@ -111,3 +115,7 @@ class Patience:
         age = await self._store.age(job.time_submitted)
         log.info("back in the queue, as its destination rests", job_id=job.job_id)
         await self._store.apply(job, Event.REQUEUE, delay=-age, **QUEUED_AGAIN)
+
+
+def _holds(job: Job, rest: Rest | None) -> bool:
+    return rest is not None and (job.let_go is None or job.rest != rest.place_key)

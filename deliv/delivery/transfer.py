@@ -109,9 +109,11 @@ class FtsTransfers:
     async def start_another(self, job: Job) -> None:
         """Hand over more files of a job, while FTS copies others of it, when it is its turn.
 
-        Where that can't be just now, it is tried again when the others have ended.
+        Where that can't be just now, or its destination rests, it is tried again when the others
+        have ended.
         """
-        if await self._store.may_hand_over_more(job):
+        held = await self._patience.holds(job)
+        if not held and await self._store.may_hand_over_more(job):
             try:
                 endpoint = await self._endpoints.of(job)
                 await endpoint.ensure_delegated()

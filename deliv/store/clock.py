@@ -22,9 +22,10 @@ STEPS_BACK = "SELECT was, became FROM clock_steps ORDER BY step_id DESC LIMIT %s
 COUNTED = 10  # the latest steps
 NOTES_APART = timedelta(seconds=10)  # at most, while an instance runs
 RECORD = "INSERT INTO clock_steps (was, became) VALUES (%s, %s)"
+# Those that rest, and may be too many for one statement, go on when they are let go.
 ADMIT = f"""
 UPDATE jobs FORCE INDEX (due) SET due_at = due_at - INTERVAL %s MICROSECOND
-WHERE {in_phase(Phase.QUEUED)} AND due_at > NOW(6)
+WHERE {in_phase(Phase.QUEUED)} AND due_at > NOW(6) AND (rest IS NULL OR let_go IS NOT NULL)
 """  # noqa: S608 - constants
 ATTEND = f"""
 UPDATE jobs FORCE INDEX (due) SET due_at = GREATEST({LATER}, due_at - INTERVAL %s MICROSECOND)

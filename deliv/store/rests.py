@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any
 
 from deliv.db.database import Connection, Row
@@ -26,13 +27,15 @@ from deliv.model.rest import (
     server_place,
     user_place,
 )
-from deliv.model.states import IN_FLIGHT, Event
+from deliv.model.states import IN_FLIGHT, UNFINISHED, Event
 from deliv.store import clock, jobs, outbox
 from deliv.store.columns import LATER, NOW, Change, microseconds, placeholders
 from deliv.store.conditions import in_phase, of_status
 from deliv.store.outbox import Routing
 
-WINDOW = 600.0  # seconds after which a failure does not count as one in a row
+# Seconds after which a failure does not count as one in a row. An attempt may take hours to fail.
+WINDOW = 86_400.0
+FORSAKEN_FOR = 600.0  # seconds since the last failure at a place where nobody rests any more
 COLUMNS = ", ".join(field.name for field in fields(Rest))
 SELECT = f"SELECT {COLUMNS} FROM rests"  # noqa: S608 - the names of Rest's fields
 # It rests until this transaction ends: whoever is to be let go then is found.
@@ -44,8 +47,7 @@ VALUES (%s, %s, %s, %s, %s, 1, NOW(6),
   %s IS NULL OR EXISTS (SELECT 1 FROM reached_servers WHERE server = %s))
 ON DUPLICATE KEY UPDATE
   failures = IF(failed < NOW(6) - INTERVAL {round(WINDOW)} SECOND, 1, failures + 1),
-  failed = NOW(6), reason = VALUES(reason),
-  proven = IF(since IS NULL, VALUES(proven), proven)
+  failed = NOW(6), reason = VALUES(reason), proven = VALUES(proven)
 """  # noqa: S608 - a constant
 BEGIN = f"""
 UPDATE rests SET since = COALESCE(since, NOW(6)), next_try = {LATER}, tries = %s, allowance = 0,
@@ -72,12 +74,18 @@ RESET = "UPDATE rests SET failures = 0 WHERE place_key = %s"
 CLOSED = "SELECT host FROM rests WHERE since IS NOT NULL AND host IS NOT NULL"
 TAKE = "UPDATE rests SET allowance = allowance - 1 WHERE place_key = %s AND allowance > 0"
 ALLOW = """
-UPDATE rests SET allowance = %s, successes = %s WHERE place_key = %s
+UPDATE rests SET allowance = %s, successes = %s, proven = TRUE WHERE place_key = %s
+"""
+# A trigger does it for those that are delivered whole.
+REACHED = """
+INSERT IGNORE INTO reached_servers (server)
+SELECT %s FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM reached_servers WHERE server = %s)
 """
 LASTS = f"SELECT 1 FROM delegations WHERE delegation_id = %s AND expires > {LATER}"  # noqa: S608
 HEAD = f"""
 SELECT job_id, destination_path, copied_as FROM jobs FORCE INDEX (turn)
 WHERE {in_phase(Phase.QUEUED)} AND submitter = %s AND destination_host = %s AND due_at <= NOW(6)
+  AND NOT (let_go IS NOT NULL AND rest <=> %s)
 ORDER BY due_at, job_id LIMIT %s FOR UPDATE SKIP LOCKED
 """  # noqa: S608 - constants
 MARK = f"""
@@ -121,31 +129,47 @@ DELETE FROM rests WHERE place_key = %s AND since IS NULL AND (
   failures = 0 OR failed < NOW(6) - INTERVAL {round(WINDOW)} SECOND)
 """  # noqa: S608 - a constant
 DUE = f"{SELECT} FORCE INDEX (next_try) WHERE next_try <= NOW(6) ORDER BY next_try LIMIT %s"
-NO_REST = f"{SELECT} WHERE since IS NULL LIMIT %s"
+# Of others failures are counted still.
+NO_REST = f"""
+SELECT place_key FROM rests
+WHERE since IS NULL AND (
+  failures = 0 OR failed < NOW(6) - INTERVAL {round(WINDOW)} SECOND
+  OR EXISTS (SELECT 1 FROM jobs FORCE INDEX (resting) WHERE rest = place_key))
+LIMIT %s
+"""  # noqa: S608 - a constant
 ALL = f"{SELECT} WHERE since IS NOT NULL ORDER BY since LIMIT %s"
 COUNT = "SELECT cause, COUNT(*) AS places FROM rests WHERE since IS NOT NULL GROUP BY cause"
 DELEGATED = f"""
 SELECT place_key FROM rests JOIN delegations ON delegation_id = place
 WHERE cause = 'delegation' AND since IS NOT NULL AND expires > {LATER} LIMIT %s
 """  # noqa: S608 - a constant
-OLD = f"{SELECT} WHERE since <= NOW(6) - INTERVAL %s MICROSECOND ORDER BY since LIMIT %s"
+# Nobody is there who could end it.
+FORSAKEN = f"""
+SELECT place_key FROM rests
+WHERE since IS NOT NULL AND begun_by IS NULL
+  AND (failed IS NULL OR failed < NOW(6) - INTERVAL {round(FORSAKEN_FOR)} SECOND)
+  AND NOT EXISTS (SELECT 1 FROM jobs FORCE INDEX (resting) WHERE rest = place_key)
+LIMIT %s
+"""  # noqa: S608 - a constant
+OLD = f"{SELECT} WHERE since <= IF(proven, %s, %s) ORDER BY since LIMIT %s"
+# Ids begin with the time: those that were submitted first are looked at, however many rest here.
 TIRED_HERE = """
-SELECT job_id FROM jobs FORCE INDEX (resting)
-WHERE rest = %s AND let_go IS NULL AND status IN ('SUBMITTED', 'STAGING', 'TRANSFERRING')
-  AND time_submitted <= NOW(6) - INTERVAL %s MICROSECOND
-ORDER BY job_id LIMIT %s
+SELECT job_id FROM (
+  SELECT job_id, time_submitted FROM jobs FORCE INDEX (resting)
+  WHERE rest = %s AND let_go IS NULL AND status = %s ORDER BY job_id LIMIT %s
+) AS first
+WHERE time_submitted <= %s
 """
 WAITING_THERE = f"""
 SELECT submitter FROM (
   SELECT submitter, destination_host, MIN(due_at) AS oldest FROM jobs FORCE INDEX (turn)
   WHERE {in_phase(Phase.QUEUED)} GROUP BY status, submitter, destination_host
 ) AS waiting
-WHERE destination_host = %s AND oldest <= NOW(6) - INTERVAL %s MICROSECOND
+WHERE destination_host = %s AND oldest <= %s
 """  # noqa: S608 - constants
 TIRED_THERE = f"""
 SELECT job_id FROM jobs FORCE INDEX (turn)
-WHERE {in_phase(Phase.QUEUED)} AND submitter = %s AND destination_host = %s
-  AND due_at <= NOW(6) - INTERVAL %s MICROSECOND
+WHERE {in_phase(Phase.QUEUED)} AND submitter = %s AND destination_host = %s AND due_at <= %s
 ORDER BY due_at LIMIT %s
 """  # noqa: S608 - constants
 
@@ -163,10 +187,13 @@ def at(tx: Connection, place: Place) -> Rest:
 
 
 def of(tx: Connection, job: Job) -> Rest | None:
-    """Where the job has to rest now: of several places the one that has rested longest."""
+    """Where the job has to rest now: of several places the one that has rested longest.
+
+    Where operators have its host rest it is there: nobody tries meanwhile.
+    """
     keys = [place.key for place in places(job)]
     sql = f"{SELECT} WHERE place_key IN ({placeholders(len(keys))}) AND since IS NOT NULL"
-    rows = tx.query(f"{sql} ORDER BY since LIMIT 1", *keys)
+    rows = tx.query(f"{sql} ORDER BY cause <> 'operators', since LIMIT 1", *keys)
     return to_rest(rows[0]) if rows else None
 
 
@@ -284,7 +311,7 @@ def _mark(tx: Connection, job: Job, rest: Rest) -> None:
                 return bool(row["destination_path"] == rest.place)
         return server_place(row["destination_path"]).name == rest.place
 
-    head = tx.query(HEAD, job.submitter, job.destination_host, MARKED)
+    head = tx.query(HEAD, job.submitter, job.destination_host, rest.place_key, MARKED)
     ids = [row["job_id"] for row in head if rests_too(row)]
     if ids:
         later = microseconds(MARK_LASTS)
@@ -326,6 +353,8 @@ def waiting(job: Job, cause: Cause, why: str) -> dict[str, Any]:
 
 def arrived(tx: Connection, job: Job) -> None:
     """Something of the job was delivered: its places are in order, others may go on."""
+    server = server_place(job.destination_path).name
+    tx.execute(REACHED, server, server)
     keys = [place.key for place in places(job)]
     sql = f"{SELECT} WHERE place_key IN ({placeholders(len(keys))}) FOR UPDATE"
     for rest in map(to_rest, tx.query(sql, *keys)):
@@ -360,11 +389,12 @@ def try_again(tx: Connection, key: bytes, rules: RestRules) -> None:
         return
     rest = to_rest(row)
     if rest.begun_by is not None:
-        end(tx, key)
+        if rest.next_try is not None and rest.next_try <= tx.now():  # not by a step ahead
+            end(tx, key)
         return
     left = rest.allowance
-    if not left and tx.get(GOING, key) is None:
-        left = _let_go(tx, rest, 1)
+    if tx.get(GOING, key) is None:  # and who came to rest since it was left to others takes it
+        left = _let_go(tx, rest, left or 1)
     pause = microseconds(rules.pauses.pause(rest.tries))
     tx.execute(f"UPDATE rests SET next_try = {LATER}, allowance = %s WHERE place_key = %s",  # noqa: S608
                pause, left, key)  # fmt: skip
@@ -376,8 +406,9 @@ def due(tx: Connection, limit: int) -> list[Rest]:
 
 
 def ended(tx: Connection, rules: RestRules, limit: int) -> list[bytes]:
-    """Places that do not rest any more, or can't; those first where a credential came."""
+    """Places that do not rest any more; those first where a credential came, or nobody rests."""
     keys = tx.query(DELEGATED, microseconds(rules.least_life or 0), limit)
+    keys += tx.query(FORSAKEN, limit)
     for row in keys:
         end(tx, row["place_key"])
     return [row["place_key"] for row in [*keys, *tx.query(NO_REST, limit)]]
@@ -396,16 +427,16 @@ def count(tx: Connection) -> dict[Cause, int]:
 def tired(tx: Connection, rules: RestRules, limit: int) -> list[str]:
     """Ids of jobs that have waited for a place for as long as they may."""
     found: list[str] = []
-    shortest = min(rules.patience, rules.patience_new)
-    for rest in map(to_rest, tx.query(OLD, microseconds(shortest), limit)):
-        patience = microseconds(rest.patience(rules))
-        if clock.age(tx, rest.since or tx.now()) < rest.patience(rules):
-            continue
-        found += _ids(tx.query(TIRED_HERE, rest.place_key, patience, limit))
+    now = tx.now()
+    thens = [now - timedelta(seconds=each) for each in (rules.patience, rules.patience_new)]
+    for rest in map(to_rest, tx.query(OLD, *thens, limit)):
+        then = now - timedelta(seconds=rest.patience(rules))
+        for status in sorted(UNFINISHED):
+            found += _ids(tx.query(TIRED_HERE, rest.place_key, status, limit, then))
         if rest.host is not None:
-            for row in tx.query(WAITING_THERE, rest.host, patience):
+            for row in tx.query(WAITING_THERE, rest.host, then):
                 there = row["submitter"], rest.host
-                found += _ids(tx.query(TIRED_THERE, *there, patience, limit))
+                found += _ids(tx.query(TIRED_THERE, *there, then, limit))
         if len(found) >= limit:
             break
     return found[:limit]

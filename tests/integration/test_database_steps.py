@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from support.samples import BOB, HOST, LIMITS, admitted, submitted
 
 from deliv.commands.check.history import problems
 from deliv.db.database import Database
+from deliv.model.job import Job
 from deliv.model.rest import operators_place
 from deliv.model.states import Event
 from deliv.store import NOW, Delegations, Store
@@ -142,6 +144,29 @@ async def test_after_a_step_back_those_that_rest_go_on_in_time(
     assert job.job_id == waiting.job_id
 
 
+async def test_a_step_back_touches_none_that_wait_for_their_place(
+    store: Store, database: Database, clock: Clock
+) -> None:
+    """Of a hundred thousand no statement would end in its time. Who may go on is due."""
+    await started(store)
+    await store.apply(await out(store, database), Event.CANCEL)
+    tries, waits = await submitted(store), await submitted(store)
+    assert await store.admit(LIMITS.staging) is None
+    await database.execute("UPDATE rests SET next_try = NOW(6)")
+    assert await store.try_rests(RULES, 10) == 1
+    before = await store.job(waits.job_id)
+    clock.step(-MINUTES)
+    await store.note_time(HOLD)
+    after = await store.job(waits.job_id)
+    assert before is not None
+    assert after is not None
+    assert after.rest is not None
+    assert after.due_at == before.due_at
+    admitted = await until(lambda: store.admit(LIMITS.staging))
+    assert isinstance(admitted, Job)
+    assert admitted.job_id == tries.job_id
+
+
 async def test_after_a_step_back_an_operators_rest_ends_when_they_said(
     store: Store, clock: Clock
 ) -> None:
@@ -262,6 +287,29 @@ async def test_no_job_ends_by_a_step_ahead(store: Store, clock: Clock) -> None:
     assert {await admitted_id(store), await admitted_id(store)} == {late.job_id, later.job_id}
     clock.step(0)
     assert await store.expired(10) == []
+
+
+async def test_no_patience_ends_by_a_step_ahead(
+    store: Store, database: Database, clock: Clock
+) -> None:
+    """That of a job which was submitted just now, and whose place has rested for long."""
+    await started(store)
+    job = await out(store, database)
+    await database.execute("UPDATE rests SET since = since - INTERVAL 8 DAY")
+    clock.step(8 * DAY)
+    assert await store.tired(RULES, 10) == []
+    clock.step(0)
+    assert await store.tired(replace(RULES, patience=0.0), 10) == [job.job_id]
+
+
+async def test_no_operators_rest_ends_by_a_step_ahead(store: Store, clock: Clock) -> None:
+    await started(store)
+    until = datetime.now(UTC) + timedelta(hours=2)
+    await store.begin_rest(operators_place(HOST), "a new disk", until, "root")
+    clock.step(DAY)
+    await store.try_rests(RULES, 10)
+    (rest,) = await store.rests(10)
+    assert rest.next_try == until
 
 
 async def test_no_key_is_wiped_by_a_step_ahead(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from support.samples import open_transfers, staged
+from support.samples import HOST, open_transfers, staged
 
 from deliv.delivery.ending.failure import Failure
 from deliv.errors import LostRace
@@ -13,6 +13,7 @@ from deliv.model.error_classes import ErrorClass
 from deliv.model.file import FileState
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
+from deliv.model.rest import operators_place
 from deliv.model.states import Event, Status
 from deliv.model.transfer import Progress
 from integration.files_steps import (
@@ -55,6 +56,20 @@ async def test_while_files_are_copied_others_are_handed_over(opened: Opened) -> 
         assert (job.status, *done(job)[:2]) == (Status.SUCCESS, 450, 450)
         sids = {asked["params"]["sid"] for asked in (second, third, fourth)}
         assert sids == {f"{job.job_id}:1.{number}" for number in (1, 2, 3)}
+
+
+async def test_no_more_files_are_handed_over_while_the_host_rests(opened: Opened) -> None:
+    """What FTS has goes on, and then the job rests."""
+    async with opened as here:
+        job, _ = await copied(here, await reported(here, 450))
+        job, second = await started(here, job)
+        await here.store.begin_rest(operators_place(HOST), "a new disk", None, "root")
+        await here.transfers.start_another(job)
+        assert len(await open_transfers(here.store, job)) == 1
+        job = await ended(here, await here.now(job), 0, second)
+        assert (phase(job), job.files_done) == (Phase.STAGED, 210)
+        assert await here.parts.patience.released(job) is None
+        assert (await here.now(job)).waiting_for == "operators"
 
 
 @pytest.mark.parametrize("open_still", [True, False])

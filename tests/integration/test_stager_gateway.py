@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 from support.private_mariadb import Server
-from support.samples import admitted, staged
+from support.samples import admitted, staged, transferring
 
 from deliv import config
 from deliv.config import Config
@@ -265,6 +265,21 @@ async def test_an_attempt_that_deliv_comes_to_late_is_asked_for(
     assert job.due_at is not None
     left = (job.due_at - datetime.now(UTC)).total_seconds()
     assert left == pytest.approx(float(SETTINGS.stager.timeout), abs=60)
+
+
+async def test_the_server_of_the_staged_copy_is_not_waited_for_without_an_end(
+    store: Store,
+) -> None:
+    """A name that nobody knows, say: the pauses count, between which it is tried."""
+    failures = FailureHandler(store, SETTINGS)
+    unreachable = Failure(
+        error_class=ErrorClass.UNREACHABLE, reason="SOURCE [70] Unable to connect: refused"
+    )
+    job = await failures.attempt(await transferring(store), unreachable)
+    assert (job.attempt, job.waiting_for) == (2, Cause.ARCHIVE)
+    job = await failures.attempt(await store.update(job, excused=1000), unreachable)
+    assert (job.status, job.error_class) == (Status.ERROR, ErrorClass.UNREACHABLE)
+    assert "given up after 7 days: SOURCE [70]" in (job.detailed_status or "")
 
 
 async def test_a_stager_that_is_not_reached_is_waited_for(

@@ -7,10 +7,23 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.private_mariadb import Server
-from support.samples import ALICE, BOB, HOST, LIMITS, fill, staged, submitted
+from support.samples import (
+    ALICE,
+    BOB,
+    HOST,
+    LIMITS,
+    admitted,
+    assigned,
+    fill,
+    open_transfers,
+    staged,
+    submitted,
+    with_files,
+)
 
 from deliv.db.database import Database
 from deliv.model.backoff import Backoff
+from deliv.model.file import FileResult, FileState
 from deliv.model.job import Job, TransferIdentity, delegation_id
 from deliv.model.rest import ALL_GO, Cause, Place, Rest, RestRules, operators_place, place_of
 from deliv.model.states import Event, Status
@@ -99,8 +112,21 @@ async def test_failures_of_long_ago_do_not_count(store: Store, database: Databas
     job = await at_fts(store)
     for _ in range(2 * RULES.after):
         job = await fails(store, job)
-        await database.execute("UPDATE rests SET failed = failed - INTERVAL 1 HOUR")
+        await database.execute("UPDATE rests SET failed = failed - INTERVAL 2 DAY")
     assert await resting(store) == []
+
+
+async def test_attempts_that_take_hours_to_fail_are_failures_in_a_row(
+    store: Store, database: Database
+) -> None:
+    """Or such a job would be tried for ever: only where it rests its patience ends."""
+    await reached(database)
+    job = await at_fts(store)
+    for _ in range(RULES.after):
+        assert await resting(store) == []
+        job = await fails(store, job)
+        await database.execute("UPDATE rests SET failed = failed - INTERVAL 5 HOUR")
+    assert job.rest is not None
 
 
 async def test_where_nothing_was_ever_delivered_the_first_failure_says_so(store: Store) -> None:
@@ -114,6 +140,31 @@ async def test_where_nothing_was_ever_delivered_the_first_failure_says_so(store:
 async def test_a_delivery_is_remembered_for_its_host(store: Store) -> None:
     await store.apply(await at_fts(store), Event.DELIVER)
     await fails(store, await at_fts(store))
+    assert await resting(store) == []
+
+
+async def test_a_delivery_while_its_host_rests_is_remembered(
+    store: Store, database: Database
+) -> None:
+    """Its other jobs are not given up after an hour, as if nothing had ever come there."""
+    jobs = [await at_fts(store) for _ in range(3)]
+    jobs = [await fails(store, job) for job in jobs]
+    await due_again(database, store)
+    tries = await store.claim(jobs[0].job_id, 60)
+    assert tries is not None
+    await store.apply(tries, Event.DELIVER)
+    (rest,) = await resting(store)
+    assert rest.patience(RULES) == RULES.patience
+
+
+async def test_a_file_that_arrived_is_remembered_for_its_host(store: Store) -> None:
+    """Though others of its product did not."""
+    job = await assigned(store, await with_files(store, await admitted(store), 2), files=1)
+    (transfer,) = await open_transfers(store, job)
+    result = FileResult(number=1, state=FileState.FINISHED)
+    over = {"fts_endpoint": None, "fts_jobid": None, "files_done": 1, "bytes_done": 1}
+    job = await store.record(job, transfer, [result], **over)
+    assert (await fails(store, job)).waiting_for == "destination"
     assert await resting(store) == []
 
 
@@ -159,6 +210,42 @@ async def test_where_none_is_staged_one_that_waits_for_its_turn_tries(
     assert one is not None
     assert one.let_go is not None
     assert await store.admit(LIMITS.staging) is None
+
+
+async def test_who_comes_to_rest_when_nobody_was_there_to_try_tries_next(
+    store: Store, database: Database
+) -> None:
+    """It keeps its copy, and does not wait until that is given back."""
+    staged_before = await staged(store)
+    tried = await out(store, database)
+    await store.apply(tried, Event.CANCEL)
+    await due_again(database, store)
+    (rest,) = await resting(store)
+    assert rest.allowance == 1
+    await store.rest(staged_before, rest, RULES.keep_staged)
+    await due_again(database, store)
+    tries = await store.claim(staged_before.job_id, 60)
+    assert tries is not None
+    assert tries.let_go is not None
+    assert await store.admit(LIMITS.staging) is None
+    (rest,) = await resting(store)
+    assert rest.allowance == 0
+
+
+async def test_one_of_the_queue_that_tries_is_not_marked_with_the_others(
+    store: Store, database: Database
+) -> None:
+    """Behind one that came back to the queue, where it had been before."""
+    await store.apply(await out(store, database), Event.CANCEL)
+    back, tries = await submitted(store), await submitted(store)
+    assert await store.admit(LIMITS.staging) is None
+    await database.execute(
+        "UPDATE jobs SET rest = NULL, due_at = time_submitted WHERE job_id = %s", back.job_id
+    )
+    await due_again(database, store)
+    one = await store.admit(LIMITS.staging)
+    assert one is not None
+    assert (one.job_id, one.let_go is not None) == (tries.job_id, True)
 
 
 async def test_each_success_lets_others_go_in_steps(store: Store, database: Database) -> None:
@@ -245,6 +332,49 @@ async def test_they_come_back_in_their_order_when_there_is_space(
     assert await database.query("SELECT 1 FROM rests") == []
 
 
+LONG_AGO = "UPDATE rests SET failed = failed - INTERVAL 1 DAY"
+
+
+async def test_a_rest_ends_by_itself_where_nobody_waits_any_more(
+    store: Store, database: Database
+) -> None:
+    """The only one was delivered, or cancelled, or wants another delegation no more."""
+    delegates = await at_fts(store, submitter=BOB, copied_as=TransferIdentity.USER)
+    await store.apply(await fails(store, delegates, Cause.DELEGATION), Event.CANCEL)
+    waits = await at_fts(store, destination_path=FULL)
+    for _ in range(RULES.after):
+        waits = await fails(store, waits, Cause.SPACE)
+    await store.apply(await out(store, database), Event.CANCEL)
+    await store.begin_rest(operators_place("other.example.org"), "a new disk", None, "root")
+    await store.free_rested(RULES, 100)
+    assert Cause.DELEGATION not in {rest.cause for rest in await resting(store)}
+    assert len(await resting(store)) == 3
+    await database.execute(LONG_AGO)
+    await store.free_rested(RULES, 100)
+    assert {rest.cause for rest in await resting(store)} == {Cause.SPACE, Cause.OPERATORS}
+    await database.execute(AHEAD)
+    await store.try_rests(RULES, 10)
+    await store.apply(await store.claim(waits.job_id, 60) or waits, Event.DELIVER)
+    await store.free_rested(RULES, 100)
+    assert [rest.cause for rest in await resting(store)] == [Cause.OPERATORS]
+    assert len(await database.query("SELECT 1 FROM rests")) == 1
+
+
+async def test_those_let_go_do_not_wait_behind_places_whose_failures_are_counted(
+    store: Store, database: Database
+) -> None:
+    job = await out(store, database)
+    await database.execute(
+        """
+        INSERT INTO rests (place_key, cause, place, reason, failures, failed)
+        SELECT UNHEX(LPAD(HEX(seq), 32, '0')), 'space', seq, 'full', 1, NOW(6) FROM seq_1_to_500
+        """
+    )
+    assert await store.end_rest(place(job).key)
+    assert await store.free_rested(RULES, 500) == 1
+    assert await store.claim(job.job_id, 60) is not None
+
+
 DELEGATED = """
 REPLACE INTO delegations (delegation_id, dn, proxy, proxy_key, expires)
 VALUES (%s, %s, 'p', 'k', NOW(6) + INTERVAL %s SECOND)
@@ -296,6 +426,21 @@ async def test_an_operators_rest_lasts_until_then(store: Store, database: Databa
     assert await store.admit(LIMITS.staging) is not None
 
 
+async def test_nobody_tries_a_host_that_operators_have_rest(
+    store: Store, database: Database
+) -> None:
+    """Though it rested by itself before."""
+    job = await out(store, database)
+    await store.begin_rest(operators_place(HOST), "a new disk", None, "root")
+    await due_again(database, store)
+    tries = await store.claim(job.job_id, 60)
+    assert tries is not None
+    assert tries.let_go is not None
+    rest = await store.rest_of(tries)
+    assert rest is not None
+    assert rest.cause is Cause.OPERATORS
+
+
 OLD = "UPDATE jobs SET due_at = due_at - INTERVAL 8 DAY WHERE status = 'SUBMITTED'"
 
 
@@ -321,6 +466,21 @@ async def test_who_has_waited_too_long_is_found(store: Store, migrated: Server) 
     await submitted(store)
     assert await store.tired(RULES, 10) == [one.job_id for one in waiting]
     assert await store.tired(RULES, 1) == [waiting[0].job_id]
+
+
+async def test_who_has_waited_too_long_is_found_behind_places_of_more_patience(
+    store: Store, migrated: Server
+) -> None:
+    job = await fails(store, await at_fts(store))
+    migrated.run(
+        """
+        INSERT INTO rests (place_key, cause, place, reason, since)
+        SELECT UNHEX(MD5(seq)), 'space', seq, 'full', NOW(6) - INTERVAL 2 DAY FROM seq_1_to_100
+        """,
+        "UPDATE rests SET since = since - INTERVAL 2 HOUR",
+    )
+    assert await store.tired(RULES, 100) == []
+    assert await store.tired(replace(RULES, patience_new=0.0), 100) == [job.job_id]
 
 
 async def test_who_has_waited_too_long_at_a_server_is_found(
@@ -376,6 +536,29 @@ async def test_jobs_that_rest_cost_no_look_more(migrated: Server, count: int) ->
         assert await store.tired(RULES, 100) == []
         await store.resting()
         assert await rows_read(database) - before < 150
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize("count", [200, 5000])
+async def test_jobs_that_rest_for_less_long_than_their_place_cost_no_look_more(
+    migrated: Server, count: int
+) -> None:
+    database = Database(migrated.settings(pool=1))  # one connection, which counts for all
+    try:
+        store = Store(database)
+        job = await out(store, database)
+        fill(migrated, ALICE, count)
+        later = "due_at = NOW(6) + INTERVAL 1 DAY, waiting_for = 'destination'"
+        await database.execute(
+            f"UPDATE jobs SET rest = %s, {later} WHERE status = 'SUBMITTED'",  # noqa: S608
+            job.rest,
+        )
+        await database.execute("UPDATE rests SET since = since - INTERVAL 8 DAY")
+        migrated.run("ANALYZE TABLE jobs")
+        before = await rows_read(database)
+        assert await store.tired(RULES, 100) == []
+        assert await rows_read(database) - before < 500
     finally:
         database.close()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from deliv_testbed import accounts, gridftp, mariadb, pki, ports, processes, rabbitmq
+from support.running_stack import until
 
 PROGRAMS = ("mariadbd", "epmd", "globus-gridftp-server", "globus-url-copy")
 MISSING = [program for program in PROGRAMS if not shutil.which(program, path=processes.PATH)]

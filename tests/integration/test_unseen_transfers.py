@@ -9,12 +9,13 @@ import pytest
 from deliv_testbed import pki
 from structlog.testing import capture_logs
 from support.private_mariadb import Server
-from support.samples import staged
+from support.samples import HOST, staged, submitted
 
 from deliv.db.database import Database
 from deliv.delivery.endpoints import sid
 from deliv.model.job import Job, TransferIdentity
 from deliv.model.phase import Phase, phase
+from deliv.model.rest import operators_place
 from deliv.model.states import Status
 from integration.fts_bench import DELIV, MISSES, Bench, bench, held
 from integration.scripted_delegation import WHOAMI
@@ -378,6 +379,19 @@ async def test_a_refused_post_of_what_fts_had_before_a_restore_is_asked_for(
         await here.transfers.start(await here.now(job))
         job = await here.now(job)
         assert (phase(job), job.attempt, job.fts_jobid) == (Phase.COPYING, 1, fts_id)
+
+
+async def test_what_fts_had_before_a_restore_is_staged_for_though_its_host_rests(
+    grid: Grid, database: Database, tmp_path: Path
+) -> None:
+    """Back in the queue it would go to any FTS later, beside the copy that this one makes."""
+    async with bench(grid, database, tmp_path, **MANY) as here:
+        await here.store.begin_rest(operators_place(HOST), "a new disk", None, "root")
+        job = await submitted(here.store)
+        await here.transfers.take_over(job, "fts1", 1)
+        job = await here.now(job)
+        assert phase(job) is Phase.ASKING_STAGER
+        assert await here.parts.patience.released(job) == job
 
 
 @pytest.mark.parametrize("listed", [True, False])

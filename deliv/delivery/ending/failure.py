@@ -174,6 +174,9 @@ class FailureHandler:
         changes = {**columns, **changes, "excused": job.excused + 1}
         place = place_of(cause, job)
         if place is None:
+            if cause is Cause.ARCHIVE and self._paused_enough(job):
+                since = f"given up after {_duration(self._rules.patience)}: {failure.reason}"
+                return await self.end(job, replace(failure, reason=since, advice=TRY_LATER))
             delay = self._rules.pauses.pause(job.excused)
             changes |= waiting(job, cause, f"{failure.reason}; trying again")
             return await self._store.apply(job, event, delay=delay, **changes)
@@ -185,6 +188,13 @@ class FailureHandler:
         if rest is None:
             return await self.end(job, failure)
         return await self.give_up(job, rest)
+
+    def _paused_enough(self, job: Job) -> bool:
+        """Whether the pauses between attempts that were not its fault are as long as it may wait.
+
+        Between them it did not wait, so that no column has since when it does.
+        """
+        return self._rules.pauses.total(job.excused) >= self._rules.patience
 
     async def unseen(self, job: Job, failure: Failure, *, delay: float | Sentinel = KEEP) -> Job:
         """What `failure` keeps deliv from seeing: FTS may go on with the attempt.
