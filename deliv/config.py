@@ -243,6 +243,10 @@ class StagingLimits(Caps, frozen=True, kw_only=True):
     bytes: Bytes | None = None
     bytes_per_product: Bytes = Bytes(10 * 2**30)
 
+    def __post_init__(self) -> None:
+        if self.bytes == 0:
+            raise ValueError("bytes must not be 0: without it there may be any number")
+
 
 class Limits(Caps, frozen=True, kw_only=True):
     """What FTS may have at once: see deliv/store/fts_queue.py; and what the archive, `staging`.
@@ -271,6 +275,10 @@ class Rests(Section, frozen=True, kw_only=True):
     first_pause: Seconds = Seconds(60)
     longest_pause: Seconds = Seconds(1800)
     keep_staged: Seconds = Seconds(3600)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.first_pause <= self.longest_pause:
+            raise ValueError("first_pause must not be 0, nor longer than longest_pause")
 
 
 class Retry(Section, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ import argparse
 import getpass
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from deliv.assembly import Parts
 from deliv.delivery.deadline import parse_moment
@@ -19,6 +19,7 @@ from deliv.model.rest import Rest, operators_place
 from deliv.ops import logs
 
 MOST = 1000  # that are listed
+LONGEST = timedelta(days=366)
 
 
 async def resting(parts: Parts) -> list[Rest]:
@@ -68,13 +69,20 @@ async def rest(parts: Parts, options: argparse.Namespace) -> int:
     """Nothing is staged for the host, nor handed over to it, until then."""
     until: datetime | None = None
     try:
-        host = hosts.normal(options.host)
+        host = _host(options.host)
+        if not options.reason.strip():
+            raise ConfigError("--reason must say what the users of the host are to know")
         if options.until is not None:
             until = parse_moment("--until", options.until)
     except (ValueError, InvalidRequest) as error:
         raise ConfigError(str(error)) from error
-    if until is not None and until <= datetime.now(UTC):
+    if until is not None and until <= (now := datetime.now(UTC)):
         raise ConfigError(f"--until {options.until} is over already")
+    if until is not None and until > now + LONGEST:
+        raise ConfigError(
+            f"--until {options.until} is more than a year ahead: leave it out, and end the rest by "
+            "`deliv queue resume`"
+        )
     who = os.environ.get("SUDO_USER") or getpass.getuser()
     await parts.store.begin_rest(operators_place(host), options.reason, until, who)
     print(f"{host} rests")
@@ -88,16 +96,29 @@ async def resume(parts: Parts, options: argparse.Namespace) -> int:
     for one in found:
         await parts.store.end_rest(one.place_key)
     if not found:
-        raise ConfigError(f"{options.place} does not rest")
+        raise ConfigError(
+            f"{options.place!r} does not rest: name a place as `deliv queue list` has it"
+        )
     print(f"{options.place} goes on")
     return 0
 
 
+def _host(text: str) -> str:
+    """The host's one spelling. ValueError, ConfigError: it is none, or has more with it."""
+    if "/" in text or (text.count(":") == 1 and text.partition(":")[2].isdigit()):
+        raise ConfigError(f"{text}: a host rests as a whole, so name it without a port or path")
+    return hosts.normal(text.removeprefix("[").removesuffix("]"))
+
+
 def _normal(place: str) -> str:
+    """As the list has it."""
+    host, colon, port = place.rpartition(":")
     try:
-        return hosts.normal(place)
+        if colon and port.isdigit() and ":" not in host.strip("[]"):
+            return f"{hosts.normal(host)}:{port}"
+        return hosts.normal(place.removeprefix("[").removesuffix("]"))
     except ValueError:
-        return place
+        return place.removesuffix("/")
 
 
 def _iso(time: datetime | None) -> str | None:

@@ -30,9 +30,8 @@ def parse_moment(field: str, text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise InvalidRequest(
-            f"{field} must be a time in ISO 8601, like {EXAMPLE} (in a form, + is written %2B)"
-        ) from error
+        hint = " (in a form, + is written %2B)" if " " in text else ""
+        raise InvalidRequest(f"{field} must be a time in ISO 8601, like {EXAMPLE}{hint}") from error
     if moment.utcoffset() is None:
         raise InvalidRequest(f"{field} must say its offset from UTC, like {EXAMPLE} does by Z")
     try:

@@ -46,7 +46,7 @@ class Patience:
         return _holds(job, await self._store.rest_of(job))
 
     async def released(self, job: Job) -> Job | None:
-        """The job, which may go on; None when it rests: it waits then, or has been given up."""
+        """The job, which may go on; None when it rests: then it waits."""
         rest = None
         if job.fts_endpoint is None:  # else FTS may have it
             rest = await self._store.rest_of(job)
@@ -54,9 +54,7 @@ class Patience:
             if job.rest is None or job.let_go is not None:
                 return job
             return await self._store.update(job, rest=None, **no_longer_waiting(job))
-        if await self._store.age(rest.waited_since(job)) >= rest.patience(self._rules):
-            await self._failures.give_up(job, rest)
-        elif phase(job) is Phase.ASKING_STAGER:
+        if phase(job) is Phase.ASKING_STAGER:
             await self._requeue(job)
         else:
             await self._keep_copy(job, rest)
@@ -86,7 +84,7 @@ class Patience:
         if left > 0:
             await self._store.rest(job, rest, left)
             return
-        log.info("a staged copy is given back", job_id=job.job_id, reason=rest.sentence)
+        log.info("a staged copy is given back", job_id=job.job_id, reason=rest.hindrance())
         changes: dict[str, Any] = {
             "attempt": job.attempt + 1,
             "excused": job.excused + 1,

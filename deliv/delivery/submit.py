@@ -81,7 +81,7 @@ class Submissions:
             job,
             waiting_for=rest.cause.value,
             waiting_since=rest.waited_since(job),
-            detailed_status=f"{WAITING}{rest.sentence}",
+            detailed_status=f"{WAITING}{rest.sentence()}",
         )
 
     async def job(self, job_id: str) -> Job:

@@ -226,10 +226,17 @@ class FailpointStore(Store):
         await self._points.reach(Point.FILES_STORED)
 
     async def fail_at(
-        self, job: Job, event: Event, place: Place, reason: str, rules: RestRules, **columns: Any
+        self,
+        job: Job,
+        event: Event,
+        place: Place,
+        reason: str,
+        why: str,
+        rules: RestRules,
+        **columns: Any,
     ) -> Job | None:
         with _committing(Point.TRANSITION_SENT, Point.TRANSITION_STORED):
-            rested = await super().fail_at(job, event, place, reason, rules, **columns)
+            rested = await super().fail_at(job, event, place, reason, why, rules, **columns)
         if rested is not None:
             _phase.set(phase(rested))
             await self._points.reach(Point.REST_STORED)

@@ -70,7 +70,10 @@ class RestRules:
 
 @dataclass(frozen=True, kw_only=True)
 class Rest:
-    """One row of `rests`. The columns: deliv/store/sql/0018_rests.sql."""
+    """One row of `rests`. The columns: deliv/store/sql/0018_rests.sql.
+
+    All who wait there are shown the `reason`: it must not name what only one of them may know.
+    """
 
     place_key: bytes
     cause: Cause
@@ -94,20 +97,31 @@ class Rest:
     def waited_since(self, job: Job) -> datetime:
         return max(self.since or job.time_submitted, job.time_submitted)
 
-    @property
-    def sentence(self) -> str:
-        """What the job's submitter should know, without a full stop."""
+    def hindrance(self, why: str | None = None) -> str:
+        """What keeps jobs from there, for a submitter. `why`: how that of the job itself failed."""
         match self.cause:
             case Cause.OPERATORS:
-                until = f"; until {self.next_try:%Y-%m-%d %H:%M} UTC" if self.next_try else ""
-                return f"the operators have {self.place} rest: {self.reason}{until}"
+                return f"the operators have {self.place} rest: {self.reason}"
             case Cause.DELEGATION:
-                return "for a new delegated credential: the last one has ended, or ends too soon"
+                return "the last delegated credential has ended, or ends too soon"
             case Cause.SPACE:
                 what = f"{self.place} has no space left"
             case _:
                 what = f"{self.place} can't be reached"
-        text = f"{what} ({self.reason.rstrip('. ')}); it is tried again at growing intervals"
+        reason = (why or self.reason).rstrip(". ")
+        return f"{what} ({reason})" if reason else what
+
+    def sentence(self, why: str | None = None) -> str:
+        """What the submitter of a job that waits should know, without a full stop."""
+        what = self.hindrance(why)
+        match self.cause:
+            case Cause.OPERATORS:
+                return what + (
+                    f"; until {self.next_try:%Y-%m-%d %H:%M} UTC" if self.next_try else ""
+                )
+            case Cause.DELEGATION:
+                return f"for a new delegated credential: {what}"
+        text = f"{what}; it is tried again at growing intervals"
         if not self.proven:
             text += (
                 ". Nothing was ever delivered there: if its name or port is wrong, cancel "

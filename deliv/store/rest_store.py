@@ -25,17 +25,24 @@ class RestStore(Transactions):
         return await self._run(lambda tx: rests.of(tx, job))
 
     async def fail_at(
-        self, job: Job, event: Event, place: Place, reason: str, rules: RestRules, **columns: Any
+        self,
+        job: Job,
+        event: Event,
+        place: Place,
+        reason: str,
+        why: str,
+        rules: RestRules,
+        **columns: Any,
     ) -> Job | None:
         """Take the job through `event` after a failure that the place is to blame for.
 
         Where the place rests by now the job does too. None when it has waited there for as long as
-        it may. LostRace.
+        it may. `reason` is for all who wait there, `why` has what is the job's own. LostRace.
         """
         what = Change(status=after(job.status, event), columns={"attempt": columns["attempt"]})
 
         def run(tx: Connection) -> Job | None:
-            return rests.fail(tx, job, event, place, reason, rules, columns)
+            return rests.fail(tx, job, event, place, reason, why, rules, columns)
 
         changed = await self._retry_unknown_commit(
             run, lambda tx: jobs.applied(tx, job, what) or run(tx)

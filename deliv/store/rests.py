@@ -71,6 +71,9 @@ UPDATE rests SET since = NULL, next_try = NULL, failures = 0, tries = 0, allowan
 WHERE place_key = %s AND since IS NOT NULL
 """
 RESET = "UPDATE rests SET failures = 0 WHERE place_key = %s"
+TRY_LATER = f"""
+UPDATE rests SET next_try = {LATER}, tries = %s, allowance = %s WHERE place_key = %s
+"""  # noqa: S608 - a constant
 CLOSED = "SELECT host FROM rests WHERE since IS NOT NULL AND host IS NOT NULL"
 TAKE = "UPDATE rests SET allowance = allowance - 1 WHERE place_key = %s AND allowance > 0"
 ALLOW = """
@@ -109,6 +112,7 @@ UPDATE jobs SET let_go = NOW(6), due_at = IF(status = 'SUBMITTED', {IN_ITS_TURN}
 WHERE job_id IN
 """  # noqa: S608 - a constant
 GOING = "SELECT 1 FROM jobs FORCE INDEX (resting) WHERE rest = %s AND let_go IS NOT NULL LIMIT 1"
+COPIED_TO = f"{GOING.removesuffix(' LIMIT 1')} AND fts_endpoint IS NOT NULL LIMIT 1"
 FREE = """
 UPDATE jobs FORCE INDEX (resting)
 SET due_at = {due}, version = version + 1, rest = NULL, detailed_status = NULL, waiting_for = NULL,
@@ -203,12 +207,14 @@ def fail(
     event: Event,
     place: Place,
     reason: str,
+    why: str,
     rules: RestRules,
     columns: dict[str, object],
 ) -> Job | None:
     """The job after a failure that its place is to blame for; None when it has waited long enough.
 
-    Where the place rests the job does too, else it is tried again after the first pause.
+    `reason` is for all who wait there, `why` has what is the job's own. Where the place rests the
+    job does too, else it is tried again after the first pause.
     """
     if place.cause is Cause.DELEGATION:  # no job has to try: it ends when a credential comes
         rest = wait(tx, place, job.submitter)
@@ -216,11 +222,11 @@ def fail(
         rest = _note_failure(tx, job, place, reason, rules)
     delay = rules.pauses.first
     if rest.since is None:
-        columns = {**waiting(job, place.cause, rest.sentence), **columns}
+        columns = {**waiting(job, place.cause, rest.sentence(why)), **columns}
     elif _waited_out(tx, job, rest, rules):
         return None
     else:
-        columns = {**columns, **rest_columns(job, rest)}
+        columns = {**columns, **rest_columns(job, rest, why)}
         delay = rules.keep_staged
     return jobs.transition(tx, job, jobs.event_change(job, event, delay, columns), ())
 
@@ -315,13 +321,13 @@ def _mark(tx: Connection, job: Job, rest: Rest) -> None:
     ids = [row["job_id"] for row in head if rests_too(row)]
     if ids:
         later = microseconds(MARK_LASTS)
-        said = f"{WAITING}{rest.sentence}"
+        said = f"{WAITING}{rest.sentence()}"
         what = rest.place_key, later, rest.cause, rest.since, said
         tx.execute(f"{MARK} ({placeholders(len(ids))})", *what, *ids)
 
 
-def rest_columns(job: Job, rest: Rest) -> dict[str, Any]:
-    """What a job notes that begins to rest at a place."""
+def rest_columns(job: Job, rest: Rest, why: str | None = None) -> dict[str, Any]:
+    """What a job notes that begins to rest at a place. `why`: how it failed itself."""
     arrived = ""
     if job.report is not None:
         arrived = f"{job.files_done:,} of {job.files_total:,} files arrived; "
@@ -329,7 +335,7 @@ def rest_columns(job: Job, rest: Rest) -> dict[str, Any]:
         "rest": rest.place_key,
         "let_go": None,
         "turn_since": None,
-        **waiting(job, rest.cause, f"{arrived}{rest.sentence}"),
+        **waiting(job, rest.cause, f"{arrived}{rest.sentence(why)}"),
         "waiting_since": rest.waited_since(job),
     }
 
@@ -383,7 +389,10 @@ def _let_go(tx: Connection, rest: Rest, count: int) -> int:
 
 
 def try_again(tx: Connection, key: bytes, rules: RestRules) -> None:
-    """Let one job go whose place is due to be tried; an operator's rest ends."""
+    """Let one job go whose place is due to be tried; an operator's rest ends.
+
+    One more where another that tries is under way still, at growing intervals too.
+    """
     row = tx.get(AT.replace("FOR UPDATE", "AND next_try <= NOW(6) FOR UPDATE"), key)
     if row is None:
         return
@@ -392,12 +401,12 @@ def try_again(tx: Connection, key: bytes, rules: RestRules) -> None:
         if rest.next_try is not None and rest.next_try <= tx.now():  # not by a step ahead
             end(tx, key)
         return
-    left = rest.allowance
     if tx.get(GOING, key) is None:  # and who came to rest since it was left to others takes it
-        left = _let_go(tx, rest, left or 1)
-    pause = microseconds(rules.pauses.pause(rest.tries))
-    tx.execute(f"UPDATE rests SET next_try = {LATER}, allowance = %s WHERE place_key = %s",  # noqa: S608
-               pause, left, key)  # fmt: skip
+        left, tries = _let_go(tx, rest, rest.allowance or 1), rest.tries
+    else:  # a large copy may take for hours, and all that time the place is in order again
+        left, tries = _let_go(tx, rest, rest.allowance + 1), rest.tries + 1
+    pause = microseconds(rules.pauses.pause(tries))
+    tx.execute(TRY_LATER, pause, tries, left, key)
 
 
 def due(tx: Connection, limit: int) -> list[Rest]:
@@ -430,6 +439,8 @@ def tired(tx: Connection, rules: RestRules, limit: int) -> list[str]:
     now = tx.now()
     thens = [now - timedelta(seconds=each) for each in (rules.patience, rules.patience_new)]
     for rest in map(to_rest, tx.query(OLD, *thens, limit)):
+        if tx.get(COPIED_TO, rest.place_key) is not None:
+            continue  # it may be in order again
         then = now - timedelta(seconds=rest.patience(rules))
         for status in sorted(UNFINISHED):
             found += _ids(tx.query(TIRED_HERE, rest.place_key, status, limit, then))

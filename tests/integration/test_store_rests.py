@@ -50,9 +50,8 @@ async def fails(
 ) -> Job:
     """The job after its copy failed for that."""
     changes = {"attempt": job.attempt + 1, "excused": job.excused + 1}
-    found = await store.fail_at(
-        job, Event.RETRANSFER, place(job, cause), "DESTINATION [111] refused", rules, **changes
-    )
+    what = place(job, cause), "refused", f"DESTINATION [111] refused {job.product_id}", rules
+    found = await store.fail_at(job, Event.RETRANSFER, *what, **changes)
     assert found is not None
     return found
 
@@ -92,7 +91,7 @@ async def test_a_place_rests_after_some_failures_in_a_row(store: Store, database
     assert (rest.place, rest.cause, rest.proven, rest.tries) == (HOST, Cause.DESTINATION, True, 0)
     assert (job.rest, job.excused, job.own_attempts) == (rest.place_key, 3, 1)
     assert (job.waiting_for, job.waiting_since) == ("destination", rest.since)
-    assert "can't be reached (DESTINATION [111] refused)" in (job.detailed_status or "")
+    assert "can't be reached (DESTINATION [111] refused" in (job.detailed_status or "")
     assert "ever delivered" not in (job.detailed_status or "")
 
 
@@ -190,11 +189,52 @@ async def test_one_job_tries_at_growing_intervals(store: Store, database: Databa
         await due_again(database, store)
         job = await store.claim(job.job_id, 60) or job
         assert job.let_go is not None
-        await due_again(database, store)  # while it tries nobody else does
-        assert await store.admit(LIMITS.staging) is None
+        assert await store.admit(LIMITS.staging) is None  # while it tries nobody else does
         job = await fails(store, job)
         assert job.let_go is None
     assert pauses == [60, 120, 240]
+
+
+async def test_others_try_beside_one_that_takes_long_at_growing_intervals(
+    store: Store, database: Database
+) -> None:
+    """It may copy for hours to a place that is in order again."""
+    others = [await at_fts(store) for _ in range(2)]
+    jobs = [await out(store, database), *[await fails(store, other) for other in others]]
+    jobs.sort(key=lambda job: job.job_id)
+    for number, job in enumerate(jobs):
+        await due_again(database, store)
+        assert (await store.claim(job.job_id, 60) or job).let_go is not None
+        (rest,) = await resting(store)
+        assert rest.tries == number
+
+
+async def test_nobody_is_given_up_while_something_is_copied_there(
+    store: Store, database: Database
+) -> None:
+    other = await at_fts(store)
+    job = await out(store, database)
+    other = await fails(store, other)
+    impatient = replace(RULES, patience=0.0)
+    assert len(await store.tired(impatient, 10)) == 2
+    await due_again(database, store)
+    tries = await store.claim(other.job_id, 60)  # which was submitted first
+    assert tries is not None
+    tries = await store.update(tries, **HANDED_OVER)
+    assert await store.tired(impatient, 10) == []
+    await store.apply(tries, Event.CANCEL)
+    assert await store.tired(impatient, 10) == [job.job_id]
+
+
+async def test_how_anothers_job_failed_is_not_told(store: Store, database: Database) -> None:
+    job = await out(store, database, product_id="of somebody else")
+    assert "of somebody else" in (job.detailed_status or "")
+    waiting = await submitted(store)
+    assert await store.admit(LIMITS.staging) is None
+    found = await store.job(waiting.job_id)
+    assert found is not None
+    assert f"{HOST} can't be reached (refused)" in (found.detailed_status or "")
+    assert "of somebody else" not in (found.detailed_status or "")
 
 
 async def test_where_none_is_staged_one_that_waits_for_its_turn_tries(
@@ -419,7 +459,7 @@ async def test_an_operators_rest_lasts_until_then(store: Store, database: Databa
     assert await store.admit(LIMITS.staging) is None
     (rest,) = await resting(store)
     assert (rest.cause, rest.begun_by, rest.next_try) == (Cause.OPERATORS, "root", until)
-    assert "the operators have user.example.org rest: a new disk; until" in rest.sentence
+    assert "the operators have user.example.org rest: a new disk; until" in rest.sentence()
     assert await store.rest_of(waiting) == rest
     await database.execute("UPDATE rests SET next_try = NOW(6)")
     await store.try_rests(RULES, 10)
@@ -450,7 +490,7 @@ async def test_an_operators_rest_may_have_no_end(store: Store) -> None:
     assert await store.try_rests(RULES, 10) == 0
     rest = await store.rest_of(job)
     assert rest is not None
-    assert rest.sentence == "the operators have user.example.org rest: a new disk"
+    assert rest.sentence() == "the operators have user.example.org rest: a new disk"
     assert await store.end_rest(rest.place_key)
     assert await store.admit(LIMITS.staging) is not None
 
@@ -500,7 +540,7 @@ async def test_a_job_is_given_up_when_its_place_has_rested_too_long(
     job = await out(store, database)
     rules = replace(RULES, patience=0.0)
     ended = await store.fail_at(
-        job, Event.RETRANSFER, place(job), "refused", rules, attempt=job.attempt + 1
+        job, Event.RETRANSFER, place(job), "refused", "refused", rules, attempt=job.attempt + 1
     )
     assert ended is None
 

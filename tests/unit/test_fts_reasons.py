@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from deliv.gateways.fts.reasons import NUMBERS, RULES, UNREADABLE, Reason, classify, parse
+from deliv.gateways.fts.reasons import NUMBERS, RULES, UNREADABLE, Reason, classify, kind, parse
 from deliv.model.error_classes import ErrorClass as E
 
 ERROR = "globus_ftp_client: the server responded with an error"
@@ -218,3 +218,20 @@ def test_parse() -> None:
 )
 def test_the_end_that_failed(text: str, end: str) -> None:
     assert parse(text).end == end
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (REFUSED_PORT.format("DESTINATION"), "Connection refused"),
+        (
+            "TRANSFER [70] TRANSFER  an end-of-file, /data/a: No space left on device",
+            "No space left",
+        ),
+        ("DESTINATION [112] /data/a", "Host is down"),
+        ("DESTINATION [70] /data/a", ""),
+        ("/data/a", ""),
+    ],
+)
+def test_others_are_told_the_kind_of_a_failure_without_names(text: str, words: str) -> None:
+    assert kind(parse(text)) == words

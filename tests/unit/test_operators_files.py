@@ -62,6 +62,19 @@ def test_an_unknown_key_names_the_likely_one(old: str, new: str, said: str, tmp_
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("  first_pause: 1m", "  first_pause: 0s", "first_pause must not be 0, nor longer than"),
+        ("  longest_pause: 30m", "  longest_pause: 30s", "first_pause must not be 0, nor longer"),
+        ("    bytes: null", "    bytes: 0B", "bytes must not be 0: without it there may be any"),
+        ("  bytes_per_pair: 4TiB", "  bytes_per_pair: 0B", "bytes_per_pair must not be 0"),
+    ],
+)
+def test_values_that_make_no_sense(old: str, new: str, said: str, tmp_path: Path) -> None:
+    assert said in problem(changed(old, new), tmp_path)
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("ruels: []", "unknown key 'ruels' at $: did you mean rules?"),

@@ -12,7 +12,7 @@ import structlog
 from deliv.config import Config
 from deliv.delivery.destination import destination_file
 from deliv.errors import NoCredential
-from deliv.gateways.fts.reasons import at_source, left_in_queue, parse
+from deliv.gateways.fts.reasons import at_source, kind, left_in_queue, parse
 from deliv.model.error_classes import ADVICE, ErrorClass
 from deliv.model.file import FileState
 from deliv.model.job import Job
@@ -120,7 +120,7 @@ class FailureHandler:
         waited = _duration(rest.patience(self._rules))
         failure = Failure(
             error_class=error_class,
-            reason=f"given up after {waited}: {rest.sentence}",
+            reason=f"given up after {waited}: {rest.hindrance()}",
         )
         return await self.end(job, failure)
 
@@ -180,8 +180,10 @@ class FailureHandler:
             delay = self._rules.pauses.pause(job.excused)
             changes |= waiting(job, cause, f"{failure.reason}; trying again")
             return await self._store.apply(job, event, delay=delay, **changes)
-        reason = failure.cause or failure.reason
-        rested = await self._store.fail_at(job, event, place, reason, self._rules, **changes)
+        why = failure.cause or failure.reason
+        rested = await self._store.fail_at(
+            job, event, place, kind(parse(why)), why, self._rules, **changes
+        )
         if rested is not None:
             return rested
         rest = await self._store.rest_of(job)
@@ -251,10 +253,14 @@ class FailureHandler:
         """The end of a job whose deadline is over. The parameters are those of `stopped`."""
         when = f"{job.deadline:%Y-%m-%d %H:%M:%S} UTC" if job.deadline else "given"
         how_far = await self._how_far(job)
+        rest = await self._store.rest_of(job) if job.fts_endpoint is None else None
+        waited = f"; it waited, since {rest.hindrance()}" if rest else ""
+        if rest is None and job.waiting_for is not None and job.detailed_status is not None:
+            waited = f"; it waited: {job.detailed_status.removeprefix(WAITING)}"
         failure = replace(
             copy,
             error_class=ErrorClass.DEADLINE,
-            reason=f"the product was not delivered by the deadline, {when}{how_far}",
+            reason=f"the product was not delivered by the deadline, {when}{how_far}{waited}",
             advice=None,
         )
         return await self.end(job, failure, delay=delay)

@@ -12,6 +12,7 @@ heuristics.cpp and db/mysql/MySqlAPI.cpp for further texts.
 from __future__ import annotations
 
 import errno
+import os
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -189,6 +190,15 @@ def parse(text: str) -> Reason:
     if match is None:
         return Reason(text=plain)
     return Reason(scope=match[1], number=int(match[2]), text=match[3])
+
+
+def kind(reason: Reason) -> str:
+    """Why a destination can't be reached or written to, in words that name no file; "": unknown."""
+    for rule in RULES:
+        if rule.error_class in {FULL, UNREACHABLE} and rule.matches(reason):
+            *_, last = re.finditer(rule.pattern, reason.text, re.IGNORECASE)  # says most
+            return last[0]
+    return os.strerror(reason.number) if reason.number in NUMBERS else ""
 
 
 def classify(reason: Reason) -> ErrorClass:

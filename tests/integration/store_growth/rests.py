@@ -30,7 +30,8 @@ async def _(world: World) -> Call:
 @case("fail_at")
 async def _(world: World) -> Call:
     job = await handed_over(world)
-    return lambda: world.store.fail_at(job, Event.RETRANSFER, PLACE, "refused", RULES, attempt=2)
+    what = job, Event.RETRANSFER, PLACE, "refused", "[111] refused", RULES
+    return lambda: world.store.fail_at(*what, attempt=2)
 
 
 @case("rest")
