@@ -31,6 +31,8 @@ from integration.scripted_fts import Asked, Grid, Reply, ScriptedFts, reply
 from integration.test_stager_gateway import SETTINGS, NothingAtFts, stagers
 from integration.test_store_archive import DAY, held
 
+pytestmark = pytest.mark.usefixtures("counted")
+
 USERS = [f"/CN=user{number}" for number in range(4)]
 MANY = 20
 PRODUCT = "1234567890"
