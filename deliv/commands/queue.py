@@ -110,7 +110,7 @@ async def _connected(parts: Parts) -> Broker:
     try:
         await parts.broker.check_ready(PATIENCE)
     except BrokerUnavailable as error:
-        raise BrokerUnavailable(f"RabbitMQ does not answer: {error}") from error
+        raise BrokerUnavailable(f"no connection with RabbitMQ: {error}") from error
     return parts.broker
 
 

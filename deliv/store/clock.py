@@ -35,6 +35,12 @@ UPDATE stagings FORCE INDEX (due)
 SET due_at = GREATEST({LATER}, due_at - INTERVAL %s MICROSECOND)
 WHERE due_at > {LATER}
 """  # noqa: S608 - constants
+# What operators have rest does so until a time that they gave.
+RESTS = """
+UPDATE rests FORCE INDEX (next_try)
+SET next_try = GREATEST(NOW(6), next_try - INTERVAL %s MICROSECOND)
+WHERE next_try > NOW(6) AND begun_by IS NULL
+"""
 RELAY = f"UPDATE outbox SET held_until = {LATER} WHERE held_until > {LATER}"  # noqa: S608 - LATER
 
 
@@ -52,6 +58,7 @@ def note(tx: Connection, hold: float) -> float:
     tx.execute(ADMIT, step)
     tx.execute(ATTEND, claim, step, claim)
     tx.execute(STAGINGS, claim, step, claim)
+    tx.execute(RESTS, step)
     tx.execute(RELAY, claim, claim)
     return seconds
 

@@ -93,11 +93,13 @@ HERE = """
 SELECT job_id FROM jobs FORCE INDEX (resting)
 WHERE rest = %s AND let_go IS NULL AND {status} ORDER BY job_id LIMIT %s FOR UPDATE SKIP LOCKED
 """
-GO = """
-UPDATE jobs SET let_go = NOW(6), due_at = IF(status = 'SUBMITTED', time_submitted, NOW(6)),
+# Where it was in the queue; after a step back of the clock it may be of a time to come.
+IN_ITS_TURN = "LEAST(time_submitted, NOW(6))"
+GO = f"""
+UPDATE jobs SET let_go = NOW(6), due_at = IF(status = 'SUBMITTED', {IN_ITS_TURN}, NOW(6)),
   version = version + 1
 WHERE job_id IN
-"""
+"""  # noqa: S608 - a constant
 GOING = "SELECT 1 FROM jobs FORCE INDEX (resting) WHERE rest = %s AND let_go IS NOT NULL LIMIT 1"
 FREE = """
 UPDATE jobs FORCE INDEX (resting)
@@ -107,7 +109,7 @@ WHERE rest = %s AND let_go IS NULL AND {status} LIMIT %s
 """
 FREEING = (
     FREE.format(due="NOW(6)", status=of_status(IN_FLIGHT)),
-    FREE.format(due="time_submitted", status=in_phase(Phase.QUEUED)),
+    FREE.format(due=IN_ITS_TURN, status=in_phase(Phase.QUEUED)),
     # These go on already.
     """
     UPDATE jobs FORCE INDEX (resting) SET rest = NULL, let_go = NULL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import signal
@@ -29,13 +30,16 @@ def caller(stack: Stack) -> Caller:
     return Caller(stack)
 
 
+SIZES = itertools.count(10_001)  # of products, each of which one test alone has staged
+
+
 @pytest.fixture
 def waiting(stack: Stack, target: Target) -> Iterator[str]:
-    """A job that is staged, of which the stager says nothing. No other one joins its staging."""
+    """A job that is staged, of which the stager says nothing."""
     with stack.client() as client:
-        job_id = client.submit("silent-005", target.url)
+        job_id = client.submit(f"silent-synthetic-{next(SIZES)}", target.url)
     yield job_id
-    stack.given_up(job_id)
+    stack.curl("/cancelTransfer", "--data", f"job_id={job_id}")
 
 
 def row(stack: Stack, job_id: str) -> tuple[Any, ...]:
@@ -167,7 +171,7 @@ def test_the_stagers_token_and_code_with_anothers_certificate(
 
 def other_job(stack: Stack, target: Target, caller: Caller) -> Fields:
     with stack.client() as client:
-        return caller.staged(client.submit("silent-synthetic-31", target.url))
+        return caller.staged(client.submit(f"silent-synthetic-{next(SIZES)}", target.url))
 
 
 @pytest.mark.parametrize(
@@ -177,8 +181,8 @@ def other_job(stack: Stack, target: Target, caller: Caller) -> Fields:
         {"authcode": "0"},
         {"authcode": "0" * 1000},
         {"product_id": "005"},
-        {"product_id": "silent-005 "},
-        {"product_id": "SILENT-005"},
+        {"product_id": "{mine} "},
+        {"product_id": "{MINE}"},
         {"staged_to": "elsewhere.example:2811"},
         {"staged_to": "127.0.0.1:1"},
         {"job_id": "01900000-0000-7000-8000-000000000001"},
@@ -188,7 +192,9 @@ def other_job(stack: Stack, target: Target, caller: Caller) -> Fields:
 def test_a_report_that_is_not_about_this(
     stack: Stack, waiting: str, caller: Caller, changes: Fields
 ) -> None:
-    fields = caller.staged(waiting) | changes
+    fields = caller.staged(waiting)
+    mine = fields["product_id"]
+    fields |= {name: text.format(mine=mine, MINE=mine.upper()) for name, text in changes.items()}
     entry = without_effect(stack, waiting, lambda: caller.report(fields))
     assert entry["client_id"] == "stager"
 

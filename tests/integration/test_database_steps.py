@@ -14,14 +14,16 @@ import pytest
 from deliv_testbed.clocks import Clock
 from deliv_testbed.errors import TestbedError
 from support.private_mariadb import Server, running
-from support.samples import BOB, LIMITS, admitted, submitted
+from support.samples import BOB, HOST, LIMITS, admitted, submitted
 
 from deliv.commands.check.history import problems
 from deliv.db.database import Database
+from deliv.model.rest import operators_place
 from deliv.model.states import Event
 from deliv.store import NOW, Delegations, Store
 from deliv.store.inspection import Inspection
 from integration.test_store_archive import held
+from integration.test_store_rests import RULES, out
 
 MINUTES, DAY = 600, 86_400  # seconds
 HOLD = 60.0
@@ -116,6 +118,40 @@ async def test_after_a_step_back_each_later_time_keeps_its_pause(
     assert job is not None
     assert job.due_at is not None
     assert 3000 < left(server, job.due_at) <= 3900
+
+
+async def test_after_a_step_back_those_that_rest_go_on_in_time(
+    store: Store, database: Database, clock: Clock
+) -> None:
+    """One whose place is in order again, and one that tries, though submitted in time to come."""
+    await started(store)
+    tries = await out(store, database)
+    waiting = await submitted(store)
+    assert await store.admit(LIMITS.staging) is None
+    clock.step(-MINUTES)
+    await store.note_time(HOLD)
+    (rest,) = await store.rests(10)
+    assert await store.try_rests(RULES, 10) == 0
+    await database.execute("UPDATE rests SET next_try = next_try - INTERVAL %s SECOND", 2 * HOLD)
+    assert await store.try_rests(RULES, 10) == 1
+    assert await store.claim(tries.job_id, HOLD) is not None
+    assert await store.end_rest(rest.place_key)
+    assert await store.free_rested(RULES, 100) > 0
+    job = await store.admit(LIMITS.staging)
+    assert job is not None
+    assert job.job_id == waiting.job_id
+
+
+async def test_after_a_step_back_an_operators_rest_ends_when_they_said(
+    store: Store, clock: Clock
+) -> None:
+    await started(store)
+    until = datetime.now(UTC) + timedelta(days=2)
+    await store.begin_rest(operators_place(HOST), "a new disk", until, "root")
+    clock.step(-MINUTES)
+    await store.note_time(HOLD)
+    (rest,) = await store.rests(10)
+    assert rest.next_try == until
 
 
 async def test_after_a_step_back_waiting_is_counted_on(store: Store, clock: Clock) -> None:

@@ -202,7 +202,7 @@ def test_a_frozen_broker_is_not_waited_for(
         assert main(["queue", "--config", str(configuration)]) == 1
     shown = capsys.readouterr()
     assert [line.split()[0] for line in shown.out.splitlines()] == [OUTBOX]
-    assert shown.err == "deliv queue: RabbitMQ does not answer: connecting\n"
+    assert shown.err == "deliv queue: no connection with RabbitMQ: connecting\n"
 
 
 def test_without_a_database_the_list_shows_what_the_broker_has(

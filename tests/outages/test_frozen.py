@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +18,7 @@ from deliv.failpoints import Point
 from outages.conftest import Pair
 
 SIZES = itertools.count(30_000)
+OTHER_NAME = "localhost"  # of the destination's host
 COLUMNS = ("status", "attempt", "time_released", "due_at", "stager_callback", "fts_jobid")
 DELIVERED = ["SUBMITTED", "STAGING", "STAGING", "TRANSFERRING", "SUCCESS"]
 # Each can be reached while the instance is frozen at those before it.
@@ -27,10 +32,7 @@ POINTS = [
     Point.COPY_RELEASED,
     Point.OUTCOME_SEEN,
     Point.JOB_ADMITTED,
-    Point.OUTBOX_TAKEN,
 ]
-# The job goes on. Its report would be lost with the instance that is frozen while it takes it.
-GOING_ON = {Point.STAGER_ASKED, Point.OUTBOX_TAKEN}
 CALLS = [Point.CODE_STORED, Point.TRANSFER_ASSIGNED]  # what comes next is heard elsewhere
 
 
@@ -47,7 +49,7 @@ class Freezing:
         with self._pair.instance(1).client() as client:
             job_id = str(client.submit(product, target.url))
         until(reached, f"{point} is reached")
-        if point in GOING_ON:
+        if point is Point.STAGER_ASKED:  # the report would be lost with who is frozen in taking it
             sql = "SELECT 1 FROM stagings WHERE staging_id = %s AND staged IS NOT NULL"
             until(lambda: self._pair.query(sql, job_id), "the stager has reported")
         return job_id
@@ -146,14 +148,29 @@ def test_whoever_wakes_up_in_a_delivery_changes_nothing(alone: Pair, target: Tar
     jobs, freezing = {}, too_late(alone)
     for point, size in zip(POINTS, SIZES, strict=False):
         jobs[size] = freezing.reach(point, target, f"synthetic-{size}")
-    freezing.reach_lease()
-    freezing.freeze()
+    size = next(SIZES)
+    there = replace(target, url=target.url.replace("127.0.0.1", OTHER_NAME))
+    with resting(alone, OTHER_NAME):  # the job does not go on without its messages
+        jobs[size] = freezing.reach(Point.OUTBOX_TAKEN, there, f"synthetic-{size}")
+        freezing.reach_lease()
+        freezing.freeze()
     for job_id in jobs.values():
         take_up(alone, job_id)
     until(lambda: all(closed(alone, job_id) for job_id in jobs.values()), "all are delivered")
     freezing.thaw()
     for size, job_id in jobs.items():
         assert_delivered_once(alone, job_id, target, size)
+
+
+@contextmanager
+def resting(pair: Pair, host: str) -> Iterator[None]:
+    """Nothing is admitted for the host meanwhile."""
+    queue = [sys.executable, "-m", "deliv.cli", "queue", "--config", pair.config(2)]
+    subprocess.run([*queue, "rest", host, "--reason", "a test"], check=True, timeout=100)
+    try:
+        yield
+    finally:
+        subprocess.run([*queue, "resume", host], check=True, timeout=100)
 
 
 def released(pair: Pair, job_id: str) -> bool:

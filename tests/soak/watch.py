@@ -13,6 +13,7 @@ from support.running_stack import Stack
 
 EVERY = 5.0  # seconds
 FLAT = 1.5  # the last third may use so many times what the second one used
+ENOUGH = 60  # samples; in fewer a process that starts again counts for too much
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,8 @@ class Watch:
         """What grew from the second third to the last, in words."""
         found = []
         for name, samples in self._samples.items():
+            if len(samples) < ENOUGH:
+                continue
             third = len(samples) // 3
             for what in ("memory", "descriptors"):
                 values = [getattr(sample, what) for sample in samples]
