@@ -388,8 +388,10 @@ async def test_a_job_that_the_release_before_asks_for_leaves_its_staging(
     grid: Grid, store: Store
 ) -> None:
     async with opened(grid, store) as world:
-        _, other = await world.steps([await world.admitted(), await world.admitted(USERS[1])])
+        first, other = await world.steps([await world.admitted(), await world.admitted(USERS[1])])
         assert (await store.update(other, stager_callback="ab" * 16)).staging_id is None
+        late = await world.step(await world.admitted(USERS[2]))
+        assert late.staging_id == first.staging_id
 
 
 async def test_a_code_is_good_once_and_for_its_staging(grid: Grid, store: Store) -> None:

@@ -153,9 +153,9 @@ CREATE OR REPLACE TRIGGER jobs_staging_left AFTER UPDATE ON jobs FOR EACH ROW
 PRECEDES jobs_count_update
 BEGIN
   IF OLD.staging_id IS NOT NULL AND NOT NEW.staging_id <=> OLD.staging_id THEN
-    -- Whether a job needs it is looked at now; none joins one whose copy can't be used.
+    -- Whether a job needs it is looked at now; none joins one whose copy an attempt could not use.
     UPDATE stagings
-      SET open_key = IF(NEW.status = 'SUBMITTED', open_key, NULL), due_at = NOW(6),
+      SET open_key = IF(NEW.attempt = OLD.attempt, open_key, NULL), due_at = NOW(6),
         version = version + 1
       WHERE staging_id = OLD.staging_id AND state <> 'RELEASED';
   ELSEIF OLD.time_released IS NULL AND NEW.time_released IS NOT NULL AND NOT EXISTS (
