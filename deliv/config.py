@@ -232,8 +232,8 @@ class Caps(Section, frozen=True, kw_only=True):
 class StagingLimits(Caps, frozen=True, kw_only=True):
     """What the archive may be asked for at once: see deliv/store/admission.py.
 
-    `bytes` are those of the copies that it was asked for and that are not given back, None: any
-    number; of a copy whose size is not reported yet `bytes_per_product` at least.
+    `bytes` are those of the copies that it was asked for and that are not given back, each once for
+    all its jobs, None: any number; `bytes_per_product` at least where none is reported yet.
     """
 
     in_flight: int = 2000

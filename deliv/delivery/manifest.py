@@ -26,10 +26,14 @@ SHOWN = 200  # characters of a name
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """`digest`: of the whole report; `longest`: the name of the file with the longest URL."""
+    """`digest`: of the whole report; `longest`: the name of the file with the longest URL.
+
+    `size` in bytes, None where that of a file is not reported.
+    """
 
     digest: bytes
     count: int
+    size: int | None
     longest: str
 
 
@@ -47,7 +51,7 @@ async def check(report: StageReport) -> Manifest:
     redaction = Redaction(report.authcode)
     names, digest = _Names(), sha256()
     digest.update(json.dumps([report.authcode, report.product_id, staged_to, path]).encode())
-    count = size = most = 0
+    count = size = sized = most = 0
     longest = ""
     async for batch in batches(report.files or ()):
         if redaction.found("\n".join(file.name for file in batch)):
@@ -55,6 +59,7 @@ async def check(report: StageReport) -> Manifest:
         for file in batch:
             names.add(file.name)
             size += file.size or 0
+            sized += file.size is not None
             digest.update(json.dumps([file.name, file.size, file.checksum]).encode())
             if (encoded := len(file_url("", file.name))) > most:
                 longest, most = file.name, encoded
@@ -68,7 +73,8 @@ async def check(report: StageReport) -> Manifest:
             f"the file {_shown(longest)} has a longer URL at the archive than FTS takes, "
             f"{LONGEST_URL} characters"
         )
-    return Manifest(digest=digest.digest(), count=count, longest=longest)
+    known = size if sized == count else None
+    return Manifest(digest=digest.digest(), count=count, size=known, longest=longest)
 
 
 def directory(job: Job, path: str, count: int, longest: str) -> str:

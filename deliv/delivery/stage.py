@@ -154,6 +154,7 @@ class Staging:
                 report,
                 report=identity,
                 report_digest=manifest.digest,
+                size=manifest.size,
                 files_total=manifest.count,
                 longest_name=manifest.longest,
             )

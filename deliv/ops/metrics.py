@@ -44,7 +44,7 @@ STAGING_JOBS = Gauge(
 )
 STAGING_BYTES = Gauge(
     "deliv_staging_bytes",
-    "What these copies take: as reported, and as expected of those that are not",
+    "What the copies take, each once for all its jobs: as reported, and as expected of others",
     ["size"],
 )
 FTS_JOBS = Gauge(

@@ -1,16 +1,20 @@
 """What the archive is asked for next: decided here, in MariaDB, for all instances together.
 
-Among submitters with waiting jobs the one with the fewest copies that the archive was asked for and
-was not given back, then the oldest job; none above a cap of `limits.staging`, none that there is no
-space for, and none whose deadline is over. Submitters and their hosts are looked at, not jobs:
+Among submitters with waiting jobs the one with the fewest jobs whose copies the archive was asked
+for, then the oldest job; none above a cap of `limits.staging`, none that there is no space for, and
+none whose deadline is over. Submitters and their hosts are looked at, not jobs:
 the index `turn` gives the oldest waiting job of each pair without reading the others, however many
 there are (MariaDB does so only when the whole head of the index is in GROUP BY, hence the constant
 status there), and what is under way is counted already. Submitters that wait for full hosts alone,
 or for hosts where they have their share, are left out, and of each of the others so many hosts are
 looked at that they can't all be full.
 
+A job whose product has an open staging joins it here, under the lock of that, and takes no space.
+So it waits for none: when the space is used up, those at the head of a submitter's line for a host
+are looked at still, of some submitters and hosts.
+
 A job counts until it is handed to FTS, where the caps are others (deliv/store/fts_queue.py). One
-that is staged again has kept its place and its space: no job that has a copy waits for space.
+that is staged again has kept its place: no job that has a copy waits for space.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
 from deliv.model.rest import RestRules
 from deliv.model.states import Event
-from deliv.store import jobs, rests, staging_area
+from deliv.store import jobs, rests, staging_area, stagings
 from deliv.store.columns import SELECT, placeholders, to_job
 from deliv.store.conditions import in_phase
 from deliv.store.under_way import Queue, UnderWay
@@ -48,7 +52,7 @@ ORDER BY COALESCE(under_way.held, 0), (
   SELECT job_id FROM jobs FORCE INDEX (submitter_status)
   WHERE {in_phase(Phase.QUEUED)} AND submitter = waiting.submitter ORDER BY job_id LIMIT 1
 )
-LIMIT {PAGE}
+LIMIT %s
 """  # noqa: S608 - constants
 FULL_HOST = " AND destination_host <> %s"
 # Of a submitter whose share of some hosts is used up, whether it waits for another one.
@@ -65,11 +69,17 @@ GROUP BY status, submitter, destination_host LIMIT %s
 """  # noqa: S608 - constants
 MORE_HOSTS = 800  # than are full
 LOOKS = 4  # at the head of a queue, where jobs may rest; they make room for others
-OLDEST = f"""{SELECT} FORCE INDEX (turn)
+HEAD = f"""FORCE INDEX (turn)
 WHERE {in_phase(Phase.QUEUED)} AND submitter = %s AND destination_host = %s AND due_at <= NOW(6)
   AND (deadline IS NULL OR deadline > %s)
-ORDER BY due_at, job_id LIMIT 1 FOR UPDATE SKIP LOCKED
+ORDER BY due_at, job_id LIMIT 1
 """
+OLDEST = f"{SELECT} {HEAD} FOR UPDATE SKIP LOCKED"
+JOINS = f"""
+SELECT job_id FROM (SELECT job_id, product_id FROM jobs {HEAD}) AS head
+JOIN stagings ON open_key = UNHEX(SHA2(head.product_id, 256))
+"""  # noqa: S608 - constants
+JOINERS = 10  # submitters, and hosts of each, that are looked at when the space is used up
 
 
 def lock(tx: Connection) -> None:
@@ -81,39 +91,49 @@ def lock(tx: Connection) -> None:
 def admit(tx: Connection, limits: StagingLimits, rules: RestRules) -> Job | None:
     lock(tx)
     under_way = UnderWay(tx, Queue.ARCHIVE)
-    if under_way.is_full(limits) or not staging_area.find(tx).has_room(limits):
+    if under_way.is_full(limits):
         return None
+    room = staging_area.find(tx).has_room(limits)
     full, sharers = _closed(under_way, limits)
     full |= rests.closed_hosts(tx)
     seen: list[str] = []
     while True:
         sql, closed = submitters(full, sharers, seen)
-        page = tx.query(sql, *closed, limits.per_submitter)
+        page = tx.query(sql, *closed, limits.per_submitter, PAGE if room else JOINERS)
         for waiting in page:
             submitter = waiting["submitter"]
-            job = _oldest(tx, submitter, full | sharers.get(submitter, set()), rules)
+            job = _oldest(tx, submitter, full | sharers.get(submitter, set()), rules, room=room)
             if job is not None:
                 return job
-        if len(page) < PAGE:
+        if not room or len(page) < PAGE:
             return None
         seen += [waiting["submitter"] for waiting in page]  # all their jobs rest
 
 
-def _oldest(tx: Connection, submitter: str, closed: set[str], rules: RestRules) -> Job | None:
-    """Of a submitter's jobs to other hosts than the closed ones the oldest, now admitted."""
+def _oldest(
+    tx: Connection, submitter: str, closed: set[str], rules: RestRules, *, room: bool
+) -> Job | None:
+    """Of a submitter's jobs to other hosts than the closed ones the oldest, now admitted.
+
+    Without `room` only one that joins a staging.
+    """
     now = tx.now()
-    hosts = tx.query(HOSTS, submitter, len(closed) + MORE_HOSTS)
+    hosts = tx.query(HOSTS, submitter, len(closed) + (MORE_HOSTS if room else JOINERS))
     for one in sorted(hosts, key=lambda one: one["oldest"]):
         host = one["destination_host"]
-        if host in closed:
+        if host in closed or not (room or tx.get(JOINS, submitter, host, now)):
             continue
         for _ in range(LOOKS):
             row = tx.get(OLDEST, submitter, host, now)
             if row is None:
                 break
             job = to_job(row)
+            staging = stagings.open_for(tx, job)
+            if staging is None and not room:
+                break
             if (noted := rests.enter(tx, job, rules)) is not None:
-                change = jobs.event_change(job, Event.ADMIT, 0, noted)
+                joined = {"staging_id": staging.staging_id} if staging else {}
+                change = jobs.event_change(job, Event.ADMIT, 0, {**noted, **joined})
                 return jobs.transition(tx, job, change, ())
     return None
 
@@ -157,4 +177,7 @@ def held_by(tx: Connection, limits: Limits, job: Job) -> str | None:
     under_way = UnderWay(tx, Queue.ARCHIVE)
     if reason := under_way.limit(limits.staging, submitter, host):
         return reason
-    return None if staging_area.find(tx).has_room(limits.staging) else staging_area.FULL
+    if staging_area.find(tx).has_room(limits.staging):
+        return None
+    joins = tx.get(JOINS, submitter, host, tx.now())
+    return None if joins and joins["job_id"] == job.job_id else staging_area.FULL

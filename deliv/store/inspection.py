@@ -13,7 +13,7 @@ from deliv.model.job import Job
 from deliv.model.phase import Phase
 from deliv.model.staging import SharedStaging
 from deliv.model.states import Status
-from deliv.store import counts, jobs, stagings, under_way
+from deliv.store import counts, jobs, staging_area, stagings, under_way
 from deliv.store.clock import STEPS_BACK
 from deliv.store.columns import PROSE, placeholders, to_job
 from deliv.store.conditions import POSTED, in_phase
@@ -274,6 +274,10 @@ class Inspection:
         return sorted(
             {row["submitter"] for sql in queries for row in await self._database.query(sql, limit)}
         )
+
+    async def space_miscounted(self) -> bool:
+        """Whether the space that stagings take is counted wrong."""
+        return bool(await self._database.query(staging_area.MISCOUNTED))
 
     async def twice(self, limit: int) -> list[str]:
         """Ids of jobs that are in `jobs` and in the archive."""

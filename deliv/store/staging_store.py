@@ -10,7 +10,7 @@ from deliv.db.database import Connection, Duplicate
 from deliv.model.file import ReportedFile
 from deliv.model.job import Job
 from deliv.model.staging import SharedStaging
-from deliv.store import stagings
+from deliv.store import staging_area, stagings
 from deliv.store.columns import KEEP, Sentinel
 from deliv.store.leases import Fence
 from deliv.store.outbox import Routing
@@ -120,6 +120,10 @@ class StagingStore(Transactions):
         await self._retry_unknown_commit(run, run)
         if wake:
             self.on_outbox()
+
+    async def recount_space(self) -> None:
+        """Set the counts of the space that stagings take to what the stagings say."""
+        await self._run(staging_area.recount)
 
     async def add_staging_files(
         self, staging: SharedStaging, report: bytes, first: int, files: Sequence[ReportedFile]

@@ -93,11 +93,10 @@ def enter(tx: Connection, job: Job, wait: float) -> tuple[Job, SharedStaging]:
     """
     jobs.lock(tx, job)
     staging = find(tx, job.staging_id) if job.staging_id is not None else None
-    asked = job.stager_callback is not None  # by the release before, for this job alone
     if staging is None:
-        key = sha256(job.product_id.encode()).digest()
-        row = tx.get(OPEN, key)
-        staging = to_staging(row) if row and not asked else _begin(tx, job, None if row else key)
+        found = open_for(tx, job)
+        asked = job.stager_callback is not None  # by the release before, for this job alone
+        staging = found if found and not asked else _begin(tx, job, shared=found is None)
     elif staging.state not in REPORT_EXPECTED:
         return job, staging
     columns: dict[str, object] = {"staging_id": staging.staging_id}
@@ -108,7 +107,13 @@ def enter(tx: Connection, job: Job, wait: float) -> tuple[Job, SharedStaging]:
     return jobs.change(tx, job, Change(columns=columns, delay=wait)), staging
 
 
-def _begin(tx: Connection, job: Job, open_key: bytes | None) -> SharedStaging:
+def open_for(tx: Connection, job: Job) -> SharedStaging | None:
+    """The staging of the job's product that it may join, locked: so it stays."""
+    row = tx.get(OPEN, _key(job))
+    return to_staging(row) if row else None
+
+
+def _begin(tx: Connection, job: Job, *, shared: bool) -> SharedStaging:
     """Under the job's id, unless the stager may have another copy by that."""
     state = StagingState.WAITING if job.stager_accepted else StagingState.ASKING
     asked = job.stager_callback, job.stager_accepted
@@ -119,8 +124,12 @@ def _begin(tx: Connection, job: Job, open_key: bytes | None) -> SharedStaging:
     elif again and job.stager_callback is None:  # by the release before, in another attempt
         staging_id = another_id(job.job_id, job.version)
         tx.execute(BEGIN, job.job_id, job.product_id, None, StagingState.RELEASING, None, None)
-    tx.execute(BEGIN, staging_id, job.product_id, open_key, state, *asked)
+    tx.execute(BEGIN, staging_id, job.product_id, _key(job) if shared else None, state, *asked)
     return expect(tx, staging_id)
+
+
+def _key(job: Job) -> bytes:
+    return sha256(job.product_id.encode()).digest()
 
 
 def due(tx: Connection, limit: int) -> list[str]:

@@ -24,6 +24,7 @@ WORDS = {Queue.ARCHIVE: "in staging", Queue.FTS: "with FTS"}
 ROWS = "SELECT submitter, destination_host, staging, at_fts, held FROM jobs_under_way"
 # The same, counted among the jobs.
 HELD = "(time_staging IS NOT NULL AND time_released IS NULL)"
+ALONE = f"({HELD} AND staging_id IS NULL)"
 AT_FTS = (
     "(status IN ('STAGING', 'TRANSFERRING')"
     " AND (fts_endpoint IS NOT NULL OR turn_since IS NOT NULL))"
@@ -33,8 +34,9 @@ COLUMNS = {
     "asked": f"SUM({HELD} AND status = 'STAGING' AND time_staged IS NULL)",
     "at_fts": f"SUM({AT_FTS})",
     "held": f"SUM({HELD})",
-    "sized": f"SUM({HELD} AND product_size IS NOT NULL)",
-    "bytes": f"COALESCE(SUM(IF({HELD}, product_size, NULL)), 0)",
+    "alone": f"SUM({ALONE})",
+    "sized": f"SUM({ALONE} AND product_size IS NOT NULL)",
+    "bytes": f"COALESCE(SUM(IF({ALONE}, product_size, NULL)), 0)",
 }
 NAMES = ", ".join(COLUMNS)
 COUNTED = f"""
@@ -67,7 +69,7 @@ ORDER BY submitter LIMIT %s
 class UnderWay:
     """How many jobs there are in a queue, by submitter and destination host.
 
-    `held`: how many copies the archive was asked for, and not given back, by submitter.
+    `held`: how many jobs have a copy that the archive was asked for, by submitter.
     """
 
     def __init__(self, tx: Connection, queue: Queue) -> None:

@@ -48,7 +48,7 @@ class Gauges:
         metrics.STAGING_JOBS.labels(state="asked").set(area.asked)
         metrics.STAGING_JOBS.labels(state="staged").set(area.held - area.asked)
         metrics.STAGING_BYTES.labels(size="reported").set(area.bytes)
-        expected = (area.held - area.sized) * area.expected(self._limits)
+        expected = (area.copies - area.sized) * area.expected(self._limits)
         metrics.STAGING_BYTES.labels(size="expected").set(expected)
         places = await self._store.fts_places()
         metrics.FTS_JOBS.labels(state="placed").set(places.given)

@@ -100,3 +100,18 @@ def test_no_more_is_asked_for_than_there_is_space_for(stack: Stack) -> None:
     order = [job_id for (job_id,) in stack.query(ORDER, "queues")]
     before_bobs_last = order[: max(map(order.index, second))]
     assert len(set(before_bobs_last) & set(first)) < ALICES * 4 / 5, "both users have their turn"
+
+
+def test_users_in_step_share_what_there_is_space_for(stack: Stack) -> None:
+    """Both have the two products staged that there is room for; neither waits for the other's."""
+    with_staging_limits(stack, {"bytes": f"{2 * SIZE}B", "bytes_per_product": f"{SIZE}B"})
+    with_capacity(stack, 2 * SIZE)
+    users = {user: stack.target() for user in ("alice", "bob")}
+    with held(stack):
+        for user, target in users.items():
+            submit(stack, user, target, 4, SIZE)
+        until(lambda: stack.query(ASKED, "queues") == [(4,)], "the space is used up", 600)
+        assert stack.query("SELECT COUNT(*) FROM stagings") == [(2,)]
+    for user in users:
+        all_delivered(stack, user, 4)
+    assert "refused" not in (stack.directory / "log" / "stager.log").read_text(encoding="utf-8")

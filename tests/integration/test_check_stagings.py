@@ -24,6 +24,8 @@ from integration.scripted_fts import Grid, reply
 from integration.test_stagings import USERS, World
 from integration.test_stagings import opened as opened_world
 
+pytestmark = pytest.mark.usefixtures("counted")
+
 Opened = AbstractAsyncContextManager[Bench]
 PATIENCE = 600.0  # seconds
 
@@ -140,3 +142,20 @@ async def test_files_without_a_staging_go(
         await database.execute("UPDATE staging_files SET staging_id = 'gone'")
         assert await repaired(here, await in_tables(here)) == [Fix.STAGING_FILES]
         assert await database.query("SELECT * FROM staging_files") == []
+
+
+@pytest.mark.parametrize(
+    "wrong", ["UPDATE stagings_under_way SET bytes = 3", "DELETE FROM stagings_under_way"]
+)
+async def test_space_that_is_counted_wrong_is_counted_again(
+    opened: Opened, grid: Grid, store: Store, database: Database, wrong: str
+) -> None:
+    async with opened as here, opened_world(grid, store) as world:
+        jobs = await world.steps([await world.admitted(user) for user in USERS])
+        await world.report(jobs[0].job_id, size=5)
+        right = await database.query("SELECT * FROM stagings_under_way ORDER BY part")
+        await database.execute(wrong)
+        found = [one async for one in tables(Inspection(database), {}, PATIENCE)]
+        found = [finding for finding in found if finding.fix is Fix.SPACE]
+        assert await repaired(here, found) == [Fix.SPACE]
+        assert await database.query("SELECT * FROM stagings_under_way ORDER BY part") == right

@@ -54,10 +54,12 @@ async def test_what_is_under_way_is_counted(store: Store, grid: Grid) -> None:
     placed = await store.give_fts_place(LIMITS)
     assert placed is not None
     await store.join_fts_queue(await staged(store, product_id="c"), 60)
+    for _ in range(2):
+        await store.enter_staging(await admitted(store, product_id="shared"), 60)
     await gauges(store, grid).count_once()
-    expected = {"asked": 1, "staged": 3}
+    expected = {"asked": 3, "staged": 3}
     assert {state: value("deliv_staging_jobs", state=state) for state in expected} == expected
-    guess = 3 * StagingLimits().bytes_per_product
+    guess = 4 * StagingLimits().bytes_per_product
     expected = {"reported": 5, "expected": guess}
     assert {size: value("deliv_staging_bytes", size=size) for size in expected} == expected
     expected = {"placed": 1, "waiting": 1}

@@ -31,6 +31,8 @@ from integration.scripted_fts import Asked, Grid, Reply, ScriptedFts, reply
 from integration.test_stager_gateway import SETTINGS, NothingAtFts, stagers
 from integration.test_store_archive import DAY, held
 
+pytestmark = pytest.mark.usefixtures("counted")
+
 USERS = [f"/CN=user{number}" for number in range(4)]
 MANY = 20
 PRODUCT = "1234567890"
@@ -386,8 +388,10 @@ async def test_a_job_that_the_release_before_asks_for_leaves_its_staging(
     grid: Grid, store: Store
 ) -> None:
     async with opened(grid, store) as world:
-        _, other = await world.steps([await world.admitted(), await world.admitted(USERS[1])])
+        first, other = await world.steps([await world.admitted(), await world.admitted(USERS[1])])
         assert (await store.update(other, stager_callback="ab" * 16)).staging_id is None
+        late = await world.step(await world.admitted(USERS[2]))
+        assert late.staging_id == first.staging_id
 
 
 async def test_a_code_is_good_once_and_for_its_staging(grid: Grid, store: Store) -> None:

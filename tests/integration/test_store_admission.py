@@ -31,6 +31,8 @@ from deliv.model.states import Event, Status
 from deliv.store import NOW, Store, admission
 from integration.rows_read import rows_read
 
+pytestmark = pytest.mark.usefixtures("counted")
+
 CAROL = "/DC=org/DC=example/CN=carol"
 
 
@@ -339,7 +341,7 @@ async def test_the_choice_reads_pairs_not_jobs(database: Database, migrated: Ser
     hosts = {"a", "z"}
     for sql, parameters in (
         *(
-            (sql, (*closed, 100))
+            (sql, (*closed, 100, admission.PAGE))
             for sql, closed in (
                 admission.submitters((), {}),
                 admission.submitters(hosts, {}),

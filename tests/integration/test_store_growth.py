@@ -26,6 +26,7 @@ WHERE Variable_name LIKE 'Handler\\_read\\_%' OR Variable_name = 'Handler_icp_at
 """
 NOT_BOUND = {
     "recount": "a repair by hand: it counts the jobs of one submitter",
+    "recount_space": "a repair by hand: it counts all stagings",
     "free_destinations": "a repair by hand: it reads what is being written now",
 }
 

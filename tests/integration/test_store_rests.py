@@ -29,6 +29,8 @@ from deliv.model.rest import ALL_GO, Cause, Place, Rest, RestRules, operators_pl
 from deliv.model.states import Event, Status
 from deliv.store import Store
 
+pytestmark = pytest.mark.usefixtures("counted")
+
 RULES = RestRules(least_life=3600)
 FULL = "gsiftp://user.example.org/full"
 AHEAD = "UPDATE rests SET next_try = next_try - INTERVAL 1 DAY, since = since - INTERVAL 1 DAY"

@@ -29,6 +29,7 @@ class Fix(StrEnum):
     ADMISSION = "the row is there again"
     LEASE = "it is removed"
     COUNTS = "its jobs are counted again"
+    SPACE = "the stagings are counted again"
     FILES = "its files are counted again"
     STRAY_FILES = "they are removed"
     WRITER = "the destinations are free again"

@@ -77,6 +77,8 @@ class Repair:
                     await self._store.remove_lease(subject)
                 case Fix.COUNTS:
                     await self._store.recount(subject)
+                case Fix.SPACE:
+                    await self._store.recount_space()
                 case Fix.FILES:
                     await self._count_files(await self._as_found(finding))
                 case Fix.STRAY_FILES:

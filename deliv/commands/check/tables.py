@@ -31,6 +31,9 @@ async def tables(
     for submitter in await inspection.miscounted(ENOUGH):
         text = f"the counts of {submitter}'s jobs are not those of the jobs"
         yield Finding(rule="counts", text=text, subject=submitter, fix=Fix.COUNTS)
+    if await inspection.space_miscounted():
+        text = "the space that stagings take is not counted as the stagings say"
+        yield Finding(rule="counts", text=text, fix=Fix.SPACE)
     for job_id, version, status in await inspection.miscounted_files(ENOUGH):
         fix = None if status in FINAL else Fix.FILES
         text = "has another number of files that are there than it says"

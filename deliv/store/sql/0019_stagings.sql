@@ -1,10 +1,11 @@
 -- Stagings: a product is brought to disk once for all jobs that want it at that time.
 --
--- A job is of one staging from the moment it needs the stager until its end; another attempt at
--- staging begins without one. The first job of a product opens it, the next ones join it while it can
--- be joined (`open_key`). It is given back when the last of its jobs needs it no more.
+-- The first job of a product opens one when it needs the stager; the next ones join it when they are
+-- admitted, while it can be joined (`open_key`). A job is of it until its end; another attempt at staging
+-- begins without one. It is given back when the last of its jobs needs it no more.
 --
--- What is still to be done for it has a due time, as with jobs. Row locks: a job's, then its staging's.
+-- What is still to be done for it has a due time, as with jobs. Row locks: a job's, then its staging's,
+-- then those of counts.
 --
 -- The release before stages for each job alone: its jobs have no `staging_id`, and the stager knows them
 -- by their own ids. The job that opened a staging has the digest of the code in `stager_callback`, too,
@@ -31,7 +32,7 @@ CREATE TABLE IF NOT EXISTS stagings (
   reason TEXT NULL COMMENT 'why it failed',
   hostname TEXT NULL,
   path TEXT NULL,
-  size BIGINT UNSIGNED NULL COMMENT 'bytes; NULL of several files',
+  size BIGINT UNSIGNED NULL COMMENT 'bytes of all its files; NULL: not reported',
   checksum VARCHAR(255) CHARACTER SET ascii COLLATE ascii_nopad_bin NULL
     COMMENT 'ALGORITHM:hexadecimal',
   report BINARY(16) NULL COMMENT 'the report whose files are in staging_files; NULL: it is one file',
@@ -57,13 +58,46 @@ CREATE TABLE IF NOT EXISTS staging_files (
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
 
 ALTER TABLE jobs
-ADD COLUMN IF NOT EXISTS staging_id VARCHAR(36) CHARACTER SET ascii COLLATE ascii_nopad_bin NULL
-  COMMENT 'the staging that it is of; NULL: none yet, or the release before stages it',
 ADD KEY IF NOT EXISTS staging (staging_id, status, time_released) COMMENT 'who needs a staging';
 
-ALTER TABLE jobs_archive
-ADD COLUMN IF NOT EXISTS staging_id VARCHAR(36) CHARACTER SET ascii COLLATE ascii_nopad_bin NULL
-COMMENT 'the staging that it is of; NULL: none yet, or the release before stages it';
+-- The space that stagings take in front of the tapes, beside that of the jobs which are alone in
+-- jobs_under_way. A few rows, which are always there: those who change different stagings seldom wait
+-- for each other. `deliv check` compares them with the stagings, and counts again.
+CREATE TABLE IF NOT EXISTS stagings_under_way (
+  part TINYINT UNSIGNED NOT NULL COMMENT 'CRC32(staging_id) modulo 16 of those that it counts',
+  copies BIGINT NOT NULL DEFAULT 0 COMMENT 'stagings that are not RELEASED',
+  sized BIGINT NOT NULL DEFAULT 0 COMMENT 'those of them whose size was reported',
+  bytes BIGINT NOT NULL DEFAULT 0 COMMENT 'what these have',
+  PRIMARY KEY (part)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
+
+INSERT IGNORE INTO stagings_under_way (part)
+VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9), (10), (11), (12), (13), (14), (15);
+
+CREATE OR REPLACE TRIGGER stagings_count_begun AFTER INSERT ON stagings FOR EACH ROW
+BEGIN
+  IF NEW.state <> 'RELEASED' THEN
+    UPDATE stagings_under_way
+      SET copies = copies + 1, sized = sized + (NEW.size IS NOT NULL),
+        bytes = bytes + CAST(COALESCE(NEW.size, 0) AS SIGNED)
+      WHERE part = CRC32(NEW.staging_id) % 16;
+  END IF;
+END;
+
+-- None that is not RELEASED is removed.
+CREATE OR REPLACE TRIGGER stagings_count AFTER UPDATE ON stagings FOR EACH ROW
+BEGIN
+  DECLARE was_there BOOLEAN DEFAULT OLD.state <> 'RELEASED';
+  DECLARE is_there BOOLEAN DEFAULT NEW.state <> 'RELEASED';
+  IF was_there <> is_there OR NOT NEW.size <=> OLD.size THEN
+    UPDATE stagings_under_way
+      SET copies = copies + is_there - was_there,
+        sized = sized + (is_there AND NEW.size IS NOT NULL) - (was_there AND OLD.size IS NOT NULL),
+        bytes = bytes + IF(is_there, CAST(COALESCE(NEW.size, 0) AS SIGNED), 0)
+          - IF(was_there, CAST(COALESCE(OLD.size, 0) AS SIGNED), 0)
+      WHERE part = CRC32(NEW.staging_id) % 16;
+  END IF;
+END;
 
 CREATE OR REPLACE TRIGGER stagings_change BEFORE UPDATE ON stagings FOR EACH ROW
 BEGIN
@@ -114,12 +148,14 @@ BEGIN
   END IF;
 END;
 
+-- The staging's row is locked before those of counts.
 CREATE OR REPLACE TRIGGER jobs_staging_left AFTER UPDATE ON jobs FOR EACH ROW
+PRECEDES jobs_count_update
 BEGIN
   IF OLD.staging_id IS NOT NULL AND NOT NEW.staging_id <=> OLD.staging_id THEN
-    -- Whether a job needs it is looked at now; none joins one whose copy can't be used.
+    -- Whether a job needs it is looked at now; none joins one whose copy an attempt could not use.
     UPDATE stagings
-      SET open_key = IF(NEW.status = 'SUBMITTED', open_key, NULL), due_at = NOW(6),
+      SET open_key = IF(NEW.attempt = OLD.attempt, open_key, NULL), due_at = NOW(6),
         version = version + 1
       WHERE staging_id = OLD.staging_id AND state <> 'RELEASED';
   ELSEIF OLD.time_released IS NULL AND NEW.time_released IS NOT NULL AND NOT EXISTS (

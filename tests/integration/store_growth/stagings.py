@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from support.samples import POPULAR, REPORT
+from msgspec.structs import replace
+from support.samples import LIMITS, POPULAR, REPORT, submitted
 
+from deliv.config import Bytes
 from deliv.model.file import ReportedFile
 from deliv.model.job import Job
 from deliv.model.staging import SharedStaging, StagingState
@@ -11,6 +13,7 @@ from deliv.model.states import Event
 from integration.store_growth.world import Call, World, admitted, admitted_itself, case
 from integration.test_store_archive import DAY, held
 
+NO_ROOM = replace(LIMITS.staging, bytes=Bytes(1))
 FILE = [ReportedFile(name="a", size=1)]
 
 
@@ -29,6 +32,20 @@ async def _(world: World) -> Call:
     await entered(world)
     job = await admitted(world)
     return lambda: world.store.enter_staging(job, 60)
+
+
+@case("admit, one that joins, without room")
+async def _(world: World) -> Call:
+    await entered(world)
+    await submitted(world.store)
+    return lambda: world.store.admit(NO_ROOM)
+
+
+@case("held_by, without room")
+async def _(world: World) -> Call:
+    await entered(world)
+    job = await submitted(world.store)
+    return lambda: world.store.held_by(replace(LIMITS, staging=NO_ROOM), job)
 
 
 @case("staging")
