@@ -233,9 +233,12 @@ def _note_failure(tx: Connection, job: Job, place: Place, reason: str, rules: Re
     """The place after another failure there, which may be that of a job that tried."""
     server = place.name if place.cause is Cause.DESTINATION else None
     what = place.key, place.cause, place.name, place.host, reason
+    before = tx.get(AT, place.key)
     tx.execute(FAIL, *what, server, server)
     rest = at(tx, place)
     tried = rest.since is not None and job.let_go is not None and job.rest == place.key
+    if tried and before and before["failed"] and before["failed"] > job.let_go:
+        return rest  # another one that was let go with it has failed already
     enough = rules.after if rest.proven else 1
     if tried or (rest.since is None and rest.failures >= enough):
         tries = rest.tries + 1 if tried else 0

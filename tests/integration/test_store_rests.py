@@ -25,7 +25,16 @@ from deliv.db.database import Database
 from deliv.model.backoff import Backoff
 from deliv.model.file import FileResult, FileState
 from deliv.model.job import Job, TransferIdentity, delegation_id
-from deliv.model.rest import ALL_GO, Cause, Place, Rest, RestRules, operators_place, place_of
+from deliv.model.rest import (
+    ALL_GO,
+    LET_GO,
+    Cause,
+    Place,
+    Rest,
+    RestRules,
+    operators_place,
+    place_of,
+)
 from deliv.model.states import Event, Status
 from deliv.store import Store
 
@@ -287,6 +296,21 @@ async def test_a_failure_while_others_go_on_has_all_rest_again(
     assert await store.admit(LIMITS.staging) is None
     (rest,) = await resting(store)
     assert (rest.tries, rest.allowance, rest.successes) == (1, 0, 0)
+
+
+async def test_those_that_fail_together_are_one_try(store: Store, database: Database) -> None:
+    jobs = [await at_fts(store) for _ in range(1 + LET_GO)]
+    jobs = [await fails(store, job) for job in jobs]
+    await due_again(database, store)
+    tries = await store.claim(jobs[0].job_id, 60)
+    assert tries is not None
+    await store.apply(tries, Event.DELIVER)
+    going = [await store.claim(job.job_id, 60) for job in jobs[1:]]
+    for job in going:
+        assert job is not None
+        assert (await fails(store, job)).let_go is None
+    (rest,) = await resting(store)
+    assert rest.tries == 1
 
 
 async def full(store: Store) -> Job:
