@@ -93,7 +93,7 @@ UPDATE jobs SET rest = %s, let_go = NULL, due_at = {LATER}, version = version + 
   waiting_for = %s, waiting_since = GREATEST(%s, time_submitted), detailed_status = %s
 WHERE job_id IN
 """  # noqa: S608 - a constant
-MARKED = 500  # at once
+MARKED = 100  # at once: with admission.LOOKS as many as one admission has the time for
 # Seconds, then it is marked again: so the release before, which knows no rests, goes on with it.
 MARK_LASTS = 86400.0
 # Those that were handed over or staged first: they keep others from nothing else.

@@ -32,6 +32,7 @@ from deliv.model.rest import (
     Place,
     Rest,
     RestRules,
+    directory_place,
     operators_place,
     place_of,
 )
@@ -335,6 +336,27 @@ async def test_others_pass_those_whose_directory_is_full(store: Store, database:
         assert found is not None
         assert (found.status, found.waiting_for) == (Status.SUBMITTED, "space")
         assert "has no space left" in (found.detailed_status or "")
+
+
+async def test_others_pass_those_of_several_directories_that_are_full(
+    store: Store, database: Database
+) -> None:
+    """At once: where none is admitted the sweep looks no further."""
+    await reached(database)
+    directories = [f"{FULL}/{number}" for number in range(15)]
+    await database.execute(
+        """
+        INSERT INTO rests (place_key, cause, place, reason, since)
+        VALUES """  # noqa: S608 - marks
+        + ", ".join(["(%s, 'space', %s, 'full', NOW(6))"] * len(directories)),
+        *(value for name in directories for value in (directory_place(name).key, name)),
+    )
+    for name in directories:
+        await submitted(store, destination_path=name)
+    behind = await submitted(store)
+    admitted = await store.admit(LIMITS.staging)
+    assert admitted is not None
+    assert admitted.job_id == behind.job_id
 
 
 async def test_they_come_back_in_their_order_when_there_is_space(
