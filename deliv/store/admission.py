@@ -68,7 +68,9 @@ WHERE {in_phase(Phase.QUEUED)} AND submitter = %s
 GROUP BY status, submitter, destination_host LIMIT %s
 """  # noqa: S608 - constants
 MORE_HOSTS = 800  # than are full
-LOOKS = 4  # at the head of a queue, where jobs may rest; they make room for others
+# At the head of a queue, where jobs may rest; they make room for others. Each may be of another
+# directory that is full.
+LOOKS = 20
 HEAD = f"""FORCE INDEX (turn)
 WHERE {in_phase(Phase.QUEUED)} AND submitter = %s AND destination_host = %s AND due_at <= NOW(6)
   AND (deadline IS NULL OR deadline > %s)

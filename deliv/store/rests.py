@@ -96,7 +96,7 @@ UPDATE jobs SET rest = %s, let_go = NULL, due_at = {LATER}, version = version + 
   waiting_for = %s, waiting_since = GREATEST(%s, time_submitted), detailed_status = %s
 WHERE job_id IN
 """  # noqa: S608 - a constant
-MARKED = 500  # at once
+MARKED = 100  # at once: with admission.LOOKS as many as one admission has the time for
 # Seconds, then it is marked again: so the release before, which knows no rests, goes on with it.
 MARK_LASTS = 86400.0
 # Those that were handed over or staged first: they keep others from nothing else.
@@ -239,9 +239,12 @@ def _note_failure(tx: Connection, job: Job, place: Place, reason: str, rules: Re
     """The place after another failure there, which may be that of a job that tried."""
     server = place.name if place.cause is Cause.DESTINATION else None
     what = place.key, place.cause, place.name, place.host, reason
+    before = tx.get(AT, place.key)
     tx.execute(FAIL, *what, server, server)
     rest = at(tx, place)
     tried = rest.since is not None and job.let_go is not None and job.rest == place.key
+    if tried and before and before["failed"] and before["failed"] > job.let_go:
+        return rest  # another one that was let go with it has failed already
     enough = rules.after if rest.proven else 1
     if tried or (rest.since is None and rest.failures >= enough):
         tries = rest.tries + 1 if tried else 0

@@ -25,7 +25,17 @@ from deliv.db.database import Database
 from deliv.model.backoff import Backoff
 from deliv.model.file import FileResult, FileState
 from deliv.model.job import Job, TransferIdentity, delegation_id
-from deliv.model.rest import ALL_GO, Cause, Place, Rest, RestRules, operators_place, place_of
+from deliv.model.rest import (
+    ALL_GO,
+    LET_GO,
+    Cause,
+    Place,
+    Rest,
+    RestRules,
+    directory_place,
+    operators_place,
+    place_of,
+)
 from deliv.model.states import Event, Status
 from deliv.store import Store
 
@@ -331,6 +341,21 @@ async def test_a_failure_while_others_go_on_has_all_rest_again(
     assert (rest.tries, rest.allowance, rest.successes) == (1, 0, 0)
 
 
+async def test_those_that_fail_together_are_one_try(store: Store, database: Database) -> None:
+    jobs = [await at_fts(store) for _ in range(1 + LET_GO)]
+    jobs = [await fails(store, job) for job in jobs]
+    await due_again(database, store)
+    tries = await store.claim(jobs[0].job_id, 60)
+    assert tries is not None
+    await store.apply(tries, Event.DELIVER)
+    going = [await store.claim(job.job_id, 60) for job in jobs[1:]]
+    for job in going:
+        assert job is not None
+        assert (await fails(store, job)).let_go is None
+    (rest,) = await resting(store)
+    assert rest.tries == 1
+
+
 async def full(store: Store) -> Job:
     job = await at_fts(store, destination_path=FULL)
     return await fails(store, job, Cause.SPACE)
@@ -353,6 +378,27 @@ async def test_others_pass_those_whose_directory_is_full(store: Store, database:
         assert found is not None
         assert (found.status, found.waiting_for) == (Status.SUBMITTED, "space")
         assert "has no space left" in (found.detailed_status or "")
+
+
+async def test_others_pass_those_of_several_directories_that_are_full(
+    store: Store, database: Database
+) -> None:
+    """At once: where none is admitted the sweep looks no further."""
+    await reached(database)
+    directories = [f"{FULL}/{number}" for number in range(15)]
+    await database.execute(
+        """
+        INSERT INTO rests (place_key, cause, place, reason, since)
+        VALUES """  # noqa: S608 - marks
+        + ", ".join(["(%s, 'space', %s, 'full', NOW(6))"] * len(directories)),
+        *(value for name in directories for value in (directory_place(name).key, name)),
+    )
+    for name in directories:
+        await submitted(store, destination_path=name)
+    behind = await submitted(store)
+    admitted = await store.admit(LIMITS.staging)
+    assert admitted is not None
+    assert admitted.job_id == behind.job_id
 
 
 async def test_they_come_back_in_their_order_when_there_is_space(
