@@ -64,17 +64,15 @@ class Patience:
         """One look at all that rests: what is tried again, let go, given up; how many of each."""
         done = await self._store.try_rests(self._rules, MOST)
         done += await self._store.free_rested(self._rules, 5 * MOST)
-        for job_id in await self._store.tired(self._rules, MOST):
+        for job_id, rest in (await self._store.tired(self._rules, MOST)).items():
             job = await self._store.job(job_id)
             if job is None or job.status in FINAL:
                 continue
-            rest = await self._store.rest_of(job)
-            if rest is not None:
-                done += 1
-                try:
-                    await self._failures.give_up(job, rest)
-                except LostRace as error:
-                    log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
+            done += 1
+            try:
+                await self._failures.give_up(job, rest)
+            except LostRace as error:
+                log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
         return done
 
     async def _keep_copy(self, job: Job, rest: Rest) -> None:

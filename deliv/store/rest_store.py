@@ -93,6 +93,6 @@ class RestStore(Transactions):
             freed += await self._run(partial(rests.free, key=key, limit=limit))
         return freed
 
-    async def tired(self, rules: RestRules, limit: int) -> list[str]:
-        """Ids of jobs that have waited for a place for as long as they may."""
+    async def tired(self, rules: RestRules, limit: int) -> dict[str, Rest]:
+        """Jobs that have waited for a place for as long as they may, and where, by their ids."""
         return await self._run(lambda tx: rests.tired(tx, rules, limit))

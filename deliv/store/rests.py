@@ -7,7 +7,6 @@ are taken in the order job, then its place; of further jobs only where they are 
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import fields
 from datetime import timedelta
 from typing import Any
@@ -436,25 +435,22 @@ def count(tx: Connection) -> dict[Cause, int]:
     return {Cause(row["cause"]): row["places"] for row in tx.query(COUNT)}
 
 
-def tired(tx: Connection, rules: RestRules, limit: int) -> list[str]:
-    """Ids of jobs that have waited for a place for as long as they may."""
-    found: list[str] = []
+def tired(tx: Connection, rules: RestRules, limit: int) -> dict[str, Rest]:
+    """Jobs that have waited for a place for as long as they may, and where, by their ids."""
+    found: dict[str, Rest] = {}
     now = tx.now()
     thens = [now - timedelta(seconds=each) for each in (rules.patience, rules.patience_new)]
     for rest in map(to_rest, tx.query(OLD, *thens, limit)):
         if tx.get(COPIED_TO, rest.place_key) is not None:
             continue  # it may be in order again
         then = now - timedelta(seconds=rest.patience(rules))
+        rows: list[Row] = []
         for status in sorted(UNFINISHED):
-            found += _ids(tx.query(TIRED_HERE, rest.place_key, status, limit, then))
+            rows += tx.query(TIRED_HERE, rest.place_key, status, limit, then)
         if rest.host is not None:
             for row in tx.query(WAITING_THERE, rest.host, then):
-                there = row["submitter"], rest.host
-                found += _ids(tx.query(TIRED_THERE, *there, then, limit))
+                rows += tx.query(TIRED_THERE, row["submitter"], rest.host, then, limit)
+        found |= {row["job_id"]: rest for row in rows[: limit - len(found)]}
         if len(found) >= limit:
             break
-    return found[:limit]
-
-
-def _ids(rows: Collection[Row]) -> list[str]:
-    return [row["job_id"] for row in rows]
+    return found

@@ -297,9 +297,9 @@ async def test_no_patience_ends_by_a_step_ahead(
     job = await out(store, database)
     await database.execute("UPDATE rests SET since = since - INTERVAL 8 DAY")
     clock.step(8 * DAY)
-    assert await store.tired(RULES, 10) == []
+    assert await store.tired(RULES, 10) == {}
     clock.step(0)
-    assert await store.tired(replace(RULES, patience=0.0), 10) == [job.job_id]
+    assert [*await store.tired(replace(RULES, patience=0.0), 10)] == [job.job_id]
 
 
 async def test_no_operators_rest_ends_by_a_step_ahead(store: Store, clock: Clock) -> None:

@@ -546,14 +546,14 @@ async def test_an_operators_rest_may_have_no_end(store: Store) -> None:
 async def test_who_has_waited_too_long_is_found(store: Store, migrated: Server) -> None:
     """Of those that are marked, and of those that wait for their turn at an operator's host."""
     waiting = [await submitted(store), await submitted(store, submitter=BOB)]
-    assert await store.tired(RULES, 10) == []
+    assert await store.tired(RULES, 10) == {}
     await store.begin_rest(operators_place(HOST), "a disk", None, "root")
     migrated.run("UPDATE rests SET since = since - INTERVAL 8 DAY")
-    assert await store.tired(RULES, 10) == []  # they were submitted just now
+    assert await store.tired(RULES, 10) == {}  # they were submitted just now
     migrated.run(OLD)
     await submitted(store)
-    assert await store.tired(RULES, 10) == [one.job_id for one in waiting]
-    assert await store.tired(RULES, 1) == [waiting[0].job_id]
+    assert [*await store.tired(RULES, 10)] == [one.job_id for one in waiting]
+    assert [*await store.tired(RULES, 1)] == [waiting[0].job_id]
 
 
 async def test_who_has_waited_too_long_is_found_behind_places_of_more_patience(
@@ -567,8 +567,8 @@ async def test_who_has_waited_too_long_is_found_behind_places_of_more_patience(
         """,
         "UPDATE rests SET since = since - INTERVAL 2 HOUR",
     )
-    assert await store.tired(RULES, 100) == []
-    assert await store.tired(replace(RULES, patience_new=0.0), 100) == [job.job_id]
+    assert await store.tired(RULES, 100) == {}
+    assert [*await store.tired(replace(RULES, patience_new=0.0), 100)] == [job.job_id]
 
 
 async def test_who_has_waited_too_long_at_a_server_is_found(
@@ -577,7 +577,7 @@ async def test_who_has_waited_too_long_at_a_server_is_found(
     job = await out(store, database)
     await submitted(store)
     assert await store.admit(LIMITS.staging) is None
-    assert await store.tired(RULES, 10) == []
+    assert await store.tired(RULES, 10) == {}
     assert len(await store.tired(replace(RULES, patience=0.0), 10)) == 2
     assert (await store.job(job.job_id)) is not None
 
@@ -621,7 +621,7 @@ async def test_jobs_that_rest_cost_no_look_more(migrated: Server, count: int) ->
         assert await store.admit(LIMITS.staging, RULES) is None
         assert await store.try_rests(RULES, 100) == 0
         assert await store.free_rested(RULES, 100) == 0
-        assert await store.tired(RULES, 100) == []
+        assert await store.tired(RULES, 100) == {}
         await store.resting()
         assert await rows_read(database) - before < 150
     finally:
@@ -645,7 +645,7 @@ async def test_jobs_that_rest_for_less_long_than_their_place_cost_no_look_more(
         await database.execute("UPDATE rests SET since = since - INTERVAL 8 DAY")
         migrated.run("ANALYZE TABLE jobs")
         before = await rows_read(database)
-        assert await store.tired(RULES, 100) == []
+        assert await store.tired(RULES, 100) == {}
         assert await rows_read(database) - before < 500
     finally:
         database.close()

@@ -9,10 +9,12 @@ import pytest
 from deliv_testbed import pki
 from structlog.testing import capture_logs
 from support.private_mariadb import Server
-from support.samples import HOST, staged, submitted
+from support.samples import HOST, staged, submitted, transferring
 
 from deliv.db.database import Database
+from deliv.delivery.ending.failure import Failure
 from deliv.delivery.endpoints import sid
+from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Job, TransferIdentity
 from deliv.model.phase import Phase, phase
 from deliv.model.rest import operators_place
@@ -392,6 +394,27 @@ async def test_what_fts_had_before_a_restore_is_staged_for_though_its_host_rests
         job = await here.now(job)
         assert phase(job) is Phase.ASKING_STAGER
         assert await here.parts.patience.released(job) == job
+
+
+async def test_a_job_that_is_given_up_is_told_what_it_waited_for(
+    grid: Grid, database: Database, migrated: Server, tmp_path: Path
+) -> None:
+    """Not what it has waited for since a moment ago."""
+    async with bench(grid, database, tmp_path, **MANY) as here:
+        job = await transferring(here.store)
+        unreachable = Failure(
+            error_class=ErrorClass.UNREACHABLE, reason="DESTINATION [111] Connection refused"
+        )
+        job = await here.failures.attempt(job, unreachable)
+        migrated.rewrite(
+            "UPDATE rests SET since = since - INTERVAL 2 HOUR",
+            "UPDATE jobs SET time_submitted = time_submitted - INTERVAL 2 HOUR",
+        )
+        await here.store.begin_rest(operators_place(HOST), "a new disk", None, "root")
+        assert await here.parts.patience.keep_trying() > 0
+        job = await here.now(job)
+        assert job.error_class == ErrorClass.UNREACHABLE
+        assert "given up after 60 minutes: user.example.org can't" in (job.detailed_status or "")
 
 
 @pytest.mark.parametrize("listed", [True, False])
