@@ -9,7 +9,7 @@ import argparse
 import getpass
 import json
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from deliv.assembly import Parts
 from deliv.delivery.deadline import parse_moment
@@ -19,7 +19,7 @@ from deliv.model.rest import Rest, operators_place
 from deliv.ops import logs
 
 MOST = 1000  # that are listed
-LONGEST = timedelta(days=366)
+LATEST = datetime(2038, 1, 1, tzinfo=UTC)  # that each MariaDB has a TIMESTAMP for
 
 
 async def resting(parts: Parts) -> list[Rest]:
@@ -76,12 +76,12 @@ async def rest(parts: Parts, options: argparse.Namespace) -> int:
             until = parse_moment("--until", options.until)
     except (ValueError, InvalidRequest) as error:
         raise ConfigError(str(error)) from error
-    if until is not None and until <= (now := datetime.now(UTC)):
+    if until is not None and until <= datetime.now(UTC):
         raise ConfigError(f"--until {options.until} is over already")
-    if until is not None and until > now + LONGEST:
+    if until is not None and until > LATEST:
         raise ConfigError(
-            f"--until {options.until} is more than a year ahead: leave it out, and end the rest by "
-            "`deliv queue resume`"
+            f"--until {options.until} is later than {LATEST:%Y-%m-%d}, the last that is possible: "
+            "leave it out, and end the rest by `deliv queue resume`"
         )
     who = os.environ.get("SUDO_USER") or getpass.getuser()
     await parts.store.begin_rest(operators_place(host), options.reason, until, who)

@@ -88,6 +88,7 @@ class Rest:
     tries: int
     allowance: int
     successes: int
+    tried: str
     begun_by: str | None
 
     def patience(self, rules: RestRules) -> float:

@@ -101,8 +101,10 @@ MARK_LASTS = 86400.0
 # Those that were handed over or staged first: they keep others from nothing else.
 HERE = """
 SELECT job_id FROM jobs FORCE INDEX (resting)
-WHERE rest = %s AND let_go IS NULL AND {status} ORDER BY job_id LIMIT %s FOR UPDATE SKIP LOCKED
+WHERE rest = %s AND let_go IS NULL AND {status} AND job_id > %s
+ORDER BY job_id LIMIT %s FOR UPDATE SKIP LOCKED
 """
+TRIED = "UPDATE rests SET tried = %s WHERE place_key = %s"
 # Where it was in the queue; after a step back of the clock it may be of a time to come.
 IN_ITS_TURN = "LEAST(time_submitted, NOW(6))"
 GO = f"""
@@ -378,13 +380,18 @@ def arrived(tx: Connection, job: Job) -> None:
 
 
 def _let_go(tx: Connection, rest: Rest, count: int) -> int:
-    """Let so many jobs go that rest there; how many are left for those that wait for their turn."""
-    for statuses, routing in ((IN_FLIGHT, Routing.ATTEND), (None, Routing.ADMIT)):
-        status = of_status(statuses) if statuses else in_phase(Phase.QUEUED)
-        rows = tx.query(HERE.format(status=status), rest.place_key, count) if count else []
+    """Let so many jobs go that rest there; how many are left for those that wait for their turn.
+
+    In turn those in flight, then of the queue: one that can't succeed does not try for all others.
+    """
+    in_flight, queued = of_status(IN_FLIGHT), in_phase(Phase.QUEUED)
+    for status, behind in ((in_flight, rest.tried), (queued, ""), (in_flight, "")):
+        rows = tx.query(HERE.format(status=status), rest.place_key, behind, count) if count else []
         if rows:
             ids = [row["job_id"] for row in rows]
             tx.execute(f"{GO} ({placeholders(len(ids))})", *ids)
+            tx.execute(TRIED, ids[-1] if status is in_flight else "", rest.place_key)
+            routing = Routing.ATTEND if status is in_flight else Routing.ADMIT
             outbox.add(tx, [(job, (routing,)) for job in jobs.by_id(tx, ids).values()])
             count -= len(ids)
     return count

@@ -37,7 +37,7 @@ from deliv.model.rest import (
     place_of,
 )
 from deliv.model.states import Event, Status
-from deliv.store import Store
+from deliv.store import NOW, Store
 
 pytestmark = pytest.mark.usefixtures("counted")
 
@@ -191,7 +191,6 @@ async def test_nobody_is_admitted_for_a_server_that_rests(store: Store, database
 
 async def test_one_job_tries_at_growing_intervals(store: Store, database: Database) -> None:
     job = await out(store, database)
-    await submitted(store)
     pauses = []
     for _ in range(3):
         (rest,) = await resting(store)
@@ -205,6 +204,33 @@ async def test_one_job_tries_at_growing_intervals(store: Store, database: Databa
         job = await fails(store, job)
         assert job.let_go is None
     assert pauses == [60, 120, 240]
+
+
+async def test_one_that_can_not_succeed_does_not_try_for_all(
+    store: Store, database: Database
+) -> None:
+    """Each in flight in its turn, then one of the queue: a smaller product may have space."""
+    await reached(database)
+    flying = [await at_fts(store, destination_path=FULL) for _ in range(2)]
+    for _ in range(RULES.after):
+        flying = [await fails(store, job, Cause.SPACE) for job in flying]
+    queued = await submitted(store, destination_path=FULL)
+    assert await store.admit(LIMITS.staging) is None
+    for job in flying:
+        await due_again(database, store)
+        assert await store.admit(LIMITS.staging) is None
+        tries = await store.claim(job.job_id, 60)
+        assert tries is not None
+        assert tries.let_go is not None
+        await fails(store, tries, Cause.SPACE)
+    await due_again(database, store)
+    admitted = await store.admit(LIMITS.staging)
+    assert admitted is not None
+    assert admitted.job_id == queued.job_id
+    admitted = await store.apply(admitted, Event.STAGED, time_staged=NOW, stager_path="/copy")
+    await fails(store, await at_fts(store, admitted), Cause.SPACE)
+    await due_again(database, store)
+    assert await store.claim(flying[0].job_id, 60) is not None
 
 
 async def test_others_try_beside_one_that_takes_long_at_growing_intervals(
@@ -233,9 +259,9 @@ async def test_nobody_is_given_up_while_something_is_copied_there(
     tries = await store.claim(other.job_id, 60)  # which was submitted first
     assert tries is not None
     tries = await store.update(tries, **HANDED_OVER)
-    assert await store.tired(impatient, 10) == []
+    assert not await store.tired(impatient, 10)
     await store.apply(tries, Event.CANCEL)
-    assert await store.tired(impatient, 10) == [job.job_id]
+    assert [*await store.tired(impatient, 10)] == [job.job_id]
 
 
 async def test_how_anothers_job_failed_is_not_told(store: Store, database: Database) -> None:

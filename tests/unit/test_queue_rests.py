@@ -24,7 +24,7 @@ def rest(cause: Cause, name: str) -> Rest:
     return Rest(
         place_key=Place(cause=cause, name=name).key, cause=cause, place=name, host=None, reason="",
         failures=3, failed=now, proven=True, since=now, next_try=now, tries=0, allowance=0,
-        successes=0, begun_by=None,
+        successes=0, tried="", begun_by=None,
     )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ class Known:
             [HOST, *REASON, "--until", "2020-01-07T08:00:00Z"],
             "--until 2020-01-07T08:00:00Z is over",
         ),
-        ([HOST, *REASON, "--until", "2126-01-07T08:00:00Z"], "is more than a year ahead: leave it"),
+        ([HOST, *REASON, "--until", "2126-01-07T08:00:00Z"], "is later than 2038-01-01, the last"),
         ([HOST, *REASON, "--until", "Monday"], "--until must be a time in ISO 8601, like 2030"),
         ([HOST, "--reason", " "], "--reason must say what the users"),
         ([f"{HOST}:2811", *REASON], "dtn.example.org:2811: a host rests as a whole"),

@@ -41,6 +41,8 @@ CREATE TABLE IF NOT EXISTS rests (
   tries INT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'that failed',
   allowance INT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'jobs that may go on now',
   successes INT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'of jobs that were let go, in a row',
+  tried VARCHAR(36) CHARACTER SET ascii COLLATE ascii_nopad_bin NOT NULL DEFAULT ''
+    COMMENT 'the job in flight that was let go last; empty: one of the queue was',
   begun_by VARCHAR(255) NULL COMMENT 'the operator who has it rest',
   PRIMARY KEY (place_key),
   KEY next_try (next_try)
