@@ -93,11 +93,10 @@ class Patience:
     async def _requeue(self, job: Job) -> None:
         """Nothing is staged for it: it waits for its turn again, where it was in the queue.
 
-        What the stager may have for it alone, by the release before, is given back first. A staging
-        that no other job needs is seen by the sweep.
+        What the stager may have for it alone, by the release before or since before a restore, is
+        given back first. A staging that no other job needs is seen by the sweep.
         """
-        known = job.staging_id or (await self._store.staging(job.job_id))
-        if not known and (job.attempt > 1 or job.stager_callback is not None):
+        if job.staging_id is None and await self._store.staging(job.job_id) is None:
             claim.check()
             try:
                 await self._stager.release(job.job_id)

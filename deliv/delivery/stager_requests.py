@@ -30,6 +30,11 @@ from deliv.store.columns import KEEP
 log = structlog.get_logger()
 
 AT_ONCE = Backoff(0, 0)
+ACCEPTED = "accepted"  # the status of what nothing was heard of since
+# Between the looks whether a report was lost: refused when a clock was wrong, or forgotten with
+# what a restored database did not know.
+LOOKS = Backoff(300, 3600)
+REPORT_MAY_COME = 60.0  # seconds
 GIVEN_BACK = frozenset({StagingState.RELEASING, StagingState.RELEASED})
 
 
@@ -58,7 +63,7 @@ class StagerRequests:
             case StagingState.ASKING:
                 await self._ask(staging)
             case StagingState.WAITING:
-                await self._time_out(staging)
+                await self._look_after(staging)
             case StagingState.RELEASING:
                 await self._give_back(staging)
             case StagingState.RELEASED:
@@ -132,11 +137,11 @@ class StagerRequests:
             else:
                 await self._store.update_staging(
                     staging,
-                    delay=self._timeout,
-                    tell={"stager_accepted": NOW, "stager_status": "accepted"},
+                    delay=min(self._timeout, LOOKS.first),
+                    tell={"stager_accepted": NOW, "stager_status": ACCEPTED},
                     state=StagingState.WAITING,
                     accepted=NOW,
-                    status="accepted",
+                    status=ACCEPTED,
                 )
                 await self._each(staging, self._goes_on)
         except LostRace:
@@ -168,15 +173,32 @@ class StagerRequests:
             except LostRace as error:
                 log.info("job moved on meanwhile", job_id=job.job_id, reason=str(error))
 
-    async def _time_out(self, staging: SharedStaging) -> None:
-        """End one that outlived `stager.timeout`; before that it goes on waiting."""
-        left = await self._left(staging)
-        if left > 0:
-            await self._store.update_staging(staging, delay=left)
+    async def _look_after(self, staging: SharedStaging) -> None:
+        """End one that outlived `stager.timeout`; before that ask again where its report was lost.
+
+        Not for ever: a stager may report again and again what deliv refuses.
+        """
+        left, age = await self._left(staging), await self._store.age(staging.begun)
+        if left > 0 or not await self._store.time_is_noted():
+            if age < self._timeout and await self._has_reported(staging):
+                log.warning("the stager's report was lost: asking again", job_id=staging.staging_id)
+                await self.ask_again(staging, REPORT_MAY_COME)
+                return
+            delay = min(left if left > 0 else self._ask_again, LOOKS.after(age))
+            await self._store.update_staging(staging, delay=delay)
             return
         seconds = round(self._timeout)
         reason = f"the stager did not deliver within {seconds} s (stager: {staging.status})"
         await self.fail(staging, ErrorClass.TIMEOUT, reason)
+
+    async def _has_reported(self, staging: SharedStaging) -> bool:
+        """Whether it has, by its own word, and deliv knows nothing of that."""
+        try:
+            told = await self._stager.has_reported(staging.staging_id)
+        except (Unavailable, Refused) as error:
+            log.debug("the stager does not say", job_id=staging.staging_id, reason=str(error))
+            return False
+        return bool(told) and staging.status == ACCEPTED
 
     async def _left(self, staging: SharedStaging) -> float:
         """Seconds until its deadline; the stager's, once it has accepted."""

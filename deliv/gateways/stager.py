@@ -30,6 +30,8 @@ class Stager:
         self._upstream = Upstream(*server, self.breaker)
         self.release_breaker = Breaker()  # releases fail by themselves
         self._releases = Upstream(*server, self.release_breaker, "release")
+        # A stager that does not offer them may answer by a web page, as if it were out.
+        self._looks = Upstream(*server, Breaker(), "look")
         self._callback = callback
 
     async def stage(self, staging: SharedStaging, authcode: str) -> None:
@@ -75,6 +77,17 @@ class Stager:
                 raise
             return False if error.code == HTTPStatus.NOT_FOUND else None
         return True
+
+    async def has_reported(self, job_id: str) -> bool | None:
+        """Whether it has reported on what it was asked for last; None when it does not say."""
+        try:
+            path = f"/stage/{quote(job_id, safe='')}"
+            answer = _accepted(await self._looks.call("GET", path)).json()
+        except Refused as error:
+            if error.code not in NOT_OFFERED:
+                raise
+            return None
+        return _told(answer) if isinstance(answer, dict) else None
 
     async def probe(self) -> str:
         """For readiness: Unreachable when no stager answers at the configured URL."""

@@ -15,6 +15,8 @@ from deliv.store.conditions import in_phase, of_status
 from deliv.store.jobs import ADMITTED
 
 NOTICED = 1.0  # seconds; the time that was noted last is a few seconds old
+AWAY = 60  # seconds without a note: deliv or MariaDB was away, or a backup was put back
+OUTDATED = f"SELECT 1 FROM clock WHERE seen < NOW(6) - INTERVAL {AWAY} SECOND"  # noqa: S608 - a constant
 LOCK = "INSERT INTO clock (id) VALUES (1) ON DUPLICATE KEY UPDATE id = id"
 READ = "SELECT seen, NOW(6) AS now FROM clock"
 NOTE = "UPDATE clock SET seen = %s"
@@ -36,6 +38,12 @@ UPDATE stagings FORCE INDEX (due)
 SET due_at = GREATEST({LATER}, due_at - INTERVAL %s MICROSECOND)
 WHERE due_at > {LATER}
 """  # noqa: S608 - constants
+# Nobody could hear the stager meanwhile.
+UNHEARD = """
+UPDATE stagings FORCE INDEX (due)
+SET accepted = accepted + INTERVAL %s MICROSECOND, version = version + 1
+WHERE due_at IS NOT NULL AND state = 'WAITING'
+"""
 # What operators have rest does so until a time that they gave.
 RESTS = """
 UPDATE rests FORCE INDEX (next_try)
@@ -46,12 +54,17 @@ RELAY = f"UPDATE outbox SET held_until = {LATER} WHERE held_until > {LATER}"  # 
 
 
 def note(tx: Connection, hold: float) -> float:
-    """Note the time. By how many seconds the clock has stepped back since it was noted, else 0."""
+    """Note the time. By how many seconds the clock has stepped back since it was noted, else 0.
+
+    The time for which nobody noted it counts for no time-out of the stager's.
+    """
     tx.execute(LOCK)  # by all instances one after the other, so that a step is noted once
     (row,) = tx.query(READ)
     seen, now = row["seen"], row["now"]
     seconds = float((seen - now).total_seconds())
     tx.execute(NOTE, now)
+    if -seconds > AWAY:
+        tx.execute(UNHEARD, microseconds(-seconds))
     if seconds <= NOTICED:
         return 0.0
     step, claim = microseconds(seconds), microseconds(hold)
@@ -62,6 +75,11 @@ def note(tx: Connection, hold: float) -> float:
     tx.execute(RESTS, step)
     tx.execute(RELAY, claim, claim)
     return seconds
+
+
+def is_noted(tx: Connection) -> bool:
+    """Whether that was done lately, if it ever was."""
+    return tx.get(OUTDATED) is None
 
 
 def age(tx: Connection, moment: datetime) -> float:

@@ -431,6 +431,10 @@ class Store(StagingStore, RestStore):
         """By how many seconds the database's clock has stepped back since the last note, else 0."""
         return await self._run(lambda tx: clock.note(tx, hold))
 
+    async def time_is_noted(self) -> bool:
+        """Whether the time was noted lately. Where not, nothing is to end by it yet."""
+        return await self._run(clock.is_noted)
+
     async def age(self, moment: datetime) -> float:
         """Seconds since then, by the database's clock, which all times of jobs are from."""
         return await self._run(lambda tx: clock.age(tx, moment))

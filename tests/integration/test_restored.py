@@ -24,7 +24,7 @@ from deliv.model.states import Event, Status
 from deliv.store import NOW, Store
 from deliv.store.inspection import Inspection
 from integration.fts_bench import Bench, bench
-from integration.scripted_fts import Grid, reply
+from integration.scripted_fts import Grid, Reply, reply
 from integration.test_stager_gateway import stagers, staging
 
 Opened = AbstractAsyncContextManager[Bench]
@@ -218,6 +218,56 @@ async def test_what_is_asked_for_again_is_not_late_since_before_the_restore(
         await staging(here.store, stager).requests.attend(job.job_id)
         assert phase(await here.now(job)) is Phase.WAITING_FOR_STAGER
         assert (await here.now(job)).attempt == 1
+
+
+async def test_time_in_which_nobody_heard_the_stager_does_not_count(
+    opened: Opened, grid: Grid, migrated: Server
+) -> None:
+    """A backup of days ago is put back under an instance that runs: nothing times out by that."""
+    async with opened as here, stagers(grid) as (stager, server):
+        job = await here.store.update(await waiting(here.store), stager_status="accepted")
+        requests = staging(here.store, stager).requests
+        server.on("POST", "/stage", reply({}, 202))
+        server.on("GET", f"/stage/{job.job_id}", reply({"job_id": job.job_id, "told": False}))
+        await staging(here.store, stager).proceed(await here.now(job))
+        await here.store.note_time(60)
+        migrated.rewrite("UPDATE clock SET seen = seen - INTERVAL 3 DAY")
+        migrated.rewrite(
+            "UPDATE stagings SET accepted = accepted - INTERVAL 3 DAY, due_at = NOW(6)"
+        )
+        await requests.attend(job.job_id)  # before that is noted
+        assert phase(await here.now(job)) is Phase.WAITING_FOR_STAGER
+        await here.store.note_time(60)
+        await here.parts.database.execute("UPDATE stagings SET due_at = NOW(6)")
+        await requests.attend(job.job_id)
+        assert phase(await here.now(job)) is Phase.WAITING_FOR_STAGER
+        assert (await here.now(job)).attempt == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "answer", "asked_again"),
+    [
+        ("accepted", reply({"told": True}), True),
+        ("accepted", reply({"told": False}), False),
+        ("accepted", reply({}), False),
+        ("accepted", reply([]), False),
+        ("accepted", reply({}, 404), False),
+        ("accepted", reply({}, 503), False),
+        ("its report was refused: no such place", reply({"told": True}), False),
+    ],
+)
+async def test_a_report_that_was_lost_is_asked_for_again(
+    opened: Opened, grid: Grid, said: str, answer: Reply, asked_again: bool
+) -> None:
+    async with opened as here, stagers(grid) as (stager, server):
+        job = await here.store.update(await waiting(here.store), stager_status="accepted")
+        server.on("POST", "/stage", reply({}, 202))
+        server.on("GET", f"/stage/{job.job_id}", answer)
+        await staging(here.store, stager).proceed(await here.now(job))
+        await here.parts.database.execute("UPDATE stagings SET status = %s, due_at = NOW(6)", said)
+        await staging(here.store, stager).requests.attend(job.job_id)
+        now = phase(await here.now(job))
+        assert now is (Phase.ASKING_STAGER if asked_again else Phase.WAITING_FOR_STAGER)
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["in its list", "when asked for one"])

@@ -99,10 +99,13 @@ class Cancellation:
         try:
             outcomes = await self._withdrawal.stop(job, transfers) if transfers else {}
         except (Unavailable, Refused) as error:
-            log.warning("FTS has not confirmed the cancellation", reason=str(error))
             status = f"{STOPPING}{error}"
             since = min(time for time in (job.cancel_requested, job.deadline_passed) if time)
             delay = self._retry.after(await self._store.age(since))
+            again = (job.detailed_status or "").startswith(STOPPING)
+            (log.debug if again else log.warning)(
+                "FTS has not confirmed the cancellation", job_id=job.job_id, reason=str(error)
+            )
             return await self._store.update(job, delay=delay, detailed_status=status)
         if not transfers or (job.report is None and not outcomes):
             # FTS may take it yet, or have had it once.

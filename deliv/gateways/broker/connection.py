@@ -31,6 +31,7 @@ class BrokerConnection:
     ) -> None:
         self.session: Session | None = None
         self.detail = CONNECTING
+        self._is_down = False
         self._settings = settings
         self._name = name
         self._set_up = set_up
@@ -98,7 +99,7 @@ class BrokerConnection:
         try:
             async with asyncio.timeout(SET_UP_TIMEOUT):
                 await self._set_up(session)
-            self.session, self.detail = session, "connected"
+            self.session, self.detail, self._is_down = session, "connected", False
             log.info("broker connected", connection=self._name)
             self._changed()
             reason = await session.ended
@@ -114,5 +115,9 @@ class BrokerConnection:
 
     def _went_down(self, detail: str, unexpected: Exception | None = None) -> None:
         self.detail = detail
-        log.warning("broker unavailable", connection=self._name, reason=detail, exc_info=unexpected)
+        again = self._is_down and unexpected is None  # and has been told
+        self._is_down = True
+        (log.debug if again else log.warning)(
+            "broker unavailable", connection=self._name, reason=detail, exc_info=unexpected
+        )
         self._changed()

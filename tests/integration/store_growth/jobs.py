@@ -281,6 +281,18 @@ async def _(world: World) -> Call:
     return lambda: world.store.note_time(60)
 
 
+@case("note_time, when it was not for days")
+async def _(world: World) -> Call:
+    await world.store.note_time(60)
+    await world.database.execute("UPDATE clock SET seen = seen - INTERVAL 3 DAY")
+    return lambda: world.store.note_time(60)
+
+
+@case("time_is_noted")
+async def _(world: World) -> Call:
+    return world.store.time_is_noted
+
+
 @case("note_time, after a step back")
 async def _(world: World) -> Call:
     await world.store.note_time(60)
