@@ -155,9 +155,9 @@ class Store(StagingStore, RestStore):
         """How many jobs have a place at FTS, and how many wait for one."""
         return await self._run(fts_queue.places)
 
-    async def held_by(self, limits: Limits, job: Job) -> str | None:
-        """Which limit keeps a waiting job from going on; None when none does."""
-        return await self._run(lambda tx: admission.held_by(tx, limits, job))
+    async def held_by(self, limits: Limits, waiting: Collection[Job]) -> dict[str, str]:
+        """Which limit keeps those of these jobs from going on that one keeps, by job id."""
+        return await self._run(lambda tx: admission.held_by(tx, limits, waiting))
 
     async def staging_area(self) -> StagingArea:
         """What the archive was asked for, and was not given back."""

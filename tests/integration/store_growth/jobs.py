@@ -159,13 +159,13 @@ async def _(world: World) -> Call:
 @case("held_by")
 async def _(world: World) -> Call:
     job = await submitted(world.store)
-    return lambda: world.store.held_by(LIMITS, job)
+    return lambda: world.store.held_by(LIMITS, [job, job])
 
 
 @case("held_by, staged")
 async def _(world: World) -> Call:
     job = await staged(world)
-    return lambda: world.store.held_by(LIMITS, job)
+    return lambda: world.store.held_by(LIMITS, [job, job])
 
 
 @case("join_fts_queue")
