@@ -62,8 +62,11 @@ def retry(job: Job, retries: Mapping[str, str]) -> dict[str, Any]:
 
 
 def own(job: Job, text: str | None) -> str | None:
-    """Without the id of another job, which may be another user's, that its copy is staged by."""
-    if text is None or job.staging_id in {None, job.job_id}:
+    """Without the id of another job, which may be another user's, that its copy is staged by.
+
+    That of the job which it repeats is the user's own.
+    """
+    if text is None or job.staging_id in {None, job.job_id, job.retry_of}:
         return text
     return text.replace(job.staging_id or "", ANOTHER)
 
