@@ -27,15 +27,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, kw_only=True)
 class Leftover:
-    """What the job that this one repeats, `job_id`, may have left of a file when it `ended`.
+    """What a job that this one repeats, `job_id`, may have left of a file when it `ended`.
 
-    `copy_begun`: by FTS's record its copy had begun there, and no later attempt ended without one.
+    `copy_recorded`: by FTS's record of one of its transfers its copy had begun there.
     `staged`: the URL of the file that is copied now.
     """
 
     job_id: str
     ended: datetime | None
-    copy_begun: bool
+    copy_recorded: bool
     staged: str
 
 
@@ -123,7 +123,7 @@ async def _why_no_part(
 ) -> str | None:
     """Why what is there may not be overwritten as the leftover; None where it may."""
     whose = f"job {leftover.job_id}, which this one repeats,"
-    if not leftover.copy_begun:
+    if not leftover.copy_recorded:
         return f"FTS has no record that {whose} had begun to copy there"
     since = leftover.ended
     if there.modified is None or since is None or there.modified > since.timestamp():

@@ -58,9 +58,11 @@ class Retries:
         ]
         return named, page[-1].job_id if len(found) > limit else None
 
-    async def repeating(self, job: Job) -> Job | None:
-        """The job that repeats this one."""
-        return (await self._store.retries_of([job.job_id])).get(job.job_id)
+    async def repeating(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """The id of the job that repeats each of these, by the id of the repeated one."""
+        failed = [job.job_id for job in jobs if job.status is Status.ERROR]
+        retries = await self._store.retries_of(failed) if failed else {}
+        return {job_id: retry.job_id for job_id, retry in retries.items()}
 
 
 def why_not(named: str, latest: Job) -> str:

@@ -63,26 +63,37 @@ class Submissions:
         log.info("submitted many", new=created, before=len(taken) - created, refused=refused)
         return [outcome if isinstance(outcome, DelivError) else outcome[0] for outcome in outcomes]
 
-    async def held_by(self, job: Job) -> str | None:
-        """Which limit keeps it from the archive, or from FTS when it is staged; None: none does."""
-        at = phase(job)
-        if at is not Phase.QUEUED and (at is not Phase.STAGED or has_place(job)):
-            return None
-        return await self._store.held_by(self._limits, job)
+    async def held_by(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """Which limit keeps those jobs from the archive, or from FTS when staged, that one keeps.
 
-    async def as_resting(self, job: Job) -> Job:
-        """The job as it is shown: of one that waits for its turn where others rest, what for."""
-        if phase(job) is not Phase.QUEUED or job.waiting_for is not None or job.let_go is not None:
-            return job
-        rest = await self._store.rest_of(job)
-        if rest is None:
-            return job
-        return replace(
-            job,
-            waiting_for=rest.cause.value,
-            waiting_since=rest.waited_since(job),
-            detailed_status=f"{WAITING}{rest.sentence()}",
-        )
+        By job id.
+        """
+        waiting = [
+            job
+            for job in jobs
+            if phase(job) is Phase.QUEUED or (phase(job) is Phase.STAGED and not has_place(job))
+        ]
+        return await self._store.held_by(self._limits, waiting) if waiting else {}
+
+    async def as_resting(self, jobs: Sequence[Job]) -> list[Job]:
+        """Jobs as they are shown: of those that wait for their turn where others rest, what for."""
+        queued = [
+            job
+            for job in jobs
+            if phase(job) is Phase.QUEUED and job.waiting_for is None and job.let_go is None
+        ]
+        rests = await self._store.rests_of(queued) if queued else {}
+        return [
+            replace(
+                job,
+                waiting_for=rest.cause.value,
+                waiting_since=rest.waited_since(job),
+                detailed_status=f"{WAITING}{rest.sentence()}",
+            )
+            if (rest := rests.get(job.job_id))
+            else job
+            for job in jobs
+        ]
 
     async def job(self, job_id: str) -> Job:
         """NotFound when there is none of that id."""

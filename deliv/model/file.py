@@ -42,6 +42,7 @@ class File:
     reason: str | None
     partial: bool
     copy_begun: bool
+    copy_recorded: bool
     corrupt_source: bool
 
 

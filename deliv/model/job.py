@@ -115,6 +115,7 @@ class Job:
     fts_misses: int = 0
     partial: bool = False
     copy_begun: bool = False
+    copy_recorded: bool = False
     deadline_passed: datetime | None = None
     submitter_fqans: tuple[str, ...] | None = None
     submitter_limited: bool = False

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache, partial
 
 from deliv.config import Limits, StagingLimits
 from deliv.db.database import Connection
@@ -168,18 +169,24 @@ def submitters(
     return SUBMITTERS.format(closed=closed, sharers=elsewhere), values
 
 
-def held_by(tx: Connection, limits: Limits, job: Job) -> str | None:
-    """Which limit keeps a job from going on, one that waits for the archive or for a place at FTS.
+def held_by(tx: Connection, limits: Limits, waiting: Collection[Job]) -> dict[str, str]:
+    """Which limit keeps jobs from going on, that wait for the archive or for a place at FTS.
 
-    None when none does. It reads what is under way, of which there is no more than the limits.
+    By job id, of those that one keeps. What is under way is read once for all, of which there is no
+    more than the limits.
     """
-    submitter, host = job.submitter, job.destination_host
-    if phase(job) is not Phase.QUEUED:
-        return UnderWay(tx, Queue.FTS).limit(limits, submitter, host)
-    under_way = UnderWay(tx, Queue.ARCHIVE)
-    if reason := under_way.limit(limits.staging, submitter, host):
-        return reason
-    if staging_area.find(tx).has_room(limits.staging):
-        return None
-    joins = tx.get(JOINS, submitter, host, tx.now())
-    return None if joins and joins["job_id"] == job.job_id else staging_area.FULL
+    under_way = cache(partial(UnderWay, tx))
+    joining = cache(lambda *line: tx.get(JOINS, *line, tx.now()))
+    has_room = cache(lambda: staging_area.find(tx).has_room(limits.staging))
+    found: dict[str, str] = {}
+    for job in waiting:
+        line = job.submitter, job.destination_host
+        queued = phase(job) is Phase.QUEUED
+        queue, caps = (Queue.ARCHIVE, limits.staging) if queued else (Queue.FTS, limits)
+        if reason := under_way(queue).limit(caps, *line):
+            found[job.job_id] = reason
+        elif queued and not has_room():
+            joins = joining(*line)
+            if joins is None or joins["job_id"] != job.job_id:
+                found[job.job_id] = staging_area.FULL
+    return found

@@ -96,7 +96,10 @@ def to_job(row: Row) -> Job:
         "copied_as": TransferIdentity(row["copied_as"]),
         "submitter_fqans": None if fqans is None else tuple(fqans.splitlines()),
     }
-    flags = {name: bool(row[name]) for name in ("partial", "copy_begun", "submitter_limited")}
+    flags = {
+        name: bool(row[name])
+        for name in ("partial", "copy_begun", "copy_recorded", "submitter_limited")
+    }
     return Job(**{**row, **kinds, **flags})
 
 

@@ -131,7 +131,7 @@ def _continued(known: Row | None, file: ReportedFile) -> dict[str, Any]:
     fresh: dict[str, Any] = {
         "size": file.size, "state": FileState.WAITING, "attempt": 0, "slice": 0,
         "error_class": None, "reason": None, "partial": False, "copy_begun": False,
-        "corrupt_source": False,
+        "copy_recorded": False, "corrupt_source": False,
     }  # fmt: skip
     if known is None:
         return fresh
@@ -139,7 +139,12 @@ def _continued(known: Row | None, file: ReportedFile) -> dict[str, Any]:
     if same:
         return {name: known[name] for name in fresh}
     begun = known["copy_begun"] or known["state"] == FileState.FINISHED
-    return {**fresh, "partial": begun or known["partial"], "copy_begun": begun}
+    return {
+        **fresh,
+        "partial": begun or known["partial"],
+        "copy_begun": begun,
+        "copy_recorded": begun or known["copy_recorded"],
+    }
 
 
 def totals(tx: Connection, job_id: str, report: bytes) -> dict[str, Any]:
@@ -311,6 +316,7 @@ def page(tx: Connection, job: Job, listing: FileListing) -> list[File]:
 
 
 def to_file(row: Row) -> File:
-    flags = {name: bool(row[name]) for name in ("partial", "copy_begun", "corrupt_source")}
+    names = "partial", "copy_begun", "copy_recorded", "corrupt_source"
+    flags = {name: bool(row[name]) for name in names}
     values = {field.name: row[field.name] for field in fields(File)}
     return File(**{**values, **flags, "state": FileState(row["state"])})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -23,6 +24,10 @@ class RestStore(Transactions):
     async def rest_of(self, job: Job) -> Rest | None:
         """Where the job has to rest now, if anywhere."""
         return await self._run(lambda tx: rests.of(tx, job))
+
+    async def rests_of(self, some: Collection[Job]) -> dict[str, Rest]:
+        """As `rest_of`, by job id, of those of these jobs that have to rest."""
+        return await self._run(lambda tx: rests.of_several(tx, some))
 
     async def fail_at(
         self,

@@ -7,6 +7,8 @@ are taken in the order job, then its place; of further jobs only where they are 
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import fields
 from datetime import timedelta
 from typing import Any
@@ -196,10 +198,21 @@ def of(tx: Connection, job: Job) -> Rest | None:
 
     Where operators have its host rest it is there: nobody tries meanwhile.
     """
-    keys = [place.key for place in places(job)]
-    sql = f"{SELECT} WHERE place_key IN ({placeholders(len(keys))}) AND since IS NOT NULL"
-    rows = tx.query(f"{sql} ORDER BY cause <> 'operators', since LIMIT 1", *keys)
-    return to_rest(rows[0]) if rows else None
+    return of_several(tx, [job]).get(job.job_id)
+
+
+def of_several(tx: Connection, some: Collection[Job]) -> dict[str, Rest]:
+    """As `of`, by job id, of those that have to rest. One query for all."""
+    there = defaultdict(list)
+    for job in some:
+        for place in places(job):
+            there[place.key].append(job.job_id)
+    found: dict[str, Rest] = {}
+    if there:
+        sql = f"{SELECT} WHERE place_key IN ({placeholders(len(there))}) AND since IS NOT NULL"
+        for row in tx.query(f"{sql} ORDER BY cause = 'operators', since DESC", *there):
+            found |= dict.fromkeys(there[row["place_key"]], to_rest(row))
+    return found
 
 
 def fail(

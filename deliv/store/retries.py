@@ -24,21 +24,21 @@ def of(tx: Connection, job_ids: Collection[str], *, lock: bool = False) -> dict[
     return found | _query(tx, ARCHIVED, set(job_ids) - found.keys(), "")
 
 
-def last_copied(tx: Connection, job: Job) -> Job | None:
-    """Of the jobs that it repeats, one after another, the last one that FTS was to copy.
+def copied_before(tx: Connection, job: Job) -> list[Job]:
+    """Of the jobs that it repeats, one after another, those that FTS was to copy; the last first.
 
-    None when there is none among the last ones.
+    Of the last LOOKED_BACK ones.
     """
-    earlier = job
+    copied = []
+    earlier: Job | None = job
     for _ in range(LOOKED_BACK):
-        if earlier.retry_of is None:
+        if earlier is None or earlier.retry_of is None:
             break
         of_id = "job_id = %s", earlier.retry_of
-        found = jobs.find(tx, *of_id) or archive.find(tx, *of_id)
-        if found is None or found.time_transferring is not None:
-            return found
-        earlier = found
-    return None
+        earlier = jobs.find(tx, *of_id) or archive.find(tx, *of_id)
+        if earlier is not None and earlier.time_transferring is not None:
+            copied.append(earlier)
+    return copied
 
 
 def _query(tx: Connection, sql: str, job_ids: set[str], end: str) -> dict[str, Job]:

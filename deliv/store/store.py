@@ -126,9 +126,9 @@ class Store(StagingStore, RestStore):
         """The job that repeats each of these, archived or not, by the id of the repeated one."""
         return await self._run(lambda tx: retries.of(tx, job_ids))
 
-    async def last_copied(self, job: Job) -> Job | None:
-        """Of the jobs that it repeats, one after another, the last one that FTS was to copy."""
-        return await self._run(lambda tx: retries.last_copied(tx, job))
+    async def copied_before(self, job: Job) -> list[Job]:
+        """Of the jobs that it repeats those that FTS was to copy, the last first; ten at most."""
+        return await self._run(lambda tx: retries.copied_before(tx, job))
 
     async def admit(self, limits: StagingLimits, rules: RestRules = DEFAULT_RULES) -> Job | None:
         """The job that the archive is asked for next, now STAGING and due; None when none may be.
@@ -155,9 +155,9 @@ class Store(StagingStore, RestStore):
         """How many jobs have a place at FTS, and how many wait for one."""
         return await self._run(fts_queue.places)
 
-    async def held_by(self, limits: Limits, job: Job) -> str | None:
-        """Which limit keeps a waiting job from going on; None when none does."""
-        return await self._run(lambda tx: admission.held_by(tx, limits, job))
+    async def held_by(self, limits: Limits, waiting: Collection[Job]) -> dict[str, str]:
+        """Which limit keeps those of these jobs from going on that one keeps, by job id."""
+        return await self._run(lambda tx: admission.held_by(tx, limits, waiting))
 
     async def staging_area(self) -> StagingArea:
         """What the archive was asked for, and was not given back."""

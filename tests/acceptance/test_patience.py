@@ -280,6 +280,10 @@ def test_what_operators_have_rest_goes_on_when_they_say_so(own: Stack) -> None:
         shown = own.curl(f"/transferStatus?job_id={waiting[0]}").document
         assert (shown["status"], shown["waiting_for"]) == ("SUBMITTED", "operators")
         assert "a new disk" in shown["detailed_status"]
+        (listed,) = own.curl("/transfers?limit=1&product_id=" + shown["product_id"]).document[
+            "transfers"
+        ]
+        assert (listed.items() <= shown.items(), listed["waiting_for"]) == (True, "operators")
         assert "127.0.0.1" in run("list")
         run("resume", "127.0.0.1")
         all_delivered(own, waiting)

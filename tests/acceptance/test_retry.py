@@ -80,6 +80,7 @@ def test_a_job_that_failed_is_submitted_as_another_one(
     assert "retry_of" not in old
     listed = stack.curl(f"/transfers?label={label}").document["transfers"]
     assert [one.get("retry_of") for one in listed] == [job, None]
+    assert [one.get("retried_by") for one in listed] == [None, again]
     assert holds(audited(stack, answer), action="submit", outcome="allowed", job_id=again)
     # It fails as well: it is the one that is repeated then, whichever is named.
     until(lambda: status(stack, again)["status"] == "ERROR", "it has failed, too")

@@ -87,6 +87,8 @@ def test_no_more_is_asked_for_than_there_is_space_for(stack: Stack) -> None:
         second = submit(stack, "bob", bobs, BOBS, SIZE - ALICES)
         with stack.client("bob") as bob:
             assert "all the space" in bob.status(second[0])["detailed_status"]
+        listed = stack.curl("/transfers?status=SUBMITTED&limit=100", user="bob").document
+        assert {"all the space" in one["detailed_status"] for one in listed["transfers"]} == {True}
     all_delivered(stack, "bob", BOBS)
     all_delivered(stack, "alice", ALICES)
     left = "SELECT * FROM jobs_under_way"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from support.private_mariadb import Server
-from support.samples import ALICE, BOB, HOST, LIMITS, TURN, fill, staged, submitted
+from support.samples import ALICE, BOB, HOST, LIMITS, TURN, fill, holds, staged, submitted
 
 from deliv.config import Limits
 from deliv.db.database import Database
@@ -81,11 +81,11 @@ async def test_a_job_that_a_limit_holds_says_which(
 ) -> None:
     jobs = [await waiting(store) for _ in range(3)]
     caps = limits(**full)
-    assert await store.held_by(caps, jobs[2]) is None
+    assert await holds(store, caps, jobs[2]) is None
     first, _ = await places(store, caps)
-    assert await store.held_by(caps, jobs[2]) == said
+    assert await holds(store, caps, jobs[2]) == said
     await store.apply(first, Event.CANCEL)
-    assert await store.held_by(caps, jobs[2]) is None
+    assert await holds(store, caps, jobs[2]) is None
     assert [job.job_id for job in await places(store, caps)] == [jobs[2].job_id]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ from integration.files_steps import (
     report,
     taken,
 )
+from integration.files_steps import shows as files_shown
+from integration.files_steps import started as files_started
 from integration.fts_bench import Bench, bench
 from integration.scripted_fts import Grid, reply
 from integration.test_destination_comparison import (
@@ -54,6 +56,7 @@ from integration.transfer_steps import CUT_OFF_WHILE_WRITING
 destination = destination_fixture
 PART = PRODUCT[: len(PRODUCT) // 3]
 UNSEEN: dict[str, object] = {"reason": "GENERAL_FAILURE [5] killed"}  # whether it had begun
+MISMATCH = "TRANSFER [5] TRANSFER  Checksum mismatch, USER_DEFINE and DST are different"
 
 
 @pytest.fixture
@@ -217,6 +220,87 @@ async def test_an_attempt_that_overwrites_is_the_jobs_own(
         assert (again.status, again.error_class, again.attempt) == (Status.ERROR, "exists", 2)
 
 
+STOPPED: dict[str, object] = {
+    "reason": "Job canceled by the user", "start_time": "2030-01-31T18:00:00",
+}  # fmt: skip
+
+
+def shows(here: Bench, at: Destination, job: Job, state: str = "FAILED", **how: object) -> None:
+    """FTS has this end of the job's transfer."""
+    file = {"file_state": state, "dest_surl": f"{at.server.url}/a%20file.fits", **how}
+    document = {"job_id": job.fts_jobid, "job_state": state, "files": [file], "http_status": "200"}
+    for method in ("GET", "DELETE"):
+        here.server.on(method, f"/jobs/{job.fts_jobid}", reply(document))
+
+
+async def at_its_deadline(here: Bench, job: Job) -> Job:
+    """The job, ended: FTS is asked to stop its transfers."""
+    await here.cancellation.expire(job.job_id)
+    await here.cancellation.proceed(await here.now(job))
+    job = await here.now(job)
+    assert job.error_class == "deadline"
+    return await here.store.update(job, destination_key=None)  # as when it is cleaned up
+
+
+async def unclear(here: Bench, job: Job) -> Job:
+    """The job, ended: the last one of its transfers is out of FTS's memory."""
+    document = {"job_id": job.fts_jobid, "job_state": "FAILED", "http_status": "200"}
+    file = {"file_state": "FAILED", "internal_file_params": "nostreams:0,timeout:9,buffersize:0"}
+    here.server.on(
+        "GET", f"/jobs/{job.fts_jobid}", reply({**document, "files": [{**file, **UNSEEN}]})
+    )
+    await here.reconcile()
+    job = await here.now(job)
+    assert job.status is Status.ERROR
+    return await here.store.update(job, destination_key=None)
+
+
+@pytest.mark.parametrize("end", [at_its_deadline, unclear])
+async def test_fts_may_have_recorded_the_copy_of_any_attempt(
+    grid: Grid,
+    database: Database,
+    tmp_path: Path,
+    destination: Destination,
+    end: Callable[[Bench, Job], Awaitable[Job]],
+) -> None:
+    """The last one of the other job overwrites, and ends without a record."""
+    async with bench(grid, database, tmp_path, destination.reader(), checksum=2, other=1) as here:
+        (destination.server.root / NAME).unlink(missing_ok=True)
+        job = await handed_over(here, destination)
+        shows(here, destination, job, reason=MISMATCH, throughput=1.5)
+        await here.reconcile()
+        job = await started(here, await here.now(job), overwrite=True)
+        assert job.attempt == 2
+        destination.put(PART)
+        shows(here, destination, job, "CANCELED", **STOPPED)
+        first = await end(here, job)
+        assert (first.partial, first.copy_begun) == (True, False)
+        again = await handed_over(here, destination, first)
+        finds_it(here, again)
+        await here.reconcile()
+        again = await here.compared(again)
+        assert f"it is the part that job {first.job_id}" in (again.detailed_status or "")
+        await started(here, again, overwrite=True)
+
+
+async def test_what_a_job_left_is_known_behind_one_that_did_not_begin(
+    opened: Open, destination: Destination
+) -> None:
+    """That one repeats the first, and is repeated by the third."""
+    async with opened(destination.reader()) as here:
+        first = await failed(here, destination, PART, **CUT_OFF_WHILE_WRITING)
+        second = await handed_over(here, destination, first)
+        shows(here, destination, second, "CANCELED", reason="Job canceled by the user")
+        second = await at_its_deadline(here, second)
+        assert (second.partial, second.copy_begun) == (False, False)
+        third = await handed_over(here, destination, second)
+        finds_it(here, third)
+        await here.reconcile()
+        third = await here.compared(third)
+        assert f"it is the part that job {first.job_id}" in (third.detailed_status or "")
+        await started(here, third, overwrite=True)
+
+
 class Reader(GridFtp):
     """In place of the servers: what is at the destination, by name, and the product's beginning."""
 
@@ -266,3 +350,47 @@ async def test_of_many_files_what_arrived_is_delivered_and_parts_are_replaced(
         assert {"the beginning of the product" in (file.reason or "") for file in left} == {
             True, False,
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_of_many_files_any_attempt_of_any_job_counts(
+    grid: Grid, database: Database, tmp_path: Path, others: int
+) -> None:
+    """The other job was stopped at its deadline, in an attempt behind the one that FTS recorded.
+
+    So were `others` that repeated it, before they had begun.
+    """
+    reader = Reader(part=FileFacts(size=1, checksum="b", modified=0))
+    listed = [ReportedFile(name="part", size=SIZE, checksum="ADLER32:0000000a")]
+    listed.append(ReportedFile(name="whole", size=SIZE, checksum="ADLER32:0000000a"))
+    cancelled = {"file_state": "CANCELED", **STOPPED}
+    unbegun = cancelled | {"start_time": None}
+    async with bench(grid, database, tmp_path, reader, checksum=2, unreachable=1) as here:
+        job = await expecting(here, await admitted(here.store))
+        job = await taken(here, job, report(job, listed))
+        recorded = {"file_state": "FAILED", "reason": MISMATCH, "throughput": 1.5}
+        job, _ = await copied(here, job, but({"part": recorded}))
+        assert (phase(job), job.attempt, job.files_done) == (Phase.STAGED, 2, 1)
+        job, asked = await files_started(here, job)
+        files_shown(here, job, asked, but({"part": cancelled}), "CANCELED")
+        first = await at_its_deadline(here, job)
+        (left,) = await files(here, first, FileState.FAILED)
+        assert (left.partial, left.copy_begun) == (True, False)
+        await here.cleanup.clean_up(first)
+        last = first
+        for _ in range(others):
+            job = await expecting(here, await admitted(here.store, retry_of=last.job_id))
+            job = await taken(here, job, report(job, listed))
+            job, asked = await files_started(here, job)
+            files_shown(here, job, asked, lambda name: unbegun, "CANCELED")
+            last = await at_its_deadline(here, job)
+            await here.cleanup.clean_up(last)
+        job = await expecting(here, await admitted(here.store, retry_of=last.job_id))
+        job = await taken(here, job, report(job, listed))
+        job, _ = await copied(here, job, but({"part": THERE}))
+        job = await here.compared(job)
+        assert (phase(job), job.attempt, job.files_done) == (Phase.STAGED, 2, 1)
+        (waiting,) = await files(here, job, FileState.WAITING)
+        assert f"the part that job {first.job_id}" in (waiting.reason or "")
+        job, asked = await files_started(here, job)
+        assert asked["params"]["overwrite"] is True

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from support.private_mariadb import Server
-from support.samples import ALICE, BOB, LIMITS, fill, submitted
+from support.samples import ALICE, BOB, LIMITS, fill, holds, submitted
 
 from deliv.config import Bytes, StagingLimits
 from deliv.db.database import Database
@@ -53,9 +53,9 @@ async def test_no_more_is_asked_for_than_there_is_room_for(store: Store) -> None
     caps = limits(3 * MB)
     first, *_ = await admit_all(store, caps)
     assert len(await admit_all(store, caps)) == 0
-    assert await store.held_by(replace(LIMITS, staging=caps), last) == staging_area.FULL
+    assert await holds(store, replace(LIMITS, staging=caps), last) == staging_area.FULL
     await given_back(store, first)
-    assert await store.held_by(replace(LIMITS, staging=caps), last) is None
+    assert await holds(store, replace(LIMITS, staging=caps), last) is None
     assert [job.job_id for job in await admit_all(store, caps)] == [last.job_id]
 
 
@@ -217,9 +217,9 @@ async def test_joining_needs_no_space(store: Store) -> None:
         await submitted(store, submitter=BOB, product_id=name) for name in ("a", "1234567890")
     ]
     elsewhere = await submitted(store, submitter=BOB, destination_host="elsewhere")
-    assert await store.held_by(all_caps, behind[0]) == staging_area.FULL
-    assert await store.held_by(all_caps, behind[1]) == staging_area.FULL
-    assert await store.held_by(all_caps, elsewhere) is None
+    assert await holds(store, all_caps, behind[0]) == staging_area.FULL
+    assert await holds(store, all_caps, behind[1]) == staging_area.FULL
+    assert await holds(store, all_caps, elsewhere) is None
     (joined,) = await admit_all(store, caps)
     assert (joined.job_id, joined.staging_id) == (elsewhere.job_id, first.job_id)
     assert (await store.staging_area()).copies == 1
@@ -260,7 +260,7 @@ async def test_what_is_being_given_back_is_not_joined(store: Store) -> None:
     assert staging is not None
     late = await submitted(store, submitter=BOB)
     assert await store.admit(caps) is None
-    assert await store.held_by(replace(LIMITS, staging=caps), late) == staging_area.FULL
+    assert await holds(store, replace(LIMITS, staging=caps), late) == staging_area.FULL
 
 
 async def test_a_full_area_does_not_make_admissions_costly(

@@ -18,6 +18,7 @@ from support.samples import (
     admitted,
     assigned,
     fill,
+    holds,
     submission,
     submitted,
     with_files,
@@ -104,11 +105,11 @@ async def test_a_job_that_a_limit_holds_says_which(
 ) -> None:
     jobs = [await submitted(store) for _ in range(3)]
     caps = limits(**full)
-    assert await store.held_by(replace(LIMITS, staging=caps), jobs[2]) is None
+    assert await holds(store, replace(LIMITS, staging=caps), jobs[2]) is None
     first, _ = await admit_all(store, caps)
-    assert await store.held_by(replace(LIMITS, staging=caps), jobs[2]) == said
+    assert await holds(store, replace(LIMITS, staging=caps), jobs[2]) == said
     await finish(store, first)
-    assert await store.held_by(replace(LIMITS, staging=caps), jobs[2]) is None
+    assert await holds(store, replace(LIMITS, staging=caps), jobs[2]) is None
 
 
 async def test_others_are_not_held_by_a_full_submitter_or_destination(store: Store) -> None:
@@ -118,8 +119,8 @@ async def test_others_are_not_held_by_a_full_submitter_or_destination(store: Sto
     same_host = await submitted(store, submitter=BOB)
     caps = limits(per_submitter=1, per_destination=1, per_submitter_and_destination=1)
     assert running.submitter == ALICE
-    assert await store.held_by(replace(LIMITS, staging=caps), other) is None
-    assert await store.held_by(replace(LIMITS, staging=caps), same_host) is not None
+    assert await holds(store, replace(LIMITS, staging=caps), other) is None
+    assert await holds(store, replace(LIMITS, staging=caps), same_host) is not None
 
 
 async def test_which_limit_holds_is_read_from_counts(database: Database, migrated: Server) -> None:
@@ -128,7 +129,7 @@ async def test_which_limit_holds_is_read_from_counts(database: Database, migrate
     (one,) = await database.query("SELECT job_id FROM jobs WHERE status = 'SUBMITTED' LIMIT 1")
     job = await Store(database).job(one["job_id"])
     assert job is not None
-    read = await rows_read(database, lambda tx: [admission.held_by(tx, LIMITS, job)])
+    read = await rows_read(database, lambda tx: [admission.held_by(tx, LIMITS, [job])])
     assert read < 30
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 from support.private_mariadb import Server
-from support.samples import ALICE, BOB, fill, submitted
+from support.samples import ALICE, BOB, LIMITS, fill, submitted
 
 from deliv.db.database import Database
+from deliv.delivery.retry import Retries
+from deliv.delivery.submit import Submissions
 from deliv.errors import ListTimeout
-from deliv.model.job import Listing
-from deliv.model.states import Status
+from deliv.model.job import Job, Listing
+from deliv.model.rest import operators_place
+from deliv.model.states import Event, Status
 from deliv.store import Store, archive, listing
 from integration.test_store_archive import DAY, ended, held
 
@@ -119,3 +124,41 @@ async def test_a_list_that_takes_too_long_is_given_up(
         assert raised.value.status == 503
         cursor.execute("UNLOCK TABLES")
     assert await ids(store, Listing(limit=1)) == [job.job_id]
+
+
+async def test_what_a_page_of_jobs_waits_for_is_read_at_once(migrated: Server) -> None:
+    """By as many statements as of a single job, whatever hosts they are for."""
+    database = Database(migrated.settings(pool=1))  # one connection, which counts for all
+    store = Store(database)
+    caps = replace(LIMITS, staging=replace(LIMITS.staging, in_flight=0))
+    submissions, retries = Submissions(store, DAY, caps), Retries(store)
+
+    async def asked(jobs: Sequence[Job]) -> int:
+        before = await selects(database)
+        shown = await submissions.as_resting(jobs)
+        held = await submissions.held_by(jobs)
+        repeated = await retries.repeating(jobs)
+        asked = await selects(database) - before
+        waiting = [job for job in shown if job.status is Status.SUBMITTED]
+        assert {job.waiting_for for job in waiting} == {"operators"}
+        assert held.keys() == {job.job_id for job in waiting}
+        assert repeated.keys() == {job.job_id for job in jobs} - held.keys()
+        return asked
+
+    try:
+        jobs = []
+        for number in range(20):
+            host = f"host{number}.example.org"
+            path = f"gsiftp://{host}/data"
+            jobs.append(await submitted(store, destination_host=host, destination_path=path))
+            await store.begin_rest(operators_place(host), "a disk", None, "root")
+            jobs.append(await store.apply(await submitted(store), Event.FAIL))
+            await submitted(store, retry_of=jobs[-1].job_id)
+        assert await asked(jobs) == await asked(jobs[:2])
+    finally:
+        database.close()
+
+
+async def selects(database: Database) -> int:
+    (row,) = await database.query("SHOW SESSION STATUS LIKE 'Com_select'")
+    return int(row["Value"])

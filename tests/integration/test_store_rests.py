@@ -179,6 +179,26 @@ async def test_a_file_that_arrived_is_remembered_for_its_host(store: Store) -> N
     assert await resting(store) == []
 
 
+async def test_of_several_jobs_each_has_its_own_place(store: Store) -> None:
+    """Of several the one that operators have rest, else the one that has rested longest."""
+    there, full = "gsiftp://b.example.org/data", "gsiftp://c.example.org/full"
+    jobs = [
+        await submitted(store),
+        await submitted(store, destination_host="b.example.org", destination_path=there),
+        await submitted(store, destination_host="c.example.org", destination_path=full),
+        await submitted(store, destination_host="d.example.org", destination_path="gsiftp://d/"),
+    ]
+    await store.wait_at(place(jobs[0], Cause.SPACE), "full")
+    await store.begin_rest(operators_place(HOST), "a disk", None, "root")
+    for cause in (Cause.SPACE, Cause.DESTINATION):
+        await store.wait_at(place(jobs[2], cause), "it is")
+    found = await store.rests_of(jobs)
+    assert [found[job.job_id].cause for job in (jobs[0], jobs[2])] == ["operators", "space"]
+    assert len(found) == 2
+    assert [await store.rest_of(job) for job in jobs] == [found.get(job.job_id) for job in jobs]
+    assert await store.rests_of([]) == {}
+
+
 async def test_nobody_is_admitted_for_a_server_that_rests(store: Store, database: Database) -> None:
     await out(store, database)
     await submitted(store)

@@ -40,15 +40,16 @@ async def test_a_repetition_names_what_it_repeats(store: Store) -> None:
     assert await store.retries_of([]) == {}
 
 
-async def test_of_those_that_it_repeats_the_last_one_that_fts_had_counts(
+async def test_of_those_that_it_repeats_the_ones_that_fts_had_count(
     store: Store, migrated: Server
 ) -> None:
     copied = await ended(store, migrated, 40, Status.ERROR)
     never = await failed(store, retry_of=copied.job_id)
     last = await repeated(store, never)
-    assert [await store.last_copied(job) for job in (last, never, copied)] == [copied, copied, None]
+    found = [await store.copied_before(job) for job in (last, never, copied)]
+    assert found == [[copied], [copied], []]
     await store.archive(await held(store), 30 * DAY, 100)
-    assert await store.last_copied(last) == copied
+    assert await store.copied_before(last) == [copied]
 
 
 async def test_none_is_repeated_twice(store: Store) -> None:

@@ -37,9 +37,10 @@ async def test_nothing_is_overwritten_where_no_attempt_has_written(opened: Opene
     async with opened as here:
         job, _ = await started(here, await waiting(here))
         job = await lost_its_copy(here, job, copy_begun=True)
+        assert job.copy_recorded
         job, asked = await started(here, await staged_again(here, job, "/again/another.fits"))
         assert asked["params"]["overwrite"] is False
-        assert job.status is Status.TRANSFERRING
+        assert (job.status, job.copy_recorded) == (Status.TRANSFERRING, False)
 
 
 async def fts_lost_it(here: Bench, job: Job) -> None:

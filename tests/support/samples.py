@@ -63,6 +63,11 @@ async def staged(store: Store, **changes: Any) -> Job:
     return await store.apply(job, Event.STAGED, time_staged=NOW, stager_path="/copy/a file.fits")
 
 
+async def holds(store: Store, limits: Limits, job: Job) -> str | None:
+    """Which limit keeps a waiting job from going on."""
+    return (await store.held_by(limits, [job])).get(job.job_id)
+
+
 TURN = Turn(endpoint="fts1", files_per_pair=400, bytes_per_pair=2**40, files_per_transfer=200)
 
 

@@ -12,7 +12,8 @@ from deliv.model.file import File, FileState
 A, B = "0190a5b0-0000-7000-8000-00000000000a", "0190a5b0-0000-7000-8000-00000000000b"
 FILE = File(
     number=7, name="a", size=1, checksum=None, state=FileState.FAILED, attempt=2, slice=0,
-    error_class=None, reason=None, partial=False, copy_begun=False, corrupt_source=False,
+    error_class=None, reason=None, partial=False, copy_begun=False,
+    copy_recorded=False, corrupt_source=False,
 )  # fmt: skip
 
 

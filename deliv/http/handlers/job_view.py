@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from types import NoneType
@@ -55,9 +56,17 @@ def summary(job: Job) -> dict[str, Any]:
     return _own(job, shown(_as_of_now(job), LISTED))
 
 
+def retry(job: Job, retries: Mapping[str, str]) -> dict[str, Any]:
+    """Which job repeats this one; `retries`: ids of such jobs by those of the repeated ones."""
+    return {"retried_by": retries[job.job_id]} if job.job_id in retries else {}
+
+
 def own(job: Job, text: str | None) -> str | None:
-    """Without the id of another job, which may be another user's, that its copy is staged by."""
-    if text is None or job.staging_id in {None, job.job_id}:
+    """Without the id of another job, which may be another user's, that its copy is staged by.
+
+    That of the job which it repeats is the user's own.
+    """
+    if text is None or job.staging_id in {None, job.job_id, job.retry_of}:
         return text
     return text.replace(job.staging_id or "", ANOTHER)
 
@@ -110,13 +119,14 @@ def answer(name: str, columns: tuple[str, ...], **more: Any) -> type[msgspec.Str
     return msgspec.defstruct(name, fields, bases=(Answer,), kw_only=True, module=__name__)
 
 
-ListedJobAnswer = answer("ListedJobAnswer", LISTED)
+RETRIED_BY = Annotated[
+    types.JobId, Meta(description="Of a job that ended in ERROR: the job that repeats it.")
+]
+ListedJobAnswer = answer("ListedJobAnswer", LISTED, retried_by=RETRIED_BY)
 JobAnswer = answer(
     "JobAnswer",
     PUBLIC,
-    retried_by=Annotated[
-        types.JobId, Meta(description="Of a job that ended in ERROR: the job that repeats it.")
-    ],
+    retried_by=RETRIED_BY,
     warning=Annotated[
         str,
         Meta(

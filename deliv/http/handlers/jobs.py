@@ -23,13 +23,12 @@ from deliv.http.call.parameters import (
     from_pairs,
     media_type,
 )
-from deliv.http.handlers.job_view import public
+from deliv.http.handlers.job_view import public, retry
+from deliv.http.handlers.waits import as_of_now
 from deliv.http.services import Services
 from deliv.model.file import ReportedFile
 from deliv.model.job import Job, StageReport, TransferIdentity
-from deliv.model.phase import AT_FTS, AT_STAGER, Phase, has_place, phase
-from deliv.model.rest import WAITING
-from deliv.model.states import FINAL, Status
+from deliv.model.states import FINAL
 
 
 class JobParameters(Parameters, frozen=True, kw_only=True):
@@ -45,39 +44,9 @@ class TransferStatus(Call[JobParameters]):
     async def get(self) -> None:
         job = await self.services.submissions.job(self.query_parameters().job_id)
         self.authorise("status", owner=job.submitter)
-        job = await self.services.submissions.as_resting(job)
-        waiting = self._outage(job) | await self._limit(job)
-        more = await self._retry(job) | await self._warning(job)
-        self.write(waiting | public(job) | more)
-
-    def _outage(self, job: Job) -> dict[str, Any]:
-        """That the stager or the FTS which has the job is down, until the job itself says it.
-
-        Or that all are, where it waits for any.
-        """
-        reason = None
-        if phase(job) in AT_FTS:
-            who = f"FTS ({job.fts_endpoint})"
-            reason = self.services.outage(f"fts:{job.fts_endpoint}")
-        elif phase(job) in AT_STAGER:
-            who, reason = "the stager", self.services.outage("stager")
-        elif phase(job) is Phase.STAGED and not has_place(job):
-            outages = [
-                self.services.outage(f"fts:{name}") for name in self.services.endpoints.names
-            ]
-            who, reason = "FTS", "; ".join(filter(None, outages)) if all(outages) else None
-        return {"detailed_status": f"waiting: {who} can't be asked: {reason}"} if reason else {}
-
-    async def _limit(self, job: Job) -> dict[str, Any]:
-        """That a limit holds the job. It is not written down: it changes with other jobs."""
-        limit = await self.services.submissions.held_by(job)
-        return {"detailed_status": f"{WAITING}{limit}"} if limit else {}
-
-    async def _retry(self, job: Job) -> dict[str, Any]:
-        if job.status is not Status.ERROR:
-            return {}
-        retry = await self.services.retries.repeating(job)
-        return {"retried_by": retry.job_id} if retry else {}
+        (job,) = await as_of_now(self.services, [job])
+        retries = await self.services.retries.repeating([job])
+        self.write(public(job) | retry(job, retries) | await self._warning(job))
 
     async def _warning(self, job: Job) -> dict[str, Any]:
         """That the credential which the job is copied with ends soon."""

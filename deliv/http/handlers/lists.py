@@ -11,8 +11,9 @@ from deliv.http import types
 from deliv.http.call.answers import Answer, shown
 from deliv.http.call.base import Call
 from deliv.http.call.parameters import Parameters
-from deliv.http.handlers.job_view import own, summary
+from deliv.http.handlers.job_view import own, retry, summary
 from deliv.http.handlers.jobs import JobParameters
+from deliv.http.handlers.waits import as_of_now
 from deliv.model.error_classes import ErrorClass
 from deliv.model.job import Listing
 from deliv.model.states import Status
@@ -59,7 +60,10 @@ class Transfers(Call[ListParameters]):
         found = await self.services.submissions.page(more)
         page = found[: listing.limit]
         cursor = page[-1].job_id if len(found) > len(page) else None
-        answer: dict[str, Any] = {"transfers": [summary(job) for job in page], "next": cursor}
+        retries = await self.services.retries.repeating(page)
+        now = await as_of_now(self.services, page)
+        listed = [summary(job) | retry(job, retries) for job in now]
+        answer: dict[str, Any] = {"transfers": listed, "next": cursor}
         if owner is not None and label is not None:
             answer["totals"] = await self.services.submissions.totals(owner, label)
         self.write(answer)

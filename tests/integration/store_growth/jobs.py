@@ -107,11 +107,11 @@ async def _(world: World) -> Call:
     return lambda: world.store.retries_of(ids)
 
 
-@case("last_copied")
+@case("copied_before")
 async def _(world: World) -> Call:
     again = submission(retry_of=await world.sample("jobs_archive"))
     job, _ = await world.store.submit(again)
-    return lambda: world.store.last_copied(job)
+    return lambda: world.store.copied_before(job)
 
 
 @case("several")
@@ -159,13 +159,13 @@ async def _(world: World) -> Call:
 @case("held_by")
 async def _(world: World) -> Call:
     job = await submitted(world.store)
-    return lambda: world.store.held_by(LIMITS, job)
+    return lambda: world.store.held_by(LIMITS, [job, job])
 
 
 @case("held_by, staged")
 async def _(world: World) -> Call:
     job = await staged(world)
-    return lambda: world.store.held_by(LIMITS, job)
+    return lambda: world.store.held_by(LIMITS, [job, job])
 
 
 @case("join_fts_queue")

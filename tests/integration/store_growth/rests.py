@@ -27,6 +27,12 @@ async def _(world: World) -> Call:
     return lambda: world.store.rest_of(job)
 
 
+@case("rests_of")
+async def _(world: World) -> Call:
+    jobs = [await submitted(world.store) for _ in range(2)]
+    return lambda: world.store.rests_of(jobs)
+
+
 @case("fail_at")
 async def _(world: World) -> Call:
     job = await handed_over(world)

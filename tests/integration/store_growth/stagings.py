@@ -45,7 +45,7 @@ async def _(world: World) -> Call:
 async def _(world: World) -> Call:
     await entered(world)
     job = await submitted(world.store)
-    return lambda: world.store.held_by(replace(LIMITS, staging=NO_ROOM), job)
+    return lambda: world.store.held_by(replace(LIMITS, staging=NO_ROOM), [job, job])
 
 
 @case("staging")
