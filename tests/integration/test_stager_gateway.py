@@ -241,7 +241,7 @@ async def test_staging_is_timed_out_when_its_time_is_over_and_not_before(
         assert (waiting.status, waiting.attempt) == (Status.STAGING, 1)
         nearly = float(SETTINGS.stager.timeout) - 100
         migrated.run(
-            f"UPDATE stagings SET accepted = NOW(6) - INTERVAL {nearly} SECOND, due_at = NOW(6)"
+            f"UPDATE stagings SET accepted = NOW(6) - INTERVAL {nearly} SECOND, due_at = NOW(6)"  # noqa: S608 - a number
         )
         assert (await proceed(store, stager, job)).attempt == 1
         known = await store.staging(job.job_id)
