@@ -287,4 +287,4 @@ def test_what_operators_have_rest_goes_on_when_they_say_so(own: Stack) -> None:
         assert "127.0.0.1" in run("list")
         run("resume", "127.0.0.1")
         all_delivered(own, waiting)
-    assert "rests:" not in run("list")
+    assert "rests: 127.0.0.1 " not in run("list")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from support.resting import resting
 from support.running_stack import Target, until
 
 from deliv.failpoints import Point
@@ -150,7 +148,7 @@ def test_whoever_wakes_up_in_a_delivery_changes_nothing(alone: Pair, target: Tar
         jobs[size] = freezing.reach(point, target, f"synthetic-{size}")
     size = next(SIZES)
     there = replace(target, url=target.url.replace("127.0.0.1", OTHER_NAME))
-    with resting(alone, OTHER_NAME):  # the job does not go on without its messages
+    with resting(alone.config(2), OTHER_NAME):  # the job does not go on without its messages
         jobs[size] = freezing.reach(Point.OUTBOX_TAKEN, there, f"synthetic-{size}")
         freezing.reach_lease()
         freezing.freeze()
@@ -160,17 +158,6 @@ def test_whoever_wakes_up_in_a_delivery_changes_nothing(alone: Pair, target: Tar
     freezing.thaw()
     for size, job_id in jobs.items():
         assert_delivered_once(alone, job_id, target, size)
-
-
-@contextmanager
-def resting(pair: Pair, host: str) -> Iterator[None]:
-    """Nothing is admitted for the host meanwhile."""
-    queue = [sys.executable, "-m", "deliv.cli", "queue", "--config", pair.config(2)]
-    subprocess.run([*queue, "rest", host, "--reason", "a test"], check=True, timeout=100)
-    try:
-        yield
-    finally:
-        subprocess.run([*queue, "resume", host], check=True, timeout=100)
 
 
 def released(pair: Pair, job_id: str) -> bool:
