@@ -193,12 +193,13 @@ class StagerRequests:
 
     async def _has_reported(self, staging: SharedStaging) -> bool:
         """Whether it has, by its own word, and deliv knows nothing of that."""
+        if staging.status != ACCEPTED:
+            return False
         try:
-            told = await self._stager.has_reported(staging.staging_id)
+            return bool(await self._stager.has_reported(staging.staging_id))
         except (Unavailable, Refused) as error:
             log.debug("the stager does not say", job_id=staging.staging_id, reason=str(error))
             return False
-        return bool(told) and staging.status == ACCEPTED
 
     async def _left(self, staging: SharedStaging) -> float:
         """Seconds until its deadline; the stager's, once it has accepted."""

@@ -649,19 +649,24 @@ async def rows_read(database: Database) -> int:
     return sum(int(row["Value"]) for row in await database.query(READ))
 
 
+async def many_rest(store: Store, database: Database, server: Server, count: int) -> None:
+    """So many jobs of the queue, and one in flight, at one place."""
+    job = await out(store, database)
+    fill(server, ALICE, count)
+    later = "due_at = NOW(6) + INTERVAL 1 DAY, waiting_for = 'destination'"
+    await database.execute(
+        f"UPDATE jobs SET rest = %s, {later} WHERE status = 'SUBMITTED'",  # noqa: S608
+        job.rest,
+    )
+
+
 @pytest.mark.parametrize("count", [200, 5000])
 async def test_jobs_that_rest_cost_no_look_more(migrated: Server, count: int) -> None:
     """Neither the looks for who is next nor those at what rests read them."""
     database = Database(migrated.settings(pool=1))  # one connection, which counts for all
     try:
         store = Store(database)
-        job = await out(store, database)
-        fill(migrated, ALICE, count)
-        later = "due_at = NOW(6) + INTERVAL 1 DAY, waiting_for = 'destination'"
-        await database.execute(
-            f"UPDATE jobs SET rest = %s, {later} WHERE status = 'SUBMITTED'",  # noqa: S608
-            job.rest,
-        )
+        await many_rest(store, database, migrated, count)
         migrated.run("ANALYZE TABLE jobs")
         before = await rows_read(database)
         assert await store.admit(LIMITS.staging, RULES) is None
@@ -681,13 +686,7 @@ async def test_jobs_that_rest_for_less_long_than_their_place_cost_no_look_more(
     database = Database(migrated.settings(pool=1))  # one connection, which counts for all
     try:
         store = Store(database)
-        job = await out(store, database)
-        fill(migrated, ALICE, count)
-        later = "due_at = NOW(6) + INTERVAL 1 DAY, waiting_for = 'destination'"
-        await database.execute(
-            f"UPDATE jobs SET rest = %s, {later} WHERE status = 'SUBMITTED'",  # noqa: S608
-            job.rest,
-        )
+        await many_rest(store, database, migrated, count)
         await database.execute("UPDATE rests SET since = since - INTERVAL 8 DAY")
         migrated.run("ANALYZE TABLE jobs")
         before = await rows_read(database)
