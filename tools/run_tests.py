@@ -41,6 +41,7 @@ LAB = "tests/deploy/test_lab.py"
 VAGRANT = "tests/deploy/test_vagrant_up.py"
 PACKAGES = ("deliv", "testbed")
 SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadfile")
+REASON = 1000  # characters
 PRINTING = threading.Lock()
 
 
@@ -52,7 +53,7 @@ class Result:
     passed: int = 0
     failed: int = 0
     skipped: int = 0
-    names_of_failed: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +75,8 @@ def main(what: str = "push") -> int:
     for result in results:
         if result.exit_code:
             print(f"{result.suite}: failed with exit code {result.exit_code}")
-        for name in result.names_of_failed:
-            print(f"{result.suite}: failed: {name}")
+        for failure in result.failures:
+            print(f"{result.suite}: failed: {failure}")
     print_table(results, time.monotonic() - began)
     if what == "push":
         turn, debian = os.environ[TURN], os.environ[DEBIAN]
@@ -210,15 +211,18 @@ def run_suite(
             passed=int(totals["tests"]) - failed - skipped,
             failed=failed,
             skipped=skipped,
-            names_of_failed=tuple(names_of_failed(suite_report)),
+            failures=tuple(failures(suite_report)),
         )
     ]
 
 
-def names_of_failed(suite_report: ElementTree.Element) -> Iterator[str]:
+def failures(suite_report: ElementTree.Element) -> Iterator[str]:
+    """Each with the begin of its reason: often the last lines are all that somebody gets to see."""
     for case in suite_report.iter("testcase"):
-        if case.find("failure") is not None or case.find("error") is not None:
-            yield f"{case.get('classname')}::{case.get('name')}"
+        for kind in ("failure", "error"):
+            if (found := case.find(kind)) is not None:
+                reason = " ".join((found.get("message") or "").split())[:REASON]
+                yield f"{case.get('classname')}::{case.get('name')}: {reason}"
 
 
 def stream(suite: str, command: list[str]) -> int:

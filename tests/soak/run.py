@@ -36,14 +36,18 @@ def main(arguments: list[str] | None = None) -> int:
         help="measure first what one neighbour's trouble costs the others",
     )  # fmt: skip
     options = parser.parse_args(arguments)
+    return 1 if soak(options.minutes * 60, options.rate, options.seed, options.pace) else 0
+
+
+def soak(seconds: float, rate: float, seed: int, with_pace: bool) -> list[str]:
+    """What was lost, done twice or grew, and where others were held up, in words."""
     with brought_up("--instances", "2", "--clocks", *CLOCKS) as stack:
         site = Site(stack, configure(stack))
         delegate(site)
-        return soak(site, options.minutes * 60, options.rate, options.seed, options.pace)
+        return trouble_for(site, seconds, rate, seed, with_pace)
 
 
-def soak(site: Site, seconds: float, rate: float, seed: int, with_pace: bool) -> int:
-    """Exit code 0 when nothing was lost, nothing done twice, nothing grew, and others went on."""
+def trouble_for(site: Site, seconds: float, rate: float, seed: int, with_pace: bool) -> list[str]:
     load, watch = Load(site, rate, seed), Watch(site.stack, list(INSTANCES))
     trouble, neighbours = Trouble(site, FAULTS, seed), Trouble(site, NEIGHBOURS, seed)
     found = []
@@ -63,7 +67,7 @@ def soak(site: Site, seconds: float, rate: float, seed: int, with_pace: bool) ->
     found += too_few(trouble, troubled)
     _print(site, trouble.survived + neighbours.survived, found, seconds)
     print(watch.summary())
-    return 1 if found else 0
+    return found
 
 
 def too_few(trouble: Trouble, seconds: float) -> list[str]:

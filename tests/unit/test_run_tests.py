@@ -48,9 +48,9 @@ def test_passed_failed_and_skipped_are_told_apart(repository: Path) -> None:
     result = run()
     assert (result.passed, result.failed, result.skipped) == (1, 2, 1)
     assert result.exit_code == 1
-    assert result.names_of_failed == (
-        "tests.suite.test_it::test_fails",
-        "tests.suite.test_it::test_with_a_broken_fixture",
+    assert result.failures == (
+        "tests.suite.test_it::test_fails: assert False",
+        "tests.suite.test_it::test_with_a_broken_fixture: failed on setup with \"ValueError\"",
     )
     assert counts([result, result]) == "2 passed, 4 failed, 2 skipped"
 
