@@ -128,6 +128,7 @@ class Job:
     files_active: int = 0
     files_arriving: int = 0
     turn_since: datetime | None = None
+    turn_given: bool = False
     staging_id: str | None = None
     excused: int = 0
     rest: bytes | None = None

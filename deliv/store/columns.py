@@ -34,6 +34,7 @@ FIXED = frozenset(
     }
 )  # fmt: skip
 SETTABLE = frozenset(COLUMNS) - FIXED
+FLAGS = "partial", "copy_begun", "copy_recorded", "submitter_limited", "turn_given"
 PROSE = frozenset({"detailed_status", "fts_details", "stager_status"})
 MICROSECONDS = 1_000_000  # in a second
 TEXT_BYTES = 65_535  # the capacity of MariaDB's TEXT
@@ -96,10 +97,7 @@ def to_job(row: Row) -> Job:
         "copied_as": TransferIdentity(row["copied_as"]),
         "submitter_fqans": None if fqans is None else tuple(fqans.splitlines()),
     }
-    flags = {
-        name: bool(row[name])
-        for name in ("partial", "copy_begun", "copy_recorded", "submitter_limited")
-    }
+    flags = {name: bool(row[name]) for name in FLAGS}
     return Job(**{**row, **kinds, **flags})
 
 

@@ -69,7 +69,7 @@ def give_place(tx: Connection, limits: Limits) -> Job | None:
             continue
         for first in tx.query(FIRST, submitter, host):
             if row := tx.get(WAITING, first["job_id"], now):
-                change = Change(columns={"turn_since": first["since"]}, delay=0)
+                change = Change(columns={"turn_since": first["since"], "turn_given": True}, delay=0)
                 return jobs.change(tx, to_job(row), change)
     return None
 

@@ -22,7 +22,7 @@ from deliv.store.outbox import Routing
 
 Pair = tuple[str | None, str]
 
-MAY_WAIT = in_phase(Phase.STAGED, Phase.COPYING)
+MAY_WAIT = Phase.STAGED, Phase.COPYING
 OF_FTS = f"{of_status(IN_FLIGHT)} AND (fts_endpoint = %s OR fts_endpoint IS NULL)"
 OF_PAIR = " AND stager_hostname = %s AND destination_host = %s"
 # Rows are costly to read: of those that FTS has, one for each submitter; of those that wait, the
@@ -42,11 +42,11 @@ SELECT * FROM (
     PARTITION BY stager_hostname, destination_host, submitter ORDER BY turn_since, job_id
   ) AS place
   FROM jobs FORCE INDEX (waiting_turn)
-  WHERE {OF_FTS} AND {MAY_WAIT} AND turn_since IS NOT NULL{{pair}}
+  WHERE {OF_FTS} AND {in_phase(*MAY_WAIT)} AND turn_since IS NOT NULL{{pair}}
 ) AS waiting WHERE place <= {FIRST_OF_EACH}
 """  # noqa: S608 - constants
 LATEST_LOOK = 60.0  # seconds: a turn that was not given is taken then
-DUE = f"UPDATE jobs SET due_at = NOW(6) WHERE {MAY_WAIT} AND job_id IN "  # noqa: S608 - constants
+GIVE = "UPDATE jobs SET due_at = NOW(6), turn_given = TRUE WHERE job_id IN"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ def is_next(tx: Connection, job: Job, files: int, turn: Turn) -> bool:
 
 def wait(tx: Connection, job: Job, turn: Turn) -> Job:
     """The job, which waits for its turn: `give` ends that."""
-    columns: dict[str, object] = {"turn_since": job.turn_since or NOW}
+    columns: dict[str, object] = {"turn_since": job.turn_since or NOW, "turn_given": False}
     if phase(job) is Phase.COPYING:
         return jobs.change(tx, job, Change(columns=columns, delay=None))
     columns["detailed_status"] = turn.waiting_status
@@ -90,17 +90,24 @@ def wait(tx: Connection, job: Job, turn: Turn) -> Job:
 
 
 def give(tx: Connection, turn: Turn) -> int:
-    """Let the jobs whose turn has come be attended to now; how many."""
+    """Let the jobs whose turn has come be attended to now; how many.
+
+    Who attends to one that was given its turn before is not interrupted.
+    """
     chosen = [
         job_id
         for contenders in _contenders(tx, turn).values()
         for job_id in _next(contenders, turn)
     ]
-    if chosen:
-        tx.execute(f"{DUE} ({placeholders(len(chosen))})", *chosen)
-        found = jobs.by_id(tx, chosen).values()
-        outbox.add(tx, [(job, (Routing.ATTEND,)) for job in found])
-    return len(chosen)
+    given = [
+        job
+        for job in jobs.by_id(tx, chosen, lock=True).values()
+        if phase(job) in MAY_WAIT and job.turn_since is not None and not job.turn_given
+    ]
+    if given:
+        tx.execute(f"{GIVE} ({placeholders(len(given))})", *(job.job_id for job in given))
+        outbox.add(tx, [(job, (Routing.ATTEND,)) for job in given])
+    return len(given)
 
 
 def _next(contenders: Sequence[Contender], turn: Turn) -> list[str]:

@@ -239,6 +239,9 @@ async def test_a_job_waits_for_its_turn_and_gets_it_when_others_end(opened: Open
         assert await here.store.give_turns(turn) == 0
         mine = await ended(here, mine, 0, second)
         assert await here.store.give_turns(turn) == 2  # both fit: 200 + 50 + 40
+        theirs = await here.store.claim(theirs.job_id, 30) or theirs
+        assert await here.store.give_turns(turn) == 0  # once: who attends to it is not interrupted
+        assert await here.store.claim(theirs.job_id, 30) is None
         theirs, asked = await started(here, await here.now(theirs))
         assert (len(asked["files"]), phase(theirs)) == (50, Phase.COPYING)
         assert theirs.detailed_status is None

@@ -269,8 +269,8 @@ COPIED = {
 }  # fmt: skip
 # These say nothing of an ended job.
 OF_UNFINISHED_JOBS = {
-    "files_at_fts", "bytes_at_fts", "files_active", "files_arriving", "turn_since", "waiting_for",
-    "waiting_since", "rest", "let_go",
+    "files_at_fts", "bytes_at_fts", "files_active", "files_arriving", "turn_since", "turn_given",
+    "waiting_for", "waiting_since", "rest", "let_go",
 }  # fmt: skip
 
 
