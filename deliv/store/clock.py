@@ -38,10 +38,11 @@ UPDATE stagings FORCE INDEX (due)
 SET due_at = GREATEST({LATER}, due_at - INTERVAL %s MICROSECOND)
 WHERE due_at > {LATER}
 """  # noqa: S608 - constants
-# Nobody could hear the stager meanwhile.
+# Nobody could hear the stager meanwhile. What it accepted since the note has waited for less: later
+# than now is never.
 UNHEARD = """
 UPDATE stagings FORCE INDEX (due)
-SET accepted = accepted + INTERVAL %s MICROSECOND, version = version + 1
+SET accepted = LEAST(NOW(6), accepted + INTERVAL %s MICROSECOND), version = version + 1
 WHERE due_at IS NOT NULL AND state = 'WAITING'
 """
 # What operators have rest does so until a time that they gave.

@@ -21,6 +21,7 @@ from deliv.commands.check.history import problems
 from deliv.db.database import Database
 from deliv.model.job import Job
 from deliv.model.rest import operators_place
+from deliv.model.staging import StagingState
 from deliv.model.states import Event
 from deliv.store import NOW, Delegations, Store
 from deliv.store.inspection import Inspection
@@ -177,6 +178,23 @@ async def test_after_a_step_back_an_operators_rest_ends_when_they_said(
     await store.note_time(HOLD)
     (rest,) = await store.rests(10)
     assert rest.next_try == until
+
+
+async def test_what_the_stager_accepts_ahead_is_counted_on_after_the_step_back(
+    store: Store, clock: Clock, server: Server
+) -> None:
+    """Else it would not time out before the clock comes there once more."""
+    await started(store)
+    job, staging = await store.enter_staging(await admitted(store), HOLD)
+    clock.step(MINUTES)
+    await store.update_staging(staging, delay=HOLD, state=StagingState.WAITING, accepted=NOW)
+    await store.note_time(HOLD)
+    clock.step(0)
+    assert MINUTES / 2 < await store.note_time(HOLD) <= MINUTES
+    staging = await store.staging(staging.staging_id) or staging
+    assert staging.accepted is not None
+    assert abs(left(server, staging.accepted) - MINUTES) < HOLD
+    assert await until(lambda: store.age(staging.accepted))
 
 
 async def test_after_a_step_back_waiting_is_counted_on(store: Store, clock: Clock) -> None:

@@ -28,6 +28,7 @@ SIZE = 900  # bytes; smaller than those of the load
 AHEAD, BEHIND = 600, -600  # seconds
 WITHIN, PAUSE = 300.0, 2.0  # seconds
 NOTICED = b"the database's clock has stepped"
+NOTED = "SELECT 1 FROM clock WHERE ABS(TIMESTAMPDIFF(SECOND, seen, NOW())) < 60"
 CLOCKS = ("mariadb", *INSTANCES)  # the parts whose clocks step
 
 Deed = Callable[[Site, str], None]
@@ -60,7 +61,7 @@ def set_clock(seconds: int) -> Deed:
 
 
 def set_database_clock(seconds: int) -> Deed:
-    """A step of MariaDB's clock, which lasts until deliv has noticed it."""
+    """A step of MariaDB's clock, which lasts until deliv has noticed it, and noted the time."""
 
     def step(site: Site, part: str) -> None:
         logs = {log: log.stat().st_size for log in site.stack.directory.glob("log/deliv@*.log")}
@@ -70,6 +71,7 @@ def set_database_clock(seconds: int) -> Deed:
             "deliv notices the step",
             timeout=WITHIN,
         )
+        until(lambda: site.stack.query(NOTED), "deliv notes the time", timeout=WITHIN)
 
     return step
 
