@@ -185,7 +185,7 @@ async def test_what_the_stager_accepts_ahead_is_counted_on_after_the_step_back(
 ) -> None:
     """Else it would not time out before the clock comes there once more."""
     await started(store)
-    job, staging = await store.enter_staging(await admitted(store), HOLD)
+    _, staging = await store.enter_staging(await admitted(store), HOLD)
     clock.step(MINUTES)
     await store.update_staging(staging, delay=HOLD, state=StagingState.WAITING, accepted=NOW)
     await store.note_time(HOLD)

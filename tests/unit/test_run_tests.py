@@ -50,7 +50,7 @@ def test_passed_failed_and_skipped_are_told_apart(repository: Path) -> None:
     assert result.exit_code == 1
     assert result.failures == (
         "tests.suite.test_it::test_fails: assert False",
-        "tests.suite.test_it::test_with_a_broken_fixture: failed on setup with \"ValueError\"",
+        'tests.suite.test_it::test_with_a_broken_fixture: failed on setup with "ValueError"',
     )
     assert counts([result, result]) == "2 passed, 4 failed, 2 skipped"
 
