@@ -25,8 +25,8 @@ from deliv.model.staging import StagingState
 from deliv.model.states import Event
 from deliv.store import NOW, Delegations, Store
 from deliv.store.inspection import Inspection
+from integration.resting_jobs import RULES, out
 from integration.test_store_archive import held
-from integration.test_store_rests import RULES, out
 
 MINUTES, DAY = 600, 86_400  # seconds
 HOLD = 60.0
