@@ -1,4 +1,4 @@
-"""The long forms of what tests/crashes and tests/acceptance say of products of many files."""
+"""The long forms of what tests/crashes and tests/acceptance say of many files and many products."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from acceptance.test_trees_in_trouble import cancelled_in_the_middle, some_of_many_fail
+from acceptance.test_two_queues import space_is_kept_and_shared
 from support.deliveries_of_trees import delivered_between_kills
 from support.running_stack import Stack, brought_up
 
@@ -29,3 +30,8 @@ def test_some_of_a_thousand_fail(stack: Stack) -> None:
 
 def test_a_cancel_in_the_middle_of_five_thousand(stack: Stack) -> None:
     cancelled_in_the_middle(stack, stack.target(), "tree-5000-1000", after=1000)
+
+
+def test_five_hundred_products_in_the_space_of_a_hundred() -> None:
+    with brought_up() as stack:
+        space_is_kept_and_shared(stack, size=10**6, area=10**8, of_alice=400, of_bob=100)
