@@ -1,6 +1,6 @@
 """Of a product of many files some fail, or it is ended in the middle: what is said is so.
 
-tests/soak/test_large_trees.py has the same with more files.
+tests/soak/test_long_forms.py has the same with more files.
 """
 
 from __future__ import annotations

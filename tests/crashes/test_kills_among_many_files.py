@@ -1,7 +1,7 @@
 """deliv is killed again and again among the transfers of a product of several files.
 
 A frozen destination holds the copies until deliv is dead, however slow the machine is.
-tests/soak/test_large_trees.py has more files and more kills, at any time.
+tests/soak/test_long_forms.py has more files and more kills, at any time.
 """
 
 from __future__ import annotations
