@@ -77,7 +77,9 @@ def upgrade(boot: Boot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up
     migration = checkout.add_migration(new, "trial", MIGRATION)
     with boot("trixie", HOST, clients=(CLIENT,)) as fleet:
         deployment = Deployment(
-            fleet, ANSIBLE / "inventories" / "single", tmp_path_factory.mktemp("secrets")
+            fleet,
+            before / "ansible" / "inventories" / "single",  # settings that both releases know
+            tmp_path_factory.mktemp("secrets"),
         )
         deployment.converge("-e", f"release_checkout={old}")
         deployment.wait_until_ready()
