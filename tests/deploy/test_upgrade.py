@@ -64,10 +64,8 @@ class Upgrade:
     def assert_nothing_lost(self, load: Load) -> None:
         """Every accepted job is there, once, and succeeds."""
         assert set(self.sql("SELECT job_id FROM jobs")) == set(load.jobs)
-        others = (
-            "SELECT CONCAT_WS('_', job_id, status, attempt, due_at, REPLACE(detailed_status, ' ', '_'))"
-            " FROM jobs WHERE status <> 'SUCCESS'"
-        )
+        shown = "CONCAT_WS(' ', job_id, status, attempt, due_at, detailed_status)"
+        others = f"SELECT REPLACE({shown}, ' ', '_') FROM jobs WHERE status <> 'SUCCESS'"  # noqa: S608
         with suppress(HostsError):
             wait(lambda: not self.sql(others), "every job has succeeded", 180, every=1)
         assert self.sql(others) == []
