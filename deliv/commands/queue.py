@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from deliv import config
 from deliv.assembly import Parts, build
 from deliv.commands import rests
-from deliv.errors import BrokerUnavailable, DelivError
+from deliv.errors import BrokerUnavailable, DelivError, InvalidRequest
 from deliv.gateways.broker import Broker, DeadLetter, Depth
 from deliv.ops import logs
 
@@ -47,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
-    """Exit code 1 when the broker, or for the list and rests the database, does not answer."""
+    """Exit code 1 when the broker, or for the list and rests the database, does not answer; 2 when
+    what was typed can't be.
+    """
     try:
         settings = config.load(config.find(options.config))
         logs.configure(config.Log(level="error", format="text"))
@@ -71,16 +73,16 @@ async def _run(settings: config.Config, options: argparse.Namespace) -> int:
 
 def _complain(error: DelivError) -> int:
     print(logs.escaped(f"deliv queue: {error}", "\n"), file=sys.stderr)
-    return 1
+    return 2 if isinstance(error, InvalidRequest) else 1
 
 
 async def _list(parts: Parts, options: argparse.Namespace) -> int:
     """What the database knows is shown without the broker too, and the other way round."""
-    code = 0
+    failed: dict[str, DelivError] = {}  # what two answers lack for one reason is said once
     asked = _outbox(parts), _depths(parts), rests.resting(parts)
     for answer in await asyncio.gather(*asked, return_exceptions=True):
         if isinstance(answer, DelivError):
-            code = _complain(answer)
+            failed[str(answer)] = answer
         elif isinstance(answer, BaseException):
             raise answer
         elif isinstance(answer, list):
@@ -89,7 +91,7 @@ async def _list(parts: Parts, options: argparse.Namespace) -> int:
         else:
             for queue, depth in answer.items():
                 _print_depth(queue, depth, as_json=options.json)
-    return code
+    return max(map(_complain, failed.values()), default=0)
 
 
 async def _outbox(parts: Parts) -> dict[str, Depth]:
@@ -110,7 +112,9 @@ async def _connected(parts: Parts) -> Broker:
     try:
         await parts.broker.check_ready(PATIENCE)
     except BrokerUnavailable as error:
-        raise BrokerUnavailable(f"no connection with RabbitMQ: {error}") from error
+        raise BrokerUnavailable(
+            f"no connection with RabbitMQ within {PATIENCE:.0f} s: {error}"
+        ) from error
     return parts.broker
 
 

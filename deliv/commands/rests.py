@@ -9,11 +9,14 @@ import argparse
 import getpass
 import json
 import os
+import shutil
+import sys
+import textwrap
 from datetime import UTC, datetime
 
 from deliv.assembly import Parts
 from deliv.delivery.deadline import parse_moment
-from deliv.errors import ConfigError, InvalidRequest
+from deliv.errors import InvalidRequest
 from deliv.identity import hosts
 from deliv.model.rest import Rest, operators_place
 from deliv.ops import logs
@@ -46,7 +49,16 @@ def print_rest(rest: Rest, *, as_json: bool) -> None:
         text = (
             f"rests: {rest.place} since {_minute(rest.since)} ({rest.cause}{then}): {rest.reason}"
         )
-    print(logs.escaped(text, ""), flush=True)
+    text = logs.escaped(text, "")
+    if sys.stdout.isatty() and not as_json:  # a place is whole: it is copied from here
+        text = textwrap.fill(
+            text,
+            shutil.get_terminal_size().columns,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    print(text, flush=True)
 
 
 def add_rest(parser: argparse.ArgumentParser) -> None:
@@ -70,16 +82,16 @@ async def rest(parts: Parts, options: argparse.Namespace) -> int:
     until: datetime | None = None
     try:
         host = _host(options.host)
-        if not options.reason.strip():
-            raise ConfigError("--reason must say what the users of the host are to know")
-        if options.until is not None:
-            until = parse_moment("--until", options.until)
-    except (ValueError, InvalidRequest) as error:
-        raise ConfigError(str(error)) from error
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
+    if not options.reason.strip():
+        raise InvalidRequest("--reason must say what the users of the host are to know")
+    if options.until is not None:
+        until = parse_moment("--until", options.until)
     if until is not None and until <= datetime.now(UTC):
-        raise ConfigError(f"--until {options.until} is over already")
+        raise InvalidRequest(f"--until {options.until} is over already")
     if until is not None and until > LATEST:
-        raise ConfigError(
+        raise InvalidRequest(
             f"--until {options.until} is later than {LATEST:%Y-%m-%d}, the last that is possible: "
             "leave it out, and end the rest by `deliv queue resume`"
         )
@@ -96,7 +108,7 @@ async def resume(parts: Parts, options: argparse.Namespace) -> int:
     for one in found:
         await parts.store.end_rest(one.place_key)
     if not found:
-        raise ConfigError(
+        raise InvalidRequest(
             f"{options.place!r} does not rest: name a place as `deliv queue list` has it"
         )
     print(f"{options.place} goes on")
@@ -104,9 +116,9 @@ async def resume(parts: Parts, options: argparse.Namespace) -> int:
 
 
 def _host(text: str) -> str:
-    """The host's one spelling. ValueError, ConfigError: it is none, or has more with it."""
+    """The host's one spelling. ValueError: it is none, or has more with it."""
     if "/" in text or (text.count(":") == 1 and text.partition(":")[2].isdigit()):
-        raise ConfigError(f"{text}: a host rests as a whole, so name it without a port or path")
+        raise ValueError(f"{text}: a host rests as a whole, so name it without a port or path")
     return hosts.normal(text.removeprefix("[").removesuffix("]"))
 
 

@@ -202,7 +202,7 @@ def test_a_frozen_broker_is_not_waited_for(
         assert main(["queue", "--config", str(configuration)]) == 1
     shown = capsys.readouterr()
     assert [line.split()[0] for line in shown.out.splitlines()] == [OUTBOX]
-    assert shown.err == "deliv queue: no connection with RabbitMQ: connecting\n"
+    assert shown.err == "deliv queue: no connection with RabbitMQ within 2 s: connecting\n"
 
 
 def test_without_a_database_the_list_shows_what_the_broker_has(
@@ -212,7 +212,7 @@ def test_without_a_database_the_list_shows_what_the_broker_has(
     assert main(["queue", "--config", str(configuration), "list", "--json"]) == 1
     shown = capsys.readouterr()
     assert depths(shown.out.splitlines()).keys() == {STAGE, TRANSFER, DEAD}
-    assert shown.err.startswith("deliv queue: ")
+    assert shown.err.count("deliv queue: ") == 1  # two answers lack for the same reason
 
 
 @asynccontextmanager

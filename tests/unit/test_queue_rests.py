@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import cast
 
@@ -12,7 +12,7 @@ import pytest
 
 from deliv.assembly import Parts
 from deliv.commands import rests
-from deliv.errors import ConfigError
+from deliv.errors import InvalidRequest
 from deliv.model.rest import Cause, Place, Rest
 
 HOST, DIRECTORY = "dtn.example.org", "gsiftp://dtn.example.org/data"
@@ -66,7 +66,7 @@ class Known:
 def test_a_rest_that_can_not_be(words: list[str], said: str) -> None:
     parser = argparse.ArgumentParser()
     rests.add_rest(parser)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(InvalidRequest, match=said):
         asyncio.run(rests.rest(cast(Parts, None), parser.parse_args(words)))
 
 
@@ -90,10 +90,23 @@ def test_a_place_is_resumed_in_whatever_spelling(typed: str, name: str) -> None:
 
 @pytest.mark.parametrize("typed", ["", "a b", "another"])
 def test_what_does_not_rest_can_not_be_resumed(typed: str) -> None:
-    with pytest.raises(ConfigError, match=r"does not rest: name a place as `deliv queue list`"):
+    with pytest.raises(InvalidRequest, match=r"does not rest: name a place as `deliv queue list`"):
         asyncio.run(resume(typed, Store([rest(Cause.DESTINATION, HOST)])))
 
 
 async def resume(typed: str, store: Store) -> int:
     options = argparse.Namespace(place=typed)
     return await rests.resume(cast(Parts, Known(store)), options)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_rest_is_folded_at_the_terminals_width_alone(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    there = replace(rest(Cause.SPACE, DIRECTORY), reason="no space is left on the device " * 4)
+    rests.print_rest(there, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert (len(lines) > 1, max(map(len, lines)) <= 80) == (terminal, terminal)
+    assert DIRECTORY in " ".join(lines)
