@@ -76,12 +76,11 @@ class Submissions:
         return await self._store.held_by(self._limits, waiting) if waiting else {}
 
     async def as_resting(self, jobs: Sequence[Job]) -> list[Job]:
-        """Jobs as they are shown: of those that wait for their turn where others rest, what for."""
-        queued = [
-            job
-            for job in jobs
-            if phase(job) is Phase.QUEUED and job.waiting_for is None and job.let_go is None
-        ]
+        """Jobs as they are shown: of those that wait for their turn where others rest, what for.
+
+        What they noted when they came to rest may be another place: operators' rests come later.
+        """
+        queued = [job for job in jobs if phase(job) is Phase.QUEUED and job.let_go is None]
         rests = await self._store.rests_of(queued) if queued else {}
         return [
             replace(

@@ -13,12 +13,14 @@ from support.samples import (
 )
 
 from deliv.db.database import Database
+from deliv.delivery.submit import Submissions
 from deliv.model.job import Job
 from deliv.model.rest import (
     ALL_GO,
     LET_GO,
     Cause,
     directory_place,
+    operators_place,
 )
 from deliv.model.states import Event, Status
 from deliv.store import NOW, Store
@@ -34,6 +36,7 @@ from integration.resting_jobs import (
     reached,
     resting,
 )
+from integration.test_store_archive import DAY
 
 pytestmark = pytest.mark.usefixtures("counted")
 
@@ -263,6 +266,9 @@ async def test_others_pass_those_whose_directory_is_full(store: Store, database:
         assert found is not None
         assert (found.status, found.waiting_for) == (Status.SUBMITTED, "space")
         assert "has no space left" in (found.detailed_status or "")
+    await store.begin_rest(operators_place(HOST), "a new disk", None, "root")
+    (shown,) = await Submissions(store, DAY, LIMITS).as_resting([found])
+    assert (shown.waiting_for, "a new disk" in (shown.detailed_status or "")) == ("operators", True)
 
 
 async def test_others_pass_those_of_several_directories_that_are_full(
