@@ -47,13 +47,13 @@ async def _measured(server: Server, count: int) -> tuple[float, float]:
         await store.wait_at(PLACE, "no space left")
         started = time.perf_counter()
         while await _waiting(database):
-            assert await store.admit(LIMITS, RULES) is None
+            assert await store.admit(LIMITS.staging, RULES) is None
         until_all_rest = time.perf_counter() - started
         await store.submit(submission(submitter=BOB, destination_path=f"gsiftp://{HOST}/other"))
-        assert await store.admit(LIMITS, RULES) is not None  # who goes elsewhere passes
+        assert await store.admit(LIMITS.staging, RULES) is not None  # who goes elsewhere passes
 
         async def look() -> None:
-            await store.admit(LIMITS, RULES)
+            await store.admit(LIMITS.staging, RULES)
             await store.try_rests(RULES, 100)
             await store.free_rested(RULES, 100)
             await store.tired(RULES, 100)
