@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from acceptance.test_trees_in_trouble import cancelled_in_the_middle, some_of_many_fail
-from acceptance.test_two_queues import space_is_kept_and_shared
 from support.deliveries_of_trees import delivered_between_kills
+from support.held_stagings import space_is_kept_and_shared
 from support.running_stack import Stack, brought_up
 
 pytestmark = pytest.mark.timeout(7200)
