@@ -1,4 +1,4 @@
-"""The facade's part about places that rest: deliv/store/rests.py."""
+"""The facade's part about places that rest: deliv/store/rests.py, rest_looks.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deliv.db.database import Connection
 from deliv.model.job import Job
 from deliv.model.rest import Cause, Place, Rest, RestRules
 from deliv.model.states import Event, after
-from deliv.store import jobs, rests
+from deliv.store import jobs, rest_looks, rests
 from deliv.store.columns import Change
 from deliv.store.transactions import Transactions
 
@@ -76,15 +76,15 @@ class RestStore(Transactions):
 
     async def resting(self) -> dict[Cause, int]:
         """How many places rest, by their cause."""
-        return await self._run(rests.count)
+        return await self._run(rest_looks.count)
 
     async def rests(self, limit: int) -> list[Rest]:
         """What rests, the longest first."""
-        return await self._run(lambda tx: rests.resting(tx, limit))
+        return await self._run(lambda tx: rest_looks.resting(tx, limit))
 
     async def try_rests(self, rules: RestRules, limit: int) -> int:
         """Where the next try has come let one job go; of how many places."""
-        due = await self._run(lambda tx: rests.due(tx, limit))
+        due = await self._run(lambda tx: rest_looks.due(tx, limit))
         for rest in due:
             await self._run(partial(rests.try_again, key=rest.place_key, rules=rules))
         self.on_outbox()
@@ -92,7 +92,7 @@ class RestStore(Transactions):
 
     async def free_rested(self, rules: RestRules, limit: int) -> int:
         """Let some of the jobs go whose place does not rest any more; how many."""
-        ended = await self._run(lambda tx: rests.ended(tx, rules, limit))
+        ended = await self._run(lambda tx: rest_looks.ended(tx, rules, limit))
         freed = 0
         for key in ended:
             freed += await self._run(partial(rests.free, key=key, limit=limit))
@@ -100,4 +100,4 @@ class RestStore(Transactions):
 
     async def tired(self, rules: RestRules, limit: int) -> dict[str, Rest]:
         """Jobs that have waited for a place for as long as they may, and where, by their ids."""
-        return await self._run(lambda tx: rests.tired(tx, rules, limit))
+        return await self._run(lambda tx: rest_looks.tired(tx, rules, limit))
