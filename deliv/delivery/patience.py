@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -29,6 +31,7 @@ QUEUED_AGAIN: dict[str, Any] = {
     "detailed_status": None,
 }
 MOST = 100  # places, or jobs to be given up, in one look
+MOST_COPIES = 20  # that are given back in one look, as others wait
 
 
 class Patience:
@@ -39,6 +42,7 @@ class Patience:
         self._stager = stager
         self._failures = failures
         self._rules = config.rest_rules
+        self._limits = config.limits.staging
         self._ask_again = float(config.sweeps.ask_again)
 
     async def holds(self, job: Job) -> bool:
@@ -69,10 +73,12 @@ class Patience:
             if job is None or job.status in FINAL:
                 continue
             done += 1
-            try:
+            with _log_lost_race(job):
                 await self._failures.give_up(job, rest)
-            except LostRace as error:
-                log.info("job moved on meanwhile", job_id=job_id, reason=str(error))
+        for job in await self._store.in_the_way(self._limits, MOST_COPIES):
+            done += 1
+            with _log_lost_race(job):
+                await self._give_copy_back(job, "others wait to be staged")
         return done
 
     async def _keep_copy(self, job: Job, rest: Rest) -> None:
@@ -81,8 +87,11 @@ class Patience:
         left = self._rules.keep_staged - await self._store.age(since)
         if left > 0:
             await self._store.rest(job, rest, left)
-            return
-        log.info("a staged copy is given back", job_id=job.job_id, reason=rest.hindrance())
+        else:
+            await self._give_copy_back(job, rest.hindrance())
+
+    async def _give_copy_back(self, job: Job, why: str) -> None:
+        log.info("a staged copy is given back", job_id=job.job_id, reason=why)
         changes: dict[str, Any] = {
             "attempt": job.attempt + 1,
             "excused": job.excused + 1,
@@ -114,3 +123,11 @@ class Patience:
 
 def _holds(job: Job, rest: Rest | None) -> bool:
     return rest is not None and (job.let_go is None or job.rest != rest.place_key)
+
+
+@contextmanager
+def _log_lost_race(job: Job) -> Iterator[None]:
+    try:
+        yield
+    except LostRace as error:
+        log.info("job moved on meanwhile", job_id=job.job_id, reason=str(error))

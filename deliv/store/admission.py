@@ -20,7 +20,7 @@ that is staged again has kept its place: no job that has a copy waits for space.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache, partial
 
 from deliv.config import Limits, StagingLimits
@@ -78,6 +78,7 @@ WHERE {in_phase(Phase.QUEUED)} AND submitter = %s AND destination_host = %s AND 
 ORDER BY due_at, job_id LIMIT 1
 """
 OLDEST = f"{SELECT} {HEAD} FOR UPDATE SKIP LOCKED"
+WAITS = f"SELECT 1 FROM jobs {HEAD}"  # noqa: S608 - constants
 JOINS = f"""
 SELECT job_id FROM (SELECT job_id, product_id FROM jobs {HEAD}) AS head
 JOIN stagings ON open_key = UNHEX(SHA2(head.product_id, 256))
@@ -97,47 +98,62 @@ def admit(tx: Connection, limits: StagingLimits, rules: RestRules) -> Job | None
     if under_way.is_full(limits):
         return None
     room = staging_area.find(tx).has_room(limits)
+    for line in _lines(tx, limits, under_way, room=room):
+        if room or tx.get(JOINS, *line, tx.now()):
+            job = _first(tx, line, rules, room=room)
+            if job is not None:
+                return job
+    return None
+
+
+def is_held_up(tx: Connection, limits: StagingLimits) -> bool:
+    """Whether all that may be asked for is used up, and others wait: some of them are looked at."""
+    under_way = UnderWay(tx, Queue.ARCHIVE)
+    if not under_way.is_full(limits) and staging_area.find(tx).has_room(limits):
+        return False
+    lines = _lines(tx, limits, under_way, room=False)
+    return any(tx.get(WAITS, *line, tx.now()) for line in lines)
+
+
+def _lines(
+    tx: Connection, limits: StagingLimits, under_way: UnderWay, *, room: bool
+) -> Iterator[tuple[str, str]]:
+    """Submitters and hosts of jobs that may have more, in turn; without `room` some of them."""
     full, sharers = _closed(under_way, limits)
     full |= rests.closed_hosts(tx)
+    most, more_hosts = (PAGE, MORE_HOSTS) if room else (JOINERS, JOINERS)
     seen: list[str] = []
     while True:
         sql, closed = submitters(full, sharers, seen)
-        page = tx.query(sql, *closed, limits.per_submitter, PAGE if room else JOINERS)
-        for waiting in page:
-            submitter = waiting["submitter"]
-            job = _oldest(tx, submitter, full | sharers.get(submitter, set()), rules, room=room)
-            if job is not None:
-                return job
+        page = [row["submitter"] for row in tx.query(sql, *closed, limits.per_submitter, most)]
+        for submitter in page:
+            out = full | sharers.get(submitter, set())
+            hosts = tx.query(HOSTS, submitter, len(out) + more_hosts)
+            for one in sorted(hosts, key=lambda one: one["oldest"]):
+                if one["destination_host"] not in out:
+                    yield submitter, one["destination_host"]
         if not room or len(page) < PAGE:
-            return None
-        seen += [waiting["submitter"] for waiting in page]  # all their jobs rest
+            return
+        seen += page  # all their jobs rest
 
 
-def _oldest(
-    tx: Connection, submitter: str, closed: set[str], rules: RestRules, *, room: bool
-) -> Job | None:
-    """Of a submitter's jobs to other hosts than the closed ones the oldest, now admitted.
+def _first(tx: Connection, line: tuple[str, str], rules: RestRules, *, room: bool) -> Job | None:
+    """Of a submitter's jobs to a host the first that does not rest, now admitted.
 
     Without `room` only one that joins a staging.
     """
-    now = tx.now()
-    hosts = tx.query(HOSTS, submitter, len(closed) + (MORE_HOSTS if room else JOINERS))
-    for one in sorted(hosts, key=lambda one: one["oldest"]):
-        host = one["destination_host"]
-        if host in closed or not (room or tx.get(JOINS, submitter, host, now)):
-            continue
-        for _ in range(LOOKS):
-            row = tx.get(OLDEST, submitter, host, now)
-            if row is None:
-                break
-            job = to_job(row)
-            staging = stagings.open_for(tx, job)
-            if staging is None and not room:
-                break
-            if (noted := rests.enter(tx, job, rules)) is not None:
-                joined = {"staging_id": staging.staging_id} if staging else {}
-                change = jobs.event_change(job, Event.ADMIT, 0, {**noted, **joined})
-                return jobs.transition(tx, job, change, ())
+    for _ in range(LOOKS):
+        row = tx.get(OLDEST, *line, tx.now())
+        if row is None:
+            break
+        job = to_job(row)
+        staging = stagings.open_for(tx, job)
+        if staging is None and not room:
+            break
+        if (noted := rests.enter(tx, job, rules)) is not None:
+            joined = {"staging_id": staging.staging_id} if staging else {}
+            change = jobs.event_change(job, Event.ADMIT, 0, {**noted, **joined})
+            return jobs.transition(tx, job, change, ())
     return None
 
 

@@ -7,11 +7,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from deliv.config import StagingLimits
 from deliv.db.database import Connection
 from deliv.model.job import Job
 from deliv.model.rest import Cause, Place, Rest, RestRules
 from deliv.model.states import Event, after
 from deliv.store import jobs, rest_looks, rests
+from deliv.store.admission import is_held_up
 from deliv.store.columns import Change
 from deliv.store.transactions import Transactions
 
@@ -97,6 +99,14 @@ class RestStore(Transactions):
         for key in ended:
             freed += await self._run(partial(rests.free, key=key, limit=limit))
         return freed
+
+    async def in_the_way(self, limits: StagingLimits, limit: int) -> list[Job]:
+        """Some staged jobs that rest, where others wait for what their copies take."""
+
+        def run(tx: Connection) -> list[Job]:
+            return rest_looks.in_the_way(tx, limit) if is_held_up(tx, limits) else []
+
+        return await self._run(run)
 
     async def tired(self, rules: RestRules, limit: int) -> dict[str, Rest]:
         """Jobs that have waited for a place for as long as they may, and where, by their ids."""

@@ -55,8 +55,11 @@ class World:
         self.codes[body["job_id"]] = body["authcode"]
         return reply({})
 
+    async def queued(self, submitter: str = USERS[0], **changes: Any) -> Job:
+        return await submitted(self.store, submitter=submitter, **changes)
+
     async def admitted(self, submitter: str = USERS[0], **changes: Any) -> Job:
-        job = await submitted(self.store, submitter=submitter, **changes)
+        job = await self.queued(submitter, **changes)
         while (now := await self.store.admit(LIMITS.staging)) and now.job_id != job.job_id:
             pass
         assert now is not None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from support.samples import HOST, submitted
 
+from deliv.config import Bytes, StagingLimits
 from deliv.model.rest import RestRules, operators_place
 from deliv.model.states import Event
 from integration.store_growth.world import Call, World, case, handed_over
 
 RULES = RestRules()
 PLACE = operators_place(HOST)
+FULL = StagingLimits(bytes=Bytes(1), bytes_per_product=Bytes(1))
 
 
 async def begun(world: World) -> None:
@@ -90,3 +92,8 @@ async def _(world: World) -> Call:
 async def _(world: World) -> Call:
     await world.store.end_rest(PLACE.key)
     return lambda: world.store.free_rested(RULES, 10)
+
+
+@case("in_the_way")
+async def _(world: World) -> Call:
+    return lambda: world.store.in_the_way(FULL, 10)
