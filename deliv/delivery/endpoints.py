@@ -35,6 +35,13 @@ class EndpointResolver:
         """Those of the configuration."""
         return tuple(endpoint.name for endpoint in self._fts.endpoints)
 
+    async def takes_new(self, name: str) -> bool:
+        """Whether a job that no FTS has would go to this one now."""
+        try:
+            return (await self._fts.choose()).name == name
+        except Unavailable:
+            return False
+
     async def of(self, job: Job) -> Endpoint:
         """The endpoint that has the job. Unavailable: it left the configuration. NoCredential."""
         return await self.acting(job, job.fts_endpoint or "")

@@ -62,12 +62,8 @@ class Polling:
         self._endpoints = endpoints
         self._endpoint = endpoint
         self._not_found_limit = config.fts.misses
-        self.turn = Turn(
-            endpoint=endpoint.name,
-            files_per_pair=config.limits.files_per_pair,
-            bytes_per_pair=config.limits.bytes_per_pair,
-            files_per_transfer=config.fts.files_per_transfer,
-        )
+        self._limits = config.limits
+        self._files_per_transfer = config.fts.files_per_transfer
         self._last: dict[str | None, float] = {}
         self._refused: set[str] = set()
         self.watching = Watching(store, endpoints, endpoint, float(config.fts.poll_every))
@@ -86,8 +82,18 @@ class Polling:
         users = [dn for dn in owners if dn is not None]
         ended += sum(await asyncio.gather(*(self._poll_user(dn, gate) for dn in users)))
         ended += await self._settle_watched(await self.watching.look())
-        await self._store.give_turns(self.turn)
+        await self._store.give_turns(await self.turn())
         return ended
+
+    async def turn(self) -> Turn:
+        """What this FTS may have now."""
+        return Turn(
+            endpoint=self._endpoint.name,
+            files_per_pair=self._limits.files_per_pair,
+            bytes_per_pair=self._limits.bytes_per_pair,
+            files_per_transfer=self._files_per_transfer,
+            takes_new=await self._endpoints.takes_new(self._endpoint.name),
+        )
 
     async def reconcile_once(self, older_than: float, fence: Callable[[], Fence | None]) -> int:
         """Look at the jobs posted `older_than` seconds ago that FTS does not list as running.

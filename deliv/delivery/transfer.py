@@ -236,6 +236,7 @@ class FtsTransfers:
             files_per_pair=self._limits.files_per_pair,
             bytes_per_pair=self._limits.bytes_per_pair,
             files_per_transfer=self._fts_settings.files_per_transfer,
+            takes_new=job.fts_endpoint is None or await self._endpoints.takes_new(endpoint.name),
             waiting_status=f"{WAITING}its turn: FTS has enough to copy {hosts}",
         )
         return await self._store.assign(

@@ -23,7 +23,7 @@ from deliv.store.outbox import Routing
 Pair = tuple[str | None, str]
 
 MAY_WAIT = Phase.STAGED, Phase.COPYING
-OF_FTS = f"{of_status(IN_FLIGHT)} AND (fts_endpoint = %s OR fts_endpoint IS NULL)"
+OF_FTS = f"{of_status(IN_FLIGHT)} AND (fts_endpoint = %s OR (fts_endpoint IS NULL AND %s))"
 OF_PAIR = " AND stager_hostname = %s AND destination_host = %s"
 # Rows are costly to read: of those that FTS has, one for each submitter; of those that wait, the
 # first of each.
@@ -53,13 +53,15 @@ GIVE = "UPDATE jobs SET due_at = NOW(6), turn_given = TRUE WHERE job_id IN"
 class Turn:
     """What an FTS may have between two hosts, and how many files in one transfer.
 
-    What another FTS has is not in the way. `waiting_status` is what a job shows that has to wait.
+    What another FTS has is not in the way. `takes_new`: jobs that no FTS has go to this one now.
+    `waiting_status` is what a job shows that has to wait.
     """
 
     endpoint: str
     files_per_pair: int
     bytes_per_pair: int
     files_per_transfer: int
+    takes_new: bool
     waiting_status: str = ""
 
 
@@ -128,7 +130,7 @@ def _contenders(tx: Connection, turn: Turn, *pair: str | None) -> dict[Pair, lis
                 active=int(row["files_active"]),
             )
         )
-    for row in tx.query(WAITING.format(pair=condition), turn.endpoint, *pair):
+    for row in tx.query(WAITING.format(pair=condition), turn.endpoint, turn.takes_new, *pair):
         wants, wants_bytes = 1, row["product_size"] or 0
         if row["files_total"] is not None:
             left = max(row["files_total"] - row["files_done"] - row["files_at_fts"], 1)

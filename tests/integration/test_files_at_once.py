@@ -235,7 +235,7 @@ async def test_a_job_waits_for_its_turn_and_gets_it_when_others_end(opened: Open
         await here.transfers.start_another(mine)
         mine = await here.now(mine)
         assert (mine.turn_since is None, mine.due_at) == (False, None)
-        turn = here.polling.turn
+        turn = await here.polling.turn()
         assert await here.store.give_turns(turn) == 0
         mine = await ended(here, mine, 0, second)
         assert await here.store.give_turns(turn) == 2  # both fit: 200 + 50 + 40
@@ -276,9 +276,11 @@ async def test_who_has_his_share_of_the_bytes_there_waits_for_his_own(opened: Op
         theirs, asked = await started(here, theirs)
         assert (len(asked["files"]), theirs.bytes_at_fts) == (50, 50 * SIZE)
         await here.store.apply(first, Event.DELIVER)
-        assert await here.store.give_turns(here.polling.turn) == 0  # half of them are the other's
+        assert (
+            await here.store.give_turns(await here.polling.turn()) == 0
+        )  # half of them are the other's
         await here.store.apply(second, Event.DELIVER)
-        assert await here.store.give_turns(here.polling.turn) == 1
+        assert await here.store.give_turns(await here.polling.turn()) == 1
         third, _ = await started(here, await here.now(third))
         assert (phase(third), third.turn_since) == (Phase.COPYING, None)
 
@@ -304,6 +306,25 @@ async def test_what_another_fts_has_is_in_nobodys_way(opened: Opened) -> None:
         theirs, _ = await copied(here, await other_users(here, "other", 60))
         theirs, asked = await started(here, theirs)
         assert (len(asked["files"]), theirs.turn_since) == (50, None)
+
+
+async def test_what_no_fts_has_is_given_its_turn_where_it_would_go(opened: Opened) -> None:
+    """Else it asks there in vain, again and again, and is in the way of what this one has."""
+    async with opened as here:
+        mine, _, _ = await two_open(here)
+        theirs, _ = await copied(here, await other_users(here, "other", 60))
+        await here.transfers.start(theirs)
+        theirs = await here.now(theirs)
+        assert theirs.turn_since is not None
+        spare = replace(await here.polling.turn(), endpoint="fts2", takes_new=False)
+        assert await here.store.give_turns(spare) == 0
+        sql = "UPDATE jobs SET fts_endpoint = 'fts2', turn_since = NOW(6) WHERE job_id = %s"
+        await here.parts.database.execute(sql, mine.job_id)
+        assert await here.store.give_turns(replace(spare, files_per_pair=450)) == 1
+        assert (await here.now(mine)).turn_given
+        assert not (await here.now(theirs)).turn_given
+        assert await here.store.give_turns(replace(spare, takes_new=True, files_per_pair=450)) == 1
+        assert (await here.now(theirs)).turn_given
 
 
 async def test_a_job_that_can_not_go_on_gives_up_its_turn(opened: Opened) -> None:

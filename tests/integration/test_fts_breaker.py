@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 
 from deliv import config
+from deliv.delivery.endpoints import EndpointResolver
 from deliv.errors import Refused, Unavailable, Unreachable
 from deliv.gateways.fts import BreakerState, Endpoint, Fts
 from deliv.gateways.fts.client import MOMENT
+from deliv.gateways.fts.users import UserEndpoints
 from deliv.gateways.https import HttpsClient
 from integration.fts_scene import JOB, TRANSFER, scene
 from integration.scripted_delegation import REST, WHOAMI, as_recorded
@@ -50,12 +53,20 @@ async def test_another_server_takes_new_copies_while_the_first_is_out(grid: Grid
     clock = Clock()
     async with two_servers(grid, clock) as (fts, first, second):
         preferred, spare = fts.endpoints
+
+        async def taking() -> list[str]:
+            resolver = EndpointResolver(fts, cast(UserEndpoints, None), None)
+            return [one.name for one in fts.endpoints if await resolver.takes_new(one.name)]
+
         assert await fts.choose() is preferred
+        assert await taking() == ["first"]
         await fail(first, preferred)
         assert await fts.choose() is spare
+        assert await taking() == ["second"]
         await fail(second, spare)
         with pytest.raises(Unavailable, match=r"FTS first .*; FTS second "):
             await fts.choose()
+        assert await taking() == []
         clock.now += 10
         assert await fts.choose() is preferred
 

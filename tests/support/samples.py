@@ -68,7 +68,13 @@ async def holds(store: Store, limits: Limits, job: Job) -> str | None:
     return (await store.held_by(limits, [job])).get(job.job_id)
 
 
-TURN = Turn(endpoint="fts1", files_per_pair=400, bytes_per_pair=2**40, files_per_transfer=200)
+TURN = Turn(
+    endpoint="fts1",
+    files_per_pair=400,
+    bytes_per_pair=2**40,
+    files_per_transfer=200,
+    takes_new=True,
+)
 
 
 async def with_files(store: Store, job: Job, count: int) -> Job:
