@@ -64,6 +64,7 @@ class FtsTransfers:
         self._patience = patience
         self._fts_settings = config.fts
         self._limits = config.limits
+        self._rules = config.rest_rules
         self._ask_again = float(config.sweeps.ask_again)
         self._none_ready_until = -math.inf
         self._claim_timeout = float(config.sweeps.hold)
@@ -93,10 +94,10 @@ class FtsTransfers:
         except Unavailable as error:
             await self._wait_to_begin(job, str(error), self._ask_again)
         except NoCredential as error:
-            await self._wait_for_credential(job, error)
+            await self._wait_for_credential(job, lacking(error))
         except Refused as error:
             if job.copied_as is TransferIdentity.USER:
-                await self._wait_for_user(job, _refusal(error))
+                await self._wait_for_credential(job, _refusal(error))
             else:  # FTS does not know deliv itself, which its operators can repair
                 await self._wait_to_begin(job, str(error), RETRY_REFUSED)
         except DestinationBusy:
@@ -265,13 +266,13 @@ class FtsTransfers:
         else:
             await self._wait(job, failure.reason, self._ask_again, **columns)
 
-    async def _wait_for_credential(self, job: Job, error: NoCredential) -> None:
+    async def _wait_for_credential(self, job: Job, failure: Failure) -> None:
         """It rests with the user's others; a new delegation lets them go."""
-        log.warning("a job waits for a delegation", job_id=job.job_id, reason=str(error))
-        if await self._store.has_credential(job.submitter):  # which can't be used
-            await self._wait_for_user(job, lacking(error))
+        log.warning("a job waits for a delegation", job_id=job.job_id, reason=failure.reason)
+        if await self._store.credential_lasts(job.submitter, self._rules):  # and can't be used
+            await self._wait_for_user(job, failure)
         elif job.fts_endpoint is not None:  # FTS may have it
-            await self._failures.wait(job, Cause.DELEGATION, str(error), self._ask_again)
+            await self._failures.wait(job, Cause.DELEGATION, failure.reason, self._ask_again)
         else:
             await self._store.wait_at(user_place(job.submitter), job.submitter)
             await self._patience.released(job)

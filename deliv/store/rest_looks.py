@@ -33,11 +33,11 @@ DELEGATED = f"""
 SELECT place_key FROM rests JOIN delegations ON delegation_id = place
 WHERE cause = 'delegation' AND since IS NOT NULL AND expires > {LATER} LIMIT %s
 """  # noqa: S608 - a constant
-# Nobody is there who could end it.
+# Nobody is there who could end it; at once where one that tried has arrived since the last failure.
 FORSAKEN = f"""
 SELECT place_key FROM rests
 WHERE since IS NOT NULL AND begun_by IS NULL
-  AND (failed IS NULL OR failed < NOW(6) - INTERVAL {round(FORSAKEN_FOR)} SECOND)
+  AND (successes > 0 OR failed IS NULL OR failed < NOW(6) - INTERVAL {round(FORSAKEN_FOR)} SECOND)
   AND NOT EXISTS (SELECT 1 FROM jobs FORCE INDEX (resting) WHERE rest = place_key)
 LIMIT %s
 """  # noqa: S608 - a constant

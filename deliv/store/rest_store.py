@@ -19,9 +19,9 @@ from deliv.store.transactions import Transactions
 
 
 class RestStore(Transactions):
-    async def has_credential(self, dn: str) -> bool:
-        """Whether the user has a delegated credential that has not ended."""
-        return await self._run(lambda tx: rests.credential_lasts(tx, dn, 0))
+    async def credential_lasts(self, dn: str, rules: RestRules) -> bool:
+        """Whether the user has a delegated credential that a copy may begin with."""
+        return await self._run(lambda tx: rests.credential_lasts(tx, dn, rules.least_life or 0))
 
     async def rest_of(self, job: Job) -> Rest | None:
         """Where the job has to rest now, if anywhere."""

@@ -88,14 +88,14 @@ class UnderWay:
     def limit(self, caps: Caps, submitter: str, host: str) -> str | None:
         """Which cap keeps another job of this submitter to this host out; None when none does."""
         if self.of_submitter[submitter] >= caps.per_submitter:
-            return f"a user may have {caps.per_submitter} deliveries {self._what} at once"
+            return f"a user may have {_deliveries(caps.per_submitter)} {self._what} at once"
         if self.of_both[submitter, host] >= caps.per_submitter_and_destination:
-            most = caps.per_submitter_and_destination
-            return f"a user may have {most} deliveries to {host} {self._what} at once"
+            most = _deliveries(caps.per_submitter_and_destination)
+            return f"a user may have {most} to {host} {self._what} at once"
         if self.to_host[host] >= caps.per_destination:
-            return f"{caps.per_destination} deliveries to {host} may be {self._what} at once"
+            return f"{_deliveries(caps.per_destination)} to {host} may be {self._what} at once"
         if self.is_full(caps):
-            return f"{caps.in_flight} deliveries of all users may be {self._what} at once"
+            return f"{_deliveries(caps.in_flight)} of all users may be {self._what} at once"
         return None
 
     def is_full(self, caps: Caps) -> bool:
@@ -107,3 +107,7 @@ def recount(tx: Connection, submitter: str) -> None:
     tx.query(LOCK, submitter)
     tx.execute(CLEAR, submitter)
     tx.execute(COUNT, submitter)
+
+
+def _deliveries(count: int) -> str:
+    return "1 delivery" if count == 1 else f"{count} deliveries"

@@ -45,7 +45,7 @@ REFUSAL = {
 
 ROW = """
 INSERT IGNORE INTO delegations (delegation_id, dn, proxy_key, expires)
-VALUES (%s, %s, 'sealed', NOW(6) + INTERVAL 1 DAY)
+VALUES (%s, %s, 'sealed', NOW(6) + INTERVAL %s MINUTE)
 """
 
 
@@ -55,12 +55,13 @@ class Delegated:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.held: dict[str, HeldCredential] = {}
+        self.minutes = 24 * 60  # that each lasts, by its row
 
     async def credential(self, dn: str) -> HeldCredential:
         if dn not in self.held:
             await self._database.execute("DELETE FROM delegations WHERE dn = %s", dn)
             raise NoCredential(f"{dn} has no delegated credential (any more)")
-        await self._database.execute(ROW, delegation_id(dn), dn)
+        await self._database.execute(ROW, delegation_id(dn), dn, self.minutes)
         return self.held[dn]
 
 

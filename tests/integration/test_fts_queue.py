@@ -110,6 +110,8 @@ async def test_a_place_is_kept_until_the_attempt_ends(store: Store) -> None:
     (job,) = await places(store, caps)
     job = await store.apply(job, Event.TRANSFER, fts_endpoint="fts1", turn_since=None)
     assert await places(store, caps) == []
+    said = "1 delivery of all users may be with FTS at once"
+    assert await holds(store, caps, second) == said
     await store.apply(job, Event.RETRANSFER, delay=60, fts_endpoint=None, attempt=2)
     assert job.job_id == first.job_id
     assert [one.job_id for one in await places(store, caps)] == [second.job_id]

@@ -12,28 +12,32 @@ from support.samples import (
     HOST,
     LIMITS,
     fill,
+    staged,
     submitted,
 )
 
 from deliv.db.database import Database
+from deliv.delivery.ending.failure import FailureHandler
 from deliv.model.backoff import Backoff
-from deliv.model.job import TransferIdentity
+from deliv.model.job import Job, TransferIdentity
 from deliv.model.rest import (
     Cause,
     operators_place,
 )
-from deliv.model.states import Event
+from deliv.model.states import FINAL, Event, Status
 from deliv.store import Store
 from integration.resting_jobs import (
     AHEAD,
     FULL,
     RULES,
     at_fts,
+    due_again,
     fails,
     out,
     place,
     resting,
 )
+from integration.test_stager_gateway import SETTINGS
 
 pytestmark = pytest.mark.usefixtures("counted")
 
@@ -64,6 +68,27 @@ async def test_a_rest_ends_by_itself_where_nobody_waits_any_more(
     await store.free_rested(RULES, 100)
     assert [rest.cause for rest in await resting(store)] == [Cause.OPERATORS]
     assert len(await database.query("SELECT 1 FROM rests")) == 1
+
+
+async def test_a_rest_ends_when_all_who_waited_have_arrived(
+    store: Store, database: Database
+) -> None:
+    """Though they are fewer than those behind which all others go on."""
+    second = await staged(store)
+    first = await out(store, database)
+    await store.rest(second, (await resting(store))[0], RULES.keep_staged)
+    await due_again(database, store)
+    while going := [job for job in await found(store, first, second) if job.let_go]:
+        assert len(await resting(store)) == 1
+        await store.apply(going[0], Event.DELIVER)
+        await store.free_rested(RULES, 100)
+    assert await resting(store) == []
+
+
+async def found(store: Store, *jobs: Job) -> list[Job]:
+    """Those that have not ended; with FTS."""
+    now = [job for one in jobs if (job := await store.job(one.job_id)) and job.status not in FINAL]
+    return [job if job.status is Status.TRANSFERRING else await at_fts(store, job) for job in now]
 
 
 async def test_those_let_go_do_not_wait_behind_places_whose_failures_are_counted(
@@ -143,6 +168,20 @@ async def test_a_job_is_given_up_when_its_place_has_rested_too_long(
         job, Event.RETRANSFER, place(job), "refused", "refused", rules, attempt=job.attempt + 1
     )
     assert ended is None
+
+
+async def test_who_is_given_up_where_operators_have_its_host_rest_is_not_to_blame(
+    store: Store,
+) -> None:
+    job = await staged(store)
+    await store.begin_rest(operators_place(HOST), "a new disk", None, "root")
+    (rest,) = await resting(store)
+    ended = await FailureHandler(store, SETTINGS).give_up(job, rest)
+    assert ended.status is Status.ERROR
+    assert (ended.detailed_status or "").endswith(
+        "the operators have user.example.org rest: a new disk. Nothing is wrong with the job: "
+        "submit it again when that works."
+    )
 
 
 READ = """

@@ -192,6 +192,7 @@ async def test_each_success_lets_others_go_in_steps(store: Store, database: Data
     jobs = [await out(store, database)]
     for _ in range(30):
         await submitted(store)
+    assert await store.admit(LIMITS.staging) is None
     await due_again(database, store)
     going = [await store.claim(jobs[0].job_id, 60) or jobs[0]]
     steps = []

@@ -19,10 +19,12 @@ from deliv.model.job import Job, TransferIdentity
 from deliv.model.phase import Phase, phase
 from deliv.model.rest import operators_place
 from deliv.model.states import Status
+from integration import recorded
 from integration.fts_bench import DELIV, MISSES, Bench, bench, held
-from integration.scripted_delegation import WHOAMI
+from integration.scripted_delegation import WHOAMI, as_recorded
 from integration.scripted_fts import Asked, Grid, Reply, html, reply
 
+DELEGATION = recorded.sections("deleg.txt")
 MANY = {"credential": 9, "other": 9}  # attempts that would be made
 
 
@@ -225,6 +227,33 @@ async def test_a_credential_that_ends_between_two_posts(
         await here.transfers.post(job)
         job = await here.now(job)
         assert (phase(job), job.attempt, job.unseen_since) == (Phase.COPYING, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "expected"),
+    [
+        (59, (Status.TRANSFERRING, "delegation", None)),
+        (61, (Status.ERROR, None, "credential")),  # it is not for its end that FTS refuses it
+    ],
+)
+async def test_another_is_waited_for_in_place_of_a_credential_that_ends_too_soon_for_fts(
+    grid: Grid,
+    database: Database,
+    tmp_path: Path,
+    minutes: int,
+    expected: tuple[Status, str | None, str | None],
+) -> None:
+    alice = grid.authority.issue(pki.user_name("alice"))
+    async with bench(grid, database, tmp_path) as here:
+        here.delegated.held[alice.dn] = held(alice)
+        here.delegated.minutes = minutes
+        job = await staged(here.store, submitter=alice.dn, copied_as=TransferIdentity.USER)
+        job = await here.store.update(job, stager_hostname="archive.example.org")
+        too_short = as_recorded(DELEGATION["delegate Bob for 30 min, POST"][2])
+        here.server.on("POST", "/jobs", too_short)
+        await here.transfers.start(job)
+        job = await here.now(job)
+        assert (job.status, job.waiting_for, job.error_class) == expected
 
 
 async def test_a_credential_that_stays_away_between_two_posts(

@@ -121,6 +121,7 @@ class FailureHandler:
         failure = Failure(
             error_class=error_class,
             reason=f"given up after {waited}: {rest.hindrance()}",
+            advice=TRY_LATER if rest.cause is Cause.OPERATORS else None,
         )
         return await self.end(job, failure)
 
@@ -161,8 +162,8 @@ class FailureHandler:
             case ErrorClass.TIMEOUT if left_in_queue(reason):
                 return Cause.FTS
             case ErrorClass.CREDENTIAL if job.copying_user is not None:
-                there = await self._store.has_credential(job.copying_user)
-                return None if there else Cause.DELEGATION
+                lasts = await self._store.credential_lasts(job.copying_user, self._rules)
+                return None if lasts else Cause.DELEGATION
         return None
 
     async def _excuse(

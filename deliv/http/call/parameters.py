@@ -224,7 +224,10 @@ def _json_value(name: str, value: object, field: Field) -> str | list[str]:
             raise InvalidRequest(
                 f"the parameter {name} must be an array of at most {MAX_ITEMS} strings"
             )
-        return [_json_text(name, item, literal=field.reader.literal) for item in value]
+        return [
+            _json_text(f"{name}[{index}]", item, literal=field.reader.literal)
+            for index, item in enumerate(value)
+        ]
     return _json_text(name, value, literal=field.reader.literal)
 
 

@@ -18,9 +18,9 @@ async def begun(world: World) -> None:
     await world.store.begin_rest(operators_place(HOST), "a disk", None, "root")
 
 
-@case("has_credential")
+@case("credential_lasts")
 async def _(world: World) -> Call:
-    return lambda: world.store.has_credential("/CN=nobody")
+    return lambda: world.store.credential_lasts("/CN=nobody", RULES)
 
 
 @case("rest_of")
