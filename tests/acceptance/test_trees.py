@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.deliveries_of_trees import assert_whole, names, tree, wait_long_for_the_report
@@ -172,6 +173,11 @@ def test_a_long_report_is_taken_while_others_are_served(
     names = [f"nothing/{'x' * 40}/{number:06}" for number in range(100_000)]
     answer = post([{"name": name, "size": 1, "checksum": "ADLER32:00000001"} for name in names])
     assert answer.status == 200, answer
-    status = stack.curl(f"/transferStatus?job_id={job_id}").document
+
+    def shown() -> dict[str, Any]:
+        return stack.curl(f"/transferStatus?job_id={job_id}").document
+
+    until(lambda: "files_total" in shown(), "the job has what was reported")
+    status = shown()
     assert (status["files_total"], status["bytes_total"]) == (100_000, 100_000)
     assert stack.curl("/cancelTransfer", "-d", f"job_id={job_id}").status in {200, 202}
