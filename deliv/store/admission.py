@@ -28,7 +28,7 @@ from deliv.db.database import Connection
 from deliv.model.job import Job
 from deliv.model.phase import Phase, phase
 from deliv.model.rest import RestRules
-from deliv.model.states import Event
+from deliv.model.states import IN_FLIGHT, Event, Status
 from deliv.store import jobs, rests, staging_area, stagings
 from deliv.store.columns import SELECT, placeholders, to_job
 from deliv.store.conditions import in_phase
@@ -106,13 +106,19 @@ def admit(tx: Connection, limits: StagingLimits, rules: RestRules) -> Job | None
     return None
 
 
-def is_held_up(tx: Connection, limits: StagingLimits) -> bool:
-    """Whether all that may be asked for is used up, and others wait: some of them are looked at."""
+def in_the_way(tx: Connection, limits: StagingLimits) -> frozenset[Status]:
+    """The statuses of staged jobs that take what others wait for, of whom some are looked at.
+
+    The caps on jobs count those that FTS never had.
+    """
     under_way = UnderWay(tx, Queue.ARCHIVE)
-    if not under_way.is_full(limits) and staging_area.find(tx).has_room(limits):
-        return False
+    room = staging_area.find(tx).has_room(limits)
+    if room and not under_way.is_full(limits):
+        return frozenset()
     lines = _lines(tx, limits, under_way, room=False)
-    return any(tx.get(WAITS, *line, tx.now()) for line in lines)
+    if not any(tx.get(WAITS, *line, tx.now()) for line in lines):
+        return frozenset()
+    return frozenset({Status.STAGING}) if room else IN_FLIGHT
 
 
 def _lines(

@@ -5,13 +5,14 @@ What becomes of them: deliv/store/rests.py.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 
 from deliv.db.database import Connection, Row
 from deliv.model.job import Job
 from deliv.model.phase import Phase
 from deliv.model.rest import Cause, Rest, RestRules
-from deliv.model.states import IN_FLIGHT, UNFINISHED
+from deliv.model.states import UNFINISHED, Status
 from deliv.store.columns import LATER, microseconds, to_job
 from deliv.store.columns import SELECT as SELECT_JOB
 from deliv.store.conditions import in_phase
@@ -62,7 +63,7 @@ SELECT job_id FROM jobs FORCE INDEX (turn)
 WHERE {in_phase(Phase.QUEUED)} AND submitter = %s AND destination_host = %s AND due_at <= %s
 ORDER BY due_at LIMIT %s
 """  # noqa: S608 - constants
-IN_THE_WAY = f"""{SELECT_JOB} FORCE INDEX (resting)
+STAGED = f"""{SELECT_JOB} FORCE INDEX (resting)
 WHERE rest = %s AND let_go IS NULL AND status = %s AND {in_phase(Phase.STAGED)}
   AND fts_endpoint IS NULL
 ORDER BY job_id DESC LIMIT %s
@@ -115,12 +116,12 @@ def tired(tx: Connection, rules: RestRules, limit: int) -> dict[str, Rest]:
     return found
 
 
-def in_the_way(tx: Connection, limit: int) -> list[Job]:
+def staged(tx: Connection, statuses: Collection[Status], limit: int) -> list[Job]:
     """Of the staged jobs that rest some that were submitted last."""
     found: list[Job] = []
     for rest in tx.query(ALL, limit):
-        for status in sorted(IN_FLIGHT):
-            rows = tx.query(IN_THE_WAY, rest["place_key"], status, limit - len(found))
+        for status in sorted(statuses):
+            rows = tx.query(STAGED, rest["place_key"], status, limit - len(found))
             found += map(to_job, rows)
         if len(found) == limit:
             break

@@ -12,8 +12,7 @@ from deliv.db.database import Connection
 from deliv.model.job import Job
 from deliv.model.rest import Cause, Place, Rest, RestRules
 from deliv.model.states import Event, after
-from deliv.store import jobs, rest_looks, rests
-from deliv.store.admission import is_held_up
+from deliv.store import admission, jobs, rest_looks, rests
 from deliv.store.columns import Change
 from deliv.store.transactions import Transactions
 
@@ -104,7 +103,8 @@ class RestStore(Transactions):
         """Some staged jobs that rest, where others wait for what their copies take."""
 
         def run(tx: Connection) -> list[Job]:
-            return rest_looks.in_the_way(tx, limit) if is_held_up(tx, limits) else []
+            statuses = admission.in_the_way(tx, limits)
+            return rest_looks.staged(tx, statuses, limit) if statuses else []
 
         return await self._run(run)
 

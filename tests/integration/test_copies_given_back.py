@@ -6,7 +6,7 @@ from dataclasses import replace as replaced
 
 import pytest
 from msgspec.structs import replace
-from support.samples import HOST
+from support.samples import HOST, LIMITS
 
 from deliv.db.database import Database
 from deliv.delivery.patience import MOST_COPIES, Patience
@@ -66,6 +66,20 @@ async def test_copies_that_rest_make_room_for_who_waits_for_it(
         assert admitted is not None
         assert admitted.job_id == waits.job_id
         assert [what for what, _ in world.calls] == ["stage"] * 3 + ["release"] * 3
+
+
+async def test_copies_of_jobs_that_count_no_more_are_no_place_for_others(
+    grid: Grid, store: Store, database: Database
+) -> None:
+    """FTS has had the first one."""
+    async with opened(grid, store) as world:
+        first, *others = await rested(world, database, 3)
+        await world.queued(USERS[1], product_id="another", **ELSEWHERE)
+        caps = replace(LIMITS.staging, in_flight=2)
+        settings = replace(SETTINGS, limits=replace(SETTINGS.limits, staging=caps))
+        await Patience(store, world.stager, world.failures, settings).keep_trying()
+        assert await phases(world, [first]) == {Phase.STAGED}
+        assert await phases(world, others) == {Phase.ASKING_STAGER}
 
 
 async def test_those_submitted_last_make_room_first(
