@@ -268,10 +268,11 @@ class FtsTransfers:
 
     async def _wait_for_credential(self, job: Job, failure: Failure) -> None:
         """It rests with the user's others; a new delegation lets them go."""
-        log.warning("a job waits for a delegation", job_id=job.job_id, reason=failure.reason)
         if await self._store.credential_lasts(job.submitter, self._rules):  # and can't be used
             await self._wait_for_user(job, failure)
-        elif job.fts_endpoint is not None:  # FTS may have it
+            return
+        log.warning("a job waits for a delegation", job_id=job.job_id, reason=failure.reason)
+        if job.fts_endpoint is not None:  # FTS may have it
             await self._failures.wait(job, Cause.DELEGATION, failure.reason, self._ask_again)
         else:
             await self._store.wait_at(user_place(job.submitter), job.submitter)

@@ -1,4 +1,4 @@
-"""Copies of jobs that rest: kept while nobody needs their space, and given back as good ones."""
+"""Copies of jobs that rest: kept unless others need their space, and given back as good ones."""
 
 from __future__ import annotations
 
@@ -96,12 +96,12 @@ async def test_those_submitted_last_make_room_first(
 @pytest.mark.parametrize(
     "waits",
     [
-        pytest.param(None, id="nobody"),
+        pytest.param(None, id="none"),
         pytest.param({"destination_path": f"gsiftp://{HOST}/data"}, id="for the same server"),
         pytest.param({**ELSEWHERE, "product_id": "product-0"}, id="for a copy to join"),
     ],
 )
-async def test_copies_are_kept_where_nobody_waits_for_their_space(
+async def test_copies_are_kept_where_none_waits_for_their_space(
     grid: Grid, store: Store, database: Database, waits: dict[str, str] | None
 ) -> None:
     async with opened(grid, store) as world:
